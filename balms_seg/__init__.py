@@ -1,0 +1,1 @@
+"""Long-tailed instance segmentation and recognition for detectron2."""

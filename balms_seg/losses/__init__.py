@@ -1,0 +1,1 @@
+"""Losses for long-tailed recognition; pure torch."""
