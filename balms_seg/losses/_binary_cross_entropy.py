@@ -1,0 +1,66 @@
+"""Sum over classes of the binary cross-entropy on shifted logits, from class ids.
+
+N: rows, K: classes; target K is background. No (N, K) one-hot target is ever made: every column is
+treated as negative and the target's entry is then overwritten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LINEAR_FROM = 60.0  # softplus(x) = x from here on, exactly, in float32 and in float64
+
+
+def shifted_binary_cross_entropy(logits: Tensor, targets: Tensor, shift: Tensor | None) -> Tensor:
+    """Binary cross-entropy of each row, summed over the classes.
+
+    Args:
+        logits: (N, K) float32 or float64.
+        targets: (N,) int64 in [0, K]; K is background, which has no positive column.
+        shift: (K,) constants of the same dtype, added to foreground rows; None for no shift.
+
+    Returns:
+        (N,) loss in nats. Twice differentiable with respect to `logits`.
+    """
+    # The lookup, unlike a comparison, stops on an id out of range on a GPU as well.
+    table = logits.new_ones(logits.shape[1] + 1)
+    table[-1] = 0
+    is_foreground = table.index_select(0, targets)
+    columns = targets.clamp(max=logits.shape[1] - 1)
+    return _ShiftedBinaryCrossEntropy.apply(logits, columns, is_foreground, shift)
+
+
+def _shift_rows(logits: Tensor, shift: Tensor | None, is_foreground: Tensor) -> Tensor:
+    return logits if shift is None else torch.addcmul(logits, is_foreground[:, None], shift)
+
+
+class _ShiftedBinaryCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, columns: Tensor, is_foreground: Tensor, shift: Tensor | None
+    ) -> Tensor:
+        index, sign = columns[:, None], (1 - 2 * is_foreground)[:, None]
+        shifted = _shift_rows(logits, shift, is_foreground)
+        ctx.save_for_backward(logits, columns, is_foreground, shift, shifted)
+        terms = F.softplus(shifted, threshold=_LINEAR_FROM)
+        # softplus(-z), not softplus(z) - z: no cancellation where z is large
+        terms.scatter_(
+            1, index, F.softplus(sign * shifted.gather(1, index), threshold=_LINEAR_FROM)
+        )
+        return terms.sum(dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, columns, is_foreground, shift, shifted = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: a form that autograd can follow
+            shifted = _shift_rows(logits, shift, is_foreground)
+            positive = F.one_hot(columns, logits.shape[1]) * is_foreground[:, None]
+            return (shifted.sigmoid() - positive) * grad_loss[:, None], None, None, None
+        index, sign = columns[:, None], (1 - 2 * is_foreground)[:, None]
+        gradient = torch.sigmoid(shifted)
+        gradient.scatter_(1, index, sign * torch.sigmoid(sign * shifted.gather(1, index)))
+        return gradient.mul_(grad_loss[:, None]), None, None, None

@@ -1,0 +1,103 @@
+"""Argument checks that the losses share.
+
+Shapes and dtypes are checked on every call. Values are read only where that is free: targets and
+class vectors on the CPU at every call, a class vector on another device once, because reading it
+stalls the queue. A target out of range stops in the indexing kernel on a GPU, as in
+`F.cross_entropy`.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+
+# id -> (the tensor, its version when it was found valid); entries leave with their tensor.
+_valid_class_vectors: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+
+
+def check_logits_and_targets(
+    logits: Tensor, targets: Tensor, *, min_columns: int = 1, has_implicit_background: bool = False
+) -> None:
+    """Raise unless logits are (N, C), targets (N,) int64 and, on the CPU, in [0, C).
+
+    Args:
+        logits: what the caller got.
+        targets: what the caller got.
+        min_columns: fewest columns C that make sense.
+        has_implicit_background: target C is legal too: background without a column.
+    """
+    if logits.dim() != 2 or logits.shape[1] < min_columns:
+        raise ValueError(
+            f"Expected logits of shape (N, C) with at least {min_columns} columns, "
+            f"but got {tuple(logits.shape)}."
+        )
+    if not logits.is_floating_point():
+        raise TypeError(f"Expected floating-point logits, but got {logits.dtype}.")
+    if targets.shape != logits.shape[:1]:
+        raise ValueError(
+            f"Expected targets of shape ({logits.shape[0]},), one for each row of logits, "
+            f"but got {tuple(targets.shape)}."
+        )
+    if targets.dtype != torch.int64:
+        raise TypeError(f"Expected int64 targets, but got {targets.dtype}; convert with .long().")
+    if targets.device.type == "cpu" and targets.numel() > 0:
+        lowest, highest = (int(value) for value in torch.aminmax(targets))
+        limit = logits.shape[1] if has_implicit_background else logits.shape[1] - 1
+        if lowest < 0 or highest > limit:
+            raise ValueError(
+                f"Expected targets in [0, {limit}], but got values from {lowest} to {highest}."
+            )
+
+
+def check_class_vector(vector: Tensor, *, name: str, num_classes: int, upper: float) -> None:
+    """Raise unless `vector` is (K,), a constant, and strictly between 0 and `upper`."""
+    if vector.shape != (num_classes,):
+        raise ValueError(
+            f"Expected {name} of shape ({num_classes},), one for each class, "
+            f"but got {tuple(vector.shape)}."
+        )
+    if vector.requires_grad:
+        raise ValueError(f"{name} are constants here, but require a gradient; pass .detach().")
+    if vector.device.type == "cpu":
+        _check_values(vector, name=name, upper=upper)
+        return
+    known = _valid_class_vectors.get(id(vector))
+    if known is None or known[0]() is not vector or known[1] != vector._version:
+        _check_values(vector, name=name, upper=upper)
+        key = id(vector)
+        reference = weakref.ref(vector, lambda _: _valid_class_vectors.pop(key, None))
+        _valid_class_vectors[key] = (reference, vector._version)
+
+
+def _check_values(vector: Tensor, *, name: str, upper: float) -> None:
+    lowest, highest = (value.item() for value in torch.aminmax(vector))
+    if not (lowest > 0 and highest < upper):  # a NaN fails too
+        interval = f"in (0, {upper:g})" if math.isfinite(upper) else "positive and finite"
+        raise ValueError(
+            f"Expected {name} {interval}, but got values from {lowest:g} to {highest:g}; "
+            "ClassStatistics floors or clamps classes without a sample."
+        )
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise unless `reduction` is one of `REDUCTIONS`."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"Expected reduction to be one of {REDUCTIONS}, but got {reduction!r}.")
+
+
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """Reduce a loss (N,); "mean" divides by N and is 0, with a gradient, where N = 0."""
+    if reduction == "none":
+        return loss
+    total = loss.sum()
+    return total / max(loss.numel(), 1) if reduction == "mean" else total
+
+
+def widen(values: Tensor) -> Tensor:
+    """Half precision and integers become float32; float32 and float64 stay as they are."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
