@@ -1,0 +1,30 @@
+"""Data sets: registration, annotations, statistics of the training set, loading.
+
+Names are imported when they are first used, so that the parts without detectron2 work without it.
+"""
+
+from importlib import import_module
+
+_MODULES = {
+    "build_train_loader": "loader",
+    "get_metadata": "registration",
+    "get_training_dicts": "training_set",
+    "load_annotations": "annotations",
+    "load_dataset_dicts": "builtin",
+    "PreflightError": "preflight",
+    "register_from_config": "registration",
+    "register_long_tailed_instances": "registration",
+    "training_statistics": "training_set",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

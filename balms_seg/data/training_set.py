@@ -1,0 +1,122 @@
+"""The training images that a config names, and their class statistics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from detectron2.data import MetadataCatalog
+
+from balms_seg.data.builtin import load_dataset_dicts
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from balms_seg.class_statistics import ClassStatistics
+
+
+def get_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
+    """The dataset dicts of DATASETS.TRAIN, one set after the other.
+
+    Images without a non-crowd annotation are left out if DATALOADER.FILTER_EMPTY_ANNOTATIONS.
+
+    Raises:
+        ValueError: no set is named, sets disagree on the classes, or no image is left.
+    """
+    names = list(cfg.DATASETS.TRAIN)
+    if not names:
+        raise ValueError("DATASETS.TRAIN is empty; name at least one registered data set.")
+    dicts = [record for name in names for record in load_dataset_dicts(name)]
+    training_classes(cfg)
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        dicts = [record for record in dicts if _has_instance(record)]
+    if not dicts:
+        raise ValueError(f"No image with a usable annotation in {', '.join(names)}.")
+    return dicts
+
+
+def training_classes(cfg: CfgNode) -> list[str]:
+    """Class names that all sets of DATASETS.TRAIN share.
+
+    Raises:
+        ValueError: two sets name different classes, or the same in another order.
+    """
+    first, *others = cfg.DATASETS.TRAIN
+    classes = list(MetadataCatalog.get(first).thing_classes)
+    for name in others:
+        difference = describe_difference(classes, MetadataCatalog.get(name).thing_classes)
+        if difference:
+            raise ValueError(
+                f"Training sets {first!r} and {name!r} differ in classes: {difference}"
+            )
+    return classes
+
+
+def training_statistics(cfg: CfgNode) -> ClassStatistics:
+    """Class statistics of the concatenated training sets.
+
+    The counts are those of the images that are trained on. With MODEL.ROI_BOX_HEAD.PRIOR
+    "sampled" or "auto" they include instances weighted by the sampler's repeat factors.
+
+    Raises:
+        ValueError: as `get_training_dicts`; also a class without a sample where
+            MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is "error".
+    """
+    from balms_seg.class_statistics import ClassStatistics
+
+    dicts, classes = get_training_dicts(cfg), training_classes(cfg)
+    head = cfg.MODEL.ROI_BOX_HEAD
+    factors = None
+    if head.PRIOR in ("sampled", "auto"):
+        factors = image_repeat_factors(cfg, dicts, len(classes))
+    return ClassStatistics.from_dataset_dicts(
+        dicts,
+        len(classes),
+        class_names=classes,
+        frequency=_class_frequency(cfg),
+        repeat_factors=factors,
+        empty_classes=head.EMPTY_CLASSES,
+    )
+
+
+def image_repeat_factors(cfg: CfgNode, dicts: list[dict[str, Any]], num_classes: int) -> Any:
+    """(num_images,) float64: how often the configured sampler draws an image, in expectation.
+
+    Only ratios matter; samplers that draw every image equally often give ones.
+    """
+    import numpy as np
+
+    if cfg.DATALOADER.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
+        return np.ones(len(dicts))
+    from balms_seg.sampling import compute_repeat_factors
+
+    return np.asarray(compute_repeat_factors(dicts, num_classes, cfg.DATALOADER.REPEAT_THRESHOLD))
+
+
+def describe_difference(expected: list[str], got: list[str]) -> str:
+    """How two lists of class names differ, in words; empty if they do not."""
+    expected, got = list(expected), list(got)
+    if expected == got:
+        return ""
+    missing = [name for name in expected if name not in set(got)]
+    added = [name for name in got if name not in set(expected)]
+    if not missing and not added and len(expected) == len(got):
+        index = next(
+            i for i, pair in enumerate(zip(expected, got, strict=True)) if len({*pair}) > 1
+        )
+        return f"another order, from class {index}: {expected[index]!r} and {got[index]!r}."
+    from balms_seg.data.annotation_file import shortened
+
+    return (
+        f"{len(expected)} and {len(got)} classes; only in the first: "
+        f"{shortened(missing) or 'none'}; only in the second: {shortened(added) or 'none'}."
+    )
+
+
+def _has_instance(record: dict[str, Any]) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
+
+
+def _class_frequency(cfg: CfgNode) -> list[str] | None:
+    """The json's own groups, where the training sets have them and agree."""
+    groups = [MetadataCatalog.get(name).get("class_frequency") for name in cfg.DATASETS.TRAIN]
+    return groups[0] if all(group == groups[0] for group in groups) else None
