@@ -1,0 +1,206 @@
+"""Repeat-factor sampling: images with rare classes come several times an epoch.
+
+Symbols: N images, K classes, f(c) the share of the N images that show class c, t the threshold.
+Source: Gupta et al. 2019 (arXiv 1908.03195), appendix B.2; implementation of the same definition in
+detectron2's `RepeatFactorTrainingSampler`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from balms_seg.sampling.registry import SAMPLER_REGISTRY
+from balms_seg.sampling.streams import Block, IndexStream, indices_block
+
+logger = logging.getLogger(__name__)
+
+
+def image_class_pairs(
+    dataset_dicts: Sequence[dict], num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which classes each image shows, crowd annotations included.
+
+    Args:
+        dataset_dicts: N data set dicts; "annotations" may be empty or missing, a classification
+            dict has "label" instead.
+        num_classes: K.
+
+    Returns:
+        image (P,) and class (P,) int64 of the distinct pairs, ordered by image, then class.
+
+    Raises:
+        ValueError: a class id lies outside [0, K).
+    """
+    categories_per_image = [_categories(record) for record in dataset_dicts]
+    lengths = [len(categories) for categories in categories_per_image]
+    categories = np.fromiter(
+        (category for row in categories_per_image for category in row), np.int64, sum(lengths)
+    )
+    if categories.size and (categories.min() < 0 or categories.max() >= num_classes):
+        raise ValueError(
+            f"Expected class ids in [0, {num_classes}), but got {categories.min()} to "
+            f"{categories.max()}; set MODEL.ROI_HEADS.NUM_CLASSES to the data set's number of "
+            "classes."
+        )
+    images = np.repeat(np.arange(len(dataset_dicts), dtype=np.int64), lengths)
+    return np.divmod(np.unique(images * num_classes + categories), num_classes)
+
+
+def compute_image_frequency(dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray:
+    """(K,) share of all N images that show each class, crowd annotations included."""
+    _, classes = image_class_pairs(dataset_dicts, num_classes)
+    return np.bincount(classes, minlength=num_classes) / max(len(dataset_dicts), 1)
+
+
+def compute_repeat_factors(
+    dataset_dicts: Sequence[dict], num_classes: int, threshold: float, *, sqrt: bool = True
+) -> np.ndarray:
+    """Image repeat factor: the maximum over the image's classes of max(1, sqrt(t / f(c))).
+
+    As in detectron2, f counts crowd annotations and divides by all N images, those without
+    annotations too.
+
+    Args:
+        dataset_dicts: N data set dicts.
+        num_classes: K.
+        threshold: t; classes in a smaller share of the images are repeated.
+        sqrt: False gives max(1, t / f(c)), detectron2 main's `DATALOADER.REPEAT_SQRT`.
+
+    Returns:
+        (N,) float64, at least 1; exactly 1 for images without annotations.
+
+    Raises:
+        ValueError: a class id lies outside [0, K), or the threshold is negative.
+    """
+    if threshold < 0:
+        raise ValueError(f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, but got {threshold}.")
+    images, classes = image_class_pairs(dataset_dicts, num_classes)
+    counts = np.bincount(classes, minlength=num_classes)
+    # an absent class is never looked up; count 1 only keeps the division defined
+    ratio = threshold / (np.maximum(counts, 1) / max(len(dataset_dicts), 1))
+    class_factors = np.maximum(1.0, np.sqrt(ratio) if sqrt else ratio)
+    return max_over_classes(class_factors, images, classes, len(dataset_dicts))
+
+
+def max_over_classes(
+    class_factors: np.ndarray, images: np.ndarray, classes: np.ndarray, num_images: int
+) -> np.ndarray:
+    """(N,) largest factor among each image's classes; 1 where an image has none.
+
+    Args:
+        class_factors: (K,) at least 1.
+        images: (P,) image of each (image, class) pair.
+        classes: (P,) class of each pair.
+        num_images: N.
+    """
+    factors = np.ones(num_images)
+    np.maximum.at(factors, images, class_factors[classes])
+    return factors
+
+
+def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float:
+    """Smallest threshold, to three digits, at which `share` of the present classes repeat.
+
+    Args:
+        frequency: (K,) share of images that show each class; 0 for absent classes.
+        share: in (0, 1].
+
+    Returns:
+        A threshold above the frequency of the rarest ceil(share * present) classes; nan where no
+        class is present.
+    """
+    present = np.sort(frequency[frequency > 0])
+    if present.size == 0:
+        return math.nan
+    bound = float(present[math.ceil(share * present.size) - 1])
+    step = 10.0 ** (math.floor(math.log10(bound)) - 2)
+    digits = max(0, -round(math.log10(step)))
+    return round((math.floor(bound / step * (1 + 1e-9)) + 1) * step, digits)
+
+
+@SAMPLER_REGISTRY.register()
+class RepeatFactorTrainingSampler(IndexStream):
+    """Epochs in which image i comes floor(r_i) or ceil(r_i) times, r_i times in expectation.
+
+    The same seed and factors give the stream of detectron2's class of this name, which holds the
+    factors in float32; so does this one.
+
+    Args:
+        repeat_factors: (N,) non-negative, not all zero.
+        seed: seed of the stream, the same on all ranks.
+        shuffle: False gives every epoch in data set order.
+
+    Raises:
+        ValueError: a factor is negative or not finite, or none is positive.
+    """
+
+    def __init__(
+        self,
+        repeat_factors: np.ndarray | Sequence[float],
+        *,
+        seed: int,
+        shuffle: bool = True,
+    ) -> None:
+        factors = np.array(repeat_factors, dtype=np.float64)
+        super().__init__(len(factors), seed=seed)
+        if not np.isfinite(factors).all() or factors.min() < 0 or factors.max() <= 0:
+            raise ValueError(
+                "Expected finite repeat factors >= 0 of which one is positive, but got values "
+                f"from {factors.min()} to {factors.max()}."
+            )
+        self._factors = factors
+        self._shuffle = shuffle
+        factors_float32 = torch.tensor(factors, dtype=torch.float32)
+        self._int_part = torch.trunc(factors_float32)
+        self._frac_part = factors_float32 - self._int_part
+
+    @classmethod
+    def from_config(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+    ) -> RepeatFactorTrainingSampler:
+        """Build with the factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
+        threshold = cfg.DATALOADER.REPEAT_THRESHOLD
+        # detectron2 main has REPEAT_SQRT, 0.6 always takes the root
+        sqrt = getattr(cfg.DATALOADER, "REPEAT_SQRT", True)
+        factors = compute_repeat_factors(dataset_dicts, num_classes, threshold, sqrt=sqrt)
+        if (factors == 1).all():
+            frequency = compute_image_frequency(dataset_dicts, num_classes)
+            logger.warning(
+                "All repeat factors are 1: no class is rarer than DATALOADER.REPEAT_THRESHOLD = "
+                "%g, so every image is drawn equally often. From REPEAT_THRESHOLD %g on, a third "
+                "of the classes that have training images would repeat.",
+                threshold,
+                threshold_that_repeats(frequency),
+            )
+        return cls(factors, seed=seed)
+
+    @property
+    def repeat_factors(self) -> np.ndarray:
+        """(N,) float64 factors, as given."""
+        return self._factors.copy()
+
+    def draw_block(self, generator: torch.Generator) -> Block:
+        """One epoch; its length varies with the rounding."""
+        # stochastic rounding, in detectron2's order of draws
+        rands = torch.rand(self.size, generator=generator)
+        repeats = self._int_part + (rands < self._frac_part)
+        indices = torch.repeat_interleave(torch.arange(self.size), repeats.long())
+        if self._shuffle:
+            indices = indices[torch.randperm(len(indices), generator=generator)]
+        return indices_block(indices)
+
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "factors_crc32": zlib.crc32(self._factors.tobytes())}
+
+
+def _categories(record: dict) -> list[int]:
+    if "annotations" in record:
+        return [annotation["category_id"] for annotation in record["annotations"]]
+    return [record["label"]] if "label" in record else []
