@@ -1,0 +1,35 @@
+"""Evaluation by LVIS's rules, tables and results.json; only the evaluator needs detectron2."""
+
+from typing import Any
+
+from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
+from .lvis_ap import LVISResult, evaluate_lvis
+from .results import read_results, write_results
+from .table import format_lvis_table, write_per_class_csv
+
+__all__ = [
+    "FREQUENCY_GROUPS",
+    "GroundTruth",
+    "LVISResult",
+    "LongTailedLVISEvaluator",
+    "build_evaluator",
+    "evaluate_lvis",
+    "format_lvis_table",
+    "load_ground_truth",
+    "read_results",
+    "write_per_class_csv",
+    "write_results",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs detectron2 when it is asked for."""
+    if name == "LongTailedLVISEvaluator":
+        from .lvis_evaluator import LongTailedLVISEvaluator
+
+        return LongTailedLVISEvaluator
+    if name == "build_evaluator":
+        from .build import build_evaluator
+
+        return build_evaluator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

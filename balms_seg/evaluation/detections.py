@@ -1,0 +1,144 @@
+"""Checks detections in the LVIS results format and turns them into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_utils
+
+from .ground_truth import GroundTruth, segmentation_to_rle
+
+_NUM_NAMED = 5
+_AREA_CHUNK = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Detections that count, sorted by class, then descending score, then image.
+
+    Attributes:
+        images: (n,) int64 image index.
+        classes: (n,) int64 class index.
+        scores: (n,) float64.
+        areas: (n,) float64 in square pixels, of the box or of the mask.
+        shapes: (n, 4) float64 boxes x, y, width, height; or a list of n compressed RLEs.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    shapes: np.ndarray | list[dict[str, Any]]
+
+
+def select_detections(
+    detections: Sequence[Mapping[str, Any]],
+    ground_truth: GroundTruth,
+    iou_type: str,
+    *,
+    max_detections: int,
+) -> Detections:
+    """Check detections and keep those that LVIS counts.
+
+    Of each image the `max_detections` of highest score are kept, the earlier ones where scores
+    tie. Of these, detections of a class that is neither annotated nor a verified negative in the
+    image are dropped, and so are those without area, as lvis-api does.
+
+    Raises:
+        ValueError: an unknown image or category, a score or box that is not finite, a missing box
+            or mask, or a mask of another size than its image.
+    """
+    key = "bbox" if iou_type == "bbox" else "segmentation"
+    _reject(
+        detections,
+        [key not in d for d in detections],
+        f"Expected '{key}' in every detection to compute {iou_type} AP",
+    )
+    image_index = {image_id: index for index, image_id in enumerate(ground_truth.image_ids)}
+    class_index = {id_: index for index, id_ in enumerate(ground_truth.category_ids)}
+    images = _lookup(detections, "image_id", image_index)
+    classes = _lookup(detections, "category_id", class_index)
+    scores = np.array([d["score"] for d in detections], dtype=np.float64)
+    _reject(detections, ~np.isfinite(scores), "Expected finite scores")
+
+    kept = _top_per_image(images, scores, max_detections)
+    kept = kept[ground_truth.is_verified[images[kept], classes[kept]]]
+    if iou_type == "bbox":
+        shapes: Any = np.array([detections[i]["bbox"] for i in kept], dtype=np.float64)
+        shapes = shapes.reshape(-1, 4)
+        not_finite = kept[~np.isfinite(shapes).all(axis=1)]
+        _reject(
+            detections, np.isin(np.arange(len(detections)), not_finite), "Expected finite boxes"
+        )
+        areas = shapes[:, 2] * shapes[:, 3]
+    else:
+        shapes = [_rle(detections[i], ground_truth.image_sizes[images[i]]) for i in kept]
+        areas = mask_areas(shapes)
+
+    # Positions break ties last: detections of one image keep the order in which they came.
+    order = np.lexsort((kept, images[kept], -scores[kept], classes[kept]))
+    order = order[areas[order] > 0]
+    kept = kept[order]
+    return Detections(
+        images=images[kept],
+        classes=classes[kept],
+        scores=scores[kept],
+        areas=areas[order],
+        shapes=shapes[order] if iou_type == "bbox" else [shapes[i] for i in order],
+    )
+
+
+def mask_areas(rles: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Area of each compressed RLE in square pixels, (n,) float64.
+
+    In chunks: pycocotools counts the list in 8 bits under numpy 2 and overflows beyond 255.
+    """
+    chunks = [
+        np.asarray(mask_utils.area(list(rles[start : start + _AREA_CHUNK])), dtype=np.float64)
+        for start in range(0, len(rles), _AREA_CHUNK)
+    ]
+    return np.concatenate([np.zeros(0), *chunks])
+
+
+def _lookup(
+    detections: Sequence[Mapping[str, Any]], key: str, index: Mapping[Any, int]
+) -> np.ndarray:
+    found = np.fromiter((index.get(d[key], -1) for d in detections), np.int64, len(detections))
+    _reject(detections, found < 0, f"Expected every {key} to be one of the ground truth's", key)
+    return found
+
+
+def _reject(
+    detections: Sequence[Mapping[str, Any]],
+    is_bad: Sequence[bool] | np.ndarray,
+    expectation: str,
+    key: str | None = None,
+) -> None:
+    bad = np.flatnonzero(is_bad)
+    if len(bad) == 0:
+        return
+    keys = ("image_id", "category_id", "score") if key is None else (key,)
+    named = "; ".join(
+        f"#{i} " + ", ".join(f"{k} {detections[i].get(k)}" for k in keys) for i in bad[:_NUM_NAMED]
+    )
+    raise ValueError(
+        f"{expectation}, but {len(bad)} of {len(detections)} detections break this: {named}"
+        f"{'; ...' if len(bad) > _NUM_NAMED else ''}. Check the data set and the model's output."
+    )
+
+
+def _rle(detection: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    try:
+        return segmentation_to_rle(detection["segmentation"], size)
+    except ValueError as error:
+        raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
+
+
+def _top_per_image(images: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
+    """Indices of the `limit` highest scores of each image, in ascending order."""
+    order = np.lexsort((-scores, images))
+    starts = np.searchsorted(images[order], images[order], side="left")
+    return np.sort(order[np.arange(len(order)) - starts < limit])

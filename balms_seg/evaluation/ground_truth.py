@@ -1,0 +1,317 @@
+"""Reads LVIS- or COCO-style annotations into the arrays that the evaluation needs.
+
+Symbols: I images, K classes, n annotations. Images and classes are indexed by ascending id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_utils
+
+logger = logging.getLogger(__name__)
+
+#: LVIS's frequency letters, rarest first, with the names that tables use.
+FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """Validated ground truth of one evaluation set.
+
+    Attributes:
+        image_ids: (I,) ids of the json, ascending.
+        image_sizes: (I,) pairs (height, width) in pixels; None where the json gives no size.
+        category_ids: (K,) ids of the json, ascending.
+        class_names: (K,) names.
+        frequency: (K,) "r", "c" or "f"; "" where the group is unknown.
+        image_counts: (K,) the json's `image_count`; None where it has none.
+        is_verified: (I, K) bool, the class has ground truth in the image or is a verified negative.
+        is_not_exhaustive: (I, K) bool, unmatched detections of the class are ignored in the image.
+        images: (n,) int64 image index of each annotation.
+        classes: (n,) int64 class index.
+        areas: (n,) float64 in square pixels.
+        is_ignored: (n,) bool, the json's `ignore` flag.
+        boxes: (n, 4) float64, x, y, width, height in pixels.
+        segmentations: (n,) polygons or RLE as in the json; None where there is none.
+    """
+
+    image_ids: tuple[Any, ...]
+    image_sizes: tuple[tuple[int, int] | None, ...]
+    category_ids: tuple[int, ...]
+    class_names: tuple[str, ...]
+    frequency: tuple[str, ...]
+    image_counts: tuple[int | None, ...]
+    is_verified: np.ndarray
+    is_not_exhaustive: np.ndarray
+    images: np.ndarray
+    classes: np.ndarray
+    areas: np.ndarray
+    is_ignored: np.ndarray
+    boxes: np.ndarray
+    segmentations: tuple[Any, ...]
+
+    @property
+    def num_images(self) -> int:
+        """Number of images, I."""
+        return len(self.image_ids)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, K."""
+        return len(self.category_ids)
+
+    def instance_counts(self) -> np.ndarray:
+        """Annotations per class, (K,) int64, without ignored ones."""
+        return np.bincount(self.classes[~self.is_ignored], minlength=self.num_classes)
+
+
+def read_annotations(path: str | Path) -> Mapping[str, Any]:
+    """Read the json of a data set.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, not a json, or holds no object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected the ground truth at {path}, but there is no such file.")
+    with path.open(encoding="utf-8") as file:
+        try:
+            content = json.load(file)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"Expected a json in {path}, but reading stopped with '{error}'; "
+                "the file is truncated or not a json: fetch or write it again."
+            ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"Expected an object in {path}, but got a {type(content).__name__}.")
+    return content
+
+
+def load_ground_truth(
+    source: str | Path | Mapping[str, Any],
+    *,
+    class_frequency: Mapping[int, str] | None = None,
+) -> GroundTruth:
+    """Load annotations, with a default for each LVIS field that a COCO-style json lacks.
+
+    Defaults, of which one warning tells:
+        frequency: the json's own field wins, then `class_frequency`; without either the class
+            belongs to no group.
+        neg_category_ids: every class without an annotation in the image, as COCO counts it.
+        not_exhaustive_category_ids: none.
+
+    LVIS knows no crowd regions. An annotation with `iscrowd`, or one whose polygons all have fewer
+    than three points, is dropped and its class counts as not exhaustively annotated in the image.
+    Annotations without area are dropped, as lvis-api does.
+
+    Args:
+        source: path of the json, or its content.
+        class_frequency: "r", "c" or "f" per category id, derived from the training set.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the json cannot be read, lacks a required part or contradicts itself.
+    """
+    content = source if isinstance(source, Mapping) else read_annotations(source)
+    check_parts(content)
+    images = sorted(content["images"], key=lambda image: image["id"])
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    image_index = {image["id"]: index for index, image in enumerate(images)}
+    class_index = {category["id"]: index for index, category in enumerate(categories)}
+    _check_references(content["annotations"], image_index, class_index)
+
+    usable = [a for a in content["annotations"] if not _is_unusable(a)]
+    unusable = [a for a in content["annotations"] if _is_unusable(a)]
+    sizes = tuple(_image_size(image) for image in images)
+    boxes = np.array([_box(a, sizes[image_index[a["image_id"]]]) for a in usable]).reshape(-1, 4)
+    areas = np.array([_area(a, sizes[image_index[a["image_id"]]]) for a in usable], dtype=float)
+    annotations = [a for a, area in zip(usable, areas, strict=True) if area > 0]
+    positive_images = _as_index(image_index[a["image_id"]] for a in annotations)
+    positive_classes = _as_index(class_index[a["category_id"]] for a in annotations)
+
+    shape = (len(images), len(categories))
+    is_positive = np.zeros(shape, dtype=bool)
+    is_positive[positive_images, positive_classes] = True
+    is_not_exhaustive = np.zeros(shape, dtype=bool)
+    for annotation in unusable:
+        row, column = image_index[annotation["image_id"]], class_index[annotation["category_id"]]
+        is_not_exhaustive[row, column] = True
+    is_negative = ~is_positive & ~is_not_exhaustive
+    for row, image in enumerate(images):
+        if "neg_category_ids" in image:
+            is_negative[row] = False
+            is_negative[row, _known(image["neg_category_ids"], class_index)] = True
+        not_exhaustive = image.get("not_exhaustive_category_ids", ())
+        is_not_exhaustive[row, _known(not_exhaustive, class_index)] = True
+
+    frequency = _frequency(categories, class_frequency or {})
+    _warn_of_defaults(images, frequency, unusable)
+    return GroundTruth(
+        image_ids=tuple(image["id"] for image in images),
+        image_sizes=sizes,
+        category_ids=tuple(category["id"] for category in categories),
+        class_names=tuple(str(c.get("name", c["id"])) for c in categories),
+        frequency=frequency,
+        image_counts=tuple(category.get("image_count") for category in categories),
+        is_verified=is_positive | is_negative,
+        is_not_exhaustive=is_not_exhaustive,
+        images=positive_images,
+        classes=positive_classes,
+        areas=areas[areas > 0],
+        is_ignored=np.array([bool(a.get("ignore", 0)) for a in annotations], dtype=bool),
+        boxes=boxes[areas > 0],
+        segmentations=tuple(a.get("segmentation") or None for a in annotations),
+    )
+
+
+def check_parts(content: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless images, annotations and categories are there."""
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise ValueError(
+                f"Expected a list '{key}' in the ground truth, but it has only "
+                f"{sorted(content)}; give a COCO- or LVIS-style json."
+            )
+
+
+def segmentation_to_rle(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Turn polygons, uncompressed or compressed RLE into compressed RLE.
+
+    Args:
+        segmentation: list of polygons (flat x, y lists), or a dict with `counts` and `size`.
+        size: (height, width) of the image in pixels.
+
+    Raises:
+        ValueError: the size is unknown, or an RLE has another size than the image.
+    """
+    if size is None:
+        raise ValueError(
+            "Masks need the size of their image, but its entry in the ground truth has no "
+            "'height' and 'width'; add them to the json."
+        )
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        return mask_utils.merge(mask_utils.frPyObjects(polygons, *size))
+    if tuple(segmentation["size"]) != size:
+        raise ValueError(
+            f"Expected a mask of the image's size (height, width) = {size}, but got "
+            f"{tuple(segmentation['size'])}; encode masks at the original image size."
+        )
+    if isinstance(segmentation["counts"], list):
+        return mask_utils.frPyObjects(segmentation, *size)
+    return segmentation
+
+
+def _check_references(
+    annotations: list[dict[str, Any]], image_index: Mapping[Any, int], class_index: Mapping
+) -> None:
+    for key, index in (("image_id", image_index), ("category_id", class_index)):
+        unknown = [a for a in annotations if a[key] not in index]
+        if unknown:
+            named = ", ".join(f"{a.get('id')} ({key} {a[key]})" for a in unknown[:5])
+            raise ValueError(
+                f"Expected every annotation's {key} to be listed in the json, but "
+                f"{len(unknown)} are not; the first annotations: {named}."
+            )
+
+
+def _is_unusable(annotation: Mapping[str, Any]) -> bool:
+    """Tell whether it is a crowd region or has polygons of fewer than three points only."""
+    segmentation = annotation.get("segmentation")
+    is_degenerate = (
+        isinstance(segmentation, list)
+        and len(segmentation) > 0
+        and all(len(polygon) < 6 for polygon in segmentation)
+    )
+    return bool(annotation.get("iscrowd", 0)) or is_degenerate
+
+
+def _image_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    if "height" not in image or "width" not in image:
+        return None
+    return int(image["height"]), int(image["width"])
+
+
+def _box(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> list[float]:
+    if "bbox" in annotation:
+        return [float(value) for value in annotation["bbox"]]
+    _require_segmentation(annotation)
+    return mask_utils.toBbox(segmentation_to_rle(annotation["segmentation"], size)).tolist()
+
+
+def _area(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> float:
+    if "area" in annotation:
+        return float(annotation["area"])
+    if annotation.get("segmentation"):
+        return float(mask_utils.area(segmentation_to_rle(annotation["segmentation"], size)))
+    width, height = _box(annotation, size)[2:]
+    return width * height
+
+
+def _require_segmentation(annotation: Mapping[str, Any]) -> None:
+    if not annotation.get("segmentation"):
+        raise ValueError(
+            f"Expected 'bbox' or 'segmentation' in annotation {annotation.get('id')}, but it has "
+            f"{sorted(annotation)}; correct the json."
+        )
+
+
+def _known(ids: Iterable[int], class_index: Mapping[int, int]) -> list[int]:
+    return [class_index[category_id] for category_id in ids if category_id in class_index]
+
+
+def _as_index(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def _frequency(
+    categories: list[dict[str, Any]], class_frequency: Mapping[int, str]
+) -> tuple[str, ...]:
+    letters = tuple(
+        str(category.get("frequency") or class_frequency.get(category["id"]) or "")
+        for category in categories
+    )
+    wrong = sorted({letter for letter in letters if letter and letter not in FREQUENCY_GROUPS})
+    if wrong:
+        raise ValueError(f"Expected a class frequency of 'r', 'c' or 'f', but got {wrong}.")
+    return letters
+
+
+def _warn_of_defaults(
+    images: list[dict[str, Any]], frequency: tuple[str, ...], unusable: list[dict[str, Any]]
+) -> None:
+    parts = []
+    without_negatives = sum("neg_category_ids" not in image for image in images)
+    if without_negatives:
+        parts.append(
+            f"{without_negatives} of {len(images)} images have no 'neg_category_ids', so every "
+            "class without an annotation there counts as verified absent and a detection of it "
+            "as false"
+        )
+    without_exhaustive = sum("not_exhaustive_category_ids" not in image for image in images)
+    if without_exhaustive:
+        parts.append(
+            f"{without_exhaustive} images have no 'not_exhaustive_category_ids', so their "
+            "annotations count as complete"
+        )
+    without_group = frequency.count("")
+    if without_group:
+        parts.append(
+            f"{without_group} of {len(frequency)} classes have no frequency group, so they "
+            "belong to none of APr, APc, APf"
+        )
+    if unusable:
+        parts.append(
+            f"{len(unusable)} annotations are crowd regions or have no polygon of three points; "
+            "they are dropped and their class counts as not exhaustive in the image"
+        )
+    if parts:
+        logger.warning("Ground truth: %s.", "; ".join(parts))
