@@ -1,0 +1,434 @@
+"""The glyph toy data set: long-tailed instance segmentation that trains in minutes on a CPU.
+
+Letters and signs in random fonts, colours and poses on cluttered backgrounds, with exact polygons
+and LVIS fields. The classes of the training split follow a long tail; the validation and held-out
+splits hold every class equally often. Every image is a function of (seed, split, image index).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from balms_seg.data.glyph_alphabet import SIMILAR_PAIRS
+from balms_seg.data.glyph_outlines import FACE_SETS, category_name, choose_characters
+from balms_seg.data.glyph_planning import assign_classes, highest_count, tail_counts
+from balms_seg.data.glyph_rendering import render_image
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "heldout")
+STAMP = "glyphs.json"
+_VERSION = 1  # raise when the same arguments give other images or annotations
+_SECOND_INSTANCE = 0.15  # chance that a class stands in a training image twice
+
+
+@dataclasses.dataclass(frozen=True)
+class GlyphConfig:
+    """What to generate; two equal configurations give identical data.
+
+    Attributes:
+        num_classes: K.
+        train_images: training images; None takes as many as the counts need.
+        min_count: training images of the rarest class.
+        max_count: training images of the most frequent class; None takes as many as
+            `train_images` have room for, or 800 where that is None too.
+        tail_exponent: see `tail_counts`.
+        val_images: images of the validation and of the held-out split; None takes 200, or more
+            where 5 instances of every class need it.
+        size: side of the square images in pixels.
+        seed: in [0, 2 ** 32).
+        instances_per_image: least and greatest number of glyphs in an image.
+        similar: draw pairs of look-alikes, of which one is frequent and the other rare.
+        faces: "bold" or "all"; thin strokes cost mask AP.
+    """
+
+    num_classes: int = 40
+    train_images: int | None = None
+    min_count: int = 1
+    max_count: int | None = None
+    tail_exponent: float = 1.0
+    val_images: int | None = None
+    size: int = 128
+    seed: int = 0
+    instances_per_image: tuple[int, int] = (2, 6)
+    similar: bool = False
+    faces: str = "bold"
+
+    def resolved(self) -> GlyphConfig:
+        """The same with every None replaced by its value.
+
+        Raises:
+            ValueError: an argument is out of range, or the arguments contradict each other.
+        """
+        _check_ranges(self)
+        mean = sum(self.instances_per_image) / 2
+        tail = functools.partial(tail_counts, self.num_classes, self.min_count)
+        num_images, highest = self.train_images, self.max_count
+        if highest is None and num_images is None:
+            highest = max(800, self.min_count)
+        if highest is None:
+            room = mean * num_images
+            highest = highest_count(
+                self.num_classes, self.min_count, room, num_images, self.tail_exponent
+            )
+        if num_images is None:
+            needed = math.ceil(int(tail(highest, self.tail_exponent).sum()) / mean)
+            num_images = max(needed, highest)
+        val_images = self.val_images or max(200, math.ceil(5 * self.num_classes / mean))
+        return dataclasses.replace(
+            self, train_images=num_images, max_count=highest, val_images=val_images
+        )
+
+
+def _check_ranges(config: GlyphConfig) -> None:
+    low, high = config.instances_per_image
+    rules = [
+        (config.num_classes >= 1, "num_classes", "at least 1"),
+        (config.train_images is None or config.train_images >= 1, "train_images", "at least 1"),
+        (config.min_count >= 1, "min_count", "at least 1"),
+        (
+            config.max_count is None or config.max_count >= config.min_count,
+            "max_count",
+            f"at least min_count ({config.min_count})",
+        ),
+        (0 < config.tail_exponent < math.inf, "tail_exponent", "a positive number"),
+        (config.val_images is None or config.val_images >= 1, "val_images", "at least 1"),
+        (32 <= config.size <= 4096, "size", "32 to 4096 px"),
+        (0 <= config.seed < 2**32, "seed", "0 to 2**32 - 1"),
+        (1 <= low <= high, "instances_per_image", "1 <= least <= greatest"),
+        (high <= 12, "instances_per_image", "at most 12, since larger crowds do not fit"),
+        (config.faces in FACE_SETS, "faces", f"one of {sorted(FACE_SETS)}"),
+        (
+            not config.similar or config.num_classes <= 2 * len(SIMILAR_PAIRS),
+            "num_classes",
+            f"at most {2 * len(SIMILAR_PAIRS)} with similar glyphs",
+        ),
+        (
+            not config.similar or config.num_classes % 2 == 0,
+            "num_classes",
+            "even with similar glyphs, which come in pairs",
+        ),
+    ]
+    wrong = [
+        f"{name}: expected {expected}, but got {getattr(config, name)}"
+        for holds, name, expected in rules
+        if not holds
+    ]
+    if wrong:
+        raise ValueError("Cannot generate this glyph data set. " + "; ".join(wrong) + ".")
+
+
+PRESETS = {
+    "default": GlyphConfig(),
+    "benchmark": GlyphConfig(train_images=843, min_count=3, max_count=400, val_images=200),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class GlyphPlan:
+    """The classes and what stands in every image, before anything is drawn.
+
+    Attributes:
+        characters: character of each class; class index k has category id k + 1.
+        image_counts: (K,) training images per class.
+        instances: split name -> for each image the class index of every instance.
+    """
+
+    characters: tuple[str, ...]
+    image_counts: np.ndarray
+    instances: dict[str, list[list[int]]]
+
+
+def plan_glyphs(config: GlyphConfig) -> GlyphPlan:
+    """Decide the classes, their long tail and the classes of every image.
+
+    Raises:
+        ValueError: the configuration is impossible.
+    """
+    config = config.resolved()
+    num_classes, (low, high) = config.num_classes, config.instances_per_image
+    tail = tail_counts(num_classes, config.min_count, config.max_count, config.tail_exponent)
+    if config.similar:
+        pairs = SIMILAR_PAIRS[: num_classes // 2]
+        characters = tuple(pair[0] for pair in pairs) + tuple(pair[1] for pair in pairs[::-1])
+        image_counts = tail
+    else:
+        characters = choose_characters(num_classes)
+        rank = _rng(config.seed, 2 * len(SPLITS)).permutation(num_classes)
+        image_counts = tail[rank]
+    per_class = int(config.val_images * (low + high) / 2 / num_classes)
+    if per_class < 1:
+        raise ValueError(
+            f"Expected at least {math.ceil(2 * num_classes / (low + high))} validation images, so "
+            f"that each of the {num_classes} classes appears, but got {config.val_images}."
+        )
+    instances = {}
+    for number, split in enumerate(SPLITS):
+        rng = _rng(config.seed, len(SPLITS) + number)
+        counts, num_images = image_counts, config.train_images
+        if split != "train":
+            counts, num_images = np.full(num_classes, per_class), config.val_images
+        images = [image.tolist() for image in assign_classes(counts, num_images, low, high, rng)]
+        if split == "train":
+            images = [_repeat_some(image, high, rng) for image in images]
+        instances[split] = images
+    return GlyphPlan(characters, image_counts, instances)
+
+
+def _repeat_some(classes: list[int], most: int, rng: np.random.Generator) -> list[int]:
+    twice = [c for c in classes if rng.random() < _SECOND_INSTANCE]
+    return classes + twice[: most - len(classes)]
+
+
+def _rng(*words: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(words))
+
+
+def make_glyph_dataset(
+    output: str | os.PathLike,
+    config: GlyphConfig = PRESETS["default"],
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> bool:
+    """Write train/, val/, heldout/ and their json files; keep what is already there and complete.
+
+    Args:
+        output: folder to write to; created where missing.
+        config: what to generate.
+        workers: processes; None takes one for each available core. The result does not depend
+            on it.
+        overwrite: replace another glyph data set in `output`.
+
+    Returns:
+        Whether anything was written: False where `output` already holds this very data set.
+
+    Raises:
+        ValueError: the configuration is impossible.
+        FileExistsError: `output` holds something else.
+        ImportError: matplotlib is missing.
+    """
+    output = Path(output)
+    config = config.resolved()
+    arguments = {"version": _VERSION, **dataclasses.asdict(config)}
+    arguments["instances_per_image"] = list(config.instances_per_image)
+    if _is_complete(output, arguments):
+        logger.info("%s already holds this data set", output)
+        return False
+    _check_output(output, arguments, overwrite)
+    plan = plan_glyphs(config)
+    started = time.perf_counter()
+    output.mkdir(parents=True, exist_ok=True)
+    # From here on, and until the stamp below, the folder counts as unfinished.
+    _write_json(output / STAMP, {"complete": False, "arguments": arguments})
+    for split in SPLITS:
+        (output / f"{split}.json").unlink(missing_ok=True)
+        (output / split).mkdir(exist_ok=True)
+        for stale in (output / split).glob("*.png"):
+            stale.unlink()
+    annotations = _draw_all(output, plan, config, workers)
+    instance_counts = np.bincount(
+        [c for image in plan.instances["train"] for c in image], minlength=config.num_classes
+    )
+    categories = _categories(plan, instance_counts)
+    files = {}
+    for split in SPLITS:
+        name = f"{split}.json"
+        _write_json(output / name, _lvis_json(split, plan, config, categories, annotations[split]))
+        files[name] = (output / name).stat().st_size
+    _write_json(output / STAMP, {"complete": True, "arguments": arguments, "files": files})
+    seconds = time.perf_counter() - started
+    total = sum(len(images) for images in plan.instances.values())
+    logger.info(
+        "Wrote %d images of %d classes to %s in %.1f s", total, config.num_classes, output, seconds
+    )
+    return True
+
+
+def _write_json(path: Path, content: dict) -> None:
+    """Write under another name first, so that a file under its own name is whole."""
+    temporary = path.with_suffix(".json.part")
+    temporary.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _read_stamp(output: Path) -> dict | None:
+    try:
+        return json.loads((output / STAMP).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def _is_complete(output: Path, arguments: dict) -> bool:
+    stamp = _read_stamp(output)
+    if not stamp or not stamp.get("complete") or stamp.get("arguments") != arguments:
+        return False
+    expected = {
+        "train": arguments["train_images"],
+        "val": arguments["val_images"],
+        "heldout": arguments["val_images"],
+    }
+    sizes_match = all(
+        (output / name).is_file() and (output / name).stat().st_size == size
+        for name, size in stamp["files"].items()
+    )
+    return sizes_match and all(
+        (output / split).is_dir() and len(os.listdir(output / split)) == count
+        for split, count in expected.items()
+    )
+
+
+def _check_output(output: Path, arguments: dict, overwrite: bool) -> None:
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise FileExistsError(f"Expected a folder, but {output} is a file.")
+    stamp = _read_stamp(output)
+    if stamp is None and any(output.iterdir()):
+        raise FileExistsError(
+            f"{output} is not empty and holds no glyph data set; choose another folder."
+        )
+    if stamp and stamp.get("complete") and stamp["arguments"] != arguments and not overwrite:
+        differing = {k for k in arguments if stamp["arguments"].get(k) != arguments[k]}
+        raise FileExistsError(
+            f"{output} holds a glyph data set with other {', '.join(sorted(differing))}; choose "
+            "another folder, or pass --overwrite (overwrite=True) to replace it."
+        )
+
+
+_Task = tuple[str, int, list[int]]
+
+
+def _draw_all(
+    output: Path, plan: GlyphPlan, config: GlyphConfig, workers: int | None
+) -> dict[str, list[list[dict]]]:
+    """Draw every image; annotations by split and image."""
+    from tqdm import tqdm
+
+    tasks = [(s, i, c) for s in SPLITS for i, c in enumerate(plan.instances[s])]
+    annotations: dict[str, list[list[dict]]] = {split: [] for split in SPLITS}
+    draw = functools.partial(_draw_one, output, plan.characters, config)
+    results = _map_parallel(draw, tasks, workers or _available_cores())
+    progress = tqdm(results, total=len(tasks), desc="glyphs", unit="image", disable=None)
+    for (split, _, _), drawn in zip(tasks, progress, strict=True):
+        annotations[split].append(drawn)
+    return annotations
+
+
+def _available_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _map_parallel(
+    draw: functools.partial, tasks: list[_Task], workers: int
+) -> Iterator[list[dict]]:
+    if workers <= 1:
+        yield from map(draw, tasks)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.imap(draw, tasks, chunksize=8)
+
+
+def _draw_one(
+    output: Path, characters: tuple[str, ...], config: GlyphConfig, task: _Task
+) -> list[dict]:
+    """Draw and write one image; its annotations without ids."""
+    split, index, classes = task
+    rng = _rng(config.seed, SPLITS.index(split), index)
+    image, instances, _ = render_image(characters, classes, config.size, config.faces, rng)
+    path = output / split / _file_name(index)
+    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        raise OSError(f"Could not write {path}; check the free space and the permissions.")
+    return [{**i.annotation(), "category_id": i.class_index + 1} for i in instances]
+
+
+def _file_name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
+def _categories(plan: GlyphPlan, instance_counts: np.ndarray) -> list[dict]:
+    """LVIS categories; as in LVIS, counts and frequency are the training split's in every split."""
+    return [
+        {
+            "id": k + 1,
+            "name": category_name(character),
+            "synonyms": [character],
+            "frequency": "r" if images <= 10 else "c" if images <= 100 else "f",
+            "image_count": int(images),
+            "instance_count": int(instances),
+        }
+        for k, (character, images, instances) in enumerate(
+            zip(plan.characters, plan.image_counts, instance_counts, strict=True)
+        )
+    ]
+
+
+def _lvis_json(
+    split: str,
+    plan: GlyphPlan,
+    config: GlyphConfig,
+    categories: list[dict],
+    drawn: list[list[dict]],
+) -> dict:
+    every = np.arange(1, config.num_classes + 1)
+    images, annotations = [], []
+    for index, (classes, found) in enumerate(zip(plan.instances[split], drawn, strict=True)):
+        absent = np.delete(every, sorted(set(classes)))
+        images.append(
+            {
+                "id": index + 1,
+                "file_name": _file_name(index),
+                "width": config.size,
+                "height": config.size,
+                "neg_category_ids": absent.tolist(),
+                "not_exhaustive_category_ids": [],
+            }
+        )
+        for annotation in found:
+            identity = {"id": len(annotations) + 1, "image_id": index + 1, "iscrowd": 0}
+            annotations.append({**identity, **annotation})
+    info = {"description": f"glyph toy data set, {split} split", "version": str(_VERSION)}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def register_glyph_dataset(root: str | os.PathLike, prefix: str = "glyphs") -> list[str]:
+    """Register `{prefix}_train`, `{prefix}_val` and `{prefix}_heldout` with detectron2.
+
+    Args:
+        root: folder that `make_glyph_dataset` wrote.
+        prefix: start of the registered names.
+
+    Returns:
+        The registered names.
+
+    Raises:
+        FileNotFoundError: `root` holds no complete glyph data set.
+    """
+    from balms_seg.data.registration import register_long_tailed_instances
+
+    root = Path(root)
+    if not (_read_stamp(root) or {}).get("complete"):
+        raise FileNotFoundError(
+            f"{root} holds no complete glyph data set; make one with "
+            f"`python tools/make_glyph_dataset.py --output {root}`."
+        )
+    names = []
+    for split in SPLITS:
+        names.append(f"{prefix}_{split}")
+        register_long_tailed_instances(names[-1], str(root / f"{split}.json"), str(root / split))
+    return names
