@@ -1,0 +1,358 @@
+"""How often each class occurs in the training set, and what follows from it.
+
+K: classes, N: images with at least one annotation that is not a crowd.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from balms_seg.annotation_counts import (
+    check_annotation_content,
+    count_per_class,
+    flatten_annotations,
+    flatten_json_annotations,
+    read_annotation_json,
+    read_metadata_counts,
+    sorted_categories,
+)
+from balms_seg.frequency_groups import CLASSIFICATION_GROUPS, LVIS_GROUPS, assign_groups
+
+__all__ = [
+    "CLASSIFICATION_GROUPS",
+    "LVIS_GROUPS",
+    "ClassStatistics",
+    "flatten_annotations",
+]
+
+logger = logging.getLogger(__name__)
+
+_EMPTY_CLASS_POLICIES = ("floor", "error")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics:
+    """Class counts of a training set; the arrays are read-only.
+
+    Attributes:
+        image_counts: (K,) int64 images with a non-crowd instance of the class; may be 0.
+        instance_counts: (K,) int64 non-crowd instances; may be 0.
+        num_images: N.
+        class_names: K names.
+        group_names: frequency groups, rarest first.
+        group_ids: (K,) int64 index into `group_names`.
+        sampled_counts: (K,) float64 instances weighted by their image's repeat factor, or None.
+        empty_classes: what a class without a sample means to `prior_counts` and `frequency`:
+            "floor" counts it as one sample (half an image in `frequency`), with a warning; "error"
+            raises.
+    """
+
+    image_counts: np.ndarray
+    instance_counts: np.ndarray
+    num_images: int
+    class_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    group_ids: np.ndarray
+    sampled_counts: np.ndarray | None = None
+    empty_classes: str = "floor"
+
+    def __post_init__(self) -> None:
+        num_classes = len(self.class_names)
+        for name in ("image_counts", "instance_counts", "group_ids", "sampled_counts"):
+            value = getattr(self, name)
+            if value is None and name == "sampled_counts":
+                continue
+            value = np.array(value, np.float64 if name == "sampled_counts" else np.int64)
+            if value.shape != (num_classes,) or not (value >= 0).all():
+                raise ValueError(
+                    f"Expected {name} to be ({num_classes},) and not negative, but got shape "
+                    f"{value.shape} and minimum {value.min(initial=0)}."
+                )
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
+        if num_classes == 0:
+            raise ValueError("Expected at least one class, but got none.")
+        if self.empty_classes not in _EMPTY_CLASS_POLICIES:
+            raise ValueError(
+                f"Expected empty_classes to be one of {_EMPTY_CLASS_POLICIES}, "
+                f"but got {self.empty_classes!r}."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N]."""
+        if self.num_images == 0:
+            raise ValueError("The data set has no annotation, so class frequency is undefined.")
+        self._apply_empty_class_policy()
+        share = self.image_counts / self.num_images
+        return np.clip(share, 0.5 / self.num_images, 1 - 0.5 / self.num_images)
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """Class ids of each frequency group, rarest group first."""
+        return {
+            name: np.flatnonzero(self.group_ids == i) for i, name in enumerate(self.group_names)
+        }
+
+    def prior_counts(self, kind: str) -> np.ndarray:
+        """Return positive counts to use as a class prior.
+
+        Args:
+            kind: "image", "instance", or "sampled" (instances weighted by repeat factors).
+
+        Returns:
+            (K,) float64, every entry positive.
+
+        Raises:
+            ValueError: `kind` is unknown, "sampled" was asked for without repeat factors, or a
+                class has no sample and the policy is "error".
+        """
+        counts = {
+            "image": self.image_counts,
+            "instance": self.instance_counts,
+            "sampled": self.sampled_counts,
+        }
+        if kind not in counts:
+            raise ValueError(f"Expected a prior among {tuple(counts)}, but got {kind!r}.")
+        chosen = counts[kind]
+        if chosen is None:
+            raise ValueError(
+                'The prior "sampled" needs the images\' repeat factors; pass repeat_factors when '
+                "the statistics are computed, or choose image or instance."
+            )
+        self._apply_empty_class_policy()
+        return np.where(chosen > 0, chosen, 1.0).astype(np.float64)
+
+    def _apply_empty_class_policy(self) -> None:
+        empty = tuple(self.class_names[i] for i in np.flatnonzero(self.instance_counts == 0))
+        if empty and self.empty_classes == "error":
+            raise ValueError(
+                f"{len(empty)} of {self.num_classes} classes have no training sample: "
+                f"{_abbreviate(empty)}. Add samples, drop the classes, or use the policy 'floor'."
+            )
+        if empty:
+            _warn_about_empty_classes(empty, self.num_classes)
+
+    @classmethod
+    def from_dataset_dicts(
+        cls,
+        dataset_dicts: Sequence[Mapping[str, Any]],
+        num_classes: int,
+        *,
+        class_names: Sequence[str] | None = None,
+        frequency: Sequence[str | None] | None = None,
+        repeat_factors: np.ndarray | None = None,
+        empty_classes: str = "floor",
+    ) -> ClassStatistics:
+        """Count the annotations of detectron2 dataset dicts.
+
+        Args:
+            dataset_dicts: dicts with "annotations" (contiguous category ids), or classification
+                dicts with "label", which get the classification groups.
+            num_classes: K.
+            class_names: K names; class ids as text by default.
+            frequency: K group letters "r", "c", "f" that win over the counts; None where unknown.
+            repeat_factors: (len(dataset_dicts),) how often the sampler repeats each image.
+            empty_classes: see the class.
+
+        Returns:
+            The statistics.
+
+        Raises:
+            ValueError: a class id is out of range, or an argument has the wrong length.
+        """
+        image_index, class_id = flatten_annotations(dataset_dicts)
+        is_classification = any("label" in d for d in dataset_dicts[:1])
+        return cls._from_arrays(
+            image_index,
+            class_id,
+            num_classes,
+            class_names=class_names,
+            group_names=CLASSIFICATION_GROUPS if is_classification else LVIS_GROUPS,
+            frequency=frequency,
+            repeat_factors=_checked_repeat_factors(repeat_factors, len(dataset_dicts)),
+            empty_classes=empty_classes,
+        )
+
+    @classmethod
+    def from_json(cls, path: str | Path, *, empty_classes: str = "floor") -> ClassStatistics:
+        """Count the annotations of a COCO- or LVIS-style json.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not valid json, or lacks categories or annotations.
+        """
+        return cls.from_json_content(
+            read_annotation_json(path), source=str(path), empty_classes=empty_classes
+        )
+
+    @classmethod
+    def from_json_content(
+        cls, content: Mapping[str, Any], *, source: str = "json", empty_classes: str = "floor"
+    ) -> ClassStatistics:
+        """Count the annotations of a COCO- or LVIS-style json that has been read already.
+
+        Categories in the order of their ids become classes 0 to K - 1; their "frequency" field,
+        where present, decides the group. `source` names the json in errors.
+        """
+        check_annotation_content(content, source=source)
+        categories = sorted_categories(content, source=source)
+        ids = [category["id"] for category in categories]
+        image_index, class_id = flatten_json_annotations(content, ids, source=source)
+        return cls._from_arrays(
+            image_index,
+            class_id,
+            len(categories),
+            class_names=[str(category.get("name", category["id"])) for category in categories],
+            group_names=LVIS_GROUPS,
+            frequency=[category.get("frequency") for category in categories],
+            repeat_factors=None,
+            empty_classes=empty_classes,
+        )
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: Sequence[int] | np.ndarray,
+        num_classes: int,
+        *,
+        class_names: Sequence[str] | None = None,
+        repeat_factors: np.ndarray | None = None,
+        empty_classes: str = "floor",
+    ) -> ClassStatistics:
+        """Count the labels of a classification set; arguments as in `from_dataset_dicts`."""
+        class_id = np.asarray(labels, np.int64).reshape(-1)
+        return cls._from_arrays(
+            np.arange(len(class_id)),
+            class_id,
+            num_classes,
+            class_names=class_names,
+            group_names=CLASSIFICATION_GROUPS,
+            frequency=None,
+            repeat_factors=_checked_repeat_factors(repeat_factors, len(class_id)),
+            empty_classes=empty_classes,
+        )
+
+    @classmethod
+    def from_metadata(cls, metadata: Any, *, empty_classes: str = "floor") -> ClassStatistics:
+        """Read the counts that detectron2's metadata of an LVIS set carry.
+
+        Args:
+            metadata: has `class_image_count`, a list of {"id", "image_count"} with an optional
+                "instance_count"; optionally `num_images`, `thing_classes` and `class_frequency`.
+            empty_classes: see the class.
+
+        Returns:
+            The statistics. Without instance counts, image counts stand in, with a warning.
+
+        Raises:
+            ValueError: there are no counts, or the number of images is neither given nor known.
+        """
+        image_counts, instance_counts, num_images = read_metadata_counts(metadata)
+        frequency = getattr(metadata, "class_frequency", None)
+        return cls(
+            image_counts,
+            instance_counts,
+            num_images,
+            _checked_names(getattr(metadata, "thing_classes", None), len(image_counts)),
+            LVIS_GROUPS,
+            assign_groups(image_counts, LVIS_GROUPS, frequency),
+            empty_classes=empty_classes,
+        )
+
+    @classmethod
+    def _from_arrays(
+        cls,
+        image_index: np.ndarray,
+        class_id: np.ndarray,
+        num_classes: int,
+        *,
+        class_names: Sequence[str] | None,
+        group_names: tuple[str, ...],
+        frequency: Sequence[str | None] | None,
+        repeat_factors: np.ndarray | None,
+        empty_classes: str,
+    ) -> ClassStatistics:
+        image_counts, instance_counts, num_images = count_per_class(
+            image_index, class_id, num_classes
+        )
+        sampled_counts = None
+        if repeat_factors is not None:
+            sampled_counts = np.bincount(class_id, repeat_factors[image_index], num_classes)
+        return cls(
+            image_counts,
+            instance_counts,
+            num_images,
+            _checked_names(class_names, num_classes),
+            group_names,
+            assign_groups(image_counts, group_names, frequency),
+            sampled_counts,
+            empty_classes,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for json."""
+        return {
+            "image_counts": self.image_counts.tolist(),
+            "instance_counts": self.instance_counts.tolist(),
+            "num_images": self.num_images,
+            "class_names": list(self.class_names),
+            "group_names": list(self.group_names),
+            "group_ids": self.group_ids.tolist(),
+            "sampled_counts": None if self.sampled_counts is None else self.sampled_counts.tolist(),
+            "empty_classes": self.empty_classes,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ClassStatistics:
+        """Inverse of `to_dict`."""
+        names = {key: tuple(content[key]) for key in ("class_names", "group_names")}
+        return cls(**{**content, **names})
+
+
+def _checked_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(str(class_id) for class_id in range(num_classes))
+    if len(names) != num_classes:
+        raise ValueError(f"Expected {num_classes} class names, but got {len(names)}.")
+    return tuple(names)
+
+
+def _checked_repeat_factors(factors: np.ndarray | None, num_images: int) -> np.ndarray | None:
+    if factors is None:
+        return None
+    factors = np.asarray(factors, np.float64)
+    if factors.shape != (num_images,) or not (np.isfinite(factors) & (factors > 0)).all():
+        raise ValueError(
+            f"Expected ({num_images},) positive repeat factors, one for each image, but got shape "
+            f"{factors.shape} and minimum {factors.min(initial=np.inf):g}."
+        )
+    return factors
+
+
+@lru_cache(maxsize=64)  # one warning for each set of classes, however often the prior is read
+def _warn_about_empty_classes(empty: tuple[str, ...], num_classes: int) -> None:
+    logger.warning(
+        "%d of %d classes have no training sample: %s. The prior counts each as one sample; "
+        "they are trained as negatives only.",
+        len(empty),
+        num_classes,
+        _abbreviate(empty),
+    )
+
+
+def _abbreviate(names: Sequence[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

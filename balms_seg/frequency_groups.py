@@ -1,0 +1,50 @@
+"""Groups of classes by how many training images hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LVIS_GROUPS = ("rare", "common", "frequent")  # 1-10, 11-100, more than 100 training images
+CLASSIFICATION_GROUPS = ("few", "medium", "many")  # fewer than 20, 20-100, more than 100
+
+_FIRST_COUNT_OF_LATER_GROUPS: dict[tuple[str, ...], tuple[int, int]] = {
+    LVIS_GROUPS: (11, 101),
+    CLASSIFICATION_GROUPS: (20, 101),
+}
+_LVIS_LETTERS = ("r", "c", "f")
+
+
+def assign_groups(
+    image_counts: np.ndarray,
+    group_names: tuple[str, ...],
+    frequency: Sequence[str | None] | None = None,
+) -> np.ndarray:
+    """Put each class into its frequency group.
+
+    Args:
+        image_counts: (K,) images that hold the class; a class without one is in the first group.
+        group_names: `LVIS_GROUPS` or `CLASSIFICATION_GROUPS`.
+        frequency: K letters "r", "c" or "f" that win over the counts, as LVIS's own field does;
+            None where unknown.
+
+    Returns:
+        (K,) int64 index into `group_names`.
+
+    Raises:
+        ValueError: the letters are not K, or not among the three.
+    """
+    groups = np.digitize(image_counts, _FIRST_COUNT_OF_LATER_GROUPS[group_names])
+    if frequency is None:
+        return groups
+    if len(frequency) != len(groups):
+        raise ValueError(f"Expected {len(groups)} frequency letters, but got {len(frequency)}.")
+    unknown = sorted({str(letter) for letter in frequency if letter is not None} - {*_LVIS_LETTERS})
+    if unknown:
+        raise ValueError(
+            f"Expected frequency letters among {_LVIS_LETTERS}, but got {unknown[:5]}; correct the "
+            "categories' field or remove it, so that the groups follow from the counts."
+        )
+    given = [-1 if letter is None else _LVIS_LETTERS.index(letter) for letter in frequency]
+    return np.where(np.array(given) >= 0, given, groups)
