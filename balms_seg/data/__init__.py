@@ -11,9 +11,12 @@ _MODULES = {
     "get_training_dicts": "training_set",
     "load_annotations": "annotations",
     "load_dataset_dicts": "builtin",
-    "PreflightError": "preflight",
+    "preflight": "preflight_checks",
+    "PreflightError": "preflight_checks",
+    "read_once": "builtin",
     "register_from_config": "registration",
     "register_long_tailed_instances": "registration",
+    "share_frequency_groups": "training_set",
     "training_statistics": "training_set",
 }
 

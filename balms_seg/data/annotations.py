@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 
 from balms_seg.data.annotation_file import (
     FREQUENCIES,
+    LVIS_IMAGE_FIELDS,
     AnnotationError,
     AnnotationFile,
     read_annotation_file,
@@ -21,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 # LVIS v0.5 keeps the names of COCO 2014, while the images are used from the 2017 folders.
 _COCO_2014_NAME = re.compile(r"COCO_(train|val|test)2014_\d+\.\w+")
-# Twice the area (px^2) below which three points count as lying on one line.
-_COLLINEAR_PX2 = 1e-6
+# Points closer than this count as one, and points this close to a line as lying on it.
+_TOLERANCE_PX = 1e-3
 
 
 def load_annotations(
@@ -33,8 +35,8 @@ def load_annotations(
     Category ids need not be contiguous; `category_id`, `neg_category_ids` and
     `not_exhaustive_category_ids` of the result are indices of the classes ordered by id.
     Polygons with fewer than three points or without extent are dropped, and so is an instance
-    that keeps none or whose box is empty; its image stays. A json without LVIS's fields counts
-    as annotated completely: the two lists are then left out of the result.
+    that keeps none or whose box is empty; its image stays. An image without LVIS's two lists counts
+    as annotated completely; the result then leaves them out as well.
 
     Args:
         json_file: COCO- or LVIS-style annotations.
@@ -86,14 +88,13 @@ def to_dataset_dicts(file: AnnotationFile, image_root: str) -> list[dict[str, An
             "width": image["width"],
             "annotations": [instance for instance in instances if instance is not None],
         }
-        if is_lvis_style:
-            for name in ("neg_category_ids", "not_exhaustive_category_ids"):
-                record[name] = _contiguous(image.get(name) or (), contiguous_ids, name, image, file)
+        for name in LVIS_IMAGE_FIELDS:
+            if name in image:
+                record[name] = _contiguous(image[name], contiguous_ids, name, dropped)
         records.append(record)
     if dropped:
         logger.warning(
-            "Dropped from %s: %s. They cannot be trained on, and are not counted in the class "
-            "statistics.",
+            "Dropped from %s: %s. The images stay; nothing dropped is trained on or counted.",
             file.path,
             ", ".join(f"{count} {what}" for what, count in sorted(dropped.items())),
         )
@@ -134,16 +135,16 @@ def file_metadata(file: AnnotationFile) -> dict[str, Any]:
 
 def warn_about_missing_fields(file: AnnotationFile) -> None:
     """Log one warning that says what stands in for the LVIS fields that the file lacks."""
-    metadata = file_metadata(file)
-    meanings = {
-        "frequency": metadata["class_frequency"] is not None,
-        "image_count": metadata["class_image_count"] is not None,
-        "neg_category_ids": file.has_image_field("neg_category_ids"),
-        "not_exhaustive_category_ids": file.has_image_field("not_exhaustive_category_ids"),
-    }
-    missing = [f"{name} ({_DEFAULTS[name]})" for name, present in meanings.items() if not present]
-    if missing:
-        logger.warning("%s has no %s.", file.path, "; no ".join(missing))
+    parts = []
+    for name, meaning in _DEFAULTS.items():
+        items = file.images if name in LVIS_IMAGE_FIELDS else file.categories
+        num_without = sum(name not in item for item in items)
+        if num_without:
+            kind = "images" if name in LVIS_IMAGE_FIELDS else "categories"
+            some = "" if num_without == len(items) else f" in {num_without} of {len(items)} {kind}"
+            parts.append(f"no {name}{some} ({meaning})")
+    if parts:
+        logger.warning("%s has %s.", file.path, "; ".join(parts))
 
 
 _DEFAULTS = {
@@ -171,15 +172,12 @@ def _image_path(
 
 
 def _contiguous(
-    ids: list[int], contiguous_ids: dict[int, int], name: str, image: dict, file: AnnotationFile
+    ids: list[int], contiguous_ids: dict[int, int], name: str, dropped: Counter[str]
 ) -> list[int]:
-    unknown = [value for value in ids if value not in contiguous_ids]
-    if unknown:
-        raise AnnotationError(
-            f"{name} of image {image['id']} in {file.path} holds ids that are not in its "
-            f"categories: {shortened(unknown)}."
-        )
-    return [contiguous_ids[value] for value in ids]
+    known = [contiguous_ids[value] for value in ids if value in contiguous_ids]
+    if len(known) < len(ids):
+        dropped[f"{name} that are not among the categories"] += len(ids) - len(known)
+    return known
 
 
 def _instance(
@@ -228,12 +226,13 @@ def has_extent(polygon: list[float]) -> bool:
     if len(polygon) < 6 or len(polygon) % 2:
         return False
     x0, y0 = polygon[0], polygon[1]
-    # The point farthest along decides the line; the first one off the start is enough to test it.
-    dx = dy = 0.0
+    dx = dy = length = 0.0  # from the first point to the first one that is away from it
     for x, y in zip(polygon[2::2], polygon[3::2], strict=True):
-        if dx == dy == 0.0:
-            dx, dy = x - x0, y - y0
-        elif abs(dx * (y - y0) - dy * (x - x0)) > _COLLINEAR_PX2:
+        if length == 0.0:
+            distance = math.hypot(x - x0, y - y0)
+            if distance > _TOLERANCE_PX:
+                dx, dy, length = x - x0, y - y0, distance
+        elif abs(dx * (y - y0) - dy * (x - x0)) > _TOLERANCE_PX * length:
             return True
     return False
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from detectron2.data import MetadataCatalog
 
 from balms_seg.data.builtin import load_dataset_dicts
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
     from balms_seg.class_statistics import ClassStatistics
+
+logger = logging.getLogger(__name__)
 
 
 def get_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -78,18 +82,54 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
     )
 
 
-def image_repeat_factors(cfg: CfgNode, dicts: list[dict[str, Any]], num_classes: int) -> Any:
-    """(num_images,) float64: how often the configured sampler draws an image, in expectation.
+def image_repeat_factors(cfg: CfgNode, dicts: list[dict[str, Any]], num_classes: int) -> np.ndarray:
+    """How often the configured sampler draws each image, in expectation; only ratios matter.
 
-    Only ratios matter; samplers that draw every image equally often give ones.
+    Args:
+        cfg: configuration; DATALOADER.SAMPLER_TRAIN and what that sampler reads.
+        dicts: the training images.
+        num_classes: K.
+
+    Returns:
+        (num_images,) float64; ones for a sampler without `repeat_factors`.
     """
-    import numpy as np
+    from balms_seg.sampling import (
+        build_index_stream,
+        compute_class_balanced_factors,
+        compute_repeat_factors,
+    )
 
-    if cfg.DATALOADER.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "RepeatFactorTrainingSampler":
+        threshold = cfg.DATALOADER.REPEAT_THRESHOLD
+        sqrt = getattr(cfg.DATALOADER, "REPEAT_SQRT", True)  # detectron2 0.6 has no such key
+        return compute_repeat_factors(dicts, num_classes, threshold, sqrt=sqrt)
+    if name == "ClassBalancedTrainingSampler":
+        return compute_class_balanced_factors(dicts, num_classes)
+    if name == "TrainingSampler":
         return np.ones(len(dicts))
-    from balms_seg.sampling import compute_repeat_factors
+    stream = build_index_stream(cfg, dicts, num_classes=num_classes, seed=0)
+    if not hasattr(stream, "repeat_factors"):
+        logger.warning(
+            "Sampler %s has no repeat_factors, so the prior is that of drawing every image equally "
+            "often.",
+            name,
+        )
+        return np.ones(len(dicts))
+    return np.asarray(stream.repeat_factors, dtype=np.float64)
 
-    return np.asarray(compute_repeat_factors(dicts, num_classes, cfg.DATALOADER.REPEAT_THRESHOLD))
+
+def share_frequency_groups(cfg: CfgNode, statistics: ClassStatistics) -> None:
+    """Give evaluation sets without `frequency` the training set's groups, as LVIS defines them.
+
+    Without this a set registered from a COCO-style json has no APr, APc and APf.
+    """
+    letters = [statistics.group_names[group][0] for group in statistics.group_ids]
+    for name in cfg.DATASETS.TEST:
+        metadata = MetadataCatalog.get(name)
+        classes = metadata.get("thing_classes")
+        if metadata.get("class_frequency") is None and classes == list(statistics.class_names):
+            vars(metadata)["class_frequency"] = letters
 
 
 def describe_difference(expected: list[str], got: list[str]) -> str:

@@ -1,0 +1,190 @@
+"""Everything about data that can be wrong before the first iteration, in one error."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from balms_seg.data.builtin import load_dataset_dicts, read_once
+from balms_seg.data.image_checks import describe_missing, missing_images, unreadable_images
+from balms_seg.data.registration import register_from_config
+from balms_seg.data.training_set import describe_difference, training_statistics
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+_NUM_NEAR_NAMES = 3
+
+
+class PreflightError(ValueError):
+    """What has to be put right before a run can start.
+
+    Attributes:
+        problems: one sentence or two for each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        noun = "problem" if len(problems) == 1 else "problems"
+        super().__init__("\n  - ".join([f"{len(problems)} {noun} before the start:", *problems]))
+
+
+def preflight(cfg: CfgNode, *, training: bool) -> None:
+    """Check data sets, classes and output folder; call it after DATASETS.REGISTER was read or not.
+
+    All images must exist; of each set a sample is decoded. Inside `read_once` the annotations
+    that this reads are not read again.
+
+    Args:
+        cfg: resolved configuration with this package's keys.
+        training: whether DATASETS.TRAIN will be trained on. Else only DATASETS.TEST is checked.
+
+    Raises:
+        PreflightError: lists everything that is wrong.
+    """
+    problems = list(_output_problems(cfg.OUTPUT_DIR))
+    try:
+        register_from_config(cfg)
+    except ValueError as error:
+        problems.append(str(error))
+    if training and not cfg.DATASETS.TRAIN:
+        problems.append("DATASETS.TRAIN is empty; name at least one registered data set.")
+    if not training and not cfg.DATASETS.TEST:
+        problems.append("DATASETS.TEST is empty; name a registered data set to evaluate on.")
+    names = list(dict.fromkeys([*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]))
+    with read_once():
+        for name in names:
+            is_trained_on = training and name in cfg.DATASETS.TRAIN
+            problems += [
+                f"Data set {name!r}: {problem}"
+                for problem in _dataset_problems(cfg, name, is_trained_on)
+            ]
+        problems += _class_problems(cfg, names)
+        if training and not problems:
+            problems += _statistics_problems(cfg)
+    if problems:
+        raise PreflightError(problems)
+    logger.info("Preflight: %s can be used.", ", ".join(names))
+
+
+def _output_problems(output_dir: str) -> Iterator[str]:
+    if "://" in output_dir:
+        return
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output_dir):
+            pass
+    except OSError as error:
+        yield f"OUTPUT_DIR {output_dir} cannot be written ({error.strerror}); set another one."
+
+
+def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[str]:
+    if name not in DatasetCatalog.list():
+        yield _unregistered(name)
+        return
+    try:
+        records = load_dataset_dicts(name)
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        yield str(error)
+        return
+    metadata = MetadataCatalog.get(name)
+    yield from _metadata_problems(metadata)
+    missing = missing_images(record["file_name"] for record in records)
+    if missing:
+        yield describe_missing(missing, len(records), metadata.get("image_root"))
+    absent = set(missing)
+    present = [record for record in records if record["file_name"] not in absent]
+    yield from unreadable_images(present, cfg.INPUT.FORMAT)
+    instances = [
+        annotation
+        for record in records
+        for annotation in record.get("annotations", ())
+        if not annotation.get("iscrowd", 0)
+    ]
+    if is_trained_on and not instances:
+        yield "it has no usable annotation to train on."
+    if cfg.MODEL.MASK_ON:
+        yield from _mask_problems(cfg, instances, is_trained_on)
+
+
+def _unregistered(name: str) -> str:
+    near = difflib.get_close_matches(name, DatasetCatalog.list(), n=_NUM_NEAR_NAMES)
+    similar = f" Names like it: {', '.join(near)}." if near else ""
+    return (
+        f"it is not registered.{similar} Register your own with the setting DATASETS.REGISTER "
+        f"\"[['{name}', 'annotations.json', 'image_folder']]\"."
+    )
+
+
+def _metadata_problems(metadata: Any) -> Iterator[str]:
+    num_classes = len(metadata.get("thing_classes") or ())
+    for key in ("class_frequency", "class_image_count"):
+        values = metadata.get(key)
+        if values is not None and len(values) != num_classes:
+            yield (
+                f"its metadata {key} has {len(values)} entries for {num_classes} classes; give one "
+                "a class, or none at all."
+            )
+
+
+def _mask_problems(
+    cfg: CfgNode, instances: list[dict[str, Any]], is_trained_on: bool
+) -> Iterator[str]:
+    num_without = sum("segmentation" not in instance for instance in instances)
+    if num_without:
+        yield (
+            f"{num_without} of {len(instances)} instances have no segmentation, but MODEL.MASK_ON "
+            "is True; add the masks or set MODEL.MASK_ON False."
+        )
+    num_rle = sum(isinstance(instance.get("segmentation"), dict) for instance in instances)
+    if is_trained_on and num_rle and cfg.INPUT.MASK_FORMAT == "polygon":
+        yield (
+            f"{num_rle} of {len(instances)} segmentations are RLE, but INPUT.MASK_FORMAT is "
+            "'polygon'; set it to 'bitmask'."
+        )
+
+
+def _class_problems(cfg: CfgNode, names: list[str]) -> Iterator[str]:
+    classes = {}
+    for name in names:
+        # Only of what was loaded: asking others for their classes would read their json again.
+        known = vars(MetadataCatalog.get(name)).get("thing_classes") if _is_known(name) else None
+        if known:
+            classes[name] = list(known)
+    if not classes:
+        return
+    first, *others = classes
+    num_classes = len(classes[first])
+    if num_classes != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        yield (
+            f"Data set {first!r} has {num_classes} classes but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; set it to {num_classes}."
+        )
+    for name in others:
+        difference = describe_difference(classes[first], classes[name])
+        if difference:
+            yield (
+                f"Data sets {first!r} and {name!r} differ in classes: {difference} Classes are "
+                "taken in the order of their ids; give both the same categories."
+            )
+
+
+def _statistics_problems(cfg: CfgNode) -> Iterator[str]:
+    if cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES != "error":
+        return  # every class gets a count
+    try:
+        training_statistics(cfg).prior_counts("image")
+    except ValueError as error:
+        yield f"MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is 'error': {error}"
+
+
+def _is_known(name: str) -> bool:
+    return name in DatasetCatalog.list()
