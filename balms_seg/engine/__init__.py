@@ -1,0 +1,8 @@
+"""Training and evaluation under detectron2's engine."""
+
+from balms_seg.engine.launch import launch
+from balms_seg.engine.run import evaluate, train
+from balms_seg.engine.setup import load_config, setup
+from balms_seg.engine.trainer import LongTailedTrainer
+
+__all__ = ["LongTailedTrainer", "evaluate", "launch", "load_config", "setup", "train"]

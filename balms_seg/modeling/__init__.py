@@ -1,0 +1,26 @@
+"""Box predictor, ROI heads and backbones; importing this registers them with detectron2."""
+
+from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.keyed_sampling import KeyedRPN, keyed_sampling
+from balms_seg.modeling.replace import replace_box_classifier
+from balms_seg.modeling.roi_heads import (
+    BalancedSigmoidROIHeads,
+    BalancedSoftmaxROIHeads,
+    CascadeLongTailedROIHeads,
+    LongTailedROIHeads,
+    SigmoidROIHeads,
+)
+from balms_seg.modeling.small_resnet import build_small_resnet_fpn_backbone
+
+__all__ = [
+    "BalancedSigmoidROIHeads",
+    "BalancedSoftmaxROIHeads",
+    "CascadeLongTailedROIHeads",
+    "KeyedRPN",
+    "LongTailedBoxPredictor",
+    "LongTailedROIHeads",
+    "SigmoidROIHeads",
+    "build_small_resnet_fpn_backbone",
+    "keyed_sampling",
+    "replace_box_classifier",
+]

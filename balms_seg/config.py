@@ -1,0 +1,169 @@
+"""Every configuration key of this package, and the checks that need no data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+# Keys of the authors' release and what replaces them here.
+RELEASED_KEYS = {
+    "DECOUPLE_TRAINING": "MODEL.TRAIN_ONLY (with MODEL.WEIGHTS naming the feature stage)",
+    "META_REWEIGHT": "MODEL.ROI_HEADS.NAME: BALMSROIHeads",
+    "MODEL.ROI_HEADS.PRIOR_PROB": "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",
+}
+PRIORS = ("auto", "image", "instance", "sampled")
+BACKGROUNDS = ("foreground_only", "neutral", "factored", "prior")
+OPTIMIZERS = ("SGD", "AdamW")
+
+
+def add_balms_config(cfg: CfgNode) -> None:
+    """Declare this package's keys with their defaults, in place.
+
+    Args:
+        cfg: a detectron2 configuration, as `detectron2.config.get_cfg()` returns it.
+    """
+    from detectron2.config import CfgNode
+
+    head = cfg.MODEL.ROI_BOX_HEAD
+    # Box-classification method, a key of balms_seg.methods.METHODS. Empty: the one that the name in
+    # MODEL.ROI_HEADS.NAME fixes (LongTailedROIHeads fixes none and needs this key).
+    head.CLASSIFIER = ""
+    # Which class counts are the prior n_j: image | instance | sampled (instances weighted by the
+    # sampler's expected repeats). auto: sampled for balanced_softmax, image for balanced_sigmoid.
+    head.PRIOR = "auto"
+    # What background gets in Balanced Softmax: foreground_only | neutral | factored | prior.
+    head.BACKGROUND = "prior"
+    # Count of the background class for BACKGROUND: prior. 0: the foreground counts' sum times the
+    # sampled background to foreground ratio (1 - POSITIVE_FRACTION) / POSITIVE_FRACTION.
+    head.BACKGROUND_COUNT = 1.0
+    # p in the sigmoid methods' initial classifier bias -log((1 - p) / p).
+    head.SIGMOID_PRIOR_PROBABILITY = 0.001
+    # Classes without a training sample: floor (count one sample, warn) | error.
+    head.EMPTY_CLASSES = "floor"
+
+    # Widths of the stages of build_small_resnet_fpn_backbone, finest first; strides 4, 8, 16, ...
+    cfg.MODEL.SMALL_RESNET = CfgNode()
+    cfg.MODEL.SMALL_RESNET.WIDTHS = [32, 64, 96]
+    # Basic blocks in each of those stages.
+    cfg.MODEL.SMALL_RESNET.BLOCKS = [1, 1, 1]
+
+    # Data sets to register before anything else: a list of [name, json file, image folder].
+    cfg.DATASETS.REGISTER = []
+
+    # Optimiser: SGD | AdamW. AdamW reads BASE_LR, WEIGHT_DECAY and the clipping keys as SGD does.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Stop on settings that contradict each other, before any data is read.
+
+    Args:
+        cfg: a resolved configuration with this package's keys.
+
+    Raises:
+        ValueError: names every key to change, one line each.
+    """
+    problems = [*_classifier_problems(cfg), *_solver_problems(cfg)]
+    for entry in cfg.DATASETS.REGISTER:
+        if len(entry) != 3 or not all(isinstance(part, str) for part in entry):
+            problems.append(
+                f"DATASETS.REGISTER holds {entry!r}; each entry is [name, json file, image folder]."
+            )
+    if problems:
+        raise ValueError("The configuration contradicts itself:\n  " + "\n  ".join(problems))
+
+
+def _classifier_problems(cfg: CfgNode) -> list[str]:
+    from balms_seg.methods import METHODS
+    from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
+
+    head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME
+    problems = []
+    if name not in LONG_TAILED_HEADS:
+        if head.CLASSIFIER:
+            problems.append(
+                f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} but MODEL.ROI_HEADS.NAME is "
+                f"{name!r}, which does not read it; set the name to LongTailedROIHeads."
+            )
+        return problems
+    fixed = FIXED_CLASSIFIERS.get(name)
+    method = head.CLASSIFIER or fixed
+    if not method:
+        problems.append(
+            f"MODEL.ROI_HEADS.NAME is {name!r}, which needs MODEL.ROI_BOX_HEAD.CLASSIFIER: one of "
+            f"{', '.join(METHODS)}."
+        )
+    elif method not in METHODS:
+        problems.append(
+            f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {method!r}; expected one of {', '.join(METHODS)}."
+        )
+    elif fixed and method != fixed:
+        problems.append(
+            f"MODEL.ROI_HEADS.NAME {name!r} fixes the classifier to {fixed!r}, but "
+            f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {method!r}; clear it or use LongTailedROIHeads."
+        )
+    if method == "balanced_sigmoid" and head.PRIOR not in ("auto", "image"):
+        problems.append(
+            f"MODEL.ROI_BOX_HEAD.PRIOR is {head.PRIOR!r}; balanced_sigmoid needs the share of "
+            "training images per class, so set it to image or auto."
+        )
+    for key, allowed in (
+        ("PRIOR", PRIORS),
+        ("BACKGROUND", BACKGROUNDS),
+        ("EMPTY_CLASSES", ("floor", "error")),
+    ):
+        if head[key] not in allowed:
+            problems.append(
+                f"MODEL.ROI_BOX_HEAD.{key} is {head[key]!r}; expected one of {', '.join(allowed)}."
+            )
+    if head.BACKGROUND_COUNT < 0:
+        problems.append(
+            f"MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT is {head.BACKGROUND_COUNT}; expected a positive "
+            "count, or 0 to derive it."
+        )
+    if not 0 < head.SIGMOID_PRIOR_PROBABILITY < 1:
+        problems.append(
+            "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY is "
+            f"{head.SIGMOID_PRIOR_PROBABILITY}; expected a probability in (0, 1)."
+        )
+    problems += [
+        f"MODEL.ROI_BOX_HEAD.{key} is detectron2's own classification loss and contradicts "
+        f"MODEL.ROI_HEADS.NAME {name!r}; set it to False."
+        for key in ("USE_FED_LOSS", "USE_SIGMOID_CE")
+        if head.get(key, False)
+    ]
+    return problems
+
+
+def _solver_problems(cfg: CfgNode) -> list[str]:
+    problems = []
+    if cfg.SOLVER.OPTIMIZER not in OPTIMIZERS:
+        problems.append(
+            f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}; expected one of "
+            f"{', '.join(OPTIMIZERS)}."
+        )
+    if cfg.SOLVER.MAX_ITER < 1:
+        problems.append(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1.")
+    if cfg.SOLVER.IMS_PER_BATCH < 1:
+        problems.append(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; expected at least 1.")
+    return problems
+
+
+def check_released_keys(config: dict, where: str) -> None:
+    """Name our key wherever a file uses one of the authors' release.
+
+    Args:
+        config: the yaml file's content as nested dicts.
+        where: the file's name, for the message.
+
+    Raises:
+        KeyError: a key of the release is used.
+    """
+    for key, ours in RELEASED_KEYS.items():
+        node: object = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is not None:
+            raise KeyError(f"{where} sets {key}, a key of the authors' release; use {ours}.")

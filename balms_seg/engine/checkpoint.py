@@ -1,0 +1,70 @@
+"""Checkpoints that are written whole, and whose mismatches are said aloud."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+# Parameters of the box classifier, one or (cascade) several.
+_CLASSIFIER = "box_predictor."
+
+
+class LongTailedCheckpointer(DetectionCheckpointer):
+    """detectron2's checkpointer with atomic writes and clear errors."""
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write `name`.pth beside its final place and move it there, so that none is truncated."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict()}
+        content |= {key: item.state_dict() for key, item in self.checkpointables.items()}
+        final = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", final)
+        torch.save(content | kwargs, final + ".partial")
+        os.replace(final + ".partial", final)
+        self.tag_last_checkpoint(os.path.basename(final))
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            return super()._load_file(filename)
+        except Exception as error:  # torch, zipfile and pickle raise a dozen kinds
+            size = os.path.getsize(filename) if os.path.isfile(filename) else 0
+            raise RuntimeError(
+                f"Checkpoint {filename} ({size} bytes) cannot be read: {error}. It may be "
+                "truncated; use an earlier one (name it in OUTPUT_DIR/last_checkpoint to resume "
+                "from it)."
+            ) from error
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        is_backbone_only = checkpoint.get("matching_heuristics", False)
+        parameters = dict(self.model.named_parameters())
+        incompatible = super()._load_model(checkpoint)
+        wrong_shapes = {
+            name: (theirs, ours) for name, theirs, ours in incompatible.incorrect_shapes
+        }
+        absent = [
+            name for name in parameters if name in {*incompatible.missing_keys, *wrong_shapes}
+        ]
+        trunk = [name for name in parameters if _CLASSIFIER not in name]
+        absent_trunk = [name for name in absent if _CLASSIFIER not in name]
+        if not is_backbone_only and len(absent_trunk) > len(trunk) / 2:
+            raise RuntimeError(
+                f"The checkpoint is of another architecture: {len(absent_trunk)} of the model's "
+                f"{len(trunk)} parameters outside the box predictor are missing in it or of "
+                f"another shape, for example {', '.join(absent_trunk[:3])}. Use the configuration "
+                "that it was trained with."
+            )
+        for name, (theirs, ours) in wrong_shapes.items():
+            if name.endswith("cls_score.weight"):
+                self.logger.warning(
+                    "The checkpoint's box classifier %s has %d columns, the model's %d (another "
+                    "method or other classes): it is not loaded and starts from initialisation.",
+                    name.removesuffix(".weight"),
+                    theirs[0],
+                    ours[0],
+                )
+        self.absent_parameters = absent
+        return incompatible

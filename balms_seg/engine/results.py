@@ -1,0 +1,95 @@
+"""What is kept of an evaluation: detectron2's copy-paste lines and results.json."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detectron2.utils.events import get_event_storage
+
+from balms_seg.evaluation import write_results
+from balms_seg.evaluation.table import format_percent
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("balms_seg", "detectron2", "torch", "torchvision", "numpy", "pycocotools", "lvis")
+_JOB_START = time.perf_counter()
+
+Metrics = Mapping[str, Mapping[str, float]]  # task -> metric -> percent
+
+
+def log_copy_paste_lines(results: Metrics) -> None:
+    """Log results in the three lines a task that spreadsheets take, as detectron2 does.
+
+    Args:
+        results: task -> metric -> percent; nan reads n/a.
+    """
+    for task, metrics in results.items():
+        shown = {name: value for name, value in metrics.items() if "-" not in name}
+        logger.info("copypaste: Task: %s", task)
+        logger.info("copypaste: %s", ",".join(shown))
+        logger.info("copypaste: %s", ",".join(format_percent(value, 4) for value in shown.values()))
+
+
+def save_results(
+    cfg: CfgNode, metrics: Mapping[str, Metrics], group_sizes: Mapping[str, Any]
+) -> None:
+    """Write `OUTPUT_DIR/results.json`.
+
+    Args:
+        cfg: the run's configuration.
+        metrics: data set -> task -> metric -> percent.
+        group_sizes: data set -> frequency group -> number of classes.
+    """
+    write_results(
+        Path(cfg.OUTPUT_DIR) / "results.json",
+        metrics=metrics,
+        group_sizes=group_sizes,
+        config=cfg.dump(),
+        commit=_commit(),
+        seed=cfg.SEED,
+        versions=_versions(),
+        time_seconds=time.perf_counter() - _JOB_START,
+        iteration=_iteration(),
+        command=" ".join(sys.argv),
+    )
+
+
+def _iteration() -> int | None:
+    """Iterations that the evaluated weights have seen; None outside of training."""
+    try:
+        return get_event_storage().iter + 1
+    except AssertionError:
+        return None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str | None:
+    """The commit of a checkout of this package, marked where files differ; None elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,66 @@
+"""What tools/train_net.py does on each rank once the configuration stands."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.trainer import LongTailedTrainer
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+
+def train(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any] | None:
+    """Train, evaluating as `TEST.EVAL_PERIOD` says and at the end.
+
+    Args:
+        cfg: as `setup` returns it.
+        resume: continue from the last checkpoint of `OUTPUT_DIR`, if there is one.
+
+    Returns:
+        The last evaluation's results; None where there was none.
+    """
+    trainer = LongTailedTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    if trainer.start_iter >= trainer.max_iter:
+        logger.info(
+            "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %d iterations.",
+            trainer.start_iter,
+            trainer.max_iter,
+        )
+    trainer.train()
+    return getattr(trainer, "_last_eval_results", None)
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
+    """Evaluate `MODEL.WEIGHTS`, or with `resume` the last checkpoint of `OUTPUT_DIR`.
+
+    Returns:
+        task -> metric -> percent.
+
+    Raises:
+        RuntimeError: the checkpoint lacks some of the model's parameters.
+    """
+    model = LongTailedTrainer.build_model(cfg)
+    checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if checkpointer.absent_parameters:
+        names = checkpointer.absent_parameters
+        raise RuntimeError(
+            f"--eval-only would use {len(names)} parameters at their random initialisation, for "
+            f"example {', '.join(names[:3])}: the checkpoint lacks them or has them in another "
+            "shape. Check the configuration (classes, CLASSIFIER) against the checkpoint's."
+        )
+    results = LongTailedTrainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(LongTailedTrainer.test_with_augmentation(cfg, model))
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results

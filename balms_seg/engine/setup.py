@@ -1,0 +1,116 @@
+"""From the command line to a checked configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from balms_seg.config import add_balms_config, check_config, check_released_keys
+from balms_seg.data import register_from_config
+from balms_seg.data.preflight import preflight
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CfgNode:
+    """Read a configuration file (safely: a yaml cannot run code) and apply overrides.
+
+    Args:
+        config_file: yaml with this package's and detectron2's keys; `_BASE_` is followed.
+        overrides: KEY VALUE pairs.
+
+    Returns:
+        The configuration, checked for contradictions, not frozen.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        KeyError: a key does not exist, or is one of the authors' release.
+        ValueError: the yaml is malformed, holds python objects, or contradicts itself.
+    """
+    if not os.path.isfile(config_file):
+        raise FileNotFoundError(
+            f"Expected a configuration file at {config_file or '--config-file'}, but there is none."
+        )
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    try:
+        content = CfgNode.load_yaml_with_base(str(config_file), allow_unsafe=False)
+    except KeyError:
+        raise
+    except Exception as error:  # yaml raises a family of its own
+        raise ValueError(f"{config_file} is not a plain yaml configuration: {error}") from error
+    check_released_keys(content, str(config_file))
+    cfg.merge_from_file(str(config_file), allow_unsafe=False)
+    if len(overrides) % 2:
+        raise ValueError(
+            f"Expected KEY VALUE pairs after the flags, but got {len(overrides)} words: "
+            f"{' '.join(overrides)}"
+        )
+    cfg.merge_from_list(list(overrides))
+    check_config(cfg)
+    return cfg
+
+
+def setup(args: Namespace) -> CfgNode:
+    """Read, check and log the configuration; prepare output directory, seed and data sets.
+
+    Args:
+        args: of `detectron2.engine.default_argument_parser`.
+
+    Returns:
+        A frozen configuration with `SEED` >= 0, whose data sets are registered and checked.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    if args.num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
+    seed_was_drawn = cfg.SEED < 0
+    if seed_was_drawn:
+        cfg.SEED = comm.shared_random_seed() % 2**31
+    if args.eval_only:
+        _require_weights(cfg, resume=args.resume)
+    _require_writable(cfg.OUTPUT_DIR)
+    cfg.freeze()
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")
+    if seed_was_drawn:
+        logger.info("SEED was not set; drew %d (saved in config.yaml and checkpoints).", cfg.SEED)
+    register_from_config(cfg)
+    preflight(cfg, training=not args.eval_only)
+    return cfg
+
+
+def _require_writable(directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"OUTPUT_DIR {directory} cannot be written ({error.strerror}); set another one."
+        ) from error
+
+
+def _require_weights(cfg: CfgNode, *, resume: bool) -> None:
+    if cfg.MODEL.WEIGHTS or (resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint")):
+        return
+    final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    hint = f"; there is {final}" if final.is_file() else ""
+    raise ValueError(
+        "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last checkpoint "
+        f"of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
+    )

@@ -1,0 +1,95 @@
+"""One training step: the only place that runs a model with gradients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from balms_seg.modeling import keyed_sampling
+from balms_seg.sampling.keyed import position_seed
+
+
+class TrainingStep(SimpleTrainer):
+    """detectron2's SimpleTrainer with keyed randomness, and mixed precision on any device.
+
+    Whatever a forward pass draws is a function of the run's seed and of the batch's stream
+    positions, so a resumed run repeats an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[list[dict[str, Any]]],
+        optimizer: torch.optim.Optimizer,
+        *,
+        seed: int,
+        mixed_precision: bool = False,
+    ) -> None:
+        """Prepare the step.
+
+        Args:
+            model: takes a batch, returns a dict of scalar losses.
+            data_loader: yields batches of dataset dicts that carry "stream_position".
+            optimizer: of the model's parameters.
+            seed: the run's seed.
+            mixed_precision: float16 with loss scaling on CUDA, bfloat16 elsewhere.
+        """
+        super().__init__(model, data_loader, optimizer)
+        self.seed = seed
+        device_type = next(model.parameters()).device.type
+        dtype = torch.float16 if device_type == "cuda" else torch.bfloat16
+        self._autocast = torch.autocast(device_type, dtype=dtype, enabled=mixed_precision)
+        scale = mixed_precision and device_type == "cuda"
+        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=scale)
+
+    def run_step(self) -> None:
+        """Load a batch, and take one optimiser step on the sum of its losses."""
+        assert self.model.training, "the model was left in eval mode"
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+
+        positions = [sample["stream_position"] for sample in batch]
+        torch.manual_seed(position_seed(self.seed, positions[0], "step"))
+        with keyed_sampling(self.seed, positions), self._autocast:
+            losses = self.model(batch)
+
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self._write_metrics(losses, data_time)  # raises on NaN, before any weight has changed
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _write_metrics(
+        self, loss_dict: Mapping[str, Tensor], data_time: float, *args: Any, **kwargs: Any
+    ) -> None:
+        try:
+            super()._write_metrics(loss_dict, data_time, *args, **kwargs)
+        except FloatingPointError as error:
+            values = {name: loss.item() for name, loss in loss_dict.items()}
+            culprits = [name for name, value in values.items() if not abs(value) < float("inf")]
+            origin = ", ".join(culprits) if culprits else "a loss of another rank"
+            learning_rate = max(group["lr"] for group in self.optimizer.param_groups)
+            raise FloatingPointError(
+                f"Training stopped at iteration {self.iter}: {origin} is not finite "
+                f"(losses of rank {comm.get_rank()}: {values}). The weights of this iteration were "
+                "not written; the last checkpoint in OUTPUT_DIR is intact. The learning rate was "
+                f"{learning_rate:g}; lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or enable "
+                "SOLVER.CLIP_GRADIENTS, and continue with --resume."
+            ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's and the loss scaler's state."""
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state_dict)
+        if state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

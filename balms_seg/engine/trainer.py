@@ -1,0 +1,183 @@
+"""The trainer of every job: detectron2's, with our step, loader, evaluators and checkpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import inference_on_dataset
+from detectron2.modeling import GeneralizedRCNNWithTTA
+from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from torch.nn.parallel import DistributedDataParallel
+
+from balms_seg.data import build_train_loader
+from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.optimizer import build_optimizer
+from balms_seg.engine.results import log_copy_paste_lines, save_results
+from balms_seg.engine.step import TrainingStep
+from balms_seg.evaluation import build_evaluator
+
+if TYPE_CHECKING:
+    import torch
+    from detectron2.config import CfgNode
+    from detectron2.evaluation import DatasetEvaluator
+    from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+class LongTailedTrainer(DefaultTrainer):
+    """Trains, evaluates, resumes; hooks, schedules and writers are detectron2's."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build model, optimiser, loader and hooks.
+
+        Args:
+            cfg: a checked configuration with `SEED` >= 0.
+        """
+        # Not DefaultTrainer's own __init__, which fixes the step, the checkpointer, and CUDA
+        # devices for data-parallel models.
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        self._trainer = TrainingStep(
+            _data_parallel(model),
+            self.build_train_loader(cfg),
+            optimizer,
+            seed=cfg.SEED,
+            mixed_precision=cfg.SOLVER.AMP.ENABLED,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = LongTailedCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser that `SOLVER.OPTIMIZER` names."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """This package's loader, keyed by stream position."""
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator for a registered data set."""
+        return build_evaluator(cfg, dataset_name)
+
+    def build_writers(self) -> list[Any]:
+        """Terminal, metrics.json and, where tensorboard is installed, its event files."""
+        directory = self.cfg.OUTPUT_DIR
+        writers = [CommonMetricPrinter(self.max_iter), JSONWriter(f"{directory}/metrics.json")]
+        if importlib.util.find_spec("tensorboard"):
+            writers.append(TensorboardXWriter(directory))
+        else:
+            logger.info("No tensorboard event files: pip install tensorboard to get them.")
+        return writers
+
+    def build_hooks(self) -> list[Any]:
+        """detectron2's hooks; test-time augmentation comes before the writers."""
+        built = super().build_hooks()
+        if self.cfg.TEST.AUG.ENABLED:
+            augmented = hooks.EvalHook(0, lambda: self._test_with_augmentation())
+            first_writer = next(
+                (i for i, hook in enumerate(built) if isinstance(hook, hooks.PeriodicWriter)),
+                len(built),
+            )
+            built.insert(first_writer, augmented)
+        return built
+
+    def _test_with_augmentation(self) -> dict[str, Any]:
+        results = self.test_with_augmentation(self.cfg, self.model)
+        self._last_eval_results.update(results)
+        return results
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate a model on every set of `DATASETS.TEST` and write results.json.
+
+        Args:
+            cfg: configuration.
+            model: with its weights loaded.
+            evaluators: one a set; None builds those of the configuration.
+
+        Returns:
+            task -> metric -> percent, under the set's name first if there are several sets; {} on
+            ranks other than the main one.
+        """
+        results, group_sizes = OrderedDict(), {}
+        for index, name in enumerate(cfg.DATASETS.TEST):
+            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            loader = cls.build_test_loader(cfg, name)
+            results[name] = inference_on_dataset(model, loader, evaluator) or {}
+            group_sizes[name] = getattr(evaluator, "group_sizes", None)
+            if comm.is_main_process():
+                logger.info("Evaluation results for %s in csv format:", name)
+                log_copy_paste_lines(results[name])
+        if comm.is_main_process() and any(results.values()):
+            save_results(cfg, results, group_sizes)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    @classmethod
+    def test_with_augmentation(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Evaluate with detectron2's test-time augmentation, into OUTPUT_DIR/inference_TTA.
+
+        Returns:
+            As `test`; tasks (or sets) end in _TTA.
+        """
+        logger.info("Evaluation with test-time augmentation")
+        core = model.module if isinstance(model, DistributedDataParallel) else model
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR = f"{cfg.OUTPUT_DIR}/inference_TTA"
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, core))
+        return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Iteration, hooks, optimiser, stream position and seed."""
+        return {
+            **TrainerBase.state_dict(self),
+            "_trainer": self._trainer.state_dict(),
+            "data_loader": self._trainer.data_loader.state_dict(),
+            "seed": self._trainer.seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; a run of plain detectron2 has no stream position."""
+        TrainerBase.load_state_dict(self, state_dict)
+        if "_trainer" in state_dict:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+        if "data_loader" in state_dict:
+            self._trainer.data_loader.load_state_dict(state_dict["data_loader"])
+            self._trainer.seed = state_dict["seed"]
+        else:
+            logger.warning(
+                "The checkpoint has no stream position (it was not written by balms_seg): the data "
+                "stream starts anew."
+            )
+
+
+def _data_parallel(model: nn.Module) -> nn.Module:
+    if comm.get_world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    device_ids = [comm.get_local_rank()] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)

@@ -1,0 +1,103 @@
+"""What a box-classification method has to answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from balms_seg.class_statistics import ClassStatistics
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Settings that methods read; each ignores what does not concern it.
+
+    Attributes:
+        prior: counts that serve as prior: "image", "instance", "sampled", or "auto" (the method's).
+        background: treatment of the background column in Balanced Softmax.
+        background_count: count of the background class where `background` is "prior".
+        sigmoid_prior_probability: p in the initial bias -log((1 - p) / p) of sigmoid classifiers.
+    """
+
+    prior: str = "auto"
+    background: str = "prior"
+    background_count: float | None = 1.0
+    sigmoid_prior_probability: float = 0.001
+
+
+class Method(nn.Module, ABC):
+    """How many logits a box classifier has, its loss, and its probabilities.
+
+    R rows (proposals), K foreground classes; `gt_classes` lie in [0, K], K is background. Class
+    counts live in buffers that follow the model's device and stay out of checkpoints.
+    """
+
+    needs_statistics: bool = False  # of the training set, for the loss
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        statistics: ClassStatistics | None = None,
+        options: MethodOptions | None = None,
+    ) -> None:
+        super().__init__()
+        if statistics is not None and statistics.num_classes != num_classes:
+            raise ValueError(
+                f"Expected statistics of {num_classes} classes, but got "
+                f"{statistics.num_classes}; set MODEL.ROI_HEADS.NUM_CLASSES to the number of "
+                "classes of the training set."
+            )
+        self.num_classes = num_classes
+        self.options = options or MethodOptions()
+        self.prepare(statistics)
+
+    def prepare(self, statistics: ClassStatistics | None) -> None:  # noqa: B027 (most need none)
+        """Take what the loss needs from the training set's statistics (None: inference only)."""
+
+    @property
+    def num_columns(self) -> int:
+        """Logits per row; K + 1 with the background last, unless the method has its own layout."""
+        return self.num_classes + 1
+
+    @property
+    def initial_bias(self) -> float:
+        """Initial value of the classifier's bias."""
+        return 0.0
+
+    @abstractmethod
+    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
+        """Mean loss over the proposals: (R, num_columns) and (R,) to a scalar."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(R, num_columns) logits to (R, K + 1) scores whose last column is background."""
+
+    def decision_scores(self, logits: Tensor) -> Tensor:
+        """(R, K + 1) scores whose argmax is the class decided for, background last."""
+        return logits
+
+    def _register_prior(self, name: str, values: object | None) -> None:
+        """Keep a (K,) vector of the training set, or nothing for inference only."""
+        buffer = None if values is None else torch.as_tensor(values, dtype=torch.float32)
+        self.register_buffer(name, buffer, persistent=False)
+
+    def _prior(self, name: str) -> Tensor:
+        """The vector kept under `name`.
+
+        Raises:
+            RuntimeError: the method was built without statistics.
+        """
+        buffer = getattr(self, name)
+        if buffer is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs the training set's ClassStatistics for its loss, but "
+                "was built without; register the sets in DATASETS.TRAIN before building the "
+                "model, or pass statistics=."
+            )
+        return buffer

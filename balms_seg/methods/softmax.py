@@ -1,0 +1,58 @@
+"""Softmax over the classes and background, and its Balanced Softmax form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from balms_seg.losses import balanced_softmax_loss_with_background
+from balms_seg.methods.base import Method
+
+if TYPE_CHECKING:
+    from balms_seg.class_statistics import ClassStatistics
+
+
+class Softmax(Method):
+    """Cross-entropy over K + 1 columns, as detectron2's own box predictor."""
+
+    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
+        """Mean cross-entropy; 0 with a gradient where there is no proposal."""
+        if gt_classes.numel() == 0:
+            return logits.float().sum() * 0.0
+        return F.cross_entropy(logits.float(), gt_classes)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax over all columns."""
+        return F.softmax(logits, dim=-1)
+
+
+class BalancedSoftmax(Softmax):
+    """Softmax trained with Balanced Softmax; inference is the plain softmax.
+
+    Source: Ren et al. 2020 (arXiv 2007.10740); the background's treatment is an option.
+    """
+
+    needs_statistics = True
+
+    def prepare(self, statistics: ClassStatistics | None) -> None:
+        """Keep the class counts that `options.prior` names ("auto": sampled, else instance)."""
+        counts = None
+        if statistics is not None:
+            prior = self.options.prior
+            if prior == "auto":
+                prior = "instance" if statistics.sampled_counts is None else "sampled"
+            counts = statistics.prior_counts(prior)
+        self._register_prior("counts", counts)
+
+    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
+        """Mean Balanced Softmax loss; see `losses.balanced_softmax_loss_with_background`."""
+        with_prior = self.options.background == "prior"
+        return balanced_softmax_loss_with_background(
+            logits,
+            gt_classes,
+            self._prior("counts"),
+            background=self.options.background,
+            background_count=self.options.background_count if with_prior else None,
+        )

@@ -1,0 +1,142 @@
+"""The box predictor that serves every method.
+
+Legend: R proposals of all images of the batch, K foreground classes; gt_classes in [0, K], K is
+background.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, cat
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads.fast_rcnn import (
+    _log_classification_stats as log_classification_statistics,
+)
+from torch import Tensor, nn
+
+from balms_seg.methods import METHODS, Method, MethodOptions
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+    from detectron2.structures import Instances
+
+    from balms_seg.class_statistics import ClassStatistics
+
+logger = logging.getLogger(__name__)
+
+
+class LongTailedBoxPredictor(FastRCNNOutputLayers):
+    """detectron2's box predictor with the classification of a `Method`.
+
+    Box regression, inference and test-time augmentation stay detectron2's. Parameter names are
+    detectron2's too (`cls_score`, `bbox_pred`), so its checkpoints and those of the authors' release
+    load where the number of columns agrees.
+    """
+
+    @configurable
+    def __init__(self, input_shape: ShapeSpec, *, method: Method, **kwargs: Any) -> None:
+        """Build the two linear layers.
+
+        Args:
+            input_shape: shape of the box features.
+            method: decides the classifier's columns, its loss and its probabilities.
+            kwargs: those of detectron2's `FastRCNNOutputLayers`.
+        """
+        super().__init__(input_shape, **kwargs)
+        self.method = method
+        if method.num_columns != self.cls_score.out_features:
+            self.cls_score = nn.Linear(self.cls_score.in_features, method.num_columns)
+            nn.init.normal_(self.cls_score.weight, std=0.01)
+        nn.init.constant_(self.cls_score.bias, method.initial_bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Keyword arguments of `__init__` from a configuration."""
+        return {**super().from_config(cfg, input_shape), "method": build_method(cfg)}
+
+    def losses(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Classification and box regression losses.
+
+        Args:
+            predictions: (R, num_columns) logits and (R, 4K or 4) box deltas.
+            proposals: with `proposal_boxes`, `gt_classes` and, where an image has any, `gt_boxes`.
+
+        Returns:
+            `loss_cls` and `loss_box_reg`, weighted.
+        """
+        logits, deltas = predictions
+        if proposals:
+            gt_classes = cat([p.gt_classes for p in proposals])
+            proposal_boxes = cat([p.proposal_boxes.tensor for p in proposals])
+            # Images without ground truth have background proposals only: any box will do.
+            gt_boxes = cat(
+                [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals]
+            )
+        else:
+            gt_classes = torch.empty(0, dtype=torch.int64, device=logits.device)
+            proposal_boxes = gt_boxes = deltas.new_empty((0, 4))
+        log_classification_statistics(self.method.decision_scores(logits.detach()), gt_classes)
+        losses = {
+            "loss_cls": self.method.loss(logits, gt_classes),
+            "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
+        }
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
+
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Scores of each image's proposals, (R_i, K + 1), background last."""
+        probabilities = self.method.probabilities(predictions[0])
+        return probabilities.split([len(p) for p in proposals])
+
+
+def build_method(cfg: CfgNode) -> Method:
+    """The method that `MODEL.ROI_BOX_HEAD.CLASSIFIER` names, with the training set's statistics.
+
+    Where the training set is not at hand (inference elsewhere) the method is built without
+    statistics; its loss then raises, its probabilities do not need them.
+    """
+    head, num_classes = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    method = METHODS[head.CLASSIFIER]
+    statistics = _statistics_if_available(cfg) if method.needs_statistics else None
+    options = MethodOptions(
+        prior=head.PRIOR,
+        background=head.BACKGROUND,
+        background_count=head.BACKGROUND_COUNT or _sampled_background_count(cfg, statistics),
+        sigmoid_prior_probability=head.SIGMOID_PRIOR_PROBABILITY,
+    )
+    return method(num_classes, statistics=statistics, options=options)
+
+
+def _statistics_if_available(cfg: CfgNode) -> ClassStatistics | None:
+    from balms_seg.data import training_statistics
+
+    if not cfg.DATASETS.TRAIN:
+        return None
+    try:
+        return training_statistics(cfg)
+    except (FileNotFoundError, KeyError) as error:
+        logger.warning(
+            "No class statistics: %s. The model can predict, but computing its loss will fail.",
+            str(error).strip("'\""),
+        )
+        return None
+
+
+def _sampled_background_count(cfg: CfgNode, statistics: ClassStatistics | None) -> float | None:
+    """Foreground counts times the background to foreground ratio of the sampled proposals."""
+    if statistics is None:
+        return None
+    foreground = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
+    counts = (
+        statistics.sampled_counts
+        if statistics.sampled_counts is not None and cfg.MODEL.ROI_BOX_HEAD.PRIOR != "image"
+        else statistics.instance_counts
+    )
+    return float(counts.sum()) * (1 - foreground) / foreground

@@ -1,0 +1,73 @@
+"""Proposal and anchor sampling that is a function of (seed, stream position).
+
+detectron2 draws both from the global generator, so the sampled proposals of an image depend on
+everything drawn before it. Inside `keyed_sampling` each image has a generator of its own, which
+makes a resumed run equal an uninterrupted one and the result independent of how a batch is shared
+out. Outside of it (another project's training loop) nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
+from torch import Tensor
+
+from balms_seg.sampling.keyed import position_seed
+
+
+class _Keys:
+    def __init__(self, seed: int, positions: Sequence[int]) -> None:
+        self.seed = seed
+        self.positions = positions
+        self.images_seen: Counter[str] = Counter()
+
+    def next_seed(self, purpose: str) -> int:
+        """The seed of the next image; the heads visit the images of a batch in order."""
+        image = self.images_seen[purpose] % len(self.positions)
+        self.images_seen[purpose] += 1
+        return position_seed(self.seed, self.positions[image], purpose)
+
+
+_KEYS: ContextVar[_Keys | None] = ContextVar("balms_seg_sampling_keys", default=None)
+
+
+@contextmanager
+def keyed_sampling(seed: int, positions: Sequence[int]) -> Iterator[None]:
+    """Key the sampling of one forward pass.
+
+    Args:
+        seed: the run's seed.
+        positions: stream position of each image of the batch, in the batch's order.
+    """
+    token = _KEYS.set(_Keys(seed, positions))
+    try:
+        yield
+    finally:
+        _KEYS.reset(token)
+
+
+@contextmanager
+def next_image(purpose: str, device: torch.device) -> Iterator[None]:
+    """Draw from the generator of the next image of the batch, and restore the global one after."""
+    keys = _KEYS.get()
+    if keys is None:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(keys.next_seed(purpose))
+        yield
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class KeyedRPN(RPN):
+    """detectron2's RPN, its anchor sampling keyed by stream position."""
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        with next_image("anchors", label.device):
+            return super()._subsample_labels(label)

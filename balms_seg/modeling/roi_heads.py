@@ -1,0 +1,115 @@
+"""ROI heads whose box classifier is one of this package's methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    CascadeROIHeads,
+    StandardROIHeads,
+)
+
+from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.keyed_sampling import next_image
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+    from torch import Tensor
+
+
+class _LongTailedClassification:
+    """What the standard and the cascade heads share."""
+
+    classifier: str | None = None  # the method that the head's name fixes
+
+    @classmethod
+    def _with_classifier(cls, cfg: CfgNode) -> CfgNode:
+        """A configuration whose CLASSIFIER is the head's own, where the name fixes one.
+
+        Raises:
+            ValueError: the name and CLASSIFIER contradict each other, or neither says which method.
+        """
+        chosen = cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
+        if not (chosen or cls.classifier):
+            raise ValueError(f"{cls.__name__} needs MODEL.ROI_BOX_HEAD.CLASSIFIER; it is empty.")
+        if chosen and cls.classifier and chosen != cls.classifier:
+            raise ValueError(
+                f"{cls.__name__} fixes the classifier to {cls.classifier!r}, but "
+                f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {chosen!r}; clear it or use LongTailedROIHeads."
+            )
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = chosen or cls.classifier
+        return cfg
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with next_image("proposals", matched_idxs.device):
+            return super()._sample_proposals(matched_idxs, matched_labels, gt_classes)
+
+
+@ROI_HEADS_REGISTRY.register()
+class LongTailedROIHeads(_LongTailedClassification, StandardROIHeads):
+    """Standard ROI heads with the method that `MODEL.ROI_BOX_HEAD.CLASSIFIER` names."""
+
+    @classmethod
+    def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
+        cfg = cls._with_classifier(cfg)
+        parts = super()._init_box_head(cfg, input_shape)
+        predictor = LongTailedBoxPredictor(cfg, parts["box_head"].output_shape)
+        return {**parts, "box_predictor": predictor}
+
+
+@ROI_HEADS_REGISTRY.register()
+class SigmoidROIHeads(LongTailedROIHeads):
+    """K independent sigmoids, no background column."""
+
+    classifier = "sigmoid"
+
+
+@ROI_HEADS_REGISTRY.register()
+class BalancedSoftmaxROIHeads(LongTailedROIHeads):
+    """Balanced Softmax over K + 1 columns. (The release gives this name to the sigmoid form.)"""
+
+    classifier = "balanced_softmax"
+
+
+@ROI_HEADS_REGISTRY.register()
+class BalancedSigmoidROIHeads(LongTailedROIHeads):
+    """Balanced Softmax in its sigmoid form, as published for LVIS."""
+
+    classifier = "balanced_sigmoid"
+
+
+@ROI_HEADS_REGISTRY.register()
+class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
+    """Cascade heads with one classifier of the chosen method a stage."""
+
+    @classmethod
+    def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
+        cfg = cls._with_classifier(cfg)
+        parts = super()._init_box_head(cfg, input_shape)
+        predictors = [
+            LongTailedBoxPredictor(
+                cfg, head.output_shape, box2box_transform=replaced.box2box_transform
+            )
+            for head, replaced in zip(parts["box_heads"], parts["box_predictors"], strict=True)
+        ]
+        return {**parts, "box_predictors": predictors}
+
+
+LONG_TAILED_HEADS = {
+    head.__name__: head
+    for head in (
+        LongTailedROIHeads,
+        SigmoidROIHeads,
+        BalancedSoftmaxROIHeads,
+        BalancedSigmoidROIHeads,
+        CascadeLongTailedROIHeads,
+    )
+}
+FIXED_CLASSIFIERS = {
+    name: head.classifier for name, head in LONG_TAILED_HEADS.items() if head.classifier
+}
