@@ -56,6 +56,11 @@ def check_logits_and_targets(
 
 def check_class_vector(vector: Tensor, *, name: str, num_classes: int, upper: float) -> None:
     """Raise unless `vector` is (K,), a constant, and strictly between 0 and `upper`."""
+    if not isinstance(vector, Tensor):
+        raise TypeError(
+            f"Expected {name} to be a tensor, but got {type(vector).__name__}; "
+            "pass torch.as_tensor(...)."
+        )
     if vector.shape != (num_classes,):
         raise ValueError(
             f"Expected {name} of shape ({num_classes},), one for each class, "
@@ -63,15 +68,18 @@ def check_class_vector(vector: Tensor, *, name: str, num_classes: int, upper: fl
         )
     if vector.requires_grad:
         raise ValueError(f"{name} are constants here, but require a gradient; pass .detach().")
-    if vector.device.type == "cpu":
-        _check_values(vector, name=name, upper=upper)
-        return
     known = _valid_class_vectors.get(id(vector))
-    if known is None or known[0]() is not vector or known[1] != vector._version:
-        _check_values(vector, name=name, upper=upper)
-        key = id(vector)
-        reference = weakref.ref(vector, lambda _: _valid_class_vectors.pop(key, None))
-        _valid_class_vectors[key] = (reference, vector._version)
+    if known is not None and known[0]() is vector and known[1] == vector._version:
+        return
+    _check_values(vector, name=name, upper=upper)
+    if vector.device.type != "cpu" and not vector.is_inference():  # those have no version
+        _remember_as_valid(vector)
+
+
+def _remember_as_valid(vector: Tensor) -> None:
+    key = id(vector)
+    reference = weakref.ref(vector, lambda _: _valid_class_vectors.pop(key, None))
+    _valid_class_vectors[key] = (reference, vector._version)
 
 
 def _check_values(vector: Tensor, *, name: str, upper: float) -> None:
