@@ -15,6 +15,7 @@ RELEASED_KEYS = {
 }
 PRIORS = ("auto", "image", "instance", "sampled")
 BACKGROUNDS = ("foreground_only", "neutral", "factored", "prior")
+EMPTY_CLASS_POLICIES = ("floor", "error")
 OPTIMIZERS = ("SGD", "AdamW")
 
 
@@ -80,24 +81,20 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
     from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
 
     head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME
-    problems = []
     if name not in LONG_TAILED_HEADS:
-        if head.CLASSIFIER:
-            problems.append(
-                f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} but MODEL.ROI_HEADS.NAME is "
-                f"{name!r}, which does not read it; set the name to LongTailedROIHeads."
-            )
-        return problems
+        if not head.CLASSIFIER:
+            return []
+        return [
+            f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} but MODEL.ROI_HEADS.NAME is "
+            f"{name!r}, which does not read it; set the name to LongTailedROIHeads."
+        ]
+    problems = []
     fixed = FIXED_CLASSIFIERS.get(name)
     method = head.CLASSIFIER or fixed
-    if not method:
+    if method not in METHODS:
         problems.append(
-            f"MODEL.ROI_HEADS.NAME is {name!r}, which needs MODEL.ROI_BOX_HEAD.CLASSIFIER: one of "
-            f"{', '.join(METHODS)}."
-        )
-    elif method not in METHODS:
-        problems.append(
-            f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {method!r}; expected one of {', '.join(METHODS)}."
+            f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} and MODEL.ROI_HEADS.NAME "
+            f"{name!r}; expected a CLASSIFIER out of {', '.join(METHODS)}."
         )
     elif fixed and method != fixed:
         problems.append(
@@ -109,15 +106,22 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.ROI_BOX_HEAD.PRIOR is {head.PRIOR!r}; balanced_sigmoid needs the share of "
             "training images per class, so set it to image or auto."
         )
-    for key, allowed in (
-        ("PRIOR", PRIORS),
-        ("BACKGROUND", BACKGROUNDS),
-        ("EMPTY_CLASSES", ("floor", "error")),
-    ):
-        if head[key] not in allowed:
-            problems.append(
-                f"MODEL.ROI_BOX_HEAD.{key} is {head[key]!r}; expected one of {', '.join(allowed)}."
-            )
+    problems += [
+        f"MODEL.ROI_BOX_HEAD.{key} is detectron2's own classification loss and contradicts "
+        f"MODEL.ROI_HEADS.NAME {name!r}; set it to False."
+        for key in ("USE_FED_LOSS", "USE_SIGMOID_CE")
+        if head.get(key, False)
+    ]
+    return problems + _head_value_problems(head)
+
+
+def _head_value_problems(head: CfgNode) -> list[str]:
+    allowed = {"PRIOR": PRIORS, "BACKGROUND": BACKGROUNDS, "EMPTY_CLASSES": EMPTY_CLASS_POLICIES}
+    problems = [
+        f"MODEL.ROI_BOX_HEAD.{key} is {head[key]!r}; expected one of {', '.join(values)}."
+        for key, values in allowed.items()
+        if head[key] not in values
+    ]
     if head.BACKGROUND_COUNT < 0:
         problems.append(
             f"MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT is {head.BACKGROUND_COUNT}; expected a positive "
@@ -128,12 +132,6 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
             "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY is "
             f"{head.SIGMOID_PRIOR_PROBABILITY}; expected a probability in (0, 1)."
         )
-    problems += [
-        f"MODEL.ROI_BOX_HEAD.{key} is detectron2's own classification loss and contradicts "
-        f"MODEL.ROI_HEADS.NAME {name!r}; set it to False."
-        for key in ("USE_FED_LOSS", "USE_SIGMOID_CE")
-        if head.get(key, False)
-    ]
     return problems
 
 

@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def train(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any] | None:
+def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any] | None:
     """Train, evaluating as `TEST.EVAL_PERIOD` says and at the end.
 
     Args:
-        cfg: as `setup` returns it.
+        trainer: freshly built.
         resume: continue from the last checkpoint of `OUTPUT_DIR`, if there is one.
 
     Returns:
         The last evaluation's results; None where there was none.
     """
-    trainer = LongTailedTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     if trainer.start_iter >= trainer.max_iter:
         logger.info(

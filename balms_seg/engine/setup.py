@@ -15,8 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_released_keys
-from balms_seg.data import register_from_config
-from balms_seg.data.preflight import preflight
+from balms_seg.data import preflight, register_from_config
 
 if TYPE_CHECKING:
     from argparse import Namespace

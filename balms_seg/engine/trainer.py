@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ class LongTailedTrainer(DefaultTrainer):
     def build_writers(self) -> list[Any]:
         """Terminal, metrics.json and, where tensorboard is installed, its event files."""
         directory = self.cfg.OUTPUT_DIR
+        os.makedirs(directory, exist_ok=True)
         writers = [CommonMetricPrinter(self.max_iter), JSONWriter(f"{directory}/metrics.json")]
         if importlib.util.find_spec("tensorboard"):
             writers.append(TensorboardXWriter(directory))

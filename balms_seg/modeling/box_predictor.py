@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 class LongTailedBoxPredictor(FastRCNNOutputLayers):
     """detectron2's box predictor with the classification of a `Method`.
 
-    Box regression, inference and test-time augmentation stay detectron2's. Parameter names are
-    detectron2's too (`cls_score`, `bbox_pred`), so its checkpoints and those of the authors' release
-    load where the number of columns agrees.
+    Box regression, inference and test-time augmentation stay detectron2's. So do the parameters'
+    names (`cls_score`, `bbox_pred`): its checkpoints and those of the authors' release load where
+    the number of columns agrees.
     """
 
     @configurable

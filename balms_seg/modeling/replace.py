@@ -83,7 +83,7 @@ def _with_method(old: FastRCNNOutputLayers, method: Method) -> LongTailedBoxPred
         new.cls_score = classifier
     else:
         logger.info(
-            "The box classifier has %d columns now and had %d; it starts from a new initialisation.",
+            "The box classifier has %d columns now and had %d; it starts from initialisation.",
             method.num_columns,
             classifier.out_features,
         )

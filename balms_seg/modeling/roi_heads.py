@@ -71,7 +71,7 @@ class SigmoidROIHeads(LongTailedROIHeads):
 
 @ROI_HEADS_REGISTRY.register()
 class BalancedSoftmaxROIHeads(LongTailedROIHeads):
-    """Balanced Softmax over K + 1 columns. (The release gives this name to the sigmoid form.)"""
+    """Balanced Softmax over K + 1 columns; in the authors' release this names the sigmoid form."""
 
     classifier = "balanced_softmax"
 
