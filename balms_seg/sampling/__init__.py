@@ -6,7 +6,7 @@ from balms_seg.sampling.class_balanced import (
     compute_class_balanced_factors,
 )
 from balms_seg.sampling.keyed import keyed_rng, position_seed
-from balms_seg.sampling.registry import SAMPLER_REGISTRY, build_index_stream
+from balms_seg.sampling.registry import SAMPLER_REGISTRY, build_index_stream, expected_repeats
 from balms_seg.sampling.repeat_factor import (
     RepeatFactorTrainingSampler,
     compute_image_frequency,
@@ -29,6 +29,7 @@ __all__ = [
     "compute_class_balanced_factors",
     "compute_image_frequency",
     "compute_repeat_factors",
+    "expected_repeats",
     "keyed_rng",
     "position_seed",
 ]

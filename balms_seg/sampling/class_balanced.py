@@ -51,5 +51,12 @@ class ClassBalancedTrainingSampler(RepeatFactorTrainingSampler):
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
     ) -> ClassBalancedTrainingSampler:
         """Build from the data set's class frequencies; reads no key of its own."""
-        factors = compute_class_balanced_factors(dataset_dicts, num_classes)
+        factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
         return cls(factors / factors.mean(), seed=seed)
+
+    @classmethod
+    def expected_repeats(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+    ) -> np.ndarray:
+        """(N,) image repeat factors max 1 / f(c)."""
+        return compute_class_balanced_factors(dataset_dicts, num_classes)

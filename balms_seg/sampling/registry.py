@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
+
 from balms_seg.sampling.streams import IndexStream
 
 StreamType = TypeVar("StreamType", bound=type[IndexStream])
@@ -61,3 +63,16 @@ def build_index_stream(
     """
     stream_class = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
     return stream_class.from_config(cfg, dataset_dicts, num_classes=num_classes, seed=seed)
+
+
+def expected_repeats(cfg: Any, dataset_dicts: list[dict], *, num_classes: int) -> np.ndarray:
+    """How often the configured sampler draws each image, relative to the others.
+
+    Returns:
+        (N,) float64; weights that turn counts of the data set into counts of what is trained on.
+
+    Raises:
+        ValueError: no such sampler, or the data set does not fit it.
+    """
+    stream_class = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
+    return stream_class.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)

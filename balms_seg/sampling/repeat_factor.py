@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from balms_seg.sampling.registry import SAMPLER_REGISTRY
-from balms_seg.sampling.streams import Block, IndexStream, indices_block
+from balms_seg.sampling.streams import Block, IndexStream
 
 logger = logging.getLogger(__name__)
 
@@ -113,12 +113,12 @@ def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float
         share: in (0, 1].
 
     Returns:
-        A threshold above the frequency of the rarest ceil(share * present) classes; nan where no
+        A threshold above the frequency of the rarest ceil(share * present) classes; inf where no
         class is present.
     """
     present = np.sort(frequency[frequency > 0])
     if present.size == 0:
-        return math.nan
+        return math.inf
     bound = float(present[math.ceil(share * present.size) - 1])
     step = 10.0 ** (math.floor(math.log10(bound)) - 2)
     digits = max(0, -round(math.log10(step)))
@@ -157,8 +157,8 @@ class RepeatFactorTrainingSampler(IndexStream):
             )
         self._factors = factors
         self._shuffle = shuffle
-        factors_float32 = torch.tensor(factors, dtype=torch.float32)
-        self._int_part = torch.trunc(factors_float32)
+        factors_float32 = factors.astype(np.float32)
+        self._int_part = np.trunc(factors_float32)
         self._frac_part = factors_float32 - self._int_part
 
     @classmethod
@@ -166,35 +166,37 @@ class RepeatFactorTrainingSampler(IndexStream):
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
     ) -> RepeatFactorTrainingSampler:
         """Build with the factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
-        threshold = cfg.DATALOADER.REPEAT_THRESHOLD
-        # detectron2 main has REPEAT_SQRT, 0.6 always takes the root
-        sqrt = getattr(cfg.DATALOADER, "REPEAT_SQRT", True)
-        factors = compute_repeat_factors(dataset_dicts, num_classes, threshold, sqrt=sqrt)
+        factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
         if (factors == 1).all():
             frequency = compute_image_frequency(dataset_dicts, num_classes)
             logger.warning(
                 "All repeat factors are 1: no class is rarer than DATALOADER.REPEAT_THRESHOLD = "
                 "%g, so every image is drawn equally often. From REPEAT_THRESHOLD %g on, a third "
                 "of the classes that have training images would repeat.",
-                threshold,
+                cfg.DATALOADER.REPEAT_THRESHOLD,
                 threshold_that_repeats(frequency),
             )
         return cls(factors, seed=seed)
 
-    @property
-    def repeat_factors(self) -> np.ndarray:
-        """(N,) float64 factors, as given."""
-        return self._factors.copy()
+    @classmethod
+    def expected_repeats(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+    ) -> np.ndarray:
+        """(N,) image repeat factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
+        # detectron2 main has REPEAT_SQRT, 0.6 always takes the root
+        sqrt = getattr(cfg.DATALOADER, "REPEAT_SQRT", True)
+        threshold = cfg.DATALOADER.REPEAT_THRESHOLD
+        return compute_repeat_factors(dataset_dicts, num_classes, threshold, sqrt=sqrt)
 
     def draw_block(self, generator: torch.Generator) -> Block:
         """One epoch; its length varies with the rounding."""
         # stochastic rounding, in detectron2's order of draws
-        rands = torch.rand(self.size, generator=generator)
+        rands = torch.rand(self.size, generator=generator).numpy()
         repeats = self._int_part + (rands < self._frac_part)
-        indices = torch.repeat_interleave(torch.arange(self.size), repeats.long())
+        indices = np.repeat(np.arange(self.size), repeats.astype(np.int64))
         if self._shuffle:
-            indices = indices[torch.randperm(len(indices), generator=generator)]
-        return indices_block(indices)
+            indices = indices[torch.randperm(len(indices), generator=generator).numpy()]
+        return Block(indices)
 
     def _identity(self) -> dict[str, Any]:
         return {**super()._identity(), "factors_crc32": zlib.crc32(self._factors.tobytes())}

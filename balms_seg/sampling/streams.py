@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Sampler
 
 
@@ -88,14 +87,16 @@ class IndexStream(Sampler[int]):
     ) -> IndexStream:
         """Build the stream that a configuration asks for, over `dataset_dicts`."""
 
+    @classmethod
+    def expected_repeats(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+    ) -> np.ndarray:
+        """(N,) float64 expected draws of each image; only their ratios matter."""
+        return np.ones(len(dataset_dicts))
+
     @abstractmethod
     def draw_block(self, generator: torch.Generator) -> Block:
         """Draw the next block, using no randomness but `generator`; must not be empty for ever."""
-
-    @property
-    def repeat_factors(self) -> np.ndarray:
-        """(size,) float64: how often each image is expected relative to the others."""
-        return np.ones(self.size)
 
     @property
     def position(self) -> int:
@@ -170,11 +171,6 @@ class IndexStream(Sampler[int]):
             self._block = self.draw_block(generator)
             self._next_state = generator.get_state()
         return self._block
-
-
-def indices_block(indices: Tensor) -> Block:
-    """A block without probabilities, from an int64 tensor of indices."""
-    return Block(indices.numpy())
 
 
 def _concatenate(parts: list[Block]) -> Block:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from balms_seg.sampling.registry import SAMPLER_REGISTRY
-from balms_seg.sampling.streams import Block, IndexStream, indices_block
+from balms_seg.sampling.streams import Block, IndexStream
 
 
 @SAMPLER_REGISTRY.register()
@@ -36,5 +37,5 @@ class TrainingSampler(IndexStream):
     def draw_block(self, generator: torch.Generator) -> Block:
         """One permutation of all images."""
         if not self._shuffle:
-            return indices_block(torch.arange(self.size))
-        return indices_block(torch.randperm(self.size, generator=generator))
+            return Block(np.arange(self.size))
+        return Block(torch.randperm(self.size, generator=generator).numpy())
