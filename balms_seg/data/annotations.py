@@ -10,11 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from detectron2.structures import BoxMode
+
 from balms_seg.data.annotation_file import (
     FREQUENCIES,
     LVIS_IMAGE_FIELDS,
     AnnotationError,
     AnnotationFile,
+    paused_garbage_collection,
     read_annotation_file,
     shortened,
 )
@@ -53,13 +56,14 @@ def load_annotations(
         FileNotFoundError: there is no such json.
         AnnotationError: the json cannot be used; see `read_annotation_file`.
     """
-    file = read_annotation_file(json_file)
+    with paused_garbage_collection():
+        file = read_annotation_file(json_file)
+        records = to_dataset_dicts(file, str(image_root))
     metadata = file_metadata(file)
     if dataset_name is not None:
         from balms_seg.data.registration import set_loaded_metadata
 
         set_loaded_metadata(dataset_name, metadata)
-    records = to_dataset_dicts(file, str(image_root))
     warn_about_missing_fields(file)
     logger.info(
         "Loaded %d images with %d instances of %d classes from %s.",
@@ -187,8 +191,6 @@ def _instance(
     file: AnnotationFile,
     dropped: Counter[str],
 ) -> dict[str, Any] | None:
-    from detectron2.structures import BoxMode
-
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
         segmentation = _compressed(segmentation)
