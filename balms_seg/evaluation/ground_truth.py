@@ -5,7 +5,6 @@ Symbols: I images, K classes, n annotations. Images and classes are indexed by a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,12 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_utils
+
+from balms_seg.annotation_counts import (
+    check_annotation_content,
+    read_annotation_json,
+    sorted_categories,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,29 +77,6 @@ class GroundTruth:
         return np.bincount(self.classes[~self.is_ignored], minlength=self.num_classes)
 
 
-def read_annotations(path: str | Path) -> Mapping[str, Any]:
-    """Read the json of a data set.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, not a json, or holds no object.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected the ground truth at {path}, but there is no such file.")
-    with path.open(encoding="utf-8") as file:
-        try:
-            content = json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"Expected a json in {path}, but reading stopped with '{error}'; "
-                "the file is truncated or not a json: fetch or write it again."
-            ) from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"Expected an object in {path}, but got a {type(content).__name__}.")
-    return content
-
-
 def load_ground_truth(
     source: str | Path | Mapping[str, Any],
     *,
@@ -120,10 +102,9 @@ def load_ground_truth(
         FileNotFoundError: there is no such file.
         ValueError: the json cannot be read, lacks a required part or contradicts itself.
     """
-    content = source if isinstance(source, Mapping) else read_annotations(source)
-    check_parts(content)
+    content, source = _content_of(source)
     images = sorted(content["images"], key=lambda image: image["id"])
-    categories = sorted(content["categories"], key=lambda category: category["id"])
+    categories = sorted_categories(content, source=source)
     image_index = {image["id"]: index for index, image in enumerate(images)}
     class_index = {category["id"]: index for index, category in enumerate(categories)}
     _check_references(content["annotations"], image_index, class_index)
@@ -172,14 +153,19 @@ def load_ground_truth(
     )
 
 
-def check_parts(content: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless images, annotations and categories are there."""
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise ValueError(
-                f"Expected a list '{key}' in the ground truth, but it has only "
-                f"{sorted(content)}; give a COCO- or LVIS-style json."
-            )
+def _content_of(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The json's content and what to call it in errors."""
+    if isinstance(source, Mapping):
+        content, name = source, "The ground truth"
+        check_annotation_content(content, source=name)
+    else:
+        content, name = read_annotation_json(source), str(source)
+    if not isinstance(content.get("images"), list):
+        raise ValueError(
+            f"{name} has no list of 'images'; expected a COCO- or LVIS-style json with 'images', "
+            "'annotations' and 'categories'."
+        )
+    return content, name
 
 
 def segmentation_to_rle(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from .ground_truth import GroundTruth, load_ground_truth, read_annotations
+from balms_seg.annotation_counts import read_annotation_json
+
+from .ground_truth import GroundTruth, load_ground_truth
 from .lvis_ap import LVISResult, evaluate_lvis
 from .table import format_lvis_table, write_per_class_csv
 
@@ -46,8 +48,8 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         Args:
             dataset_name: its metadata names the `json_file` and may hold
                 `thing_dataset_id_to_contiguous_id` (default: ids in ascending order),
-                `thing_classes`, `class_frequency` ("r", "c", "f" or None per contiguous class id,
-                used where the json has no frequency) and `class_image_count`.
+                `thing_classes`, `class_image_count` and `class_frequency` ("r", "c", "f" or None
+                per contiguous class id, used for classes whose group the json does not say).
             tasks: of "bbox" and "segm"; None evaluates boxes, and masks if the model predicts any.
             distributed: whether to collect the predictions of all processes in the main one;
                 otherwise each process evaluates its own.
@@ -74,10 +76,13 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             )
         self._ground_truth: GroundTruth | None = None
         if not distributed or comm.is_main_process():
-            content = read_annotations(PathManager.get_local_path(json_file))
+            content = read_annotation_json(PathManager.get_local_path(json_file))
             self._class_ids = _contiguous_ids(self._metadata, content)
             self._ground_truth = load_ground_truth(
-                content, class_frequency=_class_frequency(self._metadata, self._class_ids)
+                content,
+                class_frequency=_by_category(
+                    self._metadata.get("class_frequency"), self._class_ids
+                ),
             )
         self.reset()
 
@@ -208,17 +213,16 @@ def _contiguous_ids(metadata: Any, content: Mapping[str, Any]) -> dict[int, int]
     return dict(class_ids)
 
 
-def _class_frequency(metadata: Any, class_ids: Mapping[int, int]) -> dict[int, str]:
-    frequency = metadata.get("class_frequency")
-    if frequency is None:
+def _by_category(
+    class_frequency: Sequence[str | None] | None, class_ids: Mapping[int, int]
+) -> dict[int, str]:
+    """Known frequency letters per category id of the json."""
+    if class_frequency is None:
         return {}
-    if len(frequency) != len(class_ids):
+    if len(class_frequency) != len(class_ids):
         raise ValueError(
-            f"Expected {len(class_ids)} entries in class_frequency of data set "
-            f"'{metadata.name}', but got {len(frequency)}; give one per class."
+            f"Expected {len(class_ids)} entries in class_frequency, one per class, but got "
+            f"{len(class_frequency)}; take them from a training set with the same classes."
         )
-    return {
-        category_id: frequency[class_id]
-        for category_id, class_id in class_ids.items()
-        if frequency[class_id] is not None
-    }
+    letters = {category_id: class_frequency[i] for category_id, i in class_ids.items()}
+    return {category_id: letter for category_id, letter in letters.items() if letter}

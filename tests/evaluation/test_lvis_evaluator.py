@@ -1,0 +1,224 @@
+import csv
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import print_csv_format
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.structures import Boxes, Instances
+from lvis_cases import METRICS, SIDE_PX, annotation, dataset
+
+from balms_seg.evaluation import LongTailedLVISEvaluator, build_evaluator
+
+NAME = "evaluator_test_set"
+BOX = [10.0, 10.0, 20.0, 20.0]
+
+
+def instances(boxes: list[list[float]], classes: list[int], *, masks: bool = True) -> Instances:
+    """Predictions of score 0.5 in x, y, width, height."""
+    xywh = torch.tensor(boxes).reshape(-1, 4)
+    predicted = Instances((SIDE_PX, SIDE_PX))
+    predicted.pred_boxes = Boxes(torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1))
+    predicted.scores = torch.full((len(boxes),), 0.5)
+    predicted.pred_classes = torch.tensor(classes, dtype=torch.int64)
+    if masks:
+        predicted.pred_masks = torch.zeros(len(boxes), SIDE_PX, SIDE_PX, dtype=torch.bool)
+        for mask, (x, y, width, height) in zip(predicted.pred_masks, boxes, strict=True):
+            mask[int(y) : int(y + height), int(x) : int(x + width)] = True
+    return predicted
+
+
+@pytest.fixture
+def metadata(tmp_path: Path) -> Iterator[Any]:
+    """A registered set of two images; its category ids 1, 2, 3 are the classes 2, 0, 1."""
+    content = dataset([annotation(1, 1, BOX), annotation(2, 2, BOX)], num_images=2)
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps(content))
+    entry = MetadataCatalog.get(NAME).set(
+        json_file=str(path),
+        evaluator_type="lvis",
+        thing_classes=["two", "three", "one"],
+        thing_dataset_id_to_contiguous_id={1: 2, 2: 0, 3: 1},
+        class_image_count=[{"id": 1, "image_count": 5}, {"id": 2, "image_count": 50}],
+    )
+    yield entry
+    MetadataCatalog.pop(NAME)
+
+
+def process(evaluator: Any, predictions: dict[int, Instances]) -> None:
+    for image_id, predicted in predictions.items():
+        evaluator.process([{"image_id": image_id}], [{"instances": predicted}])
+
+
+@pytest.mark.usefixtures("metadata")
+def test_results_are_percentages_under_the_names_of_detectron2(tmp_path: Path) -> None:
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=str(tmp_path / "out"))
+    process(evaluator, {1: instances([BOX], [2]), 2: instances([], [])})
+    results = evaluator.evaluate()
+    assert list(results) == ["bbox", "segm"]
+    for metrics in results.values():
+        assert set(metrics) == set(METRICS)
+        assert metrics["AP"] == pytest.approx(50)
+        assert metrics["APr"] == pytest.approx(100)
+        assert metrics["APc"] == 0
+        assert math.isnan(metrics["APf"])
+    assert evaluator.group_sizes["frequent"] == {"classes": 1, "with_ground_truth": 0}
+
+
+@pytest.mark.usefixtures("metadata")
+def test_written_files_hold_ids_of_the_json(tmp_path: Path) -> None:
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=str(tmp_path / "out"))
+    process(evaluator, {1: instances([BOX], [2]), 2: instances([BOX], [1])})
+    evaluator.evaluate()
+    found = json.loads((tmp_path / "out" / "lvis_instances_results.json").read_text())
+    assert [(d["image_id"], d["category_id"], d["bbox"]) for d in found] == [
+        (1, 1, BOX),
+        (2, 3, BOX),
+    ]
+    for task in ("bbox", "segm"):
+        with (tmp_path / "out" / f"per_class_{task}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["name"] for row in rows] == ["two", "three", "one"]
+        assert [row["group"] for row in rows] == ["common", "frequent", "rare"]
+        assert [row["train_image_count"] for row in rows] == ["50", "n/a", "5"]
+        assert [row["AP"] for row in rows] == ["0.0000", "n/a", "100.0000"]
+
+
+@pytest.mark.usefixtures("metadata")
+def test_detections_of_another_evaluation_are_forgotten() -> None:
+    evaluator = LongTailedLVISEvaluator(NAME)
+    process(evaluator, {1: instances([BOX], [2]), 2: instances([BOX], [0])})
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+    evaluator.reset()
+    process(evaluator, {1: instances([], []), 2: instances([], [])})
+    assert evaluator.evaluate()["bbox"]["AP"] == 0
+
+
+@pytest.mark.usefixtures("metadata")
+@pytest.mark.parametrize(
+    ("masks", "tasks", "expected"),
+    [
+        (True, None, ["bbox", "segm"]),
+        (False, None, ["bbox"]),
+        (True, ("bbox",), ["bbox"]),
+        (False, ("bbox", "segm"), ["bbox", "segm"]),
+    ],
+)
+def test_tasks_do_not_depend_on_there_being_a_detection(
+    masks: bool, tasks: tuple[str, ...] | None, expected: list[str]
+) -> None:
+    evaluator = LongTailedLVISEvaluator(NAME, tasks)
+    process(evaluator, {i: instances([], [], masks=masks) for i in (1, 2)})
+    results = evaluator.evaluate()
+    assert list(results) == expected
+    assert all(metrics["AP"] == 0 for metrics in results.values())
+
+
+@pytest.mark.usefixtures("metadata")
+def test_unprocessed_images_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    evaluator = LongTailedLVISEvaluator(NAME)
+    assert evaluator.evaluate() == {}
+    assert "No image was processed" in caplog.text
+    process(evaluator, {1: instances([BOX], [2])})
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(50)
+    assert "1 of 2 images of the ground truth were not processed" in caplog.text
+
+
+@pytest.mark.usefixtures("metadata")
+def test_class_outside_the_data_set_names_the_key() -> None:
+    evaluator = LongTailedLVISEvaluator(NAME)
+    process(evaluator, {1: instances([BOX], [3])})
+    with pytest.raises(ValueError, match=r"\[0, 3\), but got 3 in image 1.*NUM_CLASSES to 3"):
+        evaluator.evaluate()
+
+
+@pytest.mark.usefixtures("metadata")
+def test_results_pass_through_the_tools_of_detectron2(caplog: pytest.LogCaptureFixture) -> None:
+    evaluator = LongTailedLVISEvaluator(NAME)
+    process(evaluator, {1: instances([BOX], [2])})
+    results = evaluator.evaluate()
+    caplog.set_level(logging.INFO)
+    print_csv_format(results)
+    assert "copypaste: Task: segm" in caplog.text
+    flat = flatten_results_dict(results)
+    assert all(isinstance(float(value), float) for value in flat.values())
+    assert "segm/APr" in flat
+
+
+def test_groups_of_the_training_set_serve_a_json_without_frequency(
+    metadata: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = json.loads(Path(metadata.json_file).read_text())
+    for category in content["categories"]:
+        del category["frequency"]
+    Path(metadata.json_file).write_text(json.dumps(content))
+    metadata.set(class_frequency=["c", "f", "r"])
+    evaluator = LongTailedLVISEvaluator(NAME)
+    process(evaluator, {1: instances([BOX], [2]), 2: instances([], [])})
+    metrics = evaluator.evaluate()["bbox"]
+    assert metrics["APr"] == pytest.approx(100)
+    assert metrics["APc"] == 0
+    assert caplog.text == ""
+
+
+def test_wrong_number_of_groups_is_an_error(metadata: Any) -> None:
+    metadata.set(class_frequency=["c", "f"])
+    with pytest.raises(ValueError, match="Expected 3 entries in class_frequency.*got 2"):
+        LongTailedLVISEvaluator(NAME)
+
+
+def test_classes_missing_from_the_json_are_named(metadata: Any) -> None:
+    vars(metadata)["thing_dataset_id_to_contiguous_id"] = {1: 0, 2: 1, 9: 2}
+    with pytest.raises(ValueError, match=r"1 are missing, the first ids \[9\]"):
+        LongTailedLVISEvaluator(NAME)
+
+
+def test_json_without_annotations_leaves_the_detections_only(metadata: Any, tmp_path: Path) -> None:
+    content = json.loads(Path(metadata.json_file).read_text())
+    Path(metadata.json_file).write_text(json.dumps({**content, "annotations": []}))
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=str(tmp_path / "out"))
+    process(evaluator, {1: instances([BOX], [2])})
+    assert evaluator.evaluate() == {}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lvis_instances_results.json"]
+
+
+@pytest.mark.parametrize("evaluator_type", ["lvis", "long_tailed", "coco"])
+@pytest.mark.parametrize("mask_on", [True, False])
+def test_config_decides_the_tasks(
+    metadata: Any, evaluator_type: str, mask_on: bool, tmp_path: Path
+) -> None:
+    vars(metadata)["evaluator_type"] = evaluator_type
+    cfg = get_cfg()
+    cfg.MODEL.MASK_ON = mask_on
+    cfg.OUTPUT_DIR = str(tmp_path)
+    evaluator = build_evaluator(cfg, NAME)
+    process(evaluator, {1: instances([], [], masks=mask_on)})
+    assert list(evaluator.evaluate()) == (["bbox", "segm"] if mask_on else ["bbox"])
+    assert (tmp_path / "inference" / "per_class_bbox.csv").is_file()
+
+
+def test_several_sets_write_to_folders_of_their_own(metadata: Any, tmp_path: Path) -> None:
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    cfg.DATASETS.TEST = (metadata.name, "another")
+    evaluator = build_evaluator(cfg, NAME)
+    process(evaluator, {1: instances([], [])})
+    evaluator.evaluate()
+    assert (tmp_path / "inference" / NAME / "per_class_bbox.csv").is_file()
+
+
+def test_unknown_type_set_and_task_are_errors(metadata: Any) -> None:
+    vars(metadata)["evaluator_type"] = "panoptic"
+    with pytest.raises(ValueError, match="got 'panoptic'"):
+        build_evaluator(get_cfg(), NAME)
+    with pytest.raises(ValueError, match="name its json_file"):
+        LongTailedLVISEvaluator("a set that nobody registered")
+    with pytest.raises(ValueError, match=r"got \['keypoints'\]"):
+        LongTailedLVISEvaluator(NAME, ("bbox", "keypoints"))

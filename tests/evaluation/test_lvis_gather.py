@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Boxes, Instances
+from lvis_cases import random_case
+
+from balms_seg.evaluation import LongTailedLVISEvaluator
+
+NAME = "gather_test_set"
+SIDE_PX = 160
+
+
+def evaluate_share(json_file: str, output_dir: str, image_ids: list[int], seed: int) -> dict:
+    """Evaluate random predictions that depend on the image only."""
+    MetadataCatalog.get(NAME).json_file = json_file
+    content = json.loads(Path(json_file).read_text())
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=output_dir)
+    for image_id in image_ids:
+        generator = torch.Generator().manual_seed(seed + image_id)
+        own = [a for a in content["annotations"] if a["image_id"] == image_id]
+        xywh = torch.tensor([a["bbox"] for a in own])
+        boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1)
+        boxes += torch.randn(boxes.shape, generator=generator)
+        order = sorted(category["id"] for category in content["categories"])
+        predicted = Instances((SIDE_PX, SIDE_PX))
+        predicted.pred_boxes = Boxes(boxes)
+        predicted.scores = torch.rand(len(own), generator=generator)
+        predicted.pred_classes = torch.tensor([order.index(a["category_id"]) for a in own])
+        predicted.pred_masks = torch.zeros(len(own), SIDE_PX, SIDE_PX, dtype=torch.bool)
+        for mask, (x0, y0, x1, y1) in zip(predicted.pred_masks, boxes.int().tolist(), strict=True):
+            mask[max(y0, 0) : y1, max(x0, 0) : x1] = True
+        evaluator.process([{"image_id": image_id}], [{"instances": predicted}])
+    return evaluator.evaluate()
+
+
+def run_rank(rank: int, folder: str, shares: list[list[int]]) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(shares)
+    )
+    results = evaluate_share(f"{folder}/val.json", f"{folder}/out", shares[rank], 0)
+    Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first_share", [0, 1, 7])
+def test_two_processes_give_the_results_of_one(first_share: int, tmp_path: Path) -> None:
+    """Also when the main process got no image, so that it saw no mask."""
+    content, _ = random_case(0, num_images=12)
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    image_ids = [image["id"] for image in content["images"]]
+    shares = [image_ids[:first_share], image_ids[first_share:]]
+    torch.multiprocessing.spawn(run_rank, (str(tmp_path), shares), nprocs=2)
+    try:
+        expected = evaluate_share(
+            str(tmp_path / "val.json"), str(tmp_path / "single"), image_ids, 0
+        )
+    finally:
+        MetadataCatalog.pop(NAME)
+    assert list(expected) == ["bbox", "segm"]
+    assert 5 < expected["segm"]["AP"] < 95
+    # As text, since nan differs from itself.
+    assert (tmp_path / "rank0.json").read_text() == json.dumps(expected)
+    assert json.loads((tmp_path / "rank1.json").read_text()) == {}
+    for name in ("per_class_bbox.csv", "per_class_segm.csv"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "single" / name).read_text()

@@ -1,0 +1,67 @@
+import csv
+from pathlib import Path
+
+import pytest
+from lvis_cases import annotation, dataset, detection
+
+from balms_seg.evaluation import evaluate_lvis, format_lvis_table, write_per_class_csv
+
+BOX = [10.0, 10.0, 20.0, 20.0]
+NAN = float("nan")
+
+
+def test_table_has_a_row_a_task_and_the_group_sizes() -> None:
+    bbox = {"AP": 31.834, "AP50": 50, "AP75": 30, "APr": NAN, "APc": 1, "APf": 2, "AR": 40}
+    sizes = {
+        "rare": {"classes": 3, "with_ground_truth": 0},
+        "common": {"classes": 2, "with_ground_truth": 2},
+    }
+    header, rule, row, other, last = format_lvis_table(
+        {"bbox": bbox, "segm": {**bbox, "AP": 100}}, sizes
+    ).split("\n")
+    assert header.replace("|", "").split() == (
+        ["task", "AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl", "AR"]
+    )
+    assert row.replace("|", "").split() == (
+        ["bbox", "31.83", "50.00", "30.00", "n/a", "1.00", "2.00", "n/a", "n/a", "n/a", "40.00"]
+    )
+    assert "100.00" in other
+    assert {len(line) for line in (header, rule, row, other)} == {len(header)}
+    assert last == "Classes with ground truth / all: rare 0/3, common 2/2"
+
+
+def test_empty_groups_never_read_as_numbers() -> None:
+    result = evaluate_lvis(dataset([annotation(1, 2, BOX)]), [], "bbox")
+    metrics = {name: 100 * value for name, value in result.metrics.items()}
+    table = format_lvis_table({"bbox": metrics}, result.group_sizes)
+    row = table.split("\n")[2]
+    # Rare, frequent, and the ranges that the 20 px box is not in.
+    assert row.count("n/a") == 4
+    assert "-1" not in row
+    assert "nan" not in row
+
+
+def test_csv_has_a_line_a_class_in_contiguous_order(tmp_path: Path) -> None:
+    content = dataset([annotation(1, 1, BOX), annotation(1, 2, BOX)], frequency="rf")
+    content["categories"].append({"id": 7, "name": "class 7"})
+    result = evaluate_lvis(content, [detection(1, 1, BOX, 0.5)], "bbox")
+    write_per_class_csv(
+        tmp_path / "per_class_bbox.csv",
+        result,
+        class_ids={1: 2, 2: 1, 7: 0},
+        class_names=["seven", "two, or so", "one"],
+        train_image_counts={1: 3, 2: 400},
+    )
+    with (tmp_path / "per_class_bbox.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["class_id", "name", "group", "val_instances", "train_image_count", "AP", "AP50", "AR"],
+        ["0", "seven", "n/a", "0", "n/a", "n/a", "n/a", "n/a"],
+        ["1", "two, or so", "frequent", "1", "400", "0.0000", "0.0000", "0.0000"],
+        ["2", "one", "rare", "1", "3", "100.0000", "100.0000", "100.0000"],
+    ]
+
+
+@pytest.mark.parametrize("value", [None, NAN])
+def test_missing_metric_reads_not_available(value: float | None) -> None:
+    assert "| n/a |" in format_lvis_table({"bbox": {"AP": value}})
