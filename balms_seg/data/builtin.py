@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.data.annotations import load_annotations
+from balms_seg.data.registration import require_registered
 
 # Builtin LVIS sets with annotations; the test sets have none.
 BUILTIN_LVIS_NAMES = (
@@ -54,6 +55,7 @@ def load_dataset_dicts(name: str) -> list[dict[str, Any]]:
         FileNotFoundError: its json is missing.
         ValueError: its json cannot be used, or does not have the builtin classes.
     """
+    require_registered(name)
     if _kept is None:
         return _load(name)
     if name not in _kept:

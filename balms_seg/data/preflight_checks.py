@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 logger = logging.getLogger(__name__)
-
-_NUM_NEAR_NAMES = 3
 
 
 class PreflightError(ValueError):
@@ -63,10 +60,7 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
     with read_once():
         for name in names:
             is_trained_on = training and name in cfg.DATASETS.TRAIN
-            problems += [
-                f"Data set {name!r}: {problem}"
-                for problem in _dataset_problems(cfg, name, is_trained_on)
-            ]
+            problems += _dataset_problems(cfg, name, is_trained_on)
         problems += _class_problems(cfg, names)
         if training and not problems:
             problems += _statistics_problems(cfg)
@@ -87,14 +81,21 @@ def _output_problems(output_dir: str) -> Iterator[str]:
 
 
 def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[str]:
-    if name not in DatasetCatalog.list():
-        yield _unregistered(name)
-        return
     try:
         records = load_dataset_dicts(name)
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        yield str(error)
+    except KeyError as error:  # whose text is quoted
+        yield str(error.args[0])
         return
+    except (OSError, ValueError, AssertionError) as error:
+        yield f"Data set {name!r}: {error}"
+        return
+    for problem in _content_problems(cfg, name, records, is_trained_on):
+        yield f"Data set {name!r}: {problem}"
+
+
+def _content_problems(
+    cfg: CfgNode, name: str, records: list[dict[str, Any]], is_trained_on: bool
+) -> Iterator[str]:
     metadata = MetadataCatalog.get(name)
     yield from _metadata_problems(metadata)
     missing = missing_images(record["file_name"] for record in records)
@@ -113,15 +114,6 @@ def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[
         yield "it has no usable annotation to train on."
     if cfg.MODEL.MASK_ON:
         yield from _mask_problems(cfg, instances, is_trained_on)
-
-
-def _unregistered(name: str) -> str:
-    near = difflib.get_close_matches(name, DatasetCatalog.list(), n=_NUM_NEAR_NAMES)
-    similar = f" Names like it: {', '.join(near)}." if near else ""
-    return (
-        f"it is not registered.{similar} Register your own with the setting DATASETS.REGISTER "
-        f"\"[['{name}', 'annotations.json', 'image_folder']]\"."
-    )
 
 
 def _metadata_problems(metadata: Any) -> Iterator[str]:

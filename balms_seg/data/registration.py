@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,11 +122,22 @@ def get_metadata(name: str) -> Metadata:
     Raises:
         KeyError: no data set of that name is registered.
     """
-    if name not in DatasetCatalog.list():
-        raise KeyError(f"Data set {name!r} is not registered.")
+    require_registered(name)
     metadata = MetadataCatalog.get(name)
     metadata.as_dict()
     return metadata
+
+
+def require_registered(name: str) -> None:
+    """Raise KeyError, with similar names and how to register, unless there is such a data set."""
+    if name in DatasetCatalog.list():
+        return
+    near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
+    similar = f" Names like it: {', '.join(near)}." if near else ""
+    raise KeyError(
+        f"Data set {name!r} is not registered.{similar} Register your own with the setting "
+        f"DATASETS.REGISTER \"[['{name}', 'annotations.json', 'image_folder']]\"."
+    )
 
 
 def set_loaded_metadata(name: str, from_file: dict[str, Any]) -> None:
