@@ -45,7 +45,8 @@ class _ShiftedBinaryCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         index, sign = columns[:, None], (1 - 2 * is_foreground)[:, None]
         shifted = _shift_rows(logits, shift, is_foreground)
-        ctx.save_for_backward(logits, columns, is_foreground, shift, shifted)
+        ctx.save_for_backward(logits, columns, is_foreground, shift)
+        ctx.shifted = shifted
         terms = F.softplus(shifted, threshold=_LINEAR_FROM)
         # softplus(-z), not softplus(z) - z: no cancellation where z is large
         terms.scatter_(
@@ -55,12 +56,16 @@ class _ShiftedBinaryCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, columns, is_foreground, shift, shifted = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: a form that autograd can follow
+        logits, columns, is_foreground, shift = ctx.saved_tensors
+        # The buffer serves one backward pass; a second one, or create_graph, starts over.
+        shifted, ctx.shifted = ctx.shifted, None
+        if shifted is None or torch.is_grad_enabled():
             shifted = _shift_rows(logits, shift, is_foreground)
+        if torch.is_grad_enabled():
             positive = F.one_hot(columns, logits.shape[1]) * is_foreground[:, None]
             return (shifted.sigmoid() - positive) * grad_loss[:, None], None, None, None
         index, sign = columns[:, None], (1 - 2 * is_foreground)[:, None]
-        gradient = torch.sigmoid(shifted)
-        gradient.scatter_(1, index, sign * torch.sigmoid(sign * shifted.gather(1, index)))
+        at_target = sign * torch.sigmoid(sign * shifted.gather(1, index))
+        gradient = torch.sigmoid(shifted) if shift is None else shifted.sigmoid_()
+        gradient.scatter_(1, index, at_target)
         return gradient.mul_(grad_loss[:, None]), None, None, None

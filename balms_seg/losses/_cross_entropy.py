@@ -1,8 +1,8 @@
 """Cross-entropy on shifted logits in few passes over memory.
 
-N: rows, C: columns. Plain cross-entropy exponentiates in forward and again in backward and fills
-a (N, C) gradient of zeros in between. Here forward keeps the softmax, so that backward is one
-product.
+N: rows, C: columns. Plain cross-entropy exponentiates in forward and again in backward, and
+allocates (N, C) three times. Here one buffer holds the shifted logits, then their softmax, and at
+last the gradient.
 """
 
 from __future__ import annotations
@@ -43,22 +43,35 @@ class _ShiftedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, targets: Tensor, shift: Tensor, is_shifted: Tensor | None
     ) -> Tensor:
+        ctx.save_for_backward(logits, targets, shift, is_shifted)
         index = targets[:, None]
         shifted = _shift_rows(logits, shift, is_shifted)
-        highest = shifted.amax(dim=1)
-        target_logits = shifted.gather(1, index).squeeze(1)
-        probabilities = torch.softmax(shifted, dim=1)
-        ctx.save_for_backward(logits, targets, shift, is_shifted, probabilities)
-        # The largest probability is exp(0) / sum, which gives log-sum-exp without a second pass.
-        return highest - target_logits - probabilities.amax(dim=1).log()
+        if not logits.is_cpu:
+            log_probabilities = torch.log_softmax(shifted, dim=1)
+            ctx.probabilities = torch.exp(log_probabilities, out=shifted)
+            return -log_probabilities.gather(1, index).squeeze(1)
+        # On a CPU the second exponential would dominate: take the logarithm of N probabilities
+        # instead, and repeat by the long way the few rows whose probability underflows.
+        ctx.probabilities = torch.softmax(shifted, dim=1, out=shifted)
+        probability = ctx.probabilities.gather(1, index).squeeze(1)
+        loss = -probability.log()
+        rows = (probability < torch.finfo(probability.dtype).tiny).nonzero().squeeze(1)
+        if len(rows) > 0:
+            mask = None if is_shifted is None else is_shifted[rows]
+            shifted = _shift_rows(logits[rows], shift, mask)
+            loss[rows] = F.cross_entropy(shifted, targets[rows], reduction="none")
+        return loss
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, targets, shift, is_shifted, probabilities = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: a form that autograd can follow
+        logits, targets, shift, is_shifted = ctx.saved_tensors
+        # The buffer serves one backward pass; a second one, or create_graph, starts over.
+        probabilities, ctx.probabilities = ctx.probabilities, None
+        if probabilities is None or torch.is_grad_enabled():
             probabilities = torch.softmax(_shift_rows(logits, shift, is_shifted), dim=1)
+        if torch.is_grad_enabled():
             residual = probabilities - F.one_hot(targets, logits.shape[1])
             return residual * grad_loss[:, None], None, None, None
-        gradient = probabilities * grad_loss[:, None]
+        gradient = probabilities.mul_(grad_loss[:, None])
         gradient.scatter_add_(1, targets[:, None], -grad_loss[:, None])
         return gradient, None, None, None

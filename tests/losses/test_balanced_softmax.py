@@ -154,6 +154,16 @@ def test_factored_leaves_the_odds_of_foreground_alone() -> None:
     torch.testing.assert_close(gradient[:, -1], expected.detach())
 
 
+def test_loss_of_an_underflowing_probability_is_exact() -> None:
+    logits = torch.tensor([[0.0, 300.0, 5.0], [80.0, 0.0, -90.0], [1.0, 2.0, 3.0]])
+    targets = torch.tensor([0, 2, 1])
+    loss = balanced_softmax_loss(logits, targets, torch.ones(3), reduction="none")
+    torch.testing.assert_close(loss, F.cross_entropy(logits, targets, reduction="none"))
+    shifted = logits + torch.tensor([9.0, 7.0, 5.0]).log()
+    loss = balanced_softmax_loss(logits, targets, torch.tensor([9.0, 7.0, 5.0]), reduction="none")
+    torch.testing.assert_close(loss, F.cross_entropy(shifted, targets, reduction="none"))
+
+
 def test_rarer_class_gets_the_larger_gradient() -> None:
     logits = torch.zeros(2, 2, requires_grad=True)
     loss = balanced_softmax_loss(logits, torch.tensor([0, 1]), torch.tensor([100.0, 1.0]))
