@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import unicodedata
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -43,28 +44,30 @@ REGULAR_FACES = (
 )
 FACE_SETS = {"bold": BOLD_FACES, "all": BOLD_FACES + REGULAR_FACES}
 
-_EM = 100  # size at which curves are flattened, about three times that of a drawn glyph
+_EXTRA = "balms_seg[glyphs]"
 _SIGNATURE = 24  # side of the raster by which look-alikes are found
 _ALIKE = 0.86  # two glyphs whose rasters overlap (IoU) more than this count as one
+_NARROWEST = 0.22  # ratio of sides below which a glyph could be a stroke of the clutter
+_FULLEST = 0.85  # share of its box above which it could be a blob
 
 
-def _textpath() -> tuple[type, type]:
+def import_matplotlib() -> ModuleType:
+    """matplotlib, or an ImportError that says how to get it."""
     try:
-        from matplotlib.font_manager import FontProperties
-        from matplotlib.textpath import TextPath
+        import matplotlib.font_manager
+        import matplotlib.path
+        import matplotlib.textpath
     except ImportError as error:
         raise ImportError(
             "The glyph data set draws the fonts that matplotlib ships, but matplotlib is not "
-            "installed; install it with `pip install matplotlib`."
+            f"installed; install the extra {_EXTRA}, or matplotlib alone."
         ) from error
-    return TextPath, FontProperties
+    return matplotlib
 
 
 @functools.cache
 def _font_file(face: str) -> Path:
-    _textpath()
-    import matplotlib
-
+    matplotlib = import_matplotlib()
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
     if not path.is_file():
         raise FileNotFoundError(
@@ -77,10 +80,8 @@ def _font_file(face: str) -> Path:
 @functools.cache
 def _characters(face: str) -> frozenset[str]:
     """Characters of a face; the Computer Modern faces order their signs differently."""
-    path = _font_file(face)
-    from matplotlib.font_manager import get_font
-
-    characters = frozenset(map(chr, get_font(path).get_charmap()))
+    font = import_matplotlib().font_manager.get_font(_font_file(face))
+    characters = frozenset(map(chr, font.get_charmap()))
     if face.startswith("cm"):
         return frozenset(c for c in characters if c.isascii() and c.isalnum())
     return characters
@@ -114,11 +115,7 @@ def glyph_rings(character: str, face: str) -> tuple[np.ndarray, ...]:
     """
     if character not in _characters(face):
         return ()
-    text_path, font_properties = _textpath()
-    path = text_path((0, 0), character, size=_EM, prop=font_properties(fname=_font_file(face)))
-    path.should_simplify = False
-    contours = [c[:-1] for c in path.to_polygons(closed_only=True) if len(c) > 3]
-    contours = [c for c in contours if abs(signed_area(c)) > 1e-3 * _EM**2]
+    contours = _contours(character, face)
     if not contours:
         return ()
     points = np.concatenate(contours)
@@ -129,6 +126,21 @@ def glyph_rings(character: str, face: str) -> tuple[np.ndarray, ...]:
     if rings is None or not _is_simple(rings):
         return ()
     return tuple(rings)
+
+
+def _contours(character: str, face: str) -> list[np.ndarray]:
+    """Flattened closed contours (n, 2) in font units with y upwards; specks are left out."""
+    matplotlib = import_matplotlib()
+    # What TextPath draws with; TextPath itself fails on blank characters.
+    converter = matplotlib.textpath.TextToPath()
+    font = matplotlib.font_manager.FontProperties(fname=_font_file(face))
+    vertices, codes = converter.get_text_path(font, character)
+    if len(codes) == 0:
+        return []
+    path = matplotlib.path.Path(vertices, codes)
+    path.should_simplify = False
+    contours = [c[:-1] for c in path.to_polygons(closed_only=True) if len(c) > 3]
+    return [c for c in contours if abs(signed_area(c)) > 1e-3 * converter.FONT_SCALE**2]
 
 
 def signed_area(ring: np.ndarray) -> float:
@@ -197,6 +209,13 @@ def _is_simple(rings: list[np.ndarray]) -> bool:
     return abs(filled - area) < 0.02 * area + 1.5 * outline
 
 
+def _looks_like_clutter(character: str) -> bool:
+    rings = glyph_rings(character, "DejaVuSans-Bold")
+    width, height = np.ptp(np.concatenate(rings), axis=0)
+    area = sum(abs(signed_area(r)) for r in rings)
+    return min(width, height) < _NARROWEST or area > _FULLEST * width * height
+
+
 def _signature(character: str) -> np.ndarray:
     rings = glyph_rings(character, "DejaVuSans-Bold")
     scale = 16 * (_SIGNATURE - 1)
@@ -208,8 +227,8 @@ def _signature(character: str) -> np.ndarray:
 def choose_characters(num_classes: int) -> tuple[str, ...]:
     """A fixed list of distinct characters: a hand-picked start, then all that DejaVu Sans Bold has.
 
-    Blank characters, combining marks, box drawing, Braille and anything that looks nearly the same
-    as an earlier character are left out.
+    Blank characters, combining marks, box drawing, Braille, plain strokes and blobs, and anything
+    that looks nearly the same as an earlier character are left out.
 
     Raises:
         ValueError: there are fewer than `num_classes` such characters.
@@ -225,6 +244,8 @@ def choose_characters(num_classes: int) -> tuple[str, ...]:
         if len(chosen) == num_classes:
             break
         if character in PREFERRED or not glyph_rings(character, "DejaVuSans-Bold"):
+            continue
+        if _looks_like_clutter(character):
             continue
         signature = _signature(character)
         overlap = signatures[: len(chosen)] @ signature

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,8 @@ UNIT = 16  # polygon coordinates are multiples of 1/16 px
 _SUPERSAMPLING = 8
 _TRIES_PER_SCALE = 40
 _SHRINK = 0.88
+_ATTEMPTS = 6
+_CALMER = 0.75  # by how much glyphs are smaller from one attempt at an image to the next
 _LEAST_SIDE_PX = 9.0
 _GAP_PX = 1
 _LEAST_CONTRAST = 95.0  # Euclidean RGB distance between a glyph and what lies behind it
@@ -39,8 +42,8 @@ class GlyphInstance:
 
 
 def render_image(
-    characters: list[str],
-    class_indices: list[int],
+    characters: Sequence[str],
+    class_indices: Sequence[int],
     size: int,
     faces: str,
     rng: np.random.Generator,
@@ -61,23 +64,46 @@ def render_image(
     Raises:
         ValueError: the glyphs do not fit into the image.
     """
+    for attempt in range(_ATTEMPTS):
+        drawn = _draw(characters, class_indices, size * _CALMER**attempt, size, faces, rng)
+        if drawn is not None:
+            return drawn
+    raise ValueError(
+        f"No room for {len(class_indices)} glyphs in an image of {size} px; ask for a greater "
+        "size or fewer instances per image."
+    )
+
+
+def _draw(
+    characters: Sequence[str],
+    class_indices: Sequence[int],
+    reference_px: float,
+    size: int,
+    faces: str,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, list[GlyphInstance], np.ndarray] | None:
+    """One attempt with glyphs of 0.19 to 0.40 of `reference_px`; None where they do not fit."""
     image = _background(size, rng)
     _draw_clutter(image, rng)
     occupied = np.zeros((size, size), bool)
-    placed: dict[int, tuple[GlyphInstance, np.ndarray]] = {}
-    sides = np.exp(rng.uniform(math.log(0.19), math.log(0.40), len(class_indices))) * size
+    instances: dict[int, GlyphInstance] = {}
+    masks = np.zeros((len(class_indices), size, size), bool)
+    sides = np.exp(rng.uniform(math.log(0.19), math.log(0.40), len(class_indices)))
+    sides = np.maximum(sides * reference_px, _LEAST_SIDE_PX)
     for index in np.argsort(-sides, kind="stable").tolist():
         character = characters[class_indices[index]]
-        rings, coverage = _place(character, sides[index], size, faces, occupied, rng)
-        placed[index] = (GlyphInstance(class_indices[index], rings), coverage >= 0.5)
+        placed = _place(character, sides[index], faces, occupied, rng)
+        if placed is None:
+            return None
+        rings, coverage = placed
+        instances[index] = GlyphInstance(class_indices[index], rings)
+        masks[index] = coverage >= 0.5
         _paint(image, coverage, rng)
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (3, 3), 0.6)
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 11))
     image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
-    ordered = [placed[i] for i in range(len(class_indices))]
-    masks = np.array([mask for _, mask in ordered]).reshape(len(ordered), size, size)
-    return image, [instance for instance, _ in ordered], masks
+    return image, [instances[i] for i in range(len(class_indices))], masks
 
 
 def _color(
@@ -149,16 +175,17 @@ def _affine(side: float, rng: np.random.Generator) -> np.ndarray:
 def _place(
     character: str,
     side: float,
-    size: int,
     faces: str,
     occupied: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+) -> tuple[tuple[np.ndarray, ...], np.ndarray] | None:
     """Find room for a glyph, shrinking it where there is none, and mark it occupied.
 
     Returns:
-        Rings in 1/16 px and the coverage (size, size) float64 in [0, 1].
+        Rings in 1/16 px and the coverage (size, size) float64 in [0, 1]; None where even a glyph
+        of the least side finds no room.
     """
+    size = len(occupied)
     available = faces_with(character, faces)
     outline = glyph_rings(character, available[int(rng.integers(len(available)))])
     shape = _affine(1.0, rng)
@@ -177,10 +204,7 @@ def _place(
                     full[y : y + height, x : x + width] = coverage
                     return tuple(r + np.array([x, y]) * UNIT for r in rings), full
         side *= _SHRINK
-    raise ValueError(
-        f"No room left for a glyph of {_LEAST_SIDE_PX:g} px in an image of {size} px; ask for a "
-        "greater size or fewer instances per image."
-    )
+    return None
 
 
 def _to_grid(

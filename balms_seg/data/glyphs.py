@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import logging
-import math
 import multiprocessing
 import os
 import time
@@ -21,179 +20,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from balms_seg.data.glyph_alphabet import SIMILAR_PAIRS
-from balms_seg.data.glyph_outlines import FACE_SETS, category_name, choose_characters
-from balms_seg.data.glyph_planning import assign_classes, highest_count, tail_counts
+from balms_seg.data.glyph_config import PRESETS, GlyphConfig
+from balms_seg.data.glyph_outlines import category_name, import_matplotlib
+from balms_seg.data.glyph_plan import SPLITS, GlyphPlan, keyed_generator, plan_glyphs
 from balms_seg.data.glyph_rendering import render_image
+
+__all__ = ["PRESETS", "SPLITS", "GlyphConfig", "make_glyph_dataset", "register_glyph_dataset"]
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "heldout")
-STAMP = "glyphs.json"
+STAMP = "glyphs.json"  # says which data set a folder holds and whether it is whole
 _VERSION = 1  # raise when the same arguments give other images or annotations
-_SECOND_INSTANCE = 0.15  # chance that a class stands in a training image twice
-
-
-@dataclasses.dataclass(frozen=True)
-class GlyphConfig:
-    """What to generate; two equal configurations give identical data.
-
-    Attributes:
-        num_classes: K.
-        train_images: training images; None takes as many as the counts need.
-        min_count: training images of the rarest class.
-        max_count: training images of the most frequent class; None takes as many as
-            `train_images` have room for, or 800 where that is None too.
-        tail_exponent: see `tail_counts`.
-        val_images: images of the validation and of the held-out split; None takes 200, or more
-            where 5 instances of every class need it.
-        size: side of the square images in pixels.
-        seed: in [0, 2 ** 32).
-        instances_per_image: least and greatest number of glyphs in an image.
-        similar: draw pairs of look-alikes, of which one is frequent and the other rare.
-        faces: "bold" or "all"; thin strokes cost mask AP.
-    """
-
-    num_classes: int = 40
-    train_images: int | None = None
-    min_count: int = 1
-    max_count: int | None = None
-    tail_exponent: float = 1.0
-    val_images: int | None = None
-    size: int = 128
-    seed: int = 0
-    instances_per_image: tuple[int, int] = (2, 6)
-    similar: bool = False
-    faces: str = "bold"
-
-    def resolved(self) -> GlyphConfig:
-        """The same with every None replaced by its value.
-
-        Raises:
-            ValueError: an argument is out of range, or the arguments contradict each other.
-        """
-        _check_ranges(self)
-        mean = sum(self.instances_per_image) / 2
-        tail = functools.partial(tail_counts, self.num_classes, self.min_count)
-        num_images, highest = self.train_images, self.max_count
-        if highest is None and num_images is None:
-            highest = max(800, self.min_count)
-        if highest is None:
-            room = mean * num_images
-            highest = highest_count(
-                self.num_classes, self.min_count, room, num_images, self.tail_exponent
-            )
-        if num_images is None:
-            needed = math.ceil(int(tail(highest, self.tail_exponent).sum()) / mean)
-            num_images = max(needed, highest)
-        val_images = self.val_images or max(200, math.ceil(5 * self.num_classes / mean))
-        return dataclasses.replace(
-            self, train_images=num_images, max_count=highest, val_images=val_images
-        )
-
-
-def _check_ranges(config: GlyphConfig) -> None:
-    low, high = config.instances_per_image
-    rules = [
-        (config.num_classes >= 1, "num_classes", "at least 1"),
-        (config.train_images is None or config.train_images >= 1, "train_images", "at least 1"),
-        (config.min_count >= 1, "min_count", "at least 1"),
-        (
-            config.max_count is None or config.max_count >= config.min_count,
-            "max_count",
-            f"at least min_count ({config.min_count})",
-        ),
-        (0 < config.tail_exponent < math.inf, "tail_exponent", "a positive number"),
-        (config.val_images is None or config.val_images >= 1, "val_images", "at least 1"),
-        (32 <= config.size <= 4096, "size", "32 to 4096 px"),
-        (0 <= config.seed < 2**32, "seed", "0 to 2**32 - 1"),
-        (1 <= low <= high, "instances_per_image", "1 <= least <= greatest"),
-        (high <= 12, "instances_per_image", "at most 12, since larger crowds do not fit"),
-        (config.faces in FACE_SETS, "faces", f"one of {sorted(FACE_SETS)}"),
-        (
-            not config.similar or config.num_classes <= 2 * len(SIMILAR_PAIRS),
-            "num_classes",
-            f"at most {2 * len(SIMILAR_PAIRS)} with similar glyphs",
-        ),
-        (
-            not config.similar or config.num_classes % 2 == 0,
-            "num_classes",
-            "even with similar glyphs, which come in pairs",
-        ),
-    ]
-    wrong = [
-        f"{name}: expected {expected}, but got {getattr(config, name)}"
-        for holds, name, expected in rules
-        if not holds
-    ]
-    if wrong:
-        raise ValueError("Cannot generate this glyph data set. " + "; ".join(wrong) + ".")
-
-
-PRESETS = {
-    "default": GlyphConfig(),
-    "benchmark": GlyphConfig(train_images=843, min_count=3, max_count=400, val_images=200),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class GlyphPlan:
-    """The classes and what stands in every image, before anything is drawn.
-
-    Attributes:
-        characters: character of each class; class index k has category id k + 1.
-        image_counts: (K,) training images per class.
-        instances: split name -> for each image the class index of every instance.
-    """
-
-    characters: tuple[str, ...]
-    image_counts: np.ndarray
-    instances: dict[str, list[list[int]]]
-
-
-def plan_glyphs(config: GlyphConfig) -> GlyphPlan:
-    """Decide the classes, their long tail and the classes of every image.
-
-    Raises:
-        ValueError: the configuration is impossible.
-    """
-    config = config.resolved()
-    num_classes, (low, high) = config.num_classes, config.instances_per_image
-    tail = tail_counts(num_classes, config.min_count, config.max_count, config.tail_exponent)
-    if config.similar:
-        pairs = SIMILAR_PAIRS[: num_classes // 2]
-        characters = tuple(pair[0] for pair in pairs) + tuple(pair[1] for pair in pairs[::-1])
-        image_counts = tail
-    else:
-        characters = choose_characters(num_classes)
-        rank = _rng(config.seed, 2 * len(SPLITS)).permutation(num_classes)
-        image_counts = tail[rank]
-    per_class = int(config.val_images * (low + high) / 2 / num_classes)
-    if per_class < 1:
-        raise ValueError(
-            f"Expected at least {math.ceil(2 * num_classes / (low + high))} validation images, so "
-            f"that each of the {num_classes} classes appears, but got {config.val_images}."
-        )
-    instances = {}
-    for number, split in enumerate(SPLITS):
-        rng = _rng(config.seed, len(SPLITS) + number)
-        counts, num_images = image_counts, config.train_images
-        if split != "train":
-            counts, num_images = np.full(num_classes, per_class), config.val_images
-        images = [image.tolist() for image in assign_classes(counts, num_images, low, high, rng)]
-        if split == "train":
-            images = [_repeat_some(image, high, rng) for image in images]
-        instances[split] = images
-    return GlyphPlan(characters, image_counts, instances)
-
-
-def _repeat_some(classes: list[int], most: int, rng: np.random.Generator) -> list[int]:
-    twice = [c for c in classes if rng.random() < _SECOND_INSTANCE]
-    return classes + twice[: most - len(classes)]
-
-
-def _rng(*words: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(words))
 
 
 def make_glyph_dataset(
@@ -222,12 +59,16 @@ def make_glyph_dataset(
     """
     output = Path(output)
     config = config.resolved()
+    workers = _available_cores() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"Expected at least 1 worker process, but got {workers}.")
     arguments = {"version": _VERSION, **dataclasses.asdict(config)}
     arguments["instances_per_image"] = list(config.instances_per_image)
     if _is_complete(output, arguments):
         logger.info("%s already holds this data set", output)
         return False
     _check_output(output, arguments, overwrite)
+    import_matplotlib()
     plan = plan_glyphs(config)
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
@@ -312,7 +153,7 @@ _Task = tuple[str, int, list[int]]
 
 
 def _draw_all(
-    output: Path, plan: GlyphPlan, config: GlyphConfig, workers: int | None
+    output: Path, plan: GlyphPlan, config: GlyphConfig, workers: int
 ) -> dict[str, list[list[dict]]]:
     """Draw every image; annotations by split and image."""
     from tqdm import tqdm
@@ -320,7 +161,7 @@ def _draw_all(
     tasks = [(s, i, c) for s in SPLITS for i, c in enumerate(plan.instances[s])]
     annotations: dict[str, list[list[dict]]] = {split: [] for split in SPLITS}
     draw = functools.partial(_draw_one, output, plan.characters, config)
-    results = _map_parallel(draw, tasks, workers or _available_cores())
+    results = _map_parallel(draw, tasks, workers)
     progress = tqdm(results, total=len(tasks), desc="glyphs", unit="image", disable=None)
     for (split, _, _), drawn in zip(tasks, progress, strict=True):
         annotations[split].append(drawn)
@@ -349,7 +190,7 @@ def _draw_one(
 ) -> list[dict]:
     """Draw and write one image; its annotations without ids."""
     split, index, classes = task
-    rng = _rng(config.seed, SPLITS.index(split), index)
+    rng = keyed_generator(config.seed, SPLITS.index(split), index)
     image, instances, _ = render_image(characters, classes, config.size, config.faces, rng)
     path = output / split / _file_name(index)
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
