@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_utils
 
-from .ground_truth import GroundTruth, segmentation_to_rle
+from .ground_truth import GroundTruth
+from .masks import mask_areas, segmentation_to_rle
 
 _NUM_NAMED = 5
-_AREA_CHUNK = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +88,6 @@ def select_detections(
         areas=areas[order],
         shapes=shapes[order] if iou_type == "bbox" else [shapes[i] for i in order],
     )
-
-
-def mask_areas(rles: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Area of each compressed RLE in square pixels, (n,) float64.
-
-    In chunks: pycocotools counts the list in 8 bits under numpy 2 and overflows beyond 255.
-    """
-    chunks = [
-        np.asarray(mask_utils.area(list(rles[start : start + _AREA_CHUNK])), dtype=np.float64)
-        for start in range(0, len(rles), _AREA_CHUNK)
-    ]
-    return np.concatenate([np.zeros(0), *chunks])
 
 
 def _lookup(

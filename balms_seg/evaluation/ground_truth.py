@@ -20,6 +20,8 @@ from balms_seg.annotation_counts import (
     sorted_categories,
 )
 
+from .masks import segmentation_to_rle
+
 logger = logging.getLogger(__name__)
 
 #: LVIS's frequency letters, rarest first, with the names that tables use.
@@ -118,21 +120,15 @@ def load_ground_truth(
     positive_images = _as_index(image_index[a["image_id"]] for a in annotations)
     positive_classes = _as_index(class_index[a["category_id"]] for a in annotations)
 
-    shape = (len(images), len(categories))
-    is_positive = np.zeros(shape, dtype=bool)
-    is_positive[positive_images, positive_classes] = True
-    is_not_exhaustive = np.zeros(shape, dtype=bool)
-    for annotation in unusable:
-        row, column = image_index[annotation["image_id"]], class_index[annotation["category_id"]]
-        is_not_exhaustive[row, column] = True
-    is_negative = ~is_positive & ~is_not_exhaustive
-    for row, image in enumerate(images):
-        if "neg_category_ids" in image:
-            is_negative[row] = False
-            is_negative[row, _known(image["neg_category_ids"], class_index)] = True
-        not_exhaustive = image.get("not_exhaustive_category_ids", ())
-        is_not_exhaustive[row, _known(not_exhaustive, class_index)] = True
-
+    is_verified, is_not_exhaustive = _federated_rules(
+        images,
+        class_index,
+        positives=(positive_images, positive_classes),
+        not_exhaustive=(
+            _as_index(image_index[a["image_id"]] for a in unusable),
+            _as_index(class_index[a["category_id"]] for a in unusable),
+        ),
+    )
     frequency = _frequency(categories, class_frequency or {})
     _warn_of_defaults(images, frequency, unusable)
     return GroundTruth(
@@ -142,7 +138,7 @@ def load_ground_truth(
         class_names=tuple(str(c.get("name", c["id"])) for c in categories),
         frequency=frequency,
         image_counts=tuple(category.get("image_count") for category in categories),
-        is_verified=is_positive | is_negative,
+        is_verified=is_verified,
         is_not_exhaustive=is_not_exhaustive,
         images=positive_images,
         classes=positive_classes,
@@ -166,34 +162,6 @@ def _content_of(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
             "'annotations' and 'categories'."
         )
     return content, name
-
-
-def segmentation_to_rle(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
-    """Turn polygons, uncompressed or compressed RLE into compressed RLE.
-
-    Args:
-        segmentation: list of polygons (flat x, y lists), or a dict with `counts` and `size`.
-        size: (height, width) of the image in pixels.
-
-    Raises:
-        ValueError: the size is unknown, or an RLE has another size than the image.
-    """
-    if size is None:
-        raise ValueError(
-            "Masks need the size of their image, but its entry in the ground truth has no "
-            "'height' and 'width'; add them to the json."
-        )
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        return mask_utils.merge(mask_utils.frPyObjects(polygons, *size))
-    if tuple(segmentation["size"]) != size:
-        raise ValueError(
-            f"Expected a mask of the image's size (height, width) = {size}, but got "
-            f"{tuple(segmentation['size'])}; encode masks at the original image size."
-        )
-    if isinstance(segmentation["counts"], list):
-        return mask_utils.frPyObjects(segmentation, *size)
-    return segmentation
 
 
 def _check_references(
@@ -256,6 +224,31 @@ def _known(ids: Iterable[int], class_index: Mapping[int, int]) -> list[int]:
 
 def _as_index(values: Iterable[int]) -> np.ndarray:
     return np.fromiter(values, dtype=np.int64)
+
+
+def _federated_rules(
+    images: list[dict[str, Any]],
+    class_index: Mapping[int, int],
+    *,
+    positives: tuple[np.ndarray, np.ndarray],
+    not_exhaustive: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which classes are verified and which are not exhaustively annotated, both (I, K) bool.
+
+    `positives` and `not_exhaustive` are image and class indices that the annotations give.
+    """
+    is_positive = np.zeros((len(images), len(class_index)), dtype=bool)
+    is_positive[positives] = True
+    is_not_exhaustive = np.zeros_like(is_positive)
+    is_not_exhaustive[not_exhaustive] = True
+    is_negative = ~is_positive & ~is_not_exhaustive  # the default for absent lists
+    for row, image in enumerate(images):
+        if "neg_category_ids" in image:
+            is_negative[row] = False
+            is_negative[row, _known(image["neg_category_ids"], class_index)] = True
+        known = _known(image.get("not_exhaustive_category_ids", ()), class_index)
+        is_not_exhaustive[row, known] = True
+    return is_positive | is_negative, is_not_exhaustive
 
 
 def _frequency(

@@ -18,7 +18,8 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 from .detections import Detections, select_detections
-from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth, segmentation_to_rle
+from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
+from .masks import segmentation_to_rle
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)

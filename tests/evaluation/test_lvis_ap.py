@@ -19,7 +19,7 @@ from lvis_cases import (
 )
 
 from balms_seg.evaluation import LVISResult, evaluate_lvis
-from balms_seg.evaluation.detections import mask_areas
+from balms_seg.evaluation.masks import mask_areas
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 ELSEWHERE = [40.0, 40.0, 20.0, 20.0]
