@@ -1,8 +1,34 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and the option that divides the tests into parts."""
 
+import zlib
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --part."""
+    parser.addoption(
+        "--part",
+        metavar="K/N",
+        help="run only the tests whose name's CRC-32 modulo N is K, for K in 0 to N - 1",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what --part leaves out."""
+    part = config.getoption("--part")
+    if part is None:
+        return
+    try:
+        chosen, parts = (int(number) for number in part.split("/"))
+    except ValueError:
+        raise pytest.UsageError(f"--part: expected K/N as in 0/8, but got {part!r}") from None
+    if not 0 <= chosen < parts:
+        raise pytest.UsageError(f"--part: expected K in 0 to N - 1, but got {part!r}")
+    outside = [item for item in items if zlib.crc32(item.nodeid.encode()) % parts != chosen]
+    config.hook.pytest_deselected(items=outside)
+    items[:] = [item for item in items if item not in set(outside)]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,62 @@
+"""Packaging of balms_seg.
+
+The sixth required package, detectron2, is missing from `install_requires` on purpose: it is not
+published under its own name, so pip would stop at it (or take something else of that name).
+`tools/install_detectron2.py` installs it, `make setup` runs that, and `balms_seg.requirements` says
+so to whoever imports a part that needs it.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+README = ROOT / "README.md"
+
+
+def read_version() -> str:
+    """The `__version__` of the package, read without importing it."""
+    source = (ROOT / "balms_seg" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE)
+    if found is None:
+        raise ValueError('balms_seg/__init__.py: expected a line like __version__ = "0.1.0"')
+    return found[1]
+
+
+EXTRAS = {
+    "plot": ["matplotlib>=3.8"],  # figures
+    "progress": ["tqdm>=4.60"],  # progress bars
+    "tensorboard": ["tensorboard>=2.15"],  # its event files
+    "crop": ["shapely>=2.0"],  # INPUT.CROP with polygons
+}
+DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest>=8", "ruff>=0.9"]
+
+setup(
+    name="balms-seg",
+    version=read_version(),
+    description="Long-tailed instance segmentation and recognition for detectron2",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # The top-level configs/ ships as the package balms_seg.configs.
+    packages=[*find_packages(include=["balms_seg", "balms_seg.*"]), "balms_seg.configs"],
+    package_dir={"balms_seg.configs": "configs"},
+    package_data={"balms_seg.configs": ["**/*.yaml"]},
+    install_requires=[
+        "torch>=2.11",
+        "torchvision>=0.26",
+        "numpy>=2.0",
+        "opencv-python>=4.10",
+        "pycocotools>=2.0.8",
+        "lvis>=0.5.3",
+        "fvcore>=0.1.5.post20221221",
+    ],
+    extras_require={
+        **EXTRAS,
+        "all": sorted({package for extra in EXTRAS.values() for package in extra}),
+        "dev": DEVELOPMENT,
+    },
+)
