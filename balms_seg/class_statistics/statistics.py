@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.annotation_counts import (
+from balms_seg.class_statistics.annotation_counts import (
     check_annotation_content,
     count_per_class,
     flatten_annotations,
@@ -23,14 +23,11 @@ from balms_seg.annotation_counts import (
     read_metadata_counts,
     sorted_categories,
 )
-from balms_seg.frequency_groups import CLASSIFICATION_GROUPS, LVIS_GROUPS, assign_groups
-
-__all__ = [
-    "CLASSIFICATION_GROUPS",
-    "LVIS_GROUPS",
-    "ClassStatistics",
-    "flatten_annotations",
-]
+from balms_seg.class_statistics.frequency_groups import (
+    CLASSIFICATION_GROUPS,
+    LVIS_GROUPS,
+    assign_groups,
+)
 
 logger = logging.getLogger(__name__)
 

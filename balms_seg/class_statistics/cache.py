@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.annotation_counts import check_is_file, flatten_annotations
-from balms_seg.class_statistics import ClassStatistics
+from balms_seg.class_statistics.annotation_counts import check_is_file, flatten_annotations
+from balms_seg.class_statistics.statistics import ClassStatistics
 
 logger = logging.getLogger(__name__)
 
