@@ -1,0 +1,162 @@
+"""The concatenated training set and its statistics."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("detectron2")
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
+from small_sets import changed, coco_style, lvis_style, new_name, write_set
+
+from balms_seg.config import add_balms_config
+from balms_seg.data import (
+    get_training_dicts,
+    register_from_config,
+    share_frequency_groups,
+    training_statistics,
+)
+from balms_seg.sampling import SAMPLER_REGISTRY, IndexStream, compute_repeat_factors
+
+
+def config(tmp_path: Path, *contents: dict) -> CfgNode:
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    names = [new_name() for _ in contents]
+    for name, content in zip(names, contents, strict=True):
+        path = write_set(tmp_path / name, content)
+        cfg.DATASETS.REGISTER.append([name, str(path), str(tmp_path / name / "images")])
+    cfg.DATASETS.TRAIN = tuple(names)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    register_from_config(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize("filter_empty", [True, False])
+def test_training_dicts_are_detectron2s(tmp_path: Path, filter_empty: bool) -> None:
+    crowd_only = changed(lvis_style(), "annotations", 2, iscrowd=1)
+    cfg = config(tmp_path, lvis_style(), crowd_only)
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filter_empty
+    expected = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
+    assert get_training_dicts(cfg) == expected
+    assert len(expected) == (3 if filter_empty else 6)
+
+
+def test_statistics_are_those_of_the_concatenation(tmp_path: Path) -> None:
+    statistics = training_statistics(config(tmp_path, lvis_style(), lvis_style()))
+    assert statistics.class_names == ("cat", "dog")
+    assert statistics.image_counts.tolist() == [4, 2]
+    assert statistics.num_images == 4
+
+
+def test_sets_must_have_the_same_classes(tmp_path: Path) -> None:
+    cfg = config(tmp_path, lvis_style(), changed(lvis_style(), "categories", 1, name="cow"))
+    with pytest.raises(ValueError, match=r"differ in classes: .*first: cat;.*second: cow"):
+        training_statistics(cfg)
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    cfg = config(tmp_path, {**lvis_style(), "annotations": []})
+    with pytest.raises(ValueError, match="No image with a usable annotation"):
+        get_training_dicts(cfg)
+    cfg.DATASETS.TRAIN = ()
+    with pytest.raises(ValueError, match=r"DATASETS.TRAIN is empty"):
+        get_training_dicts(cfg)
+
+
+def test_frequency_of_the_json_wins_over_counts(tmp_path: Path) -> None:
+    statistics = training_statistics(config(tmp_path, lvis_style()))
+    assert [statistics.group_names[group] for group in statistics.group_ids] == ["frequent", "rare"]
+
+
+def test_without_frequency_counts_decide(tmp_path: Path) -> None:
+    statistics = training_statistics(config(tmp_path, coco_style()))
+    assert statistics.group_ids.tolist() == [0, 0]
+
+
+def test_sets_that_disagree_on_groups_are_grouped_by_count(tmp_path: Path) -> None:
+    other = changed(lvis_style(), "categories", 0, frequency="c")
+    statistics = training_statistics(config(tmp_path, lvis_style(), other))
+    assert statistics.group_ids.tolist() == [0, 0]
+
+
+def test_sampled_counts_follow_the_repeat_factors(tmp_path: Path) -> None:
+    cfg = config(tmp_path, lvis_style())
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.9
+    # Two images have annotations: cats are in both, the dog in one, hence a factor of
+    # sqrt(0.9 / 0.5) for the image that has both.
+    factors = compute_repeat_factors(get_training_dicts(cfg), 2, 0.9)
+    np.testing.assert_allclose(factors, [np.sqrt(1.8), 1])
+    statistics = training_statistics(cfg)
+    np.testing.assert_allclose(statistics.sampled_counts, [np.sqrt(1.8) + 1, np.sqrt(1.8)])
+
+
+def test_class_balanced_sampler_is_weighted_too(tmp_path: Path) -> None:
+    cfg = config(tmp_path, lvis_style())
+    cfg.DATALOADER.SAMPLER_TRAIN = "ClassBalancedTrainingSampler"
+    np.testing.assert_allclose(training_statistics(cfg).sampled_counts, [3, 2])
+
+
+def test_uniform_sampler_gives_the_instance_counts(tmp_path: Path) -> None:
+    statistics = training_statistics(config(tmp_path, lvis_style()))
+    np.testing.assert_array_equal(statistics.sampled_counts, statistics.instance_counts)
+
+
+@pytest.mark.parametrize("prior", ["image", "instance"])
+def test_other_priors_have_no_sampled_counts(tmp_path: Path, prior: str) -> None:
+    cfg = config(tmp_path, lvis_style())
+    cfg.MODEL.ROI_BOX_HEAD.PRIOR = prior
+    assert training_statistics(cfg).sampled_counts is None
+
+
+def test_sampler_without_factors_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SilentSampler(IndexStream):
+        @classmethod
+        def from_config(cls, *_: object, **__: object) -> SilentSampler:
+            return cls(2, seed=0)
+
+    monkeypatch.setattr(SAMPLER_REGISTRY, "get", lambda name: SilentSampler)
+    cfg = config(tmp_path, lvis_style())
+    cfg.DATALOADER.SAMPLER_TRAIN = "SilentSampler"
+    with caplog.at_level(logging.WARNING):
+        training_statistics(cfg)
+    assert any("SilentSampler has no repeat_factors" in r.getMessage() for r in caplog.records)
+
+
+def test_evaluation_sets_get_the_training_groups_where_they_have_none(tmp_path: Path) -> None:
+    cfg = config(tmp_path, lvis_style(), coco_style(), lvis_style())
+    train, plain, own = cfg.DATASETS.TRAIN
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (plain, own)
+    vars(MetadataCatalog.get(own))["class_frequency"] = ["c", "c"]
+    share_frequency_groups(cfg, training_statistics(cfg))
+    assert MetadataCatalog.get(plain).class_frequency == ["f", "r"]
+    assert MetadataCatalog.get(own).class_frequency == ["c", "c"]
+
+
+@pytest.mark.data
+def test_statistics_of_real_photographs(shared_data: Path) -> None:
+    folder = shared_data / "coco_mini_lvis"
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    name = new_name()
+    path = str(folder / "coco_mini_lvis_train.json")
+    cfg.DATASETS.REGISTER = [[name, path, str(folder)]]
+    cfg.DATASETS.TRAIN = (name,)
+    register_from_config(cfg)
+    statistics = training_statistics(cfg)
+    own = MetadataCatalog.get(name).class_image_count
+    assert statistics.image_counts.tolist() == [row["image_count"] for row in own]
+    assert (statistics.image_counts == 0).sum() == 11
+    assert {name: len(ids) for name, ids in statistics.groups.items()} == {
+        "rare": 79,
+        "common": 1,
+        "frequent": 0,
+    }
