@@ -16,7 +16,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from balms_seg.annotation_counts import read_annotation_json
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
 
 from .ground_truth import GroundTruth, load_ground_truth
 from .lvis_ap import LVISResult, evaluate_lvis
