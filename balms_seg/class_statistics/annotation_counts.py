@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def flatten_annotations(
     lengths = np.fromiter(map(len, per_image), np.int64, len(per_image))
     total = int(lengths.sum())
     everything = list(chain.from_iterable(per_image))
-    class_id = np.fromiter((a["category_id"] for a in everything), np.int64, total)
+    class_id = np.fromiter(map(itemgetter("category_id"), everything), np.int64, total)
     is_crowd = np.fromiter((bool(a.get("iscrowd", 0)) for a in everything), bool, total)
     image_index = np.repeat(np.arange(len(per_image)), lengths)
     return image_index[~is_crowd], class_id[~is_crowd]
@@ -151,7 +152,7 @@ def flatten_json_annotations(
     """
     annotations = [a for a in content["annotations"] if not a.get("iscrowd", 0)]
     ids = np.asarray(category_ids)
-    category = np.fromiter((a["category_id"] for a in annotations), np.int64, len(annotations))
+    category = np.fromiter(map(itemgetter("category_id"), annotations), np.int64, len(annotations))
     class_id = np.searchsorted(ids, category)
     is_unknown = ids[np.minimum(class_id, len(ids) - 1)] != category
     if is_unknown.any():
@@ -160,11 +161,10 @@ def flatten_json_annotations(
             f"{source} has {int(is_unknown.sum())} annotations with category ids that its "
             f"categories lack: {unknown[:10].tolist()}; add the categories or drop the annotations."
         )
-    # A dict, not an array: image ids may be strings.
-    index_of = {i: n for n, i in enumerate(dict.fromkeys(a["image_id"] for a in annotations))}
-    image_index = np.fromiter(
-        (index_of[a["image_id"]] for a in annotations), np.int64, len(annotations)
-    )
+    image_ids = list(map(itemgetter("image_id"), annotations))
+    index_of = {image_id: n for n, image_id in enumerate(dict.fromkeys(image_ids))}
+    # A dict, not numpy's unique: image ids may be text.
+    image_index = np.fromiter(map(index_of.__getitem__, image_ids), np.int64, len(image_ids))
     return image_index, class_id
 
 
