@@ -163,10 +163,12 @@ def test_workers_change_nothing(cfg: CfgNode, dicts: list[dict]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("num_workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("start_method", "num_workers"),
+    [("fork", 1), ("fork", 4), ("spawn", 2), ("spawn", 4), ("forkserver", 2)],
+)
 def test_workers_change_nothing_however_started(
-    cfg: CfgNode, dicts: list[dict], num_workers: int, start_method: str
+    cfg: CfgNode, dicts: list[dict], start_method: str, num_workers: int
 ) -> None:
     expected = _take(build_train_loader(cfg, dataset_dicts=dicts), 30)
     loader = build_train_loader(
@@ -209,8 +211,10 @@ def test_a_run_with_workers_resumes_without_skipping_prefetched_batches(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
-@pytest.mark.parametrize("workers", [(0, 2), (2, 2), (4, 2)])
+@pytest.mark.parametrize(
+    ("workers", "start_method"),
+    [((0, 2), "fork"), ((2, 2), "fork"), ((4, 2), "fork"), ((2, 2), "spawn")],
+)
 def test_a_resumed_run_gets_the_next_batch_with_any_workers(
     cfg: CfgNode, dicts: list[dict], workers: tuple[int, int], start_method: str
 ) -> None:
@@ -291,6 +295,7 @@ def test_processes_share_out_the_one_process_stream(
         torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)
     )
     assert seed == other_seed
+    assert state["stream"].pop("identity") == other_state["stream"].pop("identity")
     torch.testing.assert_close(state, other_state, rtol=0, atol=0, equal_nan=True)
     expected = _take(build_train_loader(cfg, dataset_dicts=dicts, seed=seed), 8)
     assert [
