@@ -50,6 +50,12 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Basic blocks in each of those stages.
     cfg.MODEL.SMALL_RESNET.BLOCKS = [1, 1, 1]
 
+    # Parameters to train, the rest frozen: names of parameters or modules, fnmatch wildcards.
+    # Empty: all. The box classifier: ["roi_heads.box_predictor.cls_score"].
+    cfg.MODEL.TRAIN_ONLY = []
+    # Configuration, relative to configs/, of the run that makes MODEL.WEIGHTS; for error messages.
+    cfg.MODEL.STAGE_ONE_CONFIG = ""
+
     # Data sets to register before anything else: a list of [name, json file, image folder].
     cfg.DATASETS.REGISTER = []
 
@@ -146,6 +152,13 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
         problems.append(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1.")
     if cfg.SOLVER.IMS_PER_BATCH < 1:
         problems.append(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; expected at least 1.")
+    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference > 0 and cfg.SOLVER.IMS_PER_BATCH % reference:
+        problems.append(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} and SOLVER.REFERENCE_WORLD_SIZE "
+            f"{reference}; expected a multiple of it (the batch is of that many processes and is "
+            "rescaled to the actual number), or REFERENCE_WORLD_SIZE 0 for no rescaling."
+        )
     return problems
 
 

@@ -80,8 +80,7 @@ def setup(args: Namespace) -> CfgNode:
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = comm.shared_random_seed() % 2**31
-    if args.eval_only:
-        _require_weights(cfg, resume=args.resume)
+    _require_weights(cfg, resume=args.resume, eval_only=args.eval_only)
     _require_writable(cfg.OUTPUT_DIR)
     cfg.freeze()
     default_setup(cfg, args)
@@ -104,12 +103,30 @@ def _require_writable(directory: str) -> None:
         ) from error
 
 
-def _require_weights(cfg: CfgNode, *, resume: bool) -> None:
-    if cfg.MODEL.WEIGHTS or (resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint")):
+def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
+    if resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint"):
         return
-    final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
-    hint = f"; there is {final}" if final.is_file() else ""
-    raise ValueError(
-        "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last checkpoint "
-        f"of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
-    )
+    if cfg.MODEL.WEIGHTS:
+        _require_local_file(cfg, stage_one="" if eval_only else cfg.MODEL.STAGE_ONE_CONFIG)
+    elif eval_only:
+        final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
+        hint = f"; there is {final}" if final.is_file() else ""
+        raise ValueError(
+            "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
+            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
+        )
+
+
+def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
+    """Stop where `MODEL.WEIGHTS` is a path, not an address, and leads nowhere."""
+    path = cfg.MODEL.WEIGHTS.partition("?")[0]  # detectron2 takes options after a question mark
+    if "://" in path or os.path.isfile(path):
+        return
+    remedy = "give the path of a checkpoint, an address, or '' to start from scratch."
+    if stage_one:
+        remedy = (
+            "it is what the stage before this one writes, so train that first: python "
+            f"tools/train_net.py --config-file configs/{stage_one} --num-gpus 8; "
+            "or give the path of its checkpoint."
+        )
+    raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")

@@ -23,6 +23,7 @@ from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
+from balms_seg.modeling.freeze import train_only
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,12 @@ class LongTailedTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model, with everything frozen that `MODEL.TRAIN_ONLY` does not name."""
+        model = super().build_model(cfg)
+        return train_only(model, cfg.MODEL.TRAIN_ONLY) if cfg.MODEL.TRAIN_ONLY else model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
