@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from balms_seg.data.glyph_alphabet import PREFERRED, is_candidate
+from balms_seg.requirements import require
 
 BOLD_FACES = (
     "DejaVuSans-Bold",
@@ -44,7 +45,6 @@ REGULAR_FACES = (
 )
 FACE_SETS = {"bold": BOLD_FACES, "all": BOLD_FACES + REGULAR_FACES}
 
-_EXTRA = "balms_seg[glyphs]"
 _SIGNATURE = 24  # side of the raster by which look-alikes are found
 _ALIKE = 0.86  # two glyphs whose rasters overlap (IoU) more than this count as one
 _NARROWEST = 0.22  # ratio of sides below which a glyph could be a stroke of the clutter
@@ -52,16 +52,10 @@ _FULLEST = 0.85  # share of its box above which it could be a blob
 
 
 def import_matplotlib() -> ModuleType:
-    """matplotlib, or an ImportError that says how to get it."""
-    try:
-        import matplotlib.font_manager
-        import matplotlib.path
-        import matplotlib.textpath
-    except ImportError as error:
-        raise ImportError(
-            "The glyph data set draws the fonts that matplotlib ships, but matplotlib is not "
-            f"installed; install the extra {_EXTRA}, or matplotlib alone."
-        ) from error
+    """matplotlib, or a ModuleNotFoundError that says how to get it."""
+    matplotlib = require("matplotlib", "The glyph data set")
+    for module in ("font_manager", "path", "textpath"):
+        require(f"matplotlib.{module}", "The glyph data set")
     return matplotlib
 
 

@@ -24,6 +24,7 @@ from balms_seg.data.glyph_config import PRESETS, GlyphConfig
 from balms_seg.data.glyph_outlines import category_name, import_matplotlib
 from balms_seg.data.glyph_plan import SPLITS, GlyphPlan, keyed_generator, plan_glyphs
 from balms_seg.data.glyph_rendering import render_image
+from balms_seg.requirements import require
 
 __all__ = ["PRESETS", "SPLITS", "GlyphConfig", "make_glyph_dataset", "register_glyph_dataset"]
 
@@ -55,7 +56,7 @@ def make_glyph_dataset(
     Raises:
         ValueError: the configuration is impossible.
         FileExistsError: `output` holds something else.
-        ImportError: matplotlib is missing.
+        ModuleNotFoundError: matplotlib or tqdm is missing.
     """
     output = Path(output)
     config = config.resolved()
@@ -69,6 +70,7 @@ def make_glyph_dataset(
         return False
     _check_output(output, arguments, overwrite)
     import_matplotlib()
+    require("tqdm", "The glyph data set")
     plan = plan_glyphs(config)
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
@@ -156,13 +158,13 @@ def _draw_all(
     output: Path, plan: GlyphPlan, config: GlyphConfig, workers: int
 ) -> dict[str, list[list[dict]]]:
     """Draw every image; annotations by split and image."""
-    from tqdm import tqdm
-
     tasks = [(s, i, c) for s in SPLITS for i, c in enumerate(plan.instances[s])]
     annotations: dict[str, list[list[dict]]] = {split: [] for split in SPLITS}
     draw = functools.partial(_draw_one, output, plan.characters, config)
     results = _map_parallel(draw, tasks, workers)
-    progress = tqdm(results, total=len(tasks), desc="glyphs", unit="image", disable=None)
+    progress = require("tqdm", "The glyph data set").tqdm(
+        results, total=len(tasks), desc="glyphs", unit="image", disable=None
+    )
     for (split, _, _), drawn in zip(tasks, progress, strict=True):
         annotations[split].append(drawn)
     return annotations

@@ -411,11 +411,12 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path: Path, overwrite: bo
     assert (tmp_path / "train" / "mine.png").read_text() == "mine"
 
 
-def test_missing_matplotlib_is_named_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("module", ["matplotlib", "tqdm"])
+def test_a_missing_extra_is_named_before_anything_is_written(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"install the extra balms_seg\["):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"The glyph data set needs {module}, .*pip install"):
         make_glyph_dataset(tmp_path / "data", SMALL)
     assert not (tmp_path / "data").exists()
 
