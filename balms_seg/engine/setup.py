@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_released_keys
-from balms_seg.data import preflight, register_from_config
+from balms_seg.data import (
+    preflight,
+    register_from_config,
+    share_frequency_groups,
+    training_statistics,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -89,7 +95,18 @@ def setup(args: Namespace) -> CfgNode:
         logger.info("SEED was not set; drew %d (saved in config.yaml and checkpoints).", cfg.SEED)
     register_from_config(cfg)
     preflight(cfg, training=not args.eval_only)
+    _share_frequency_groups(cfg)
     return cfg
+
+
+def _share_frequency_groups(cfg: CfgNode) -> None:
+    """Give evaluation sets that name no frequency groups those of the training set."""
+    sets = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST]
+    if cfg.DATASETS.TRAIN and any(not metadata.get("class_frequency") for metadata in sets):
+        try:
+            share_frequency_groups(cfg, training_statistics(cfg))
+        except (FileNotFoundError, KeyError) as error:
+            logger.warning("AP by frequency group is not available: %s", error)
 
 
 def _require_writable(directory: str) -> None:

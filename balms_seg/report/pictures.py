@@ -1,0 +1,154 @@
+"""Pictures of detections beside the ground truth."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_utils
+
+_TILE_PX = 320  # longer side of an image on the sheet
+_MARGIN_PX = 6
+_CAPTION_PX = 24
+_OPACITY = 0.45
+# BGR of the frequency groups: red rare, orange common, blue frequent.
+_GROUP_COLORS = {"r": (40, 40, 215), "c": (20, 130, 240), "f": (180, 120, 30)}
+_OTHER_COLOR = (120, 120, 120)
+
+
+def draw_predictions(
+    ground_truth_json: str | Path,
+    image_root: str | Path,
+    detections_json: str | Path,
+    path: str | Path,
+    *,
+    num_images: int = 8,
+    min_score: float = 0.3,
+) -> None:
+    """Draw a sheet of images, ground truth on the left and detections on the right of each.
+
+    Colours tell the frequency group of a class: red rare, orange common, blue frequent. Images with
+    the most instances of rare classes come first.
+
+    Args:
+        ground_truth_json: COCO- or LVIS-style annotations.
+        image_root: folder of the images.
+        detections_json: LVIS results: image_id, category_id, bbox (xywh, px), score, segmentation.
+        path: PNG to write.
+        num_images: how many images, two a row.
+        min_score: detections below it are not drawn.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
+    truth = json.loads(Path(ground_truth_json).read_text())
+    categories = {category["id"]: category for category in truth["categories"]}
+    annotations, detections = defaultdict(list), defaultdict(list)
+    for annotation in truth["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    for detection in json.loads(Path(detections_json).read_text()):
+        if detection["score"] >= min_score:
+            detections[detection["image_id"]].append(detection)
+
+    def num_rare(image: dict[str, Any]) -> int:
+        found = annotations[image["id"]]
+        return sum(categories[a["category_id"]].get("frequency") == "r" for a in found)
+
+    chosen = sorted(truth["images"], key=num_rare, reverse=True)[:num_images]
+    tiles = []
+    for image in chosen:
+        file = Path(image_root) / image["file_name"]
+        pixels = cv2.imread(str(file))
+        if pixels is None:
+            raise FileNotFoundError(f"Expected an image at {file}, but it cannot be read.")
+        pair = [
+            _draw(pixels, annotations[image["id"]], categories),
+            _draw(pixels, detections[image["id"]], categories),
+        ]
+        tiles.append(np.concatenate([_framed(side) for side in pair], axis=1))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), _sheet(tiles))
+
+
+def _draw(
+    pixels: np.ndarray, instances: list[dict[str, Any]], categories: dict[int, dict[str, Any]]
+) -> np.ndarray:
+    """Masks, outlines and names over an enlarged (H, W, 3) BGR image."""
+    height, width = pixels.shape[:2]
+    scale = _TILE_PX / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
+    labels = []
+    for instance in instances:
+        category = categories[instance["category_id"]]
+        color = _GROUP_COLORS.get(category.get("frequency"), _OTHER_COLOR)
+        mask = _decode(instance, height, width).astype(np.uint8)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        blended = (1 - _OPACITY) * canvas + _OPACITY * np.array(color)
+        canvas = np.where(mask[:, :, None] > 0, blended, canvas).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, outlines, -1, color, 1, cv2.LINE_AA)
+        text = str(category["name"])
+        if "score" in instance:
+            text += f" {instance['score']:.0%}"
+        labels.append((text, [value * scale for value in instance["bbox"][:2]], color))
+    for text, corner, color in labels:  # last, so that no mask covers a name
+        _write_label(canvas, text, corner, color)
+    return canvas
+
+
+def _write_label(
+    canvas: np.ndarray, text: str, corner: list[float], color: tuple[int, int, int]
+) -> None:
+    """White text on the class's colour at a box's upper left corner (px), moved into the image."""
+    font, font_scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+    (width, height), baseline = cv2.getTextSize(text, font, font_scale, 1)
+    x = int(np.clip(corner[0], 0, max(canvas.shape[1] - width - 2, 0)))
+    y = int(np.clip(corner[1], height + baseline, canvas.shape[0]))
+    cv2.rectangle(canvas, (x, y - height - baseline), (x + width + 2, y), color, cv2.FILLED)
+    origin = (x + 1, y - baseline + 1)
+    cv2.putText(canvas, text, origin, font, font_scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _decode(instance: dict[str, Any], height: int, width: int) -> np.ndarray:
+    """(H, W) bool mask of polygons or RLE; the box where there is neither."""
+    segmentation = instance.get("segmentation")
+    if not segmentation:
+        x, y, w, h = (round(value) for value in instance["bbox"])
+        mask = np.zeros((height, width), dtype=bool)
+        mask[max(y, 0) : y + h, max(x, 0) : x + w] = True
+        return mask
+    if isinstance(segmentation, list):
+        segmentation = mask_utils.merge(mask_utils.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = mask_utils.frPyObjects(segmentation, height, width)
+    return mask_utils.decode(segmentation).astype(bool)
+
+
+def _framed(image: np.ndarray) -> np.ndarray:
+    border = [_MARGIN_PX // 2] * 4
+    height, width = image.shape[:2]
+    bottom = _TILE_PX - height + border[0]
+    right = _TILE_PX - width + border[0]
+    return cv2.copyMakeBorder(
+        image, border[0], bottom, border[0], right, cv2.BORDER_CONSTANT, value=(255, 255, 255)
+    )
+
+
+def _sheet(tiles: list[np.ndarray]) -> np.ndarray:
+    """Two tiles a row under a caption."""
+    blank = np.full_like(tiles[0], 255)
+    tiles = tiles + [blank] * (len(tiles) % 2)
+    rows = [np.concatenate(tiles[i : i + 2], axis=1) for i in range(0, len(tiles), 2)]
+    body = np.concatenate(rows, axis=0)
+    caption = np.full((_CAPTION_PX, body.shape[1], 3), 255, dtype=np.uint8)
+    for column, text in enumerate(("ground truth", "detections") * 2):
+        origin = (column * body.shape[1] // 4 + _MARGIN_PX, _CAPTION_PX - 7)
+        cv2.putText(
+            caption, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (60, 60, 60), 1, cv2.LINE_AA
+        )
+    return np.concatenate([caption, body], axis=0)

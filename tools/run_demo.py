@@ -1,0 +1,133 @@
+#!/usr/bin/env python
+"""make demo: toy data, training, evaluation and pictures, in minutes on two CPU cores."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
+from balms_seg.evaluation import format_lvis_table, read_results
+from balms_seg.model_zoo import get_config_file
+from balms_seg.report.figures import plot_ap_by_group, plot_class_frequency
+from balms_seg.report.pictures import draw_predictions
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "datasets" / "glyphs"
+_TRAINING = re.compile(r"iter: (\d+)\s+total_loss: ([\d.]+)")
+_INFERENCE = re.compile(r"Inference done (\d+)/(\d+)")
+_SHORT_ITERS = 60
+
+
+def main() -> None:
+    """Run the steps, say what each does, and where the results are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="output/demo", help="folder of the results")
+    parser.add_argument("--short", action="store_true", help=f"{_SHORT_ITERS} iterations only")
+    args = parser.parse_args()
+    output = Path(args.output)
+    start = time.monotonic()
+
+    print(f"1/3  Glyph data set in {DATA.relative_to(ROOT)}", flush=True)
+    make_glyph_dataset(DATA, PRESETS["default"])
+    print("2/3  Balanced Softmax Mask R-CNN, trained and evaluated on the CPU", flush=True)
+    _train(output, ["SOLVER.MAX_ITER", str(_SHORT_ITERS)] if args.short else [])
+    print(f"3/3  Pictures in {output}\n", flush=True)
+    metrics, group_sizes = _read(output / "results.json")
+    pictures = _draw(output, metrics)
+
+    print(format_lvis_table(metrics, group_sizes))
+    print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Look at:")
+    for path, content in pictures.items():
+        print(f"  {path}  {content}")
+    print(f"  {output / 'log.txt'}  everything that was logged")
+
+
+def _train(output: Path, overrides: list[str]) -> None:
+    """Run tools/train_net.py behind one progress line; its output is kept in log.txt."""
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(ROOT / "tools" / "train_net.py"),
+        "--config-file",
+        get_config_file("toy/demo.yaml"),
+        "--num-gpus",
+        "0",
+        "OUTPUT_DIR",
+        str(output.resolve()),
+        *overrides,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    num_iters = int(overrides[1]) if overrides else None
+    lines = []
+    with tqdm(desc="     training", total=num_iters, unit="it", mininterval=1) as bar:
+        for line in process.stdout or ():
+            lines.append(line)
+            _advance(bar, line)
+    if process.wait():
+        sys.exit(
+            "".join(lines[-30:]) + "\nTraining failed; the last lines of its output are above."
+        )
+
+
+def _advance(bar: tqdm, line: str) -> None:
+    """Move the bar to what a line of the log reports."""
+    if found := re.search(r"MAX_ITER: (\d+)", line):
+        bar.total = bar.total or int(found[1])
+    if found := _TRAINING.search(line):
+        bar.update(int(found[1]) + 1 - bar.n)
+        bar.set_postfix_str(f"loss {found[2]}")
+    elif found := _INFERENCE.search(line):
+        if bar.desc.strip(": ") != "evaluating":
+            bar.clear()
+            bar.reset(total=int(found[2]))
+            bar.set_description_str("     evaluating", refresh=False)
+            bar.set_postfix_str("")
+            bar.unit = "images"
+        bar.update(int(found[1]) - bar.n)
+
+
+def _read(path: Path) -> tuple[dict, dict]:
+    record = read_results(path)
+    name = next(iter(record["metrics"]))
+    return record["metrics"][name], record["group_sizes"][name]
+
+
+def _draw(output: Path, metrics: dict) -> dict[Path, str]:
+    from balms_seg import ClassStatistics
+
+    pictures = {
+        output / "predictions.png": "validation images: ground truth left, detections right",
+        output / "class_frequency.png": "training images of each class",
+        output / "ap_by_group.png": "AP of rare, common and frequent classes",
+    }
+    predictions, frequency, groups = pictures
+    draw_predictions(
+        DATA / "val.json",
+        DATA / "val",
+        output / "inference" / "lvis_instances_results.json",
+        predictions,
+    )
+    plot_class_frequency(ClassStatistics.from_json(DATA / "train.json").to_dict(), frequency)
+    plot_ap_by_group(metrics, groups)
+    return pictures
+
+
+if __name__ == "__main__":
+    main()

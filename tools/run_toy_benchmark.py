@@ -1,0 +1,279 @@
+#!/usr/bin/env python
+"""Train the toy benchmark's tables: several methods and seeds, resumable, several runs at once.
+
+Example: python tools/run_toy_benchmark.py --table methods --table mark --jobs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
+from balms_seg.evaluation.results import read_results
+from balms_seg.methods import METHODS
+from balms_seg.model_zoo import get_config_file
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "datasets" / "glyphs_benchmark"
+GROUPS = ("AP", "APr", "APc", "APf")
+TASKS = ("segm", "bbox")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a row of a table and its seed."""
+
+    row: str
+    seed: int
+    num_iters: int
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Folder of the run; two tables that ask for the same run share it."""
+        settings = "_".join(self.overrides[1::2]) or "defaults"
+        return f"{settings}_{self.num_iters}_seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Which settings, how long, how many seeds; `split` is what decides or reports."""
+
+    title: str
+    split: str
+    seeds: int
+    num_iters: int
+    rows: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def runs(self) -> list[Run]:
+        """Every run, seed by seed, so that an interrupted table has complete seeds."""
+        return [
+            Run(row, seed, self.num_iters, overrides)
+            for seed in range(self.seeds)
+            for row, overrides in self.rows.items()
+        ]
+
+
+def _method(name: str, background: str = "", prior: str = "", count: str = "") -> tuple[str, ...]:
+    head = "MODEL.ROI_BOX_HEAD."
+    keys = {"CLASSIFIER": name, "BACKGROUND": background, "PRIOR": prior, "BACKGROUND_COUNT": count}
+    return tuple(itertools.chain(*((head + key, value) for key, value in keys.items() if value)))
+
+
+def _background_rows() -> dict[str, tuple[str, ...]]:
+    rows = {}
+    for prior in ("image", "instance", "sampled"):
+        for background in ("foreground_only", "neutral", "factored"):
+            rows[f"{background}, {prior}"] = _method("balanced_softmax", background, prior)
+        for count, shown in (("1.0", "1"), ("0.0", "derived")):
+            rows[f"prior (background count {shown}), {prior}"] = _method(
+                "balanced_softmax", "prior", prior, count
+            )
+    return rows
+
+
+_METHOD_ROWS = {name: _method(name) for name in METHODS}
+_METHOD_PAIRS = (("balanced_softmax", "softmax"), ("balanced_sigmoid", "sigmoid"))
+TABLES = {
+    "backgrounds": Table(
+        "Balanced Softmax: what background gets, and which counts are the prior",
+        "glyphs_heldout",
+        seeds=3,
+        num_iters=500,
+        rows=_background_rows(),
+    ),
+    "methods": Table(
+        "Methods at equal schedule", "glyphs_val", 3, 500, _METHOD_ROWS, _METHOD_PAIRS
+    ),
+    "mark": Table(
+        "Methods at three times that schedule", "glyphs_val", 5, 1500, _METHOD_ROWS, _METHOD_PAIRS
+    ),
+}
+
+
+def main() -> None:
+    """Make the data, run what is missing, write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", action="append", choices=TABLES, help="default: all")
+    parser.add_argument("--output", default="output/toy_benchmark", help="folder of the runs")
+    parser.add_argument("--results", default="docs/results", help="folder of the tables")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
+    parser.add_argument("--minutes", type=float, help="start no run after so many minutes")
+    args = parser.parse_args()
+    make_glyph_dataset(DATA, PRESETS["benchmark"])
+    names = args.table or list(TABLES)
+    runs = list({run.name: run for name in names for run in TABLES[name].runs()}.values())
+    _run_all(runs, Path(args.output), args.jobs, args.minutes)
+    for name in names:
+        write_table(name, TABLES[name], Path(args.output), Path(args.results))
+
+
+def _run_all(runs: list[Run], output: Path, jobs: int, minutes: float | None) -> None:
+    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    done, lock = itertools.count(1), threading.Lock()
+
+    def train(run: Run) -> None:
+        folder = output / run.name
+        if (folder / "results.json").is_file() or time.monotonic() > deadline:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "stdout.txt").open("w") as log:
+            code = subprocess.run(
+                _command(run, folder),
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        with lock:
+            outcome = "done" if code == 0 else f"FAILED ({code}), see {folder / 'stdout.txt'}"
+            print(f"[{next(done)}/{len(runs)}] {run.name}: {outcome}", flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(train, runs))
+
+
+def _command(run: Run, folder: Path) -> list[str]:
+    return [
+        sys.executable,
+        str(ROOT / "tools" / "train_net.py"),
+        "--config-file",
+        get_config_file("toy/benchmark.yaml"),
+        "--num-gpus",
+        "0",
+        "--resume",
+        *run.overrides,
+        "SEED",
+        str(run.seed),
+        "SOLVER.MAX_ITER",
+        str(run.num_iters),
+        "SOLVER.WARMUP_ITERS",
+        str(run.num_iters // 5),
+        "OUTPUT_DIR",
+        str(folder.resolve()),
+    ]
+
+
+def write_table(name: str, table: Table, output: Path, results: Path) -> None:
+    """Collect finished runs into json, csv and markdown; rows without a run are left out."""
+    records = []
+    for run in table.runs():
+        path = output / run.name / "results.json"
+        if path.is_file():
+            record = read_results(path)
+            metrics = record["metrics"][table.split]
+            values = {f"{task}/{key}": metrics[task][key] for task in TASKS for key in GROUPS}
+            source = {key: record[key] for key in ("commit", "time_seconds", "versions")}
+            records.append({"row": run.row, "seed": run.seed, **values, **source})
+    if not records:
+        print(f"{name}: no finished run")
+        return
+    columns = [f"{task}/{key}" for task in TASKS for key in GROUPS]
+    summary = _summarise(records, columns)
+    differences = [_paired(records, columns, *pair) for pair in table.pairs]
+    content = {
+        "title": table.title,
+        "split": table.split,
+        "iterations": table.num_iters,
+        "command": f"python tools/run_toy_benchmark.py --table {name}",
+        "commits": sorted({str(record["commit"]) for record in records}),
+        "hardware": _hardware(),
+        "rows": summary,
+        "paired_differences": differences,
+        "runs": records,
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"toy_{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    with (results / f"toy_{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["row", "seed", *columns], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(records)
+    text = _markdown(content, columns)
+    (results / f"toy_{name}.md").write_text(text)
+    print(text)
+
+
+def _summarise(records: list[dict], columns: list[str]) -> list[dict]:
+    rows = []
+    for row in dict.fromkeys(record["row"] for record in records):
+        mine = [record for record in records if record["row"] == row]
+        entry = {"row": row, "seeds": len(mine)}
+        for column in columns:
+            values = [record[column] for record in mine]
+            entry[column] = {
+                "mean": statistics.fmean(values),
+                "min": min(values),
+                "max": max(values),
+            }
+        rows.append(entry)
+    return rows
+
+
+def _paired(records: list[dict], columns: list[str], left: str, right: str) -> dict:
+    """Mean and standard error of left - right over the seeds that both have."""
+    by_seed = {(record["row"], record["seed"]): record for record in records}
+    seeds = [s for row, s in by_seed if row == left and (right, s) in by_seed]
+    result: dict = {"left": left, "right": right, "seeds": len(seeds)}
+    for column in columns:
+        gaps = [by_seed[left, s][column] - by_seed[right, s][column] for s in seeds]
+        if len(gaps) > 1:
+            error = statistics.stdev(gaps) / len(gaps) ** 0.5
+            result[column] = {"mean": statistics.fmean(gaps), "standard_error": error}
+    return result
+
+
+def _markdown(content: dict, columns: list[str]) -> str:
+    lines = [
+        f"### {content['title']}",
+        "",
+        f"{content['iterations']} iterations, {content['split']}, mean over seeds (min to max). "
+        f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. "
+        f"Hardware: {content['hardware']}.",
+        "",
+        "| row | seeds | " + " | ".join(columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for row in content["rows"]:
+        cells = [
+            f"{row[c]['mean']:.1f} ({row[c]['min']:.1f} to {row[c]['max']:.1f})" for c in columns
+        ]
+        lines.append(f"| {row['row']} | {row['seeds']} | " + " | ".join(cells) + " |")
+    for pair in content["paired_differences"]:
+        if columns[0] in pair:
+            cells = [f"{pair[c]['mean']:+.1f} ± {pair[c]['standard_error']:.1f}" for c in columns]
+            lines.append(
+                f"| {pair['left']} - {pair['right']} (± standard error) | {pair['seeds']} | "
+                + " | ".join(cells)
+                + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _hardware() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        model = next(
+            line.split(":")[1].strip() for line in text.splitlines() if "model name" in line
+        )
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores, one thread a run"
+
+
+if __name__ == "__main__":
+    main()
