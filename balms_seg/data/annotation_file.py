@@ -190,7 +190,14 @@ def _check_fields(
             )
 
 
-def _check_unique(ids: Iterable[Hashable], kind: str, path: Path) -> None:
+def _check_unique(values: Iterable[Any], kind: str, path: Path) -> None:
+    ids = list(values)
+    types = {type(value) for value in ids}
+    if len(types) > 1 or not types <= {int, str}:
+        raise AnnotationError(
+            f"{path} has {kind} ids of type {' and '.join(sorted(t.__name__ for t in types))}; "
+            "expected integers, or text for all of them."
+        )
     repeated = [value for value, count in Counter(ids).items() if count > 1]
     if repeated:
         raise AnnotationError(
@@ -203,7 +210,8 @@ def _check_references(
     annotations: list[dict[str, Any]], key: str, known: Iterable[Hashable], section: str, path: Path
 ) -> None:
     known = set(known)
-    wrong = [annotation for annotation in annotations if annotation[key] not in known]
+    # A number or text first: a list could not be looked up.
+    wrong = [a for a in annotations if not isinstance(a[key], (int, str)) or a[key] not in known]
     if wrong:
         named = [f"{a.get('id', '?')} ({key} {a[key]!r})" for a in wrong]
         raise AnnotationError(

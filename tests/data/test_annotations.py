@@ -276,6 +276,18 @@ def test_duplicate_ids(tmp_path: Path, section: str, kind: str) -> None:
     assert f"uses 1 {kind} id more than once: {content[section][0]['id']}." in message
 
 
+@pytest.mark.parametrize("section", ["images", "categories", "annotations"])
+@pytest.mark.parametrize("value", ["7", 7.5, [7]])
+def test_ids_of_mixed_or_odd_types(tmp_path: Path, section: str, value: object) -> None:
+    message = error_of(tmp_path, changed(lvis_style(), section, 0, id=value))
+    assert f"ids of type {' and '.join(sorted(['int', type(value).__name__]))};" in message
+
+
+def test_reference_that_is_a_list(tmp_path: Path) -> None:
+    content = changed(lvis_style(), "annotations", 1, image_id=[10])
+    assert "2 (image_id [10])" in error_of(tmp_path, content)
+
+
 @pytest.mark.parametrize(
     ("section", "field", "noun"),
     [
