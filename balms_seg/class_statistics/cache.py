@@ -45,7 +45,7 @@ def cached_statistics(
     image_index, class_id = flatten_annotations(dataset_dicts)
     plain = {key: value for key, value in options.items() if key != "repeat_factors"}
     is_labelled = "label" in dataset_dicts[0] if len(dataset_dicts) else False
-    settings = [_FORMAT_VERSION, num_classes, len(dataset_dicts), is_labelled, plain]
+    settings = [_FORMAT_VERSION, num_classes, is_labelled, plain]
     digest = hashlib.sha256(json.dumps(settings, default=list, sort_keys=True).encode())
     factors = np.asarray(options.get("repeat_factors", ()), np.float64)
     for array in (image_index, class_id, factors):
