@@ -13,9 +13,9 @@ PACKAGE = ROOT / "balms_seg"
 
 # A part may import what stands on a lower line.
 LAYERS = (
-    {"requirements", "annotation_counts", "frequency_groups", "model_zoo", "configs"},
+    {"requirements", "model_zoo", "configs"},
     {"losses", "class_statistics"},
-    {"statistics_cache", "methods", "sampling", "meta"},
+    {"methods", "sampling", "meta"},
     {"data"},
     {"modeling", "evaluation"},
     {"config"},
