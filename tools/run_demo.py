@@ -41,7 +41,7 @@ def main() -> None:
     _train(output, ["SOLVER.MAX_ITER", str(_SHORT_ITERS)] if args.short else [])
     print(f"3/3  Pictures in {output}\n", flush=True)
     metrics, group_sizes = _read(output / "results.json")
-    pictures = _draw(output, metrics)
+    pictures = _draw(output, metrics, group_sizes)
 
     print(format_lvis_table(metrics, group_sizes))
     print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Look at:")
@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[dict, dict]:
     return record["metrics"][name], record["group_sizes"][name]
 
 
-def _draw(output: Path, metrics: dict) -> dict[Path, str]:
+def _draw(output: Path, metrics: dict, group_sizes: dict) -> dict[Path, str]:
     from balms_seg import ClassStatistics
 
     pictures = {
@@ -125,7 +125,7 @@ def _draw(output: Path, metrics: dict) -> dict[Path, str]:
         predictions,
     )
     plot_class_frequency(ClassStatistics.from_json(DATA / "train.json").to_dict(), frequency)
-    plot_ap_by_group(metrics, groups)
+    plot_ap_by_group(metrics, groups, group_sizes=group_sizes)
     return pictures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import tempfile
@@ -59,14 +60,36 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         raise ValueError(f"{config_file} is not a plain yaml configuration: {error}") from error
     check_released_keys(content, str(config_file))
     cfg.merge_from_file(str(config_file), allow_unsafe=False)
+    _merge_overrides(cfg, list(overrides))
+    check_config(cfg)
+    return cfg
+
+
+def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
     if len(overrides) % 2:
         raise ValueError(
             f"Expected KEY VALUE pairs after the flags, but got {len(overrides)} words: "
             f"{' '.join(overrides)}"
         )
-    cfg.merge_from_list(list(overrides))
-    check_config(cfg)
-    return cfg
+    for key in overrides[::2]:
+        nested: dict = {}
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        check_released_keys(nested, "The command line")
+        _require_key(cfg, key)
+    cfg.merge_from_list(overrides)
+
+
+def _require_key(cfg: CfgNode, key: str) -> None:
+    """Raise KeyError for a key that does not exist; yacs asserts."""
+    node: object = cfg
+    for part in key.split("."):
+        known = list(node) if isinstance(node, CfgNode) else []
+        if part not in known:
+            near = difflib.get_close_matches(part, known, n=3)
+            hint = f"; there are {', '.join(near)}" if near else ""
+            raise KeyError(f"There is no key {key} ({part} is unknown{hint}).")
+        node = node[part]
 
 
 def setup(args: Namespace) -> CfgNode:
