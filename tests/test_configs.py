@@ -1,0 +1,183 @@
+"""The configuration files that ship: names, headers, deltas, settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from detectron2 import model_zoo
+from detectron2.config import CfgNode, get_cfg
+
+from balms_seg import add_balms_config
+from balms_seg.engine import load_config
+
+ROOT = Path(__file__).resolve().parents[1] / "configs"
+NAMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))
+BACKBONES = ("R_50", "R_101", "X_101_32x8d")
+METHODS = ("softmax", "sigmoid", "balanced_softmax", "balanced_sigmoid")
+LVIS = {"lvis_v0.5": 1230, "lvis_v1": 1203}
+LVIS_NAMES = [name for name in NAMES if name.startswith("lvis") and "base" not in name]
+RUNNABLE = [*LVIS_NAMES, "custom/mask_rcnn_R_50_FPN.yaml", "custom/mask_rcnn_small_cpu.yaml"]
+BALANCED_NUMBERS = ("26.3/16.2/27.3/28.8", "26.4/15.9/27.3/29.6", "27.0/19.6/28.9/27.5")
+
+
+def load(name: str, *overrides: str) -> CfgNode:
+    return load_config(ROOT / name, overrides)
+
+
+def raw(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def header(name: str) -> str:
+    lines = (ROOT / name).read_text().splitlines()
+    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[:end])
+
+
+def flattened(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def differences(ours: CfgNode, theirs: CfgNode) -> dict[str, tuple[Any, Any]]:
+    ours_flat, theirs_flat = dict(flattened(ours)), dict(flattened(theirs))
+    return {
+        key: (ours_flat.get(key), theirs_flat.get(key))
+        for key in ours_flat.keys() | theirs_flat.keys()
+        if ours_flat.get(key) != theirs_flat.get(key)
+    }
+
+
+def test_the_promised_configurations_are_there() -> None:
+    for folder in LVIS:
+        expected = {
+            "base.yaml",
+            *(f"{method}_cascade_mask_rcnn_R_50_FPN_1x.yaml" for method in METHODS),
+        }
+        for backbone in BACKBONES:
+            expected |= {f"{method}_mask_rcnn_{backbone}_FPN_1x.yaml" for method in METHODS}
+            expected |= {
+                f"feature_sigmoid_mask_rcnn_{backbone}_FPN_1x.yaml",
+                f"classifier_balanced_sigmoid_mask_rcnn_{backbone}_FPN.yaml",
+            }
+        assert {path.name for path in (ROOT / folder).iterdir()} == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_configuration_holds_only_what_differs_from_its_base(name: str) -> None:
+    content = raw(name)
+    base = content.pop("_BASE_", None)
+    if base is None:
+        pytest.skip("a base of its own")
+    inherited = dict(flattened(load_config((ROOT / name).parent / base)))
+    restated = []
+    for key, value in flattened(content):
+        resolved = CfgNode._decode_cfg_value(value)
+        same = inherited[key] == resolved or str(inherited[key]) == str(resolved)
+        # A file named after its method may say which one it is.
+        if same and not (key.endswith(".CLASSIFIER") and value in name):
+            restated.append(key)
+    assert restated == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_configuration_starts_with_a_comment(name: str) -> None:
+    assert header(name)
+    if Path(name).name == "base.yaml":
+        assert header(name).startswith("# Shared by ")
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_a_header_has_the_command_the_hardware_and_the_expected_result(name: str) -> None:
+    text = header(name)
+    assert text.startswith(f"# python tools/train_net.py --config-file configs/{name} --num-gpus ")
+    assert re.search(r"^# Hardware: .*(GPU|CPU)", text, re.MULTILINE)
+    assert re.search(r"^# Expected mask AP/APr/APc/APf", text, re.MULTILINE)
+    assert "not yet run" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_balanced_softmax_numbers_belong_to_the_sigmoid_form(name: str) -> None:
+    text = header(name)
+    if not any(numbers in text for numbers in BALANCED_NUMBERS):
+        return
+    assert name.startswith("lvis_v0.5/")
+    assert load(name).MODEL.ROI_BOX_HEAD.CLASSIFIER == "balanced_sigmoid"
+    assert "Published, not run here" in text
+
+
+def test_published_balanced_softmax_numbers_are_quoted_somewhere() -> None:
+    quoted = {name for name in NAMES if "26.3/16.2/27.3/28.8, box AP 27.0" in header(name)}
+    assert quoted == {
+        "lvis_v0.5/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
+        "lvis_v0.5/classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml",
+    }
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("folder", LVIS)
+def test_the_softmax_baseline_is_detectron2s(folder: str, backbone: str) -> None:
+    theirs = get_cfg()
+    version = folder.removeprefix("lvis_")
+    theirs.merge_from_file(
+        model_zoo.get_config_file(
+            f"LVIS{version}-InstanceSegmentation/mask_rcnn_{backbone}_FPN_1x.yaml"
+        )
+    )
+    ours = load(f"{folder}/softmax_mask_rcnn_{backbone}_FPN_1x.yaml")
+    added = differences(load_defaults(), get_cfg()).keys()
+    assert differences(ours, theirs).keys() - added == {
+        "MODEL.PROPOSAL_GENERATOR.NAME",
+        "MODEL.ROI_HEADS.NAME",
+        "SOLVER.REFERENCE_WORLD_SIZE",
+        "OUTPUT_DIR",
+    }
+
+
+def load_defaults() -> CfgNode:
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = "softmax"
+    return cfg
+
+
+@pytest.mark.parametrize("name", LVIS_NAMES)
+def test_an_lvis_configuration_differs_from_its_baseline_where_its_name_says(name: str) -> None:
+    folder, stem = name.removesuffix(".yaml").split("/")
+    stage, method, cascade, backbone = re.fullmatch(
+        r"(feature_|classifier_)?((?:balanced_)?(?:softmax|sigmoid))_(cascade_)?mask_rcnn_(.*)_FPN"
+        r"(?:_1x)?",
+        stem,
+    ).groups()
+    baseline = f"softmax_mask_rcnn_{backbone}_FPN_1x"
+    expected = set() if stem == baseline else {"OUTPUT_DIR"}
+    if method != "softmax":
+        expected.add("MODEL.ROI_BOX_HEAD.CLASSIFIER")
+    if cascade:
+        expected |= {
+            "MODEL.ROI_HEADS.NAME",
+            "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
+            "MODEL.RPN.POST_NMS_TOPK_TRAIN",
+        }
+    if stage == "classifier_":
+        expected |= {"MODEL.WEIGHTS", "MODEL.TRAIN_ONLY", "MODEL.STAGE_ONE_CONFIG"}
+        expected |= {"SOLVER.STEPS", "SOLVER.MAX_ITER"}
+    cfg = load(name)
+    assert differences(cfg, load(f"{folder}/{baseline}.yaml")).keys() == expected
+    settings = (cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER, cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.OUTPUT_DIR)
+    assert settings == (method, LVIS[folder], f"output/{folder}/{stem}")
+
+
+def test_the_classifier_stage_has_the_released_schedule() -> None:
+    for folder in LVIS:
+        solver = load(f"{folder}/classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml").SOLVER
+        assert (tuple(solver.STEPS), solver.MAX_ITER) == ((11_000, 18_000), 22_000)
+        assert (solver.IMS_PER_BATCH, solver.BASE_LR) == (16, 0.02)
