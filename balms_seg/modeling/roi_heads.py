@@ -10,6 +10,7 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 
+from balms_seg.methods import METHODS
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.keyed_sampling import next_image
 
@@ -28,11 +29,14 @@ class _LongTailedClassification:
         """A configuration whose CLASSIFIER is the head's own, where the name fixes one.
 
         Raises:
-            ValueError: the name and CLASSIFIER contradict each other, or neither says which method.
+            ValueError: the name and CLASSIFIER contradict each other, or give no known method.
         """
         chosen = cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
-        if not (chosen or cls.classifier):
-            raise ValueError(f"{cls.__name__} needs MODEL.ROI_BOX_HEAD.CLASSIFIER; it is empty.")
+        if (chosen or cls.classifier) not in METHODS:
+            raise ValueError(
+                f"{cls.__name__} needs MODEL.ROI_BOX_HEAD.CLASSIFIER out of {', '.join(METHODS)}, "
+                f"but got {chosen!r}."
+            )
         if chosen and cls.classifier and chosen != cls.classifier:
             raise ValueError(
                 f"{cls.__name__} fixes the classifier to {cls.classifier!r}, but "

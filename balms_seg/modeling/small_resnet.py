@@ -24,6 +24,11 @@ def build_small_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN
         raise ValueError(
             f"MODEL.SMALL_RESNET.WIDTHS has {len(widths)} stages but BLOCKS has {len(blocks)}."
         )
+    if any(width == wider for width, wider in zip(widths, widths[1:], strict=False)):
+        raise ValueError(
+            f"MODEL.SMALL_RESNET.WIDTHS is {widths}; expected the width to change from stage to "
+            "stage, because detectron2's BasicBlock has no shortcut that strides at equal width."
+        )
     norm = cfg.MODEL.RESNETS.NORM
     stem = BasicStem(in_channels=input_shape.channels, out_channels=widths[0], norm=norm)
     stages = []
