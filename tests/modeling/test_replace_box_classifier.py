@@ -1,0 +1,147 @@
+"""Putting a box classifier into a model that another project has built."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from made_up_data import NUM_CLASSES, made_up_batch, made_up_statistics, small_config
+from torch import nn
+
+from balms_seg.methods import METHODS, MethodOptions
+from balms_seg.modeling import replace_box_classifier
+
+HEADS = ("StandardROIHeads", "CascadeROIHeads")
+
+
+def detectron2_model(heads: str = "StandardROIHeads", **overrides: object) -> nn.Module:
+    torch.manual_seed(0)
+    settings = {
+        "MODEL.ROI_HEADS.NAME": heads,
+        "MODEL.ROI_BOX_HEAD.CLASSIFIER": "",
+        "MODEL.PROPOSAL_GENERATOR.NAME": "RPN",
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+        **overrides,
+    }
+    return build_model(small_config(settings))
+
+
+def stages(model: nn.Module) -> list[nn.Module]:
+    predictor = model.roi_heads.box_predictor
+    return list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
+
+
+def detections(model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    with torch.no_grad():
+        outputs = [output["instances"] for output in model.eval()(made_up_batch())]
+    return [(output.scores, output.pred_boxes.tensor) for output in outputs]
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_model_trains_and_predicts_with_the_new_classifier(heads: str, method: str) -> None:
+    model = detectron2_model(heads)
+    assert replace_box_classifier(model, method, made_up_statistics()) is model
+    for stage in stages(model):
+        assert type(stage.method) is METHODS[method]
+        assert stage.cls_score.out_features == stage.method.num_columns
+    with EventStorage():
+        sum(model.train()(made_up_batch()).values()).backward()
+    assert all(stage.cls_score.weight.grad.abs().sum() > 0 for stage in stages(model))
+    assert len(detections(model)) == 2
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_a_classifier_with_as_many_columns_keeps_its_weights(heads: str) -> None:
+    model = detectron2_model(heads)
+    before, parameters = detections(model), copy.deepcopy(model.state_dict())
+    replace_box_classifier(model, "balanced_softmax", made_up_statistics())
+    assert parameters.keys() == model.state_dict().keys()
+    for (scores, boxes), (old_scores, old_boxes) in zip(detections(model), before, strict=True):
+        assert torch.equal(scores, old_scores)
+        assert torch.equal(boxes, old_boxes)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_everything_but_the_classifier_keeps_its_weights(heads: str) -> None:
+    model = detectron2_model(heads)
+    before = copy.deepcopy(model.state_dict())
+    replace_box_classifier(model, "sigmoid", None)
+    for name, value in model.state_dict().items():
+        assert "cls_score" in name or torch.equal(value, before[name]), name
+
+
+def test_class_specific_regression_and_inference_settings_are_kept() -> None:
+    model = detectron2_model(
+        **{
+            "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": False,
+            "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.31,
+            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 2.0,
+            "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.7,
+        }
+    )
+    old = model.roi_heads.box_predictor
+    new = replace_box_classifier(model, "sigmoid", None).roi_heads.box_predictor
+    assert new.bbox_pred is old.bbox_pred
+    assert new.bbox_pred.out_features == 4 * NUM_CLASSES
+    for name in (
+        "test_nms_thresh",
+        "test_score_thresh",
+        "test_topk_per_image",
+        "loss_weight",
+        "smooth_l1_beta",
+        "box_reg_loss_type",
+        "box2box_transform",
+    ):
+        assert getattr(new, name) == getattr(old, name), name
+    assert new.test_nms_thresh == 0.31
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_model_is_kept(training: bool) -> None:
+    model = detectron2_model().train(training)
+    replace_box_classifier(model, "softmax", None)
+    assert all(stage.training is training for stage in stages(model))
+
+
+def test_options_reach_the_method() -> None:
+    options = MethodOptions(sigmoid_prior_probability=0.1)
+    model = replace_box_classifier(detectron2_model(), "sigmoid", None, options)
+    bias = model.roi_heads.box_predictor.cls_score.bias
+    assert torch.allclose(bias.sigmoid(), torch.tensor(0.1))
+
+
+def test_without_statistics_the_model_predicts_but_does_not_train() -> None:
+    model = replace_box_classifier(detectron2_model(), "balanced_sigmoid", None)
+    assert len(detections(model)) == 2
+    with EventStorage(), pytest.raises(RuntimeError, match="ClassStatistics"):
+        model.train()(made_up_batch())
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="softmax, sigmoid.*'focal'"):
+        replace_box_classifier(detectron2_model(), "focal", None)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_statistics_of_another_data_set_are_refused_before_anything_changes(heads: str) -> None:
+    model = detectron2_model(heads)
+    before = stages(model)
+    with pytest.raises(ValueError, match="7"):
+        replace_box_classifier(model, "balanced_softmax", made_up_statistics(7))
+    assert stages(model) == before
+
+
+def test_a_model_without_roi_heads_is_refused() -> None:
+    with pytest.raises(TypeError, match="StandardROIHeads"):
+        replace_box_classifier(nn.Linear(2, 2), "softmax", None)
+
+
+def test_another_kind_of_box_predictor_is_named() -> None:
+    model = detectron2_model()
+    model.roi_heads.box_predictor = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="Linear"):
+        replace_box_classifier(model, "softmax", None)
