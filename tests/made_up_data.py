@@ -122,7 +122,7 @@ def small_config(overrides: dict[str, object] | None = None) -> CfgNode:
 
 
 def made_up_statistics(num_classes: int = NUM_CLASSES) -> ClassStatistics:
-    """Of 100 images; class c is in 60 / (c + 1) of them, twice in each, and is drawn c + 1 times."""
+    """Of 100 images; class c is in 60 / (c + 1) of them, twice in each."""
     image_counts = np.array([60 // (c + 1) for c in range(num_classes)])
     return ClassStatistics(
         image_counts=image_counts,

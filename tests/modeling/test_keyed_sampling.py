@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from made_up_data import IMAGE_SIZE_PX, made_up_batch, small_config
 from torch import Tensor, nn
