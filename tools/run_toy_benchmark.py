@@ -75,13 +75,20 @@ def _method(name: str, background: str = "", prior: str = "", count: str = "") -
 
 
 def _background_rows() -> dict[str, tuple[str, ...]]:
-    rows = {}
-    for prior in ("image", "instance", "sampled"):
-        for background in ("foreground_only", "neutral", "factored"):
-            rows[f"{background}, {prior}"] = _method("balanced_softmax", background, prior)
-        for count, shown in (("1.0", "1"), ("0.0", "derived")):
-            rows[f"prior (background count {shown}), {prior}"] = _method(
-                "balanced_softmax", "prior", prior, count
+    """Every background with the sampled prior, and two of them with the other priors."""
+    counts = {"": "", " with count 1": "1.0", " with derived count": "0.0"}
+    choices = [("foreground_only", ""), ("neutral", ""), ("factored", "")]
+    choices += [("prior", name) for name in list(counts)[1:]]
+    rows = {
+        f"{background}{name}, sampled": _method(
+            "balanced_softmax", background, "sampled", counts[name]
+        )
+        for background, name in choices
+    }
+    for prior in ("instance", "image"):
+        for background, name in (choices[0], choices[-1]):
+            rows[f"{background}{name}, {prior}"] = _method(
+                "balanced_softmax", background, prior, counts[name]
             )
     return rows
 

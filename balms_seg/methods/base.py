@@ -20,13 +20,16 @@ class MethodOptions:
     Attributes:
         prior: counts that serve as prior: "image", "instance", "sampled", or "auto" (the method's).
         background: treatment of the background column in Balanced Softmax.
-        background_count: count of the background class where `background` is "prior".
+        background_count: count of the background class where `background` is "prior"; None: the
+            foreground counts' sum times `background_ratio`.
+        background_ratio: background proposals for each foreground proposal in a training batch.
         sigmoid_prior_probability: p in the initial bias -log((1 - p) / p) of sigmoid classifiers.
     """
 
     prior: str = "auto"
     background: str = "prior"
     background_count: float | None = 1.0
+    background_ratio: float = 3.0
     sigmoid_prior_probability: float = 0.001
 
 

@@ -38,21 +38,24 @@ class BalancedSoftmax(Softmax):
 
     def prepare(self, statistics: ClassStatistics | None) -> None:
         """Keep the class counts that `options.prior` names ("auto": sampled, else instance)."""
-        counts = None
+        counts, options = None, self.options
+        self.background_count = options.background_count
         if statistics is not None:
-            prior = self.options.prior
+            prior = options.prior
             if prior == "auto":
                 prior = "instance" if statistics.sampled_counts is None else "sampled"
             counts = statistics.prior_counts(prior)
+            if options.background_count is None:
+                self.background_count = float(counts.sum()) * options.background_ratio
         self._register_prior("counts", counts)
 
     def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
         """Mean Balanced Softmax loss; see `losses.balanced_softmax_loss_with_background`."""
-        with_prior = self.options.background == "prior"
+        background = self.options.background
         return balanced_softmax_loss_with_background(
             logits,
             gt_classes,
             self._prior("counts"),
-            background=self.options.background,
-            background_count=self.options.background_count if with_prior else None,
+            background=background,
+            background_count=self.background_count if background == "prior" else None,
         )

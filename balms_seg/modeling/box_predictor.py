@@ -105,10 +105,12 @@ def build_method(cfg: CfgNode) -> Method:
     head, num_classes = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NUM_CLASSES
     method = METHODS[head.CLASSIFIER]
     statistics = _statistics_if_available(cfg) if method.needs_statistics else None
+    foreground = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
     options = MethodOptions(
         prior=head.PRIOR,
         background=head.BACKGROUND,
-        background_count=head.BACKGROUND_COUNT or _sampled_background_count(cfg, statistics),
+        background_count=head.BACKGROUND_COUNT or None,
+        background_ratio=(1 - foreground) / foreground,
         sigmoid_prior_probability=head.SIGMOID_PRIOR_PROBABILITY,
     )
     return method(num_classes, statistics=statistics, options=options)
@@ -127,16 +129,3 @@ def _statistics_if_available(cfg: CfgNode) -> ClassStatistics | None:
             str(error).strip("'\""),
         )
         return None
-
-
-def _sampled_background_count(cfg: CfgNode, statistics: ClassStatistics | None) -> float | None:
-    """Foreground counts times the background to foreground ratio of the sampled proposals."""
-    if statistics is None:
-        return None
-    foreground = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
-    counts = (
-        statistics.sampled_counts
-        if statistics.sampled_counts is not None and cfg.MODEL.ROI_BOX_HEAD.PRIOR != "image"
-        else statistics.instance_counts
-    )
-    return float(counts.sum()) * (1 - foreground) / foreground
