@@ -88,6 +88,7 @@ def reduced(name: str, dataset: str, output: Path, *overrides: str) -> CfgNode:
         "MODEL.WEIGHTS": "",
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": 40,
+        "MODEL.RESNETS.NORM": "BN",  # FrozenBN without weights lets deep activations explode
         "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
         "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
         "MODEL.RESNETS.WIDTH_PER_GROUP": 8,

@@ -12,7 +12,7 @@ import yaml
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 
-from balms_seg import add_balms_config
+from balms_seg import ClassStatistics, add_balms_config
 from balms_seg.engine import load_config
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
@@ -181,3 +181,11 @@ def test_the_classifier_stage_has_the_released_schedule() -> None:
         solver = load(f"{folder}/classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml").SOLVER
         assert (tuple(solver.STEPS), solver.MAX_ITER) == ((11_000, 18_000), 22_000)
         assert (solver.IMS_PER_BATCH, solver.BASE_LR) == (16, 0.02)
+
+
+@pytest.mark.data
+def test_a_third_of_the_classes_repeat_on_a_hundred_photographs(shared_data: Path) -> None:
+    json_file = shared_data / "coco_mini_lvis" / "coco_mini_lvis_train.json"
+    frequency = ClassStatistics.from_json(json_file).frequency
+    threshold = load("custom/mask_rcnn_small_cpu.yaml").DATALOADER.REPEAT_THRESHOLD
+    assert 1 / 3 <= (frequency < threshold).mean() < 1
