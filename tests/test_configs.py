@@ -21,7 +21,14 @@ BACKBONES = ("R_50", "R_101", "X_101_32x8d")
 METHODS = ("softmax", "sigmoid", "balanced_softmax", "balanced_sigmoid")
 LVIS = {"lvis_v0.5": 1230, "lvis_v1": 1203}
 LVIS_NAMES = [name for name in NAMES if name.startswith("lvis") and "base" not in name]
-RUNNABLE = [*LVIS_NAMES, "custom/mask_rcnn_R_50_FPN.yaml", "custom/mask_rcnn_small_cpu.yaml"]
+RUNNABLE = [
+    *LVIS_NAMES,
+    "custom/mask_rcnn_R_50_FPN.yaml",
+    "custom/mask_rcnn_small_cpu.yaml",
+    "toy/balanced_softmax_mask_rcnn.yaml",
+    "toy/benchmark.yaml",
+    "toy/demo.yaml",
+]
 BALANCED_NUMBERS = ("26.3/16.2/27.3/28.8", "26.4/15.9/27.3/29.6", "27.0/19.6/28.9/27.5")
 
 
@@ -101,7 +108,7 @@ def test_a_header_has_the_command_the_hardware_and_the_expected_result(name: str
     assert text.startswith(f"# python tools/train_net.py --config-file configs/{name} --num-gpus ")
     assert re.search(r"^# Hardware: .*(GPU|CPU)", text, re.MULTILINE)
     assert re.search(r"^# Expected mask AP/APr/APc/APf", text, re.MULTILINE)
-    assert "not yet run" in text
+    assert "not yet run" in text or "docs/results/" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from balms_seg.evaluation import write_results
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "run_toy_benchmark.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_toy_benchmark", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _write_run(folder: Path, ap: float) -> None:
+    values = {"AP": ap, "APr": ap - 10, "APc": ap, "APf": ap + 10}
+    write_results(
+        folder / "results.json",
+        metrics={"glyphs_val": {"segm": values, "bbox": values}},
+        commit="c0ffee",
+        time_seconds=1.0,
+        versions={},
+    )
+
+
+def test_tables_give_means_ranges_and_paired_differences(tool: ModuleType, tmp_path: Path) -> None:
+    table = tool.TABLES["methods"]
+    base = {"softmax": 20.0, "balanced_softmax": 22.0, "sigmoid": 19.0, "balanced_sigmoid": 21.0}
+    for run in table.runs():
+        # seeds shift both sides alike; the gap grows by 1 a seed
+        gap = run.seed if run.row == "balanced_softmax" else 0
+        _write_run(tmp_path / "runs" / run.name, base[run.row] + 5 * run.seed + gap)
+    tool.write_table("methods", table, tmp_path / "runs", tmp_path / "results")
+    content = json.loads((tmp_path / "results" / "toy_methods.json").read_text())
+    softmax = next(row for row in content["rows"] if row["row"] == "softmax")
+    assert softmax["segm/AP"] == {"mean": 25.0, "min": 20.0, "max": 30.0}
+    pair = content["paired_differences"][0]
+    assert (pair["left"], pair["right"], pair["seeds"]) == ("balanced_softmax", "softmax", 3)
+    assert pair["segm/APr"]["mean"] == pytest.approx(3.0)
+    assert pair["segm/APr"]["standard_error"] == pytest.approx(1 / 3**0.5)
+    text = (tmp_path / "results" / "toy_methods.md").read_text()
+    assert "25.0 (20.0 to 30.0)" in text
+    assert "+3.0 ± 0.6" in text
+
+
+def test_rows_without_a_run_are_left_out(tool: ModuleType, tmp_path: Path) -> None:
+    table = tool.TABLES["methods"]
+    _write_run(tmp_path / "runs" / table.runs()[0].name, 20.0)
+    tool.write_table("methods", table, tmp_path / "runs", tmp_path / "results")
+    content = json.loads((tmp_path / "results" / "toy_methods.json").read_text())
+    assert [row["row"] for row in content["rows"]] == ["softmax"]
+
+
+def test_every_run_of_a_table_has_its_own_folder(tool: ModuleType) -> None:
+    for table in tool.TABLES.values():
+        names = [run.name for run in table.runs()]
+        assert len(set(names)) == len(names) == table.seeds * len(table.rows)
