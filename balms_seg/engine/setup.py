@@ -106,6 +106,12 @@ def setup(args: Namespace) -> CfgNode:
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
+    if cfg.MODEL.ROI_HEADS.NAME == "BALMSROIHeads" and not args.eval_only:
+        raise ValueError(
+            "MODEL.ROI_HEADS.NAME is BALMSROIHeads, whose training needs the meta step; this "
+            "version can only evaluate them (--eval-only). Without it they are "
+            "BalancedSigmoidROIHeads."
+        )
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = comm.shared_random_seed() % 2**31

@@ -4,6 +4,7 @@ from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.keyed_sampling import KeyedRPN, keyed_sampling
 from balms_seg.modeling.replace import replace_box_classifier
 from balms_seg.modeling.roi_heads import (
+    BALMSROIHeads,
     BalancedSigmoidROIHeads,
     BalancedSoftmaxROIHeads,
     CascadeLongTailedROIHeads,
@@ -13,6 +14,7 @@ from balms_seg.modeling.roi_heads import (
 from balms_seg.modeling.small_resnet import build_small_resnet_fpn_backbone
 
 __all__ = [
+    "BALMSROIHeads",
     "BalancedSigmoidROIHeads",
     "BalancedSoftmaxROIHeads",
     "CascadeLongTailedROIHeads",

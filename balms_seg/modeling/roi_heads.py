@@ -88,6 +88,16 @@ class BalancedSigmoidROIHeads(LongTailedROIHeads):
 
 
 @ROI_HEADS_REGISTRY.register()
+class BALMSROIHeads(BalancedSigmoidROIHeads):
+    """The sigmoid form as BALMS trains it, with the Meta Reweighter.
+
+    The reweighter belongs to training alone: the heads predict as `BalancedSigmoidROIHeads` do, and
+    BALMS checkpoints of the authors' release load. Training with them needs the meta step, which
+    the engine does not have yet; `setup` says so.
+    """
+
+
+@ROI_HEADS_REGISTRY.register()
 class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
     """Cascade heads with one classifier of the chosen method a stage."""
 
@@ -111,6 +121,7 @@ LONG_TAILED_HEADS = {
         SigmoidROIHeads,
         BalancedSoftmaxROIHeads,
         BalancedSigmoidROIHeads,
+        BALMSROIHeads,
         CascadeLongTailedROIHeads,
     )
 }
