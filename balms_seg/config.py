@@ -59,6 +59,20 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Data sets to register before anything else: a list of [name, json file, image folder].
     cfg.DATASETS.REGISTER = []
 
+    cfg.META = CfgNode()
+    # Learning rate of Adam on the class parameters psi.
+    cfg.META.LR = 0.01
+    # Adam's betas for psi.
+    cfg.META.BETAS = (0.9, 0.999)
+    # MetaRepeatFactorTrainingSampler: a class's learned factor g(psi) stays in [1/this, this].
+    cfg.META.MAX_FACTOR = 4.0
+    # Images drawn at the same rates, a multiple of SOLVER.IMS_PER_BATCH; new rates wait for the
+    # next block.
+    cfg.META.BLOCK = 1024
+    # Global batches that may be drawn ahead of training: new rates wait for the first block that
+    # starts at least so many batches later, so that workers (two batches each) change nothing.
+    cfg.META.LOOKAHEAD = 16
+
     # Optimiser: SGD | AdamW. AdamW reads BASE_LR, WEIGHT_DECAY and the clipping keys as SGD does.
     cfg.SOLVER.OPTIMIZER = "SGD"
 
