@@ -34,11 +34,12 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Which class counts are the prior n_j: image | instance | sampled (instances weighted by the
     # sampler's expected repeats). auto: sampled for balanced_softmax, image for balanced_sigmoid.
     head.PRIOR = "auto"
-    # What background gets in Balanced Softmax: foreground_only | neutral | factored | prior.
-    head.BACKGROUND = "prior"
+    # What background gets in Balanced Softmax: foreground_only | neutral | factored | prior. The
+    # default measured best with PRIOR: sampled (docs/results/toy_backgrounds.md).
+    head.BACKGROUND = "foreground_only"
     # Count of the background class for BACKGROUND: prior. 0: the foreground counts' sum times the
     # sampled background to foreground ratio (1 - POSITIVE_FRACTION) / POSITIVE_FRACTION.
-    head.BACKGROUND_COUNT = 1.0
+    head.BACKGROUND_COUNT = 0.0
     # p in the sigmoid methods' initial classifier bias -log((1 - p) / p).
     head.SIGMOID_PRIOR_PROBABILITY = 0.001
     # Classes without a training sample: floor (count one sample, warn) | error.

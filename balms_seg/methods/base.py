@@ -27,8 +27,8 @@ class MethodOptions:
     """
 
     prior: str = "auto"
-    background: str = "prior"
-    background_count: float | None = 1.0
+    background: str = "foreground_only"
+    background_count: float | None = None
     background_ratio: float = 3.0
     sigmoid_prior_probability: float = 0.001
 

@@ -43,14 +43,14 @@ def test_tables_give_means_ranges_and_paired_differences(tool: ModuleType, tmp_p
     tool.write_table("methods", table, tmp_path / "runs", tmp_path / "results")
     content = json.loads((tmp_path / "results" / "toy_methods.json").read_text())
     softmax = next(row for row in content["rows"] if row["row"] == "softmax")
-    assert softmax["segm/AP"] == {"mean": 25.0, "min": 20.0, "max": 30.0}
+    assert softmax["segm/AP"] == {"mean": 30.0, "min": 20.0, "max": 40.0}
     pair = content["paired_differences"][0]
-    assert (pair["left"], pair["right"], pair["seeds"]) == ("balanced_softmax", "softmax", 3)
-    assert pair["segm/APr"]["mean"] == pytest.approx(3.0)
-    assert pair["segm/APr"]["standard_error"] == pytest.approx(1 / 3**0.5)
+    assert (pair["left"], pair["right"], pair["seeds"]) == ("balanced_softmax", "softmax", 5)
+    assert pair["segm/APr"]["mean"] == pytest.approx(4.0)
+    assert pair["segm/APr"]["standard_error"] == pytest.approx(0.5**0.5)
     text = (tmp_path / "results" / "toy_methods.md").read_text()
-    assert "25.0 (20.0 to 30.0)" in text
-    assert "+3.0 ± 0.6" in text
+    assert "30.0 (20.0 to 40.0)" in text
+    assert "+4.0 ± 0.7" in text
 
 
 def test_rows_without_a_run_are_left_out(tool: ModuleType, tmp_path: Path) -> None:
