@@ -100,7 +100,9 @@ def test_priors_and_backgrounds_differ() -> None:
     # neutral and factored do not depend on the scale of the counts, in which image and instance
     # differ here
     losses = {
-        build("balanced_softmax", prior=prior, background=background).loss(logits, GT_CLASSES)
+        build("balanced_softmax", prior=prior, background=background, background_count=7.0).loss(
+            logits, GT_CLASSES
+        )
         for prior in ("image", "instance", "sampled")
         for background in ("foreground_only", "prior")
     }
@@ -111,6 +113,14 @@ def test_priors_and_backgrounds_differ() -> None:
     }
     values = sorted(loss.item() for loss in losses)
     assert min(b - a for a, b in zip(values, values[1:], strict=False)) > 1e-5
+
+
+def test_a_background_count_is_derived_from_the_proposals_ratio() -> None:
+    derived = build("balanced_softmax", prior="instance", background="prior", background_ratio=2.0)
+    count = 2.0 * float(STATISTICS.instance_counts.sum())
+    given = build("balanced_softmax", prior="instance", background="prior", background_count=count)
+    logits = logits_for(given)
+    assert torch.equal(derived.loss(logits, GT_CLASSES), given.loss(logits, GT_CLASSES))
 
 
 def test_the_automatic_prior_is_instance_counts_where_the_sampler_is_unknown() -> None:
