@@ -23,6 +23,8 @@ from balms_seg.sampling import (
 
 logger = logging.getLogger(__name__)
 
+PREFETCH_FACTOR = 2  # batches that each data worker works ahead
+
 
 class TrainLoader:
     """Infinite iterable of this rank's share of the global batches.
@@ -41,7 +43,8 @@ class TrainLoader:
         start_method: "fork", "spawn" or "forkserver"; None takes Python's default.
 
     Raises:
-        ValueError: `batch_size` cannot be shared out equally among the ranks.
+        ValueError: `batch_size` cannot be shared out equally among the ranks, or the workers would
+            draw farther ahead than the stream allows.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class TrainLoader:
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
+        _check_drawn_ahead(stream, batch_size, self._batches.num_groups, num_workers)
         self._keyed_batches = _SeededBatches(self._batches, int(seed))
         self._reported: set[int] = set()
         self._data_loader = DataLoader(
@@ -71,6 +75,7 @@ class TrainLoader:
             num_workers=num_workers,
             collate_fn=_identity,
             persistent_workers=num_workers > 0,
+            prefetch_factor=PREFETCH_FACTOR if num_workers > 0 else None,
             multiprocessing_context=start_method if num_workers > 0 else None,
             generator=torch.Generator(),  # else the loader draws from torch's global generator
         )
@@ -210,6 +215,19 @@ def _seed_from_config(cfg: Any) -> int:
     seed = int(comm.shared_random_seed())
     logger.info("SEED is negative: the training data use the drawn seed %d.", seed)
     return seed
+
+
+def _check_drawn_ahead(
+    stream: IndexStream, batch_size: int, num_groups: int, num_workers: int
+) -> None:
+    # the prefetched batches, and those that fill up in the other groups
+    batches = PREFETCH_FACTOR * num_workers + num_groups - 1
+    if stream.max_drawn_ahead is not None and batches * batch_size > stream.max_drawn_ahead:
+        raise ValueError(
+            f"Expected at most {stream.max_drawn_ahead // batch_size} batches to be drawn ahead of "
+            f"training (META.LOOKAHEAD), but {num_workers} data workers may draw {batches}; set "
+            f"META.LOOKAHEAD to at least {batches}, or lower DATALOADER.NUM_WORKERS."
+        )
 
 
 def _identity(elements: list[MappedElement]) -> list[MappedElement]:

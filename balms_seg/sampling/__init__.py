@@ -1,11 +1,18 @@
 """Repeat factors, samplers and seeded index streams; pure numpy and torch."""
 
-from balms_seg.sampling.batches import Draw, GlobalBatchSampler, check_batch_size
+from balms_seg.sampling.batches import Draw, GlobalBatchSampler, check_batch_size, draws_of
 from balms_seg.sampling.class_balanced import (
     ClassBalancedTrainingSampler,
     compute_class_balanced_factors,
 )
+from balms_seg.sampling.image_rates import (
+    BoundedLink,
+    ImageClasses,
+    ImageRates,
+    SigmoidLink,
+)
 from balms_seg.sampling.keyed import keyed_rng, position_seed
+from balms_seg.sampling.meta_repeat_factor import MetaRepeatFactorTrainingSampler
 from balms_seg.sampling.registry import SAMPLER_REGISTRY, build_index_stream, expected_repeats
 from balms_seg.sampling.repeat_factor import (
     RepeatFactorTrainingSampler,
@@ -18,17 +25,23 @@ from balms_seg.sampling.training import TrainingSampler
 __all__ = [
     "SAMPLER_REGISTRY",
     "Block",
+    "BoundedLink",
     "ClassBalancedTrainingSampler",
     "Draw",
     "GlobalBatchSampler",
+    "ImageClasses",
+    "ImageRates",
     "IndexStream",
+    "MetaRepeatFactorTrainingSampler",
     "RepeatFactorTrainingSampler",
+    "SigmoidLink",
     "TrainingSampler",
     "build_index_stream",
     "check_batch_size",
     "compute_class_balanced_factors",
     "compute_image_frequency",
     "compute_repeat_factors",
+    "draws_of",
     "expected_repeats",
     "keyed_rng",
     "position_seed",

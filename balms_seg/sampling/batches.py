@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from balms_seg.sampling.streams import IndexStream
+from balms_seg.sampling.streams import Block, IndexStream
 
 
 class Draw(NamedTuple):
@@ -64,6 +64,7 @@ class GlobalBatchSampler:
         self._rank = rank
         self._world_size = world_size
         num_groups = 1 if groups is None else int(groups.max()) + 1
+        self.num_groups = num_groups
         self._buckets: list[list[Draw]] = [[] for _ in range(num_groups)]
         self._pending: deque[list[Draw]] = deque()
         self._iteration = 0
@@ -83,7 +84,7 @@ class GlobalBatchSampler:
 
     def mark_consumed(self) -> None:
         """Forget the oldest pending batch: training has it."""
-        self._pending.popleft()
+        self.stream.mark_consumed(len(self._pending.popleft()))
 
     def state_dict(self) -> dict[str, Any]:
         """The stream at the draw point, the filling groups, and the batches not yet consumed."""
@@ -145,6 +146,25 @@ class GlobalBatchSampler:
                 "This iteration ended when the loader was iterated anew or its state was loaded; "
                 "call iter() on the loader again."
             )
+
+
+def draws_of(batch: Sequence[dict]) -> Block:
+    """The draws behind a batch of the training loader, in its order.
+
+    Raises:
+        KeyError: a dict lacks "dataset_index" or "draw_probability".
+    """
+    for key in ("dataset_index", "draw_probability"):
+        if any(key not in output for output in batch):
+            raise KeyError(
+                f"Expected every element of the batch to carry {key!r}; load the data with "
+                "balms_seg.data.build_train_loader and DATALOADER.SAMPLER_TRAIN "
+                "MetaRepeatFactorTrainingSampler."
+            )
+    return Block(
+        np.array([output["dataset_index"] for output in batch], dtype=np.int64),
+        np.array([output["draw_probability"] for output in batch], dtype=np.float64),
+    )
 
 
 def check_batch_size(batch_size: int, world_size: int) -> None:

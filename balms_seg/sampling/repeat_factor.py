@@ -82,14 +82,30 @@ def compute_repeat_factors(
     Raises:
         ValueError: a class id lies outside [0, K), or the threshold is negative.
     """
-    if threshold < 0:
-        raise ValueError(f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, but got {threshold}.")
     images, classes = image_class_pairs(dataset_dicts, num_classes)
     counts = np.bincount(classes, minlength=num_classes)
-    # an absent class is never looked up; count 1 only keeps the division defined
-    ratio = threshold / (np.maximum(counts, 1) / max(len(dataset_dicts), 1))
-    class_factors = np.maximum(1.0, np.sqrt(ratio) if sqrt else ratio)
+    class_factors = class_repeat_factors(counts, len(dataset_dicts), threshold, sqrt=sqrt)
     return max_over_classes(class_factors, images, classes, len(dataset_dicts))
+
+
+def class_repeat_factors(
+    image_counts: np.ndarray, num_images: int, threshold: float, *, sqrt: bool = True
+) -> np.ndarray:
+    """(K,) class repeat factors max(1, sqrt(t / f(c))), f(c) = image_counts / num_images.
+
+    Args:
+        image_counts: (K,) images that show each class; a class without any counts as one.
+        num_images: N.
+        threshold: t.
+        sqrt: as for `compute_repeat_factors`.
+
+    Raises:
+        ValueError: the threshold is negative.
+    """
+    if threshold < 0:
+        raise ValueError(f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, but got {threshold}.")
+    ratio = threshold / (np.maximum(image_counts, 1) / max(num_images, 1))
+    return np.maximum(1.0, np.sqrt(ratio) if sqrt else ratio)
 
 
 def max_over_classes(
@@ -126,6 +142,33 @@ def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float
     step = 10.0 ** (math.floor(math.log10(bound)) - 2)
     digits = max(0, -round(math.log10(step)))
     return round((math.floor(bound / step * (1 + 1e-9)) + 1) * step, digits)
+
+
+def warn_that_none_repeats(frequency: np.ndarray, threshold: float) -> None:
+    """Log that all repeat factors are 1, and the threshold at which a third would repeat.
+
+    Args:
+        frequency: (K,) share of images that show each class.
+        threshold: `DATALOADER.REPEAT_THRESHOLD`.
+    """
+    logger.warning(
+        "All repeat factors are 1: no class is rarer than DATALOADER.REPEAT_THRESHOLD = "
+        "%g, so every image is drawn equally often. From REPEAT_THRESHOLD %g on, a third "
+        "of the classes that have training images would repeat.",
+        threshold,
+        threshold_that_repeats(frequency),
+    )
+
+
+def repeat_factor_settings(cfg: Any) -> dict[str, Any]:
+    """`threshold` and `sqrt` as the configuration gives them.
+
+    detectron2 main has `DATALOADER.REPEAT_SQRT`; 0.6 lacks the key and always takes the root.
+    """
+    return {
+        "threshold": cfg.DATALOADER.REPEAT_THRESHOLD,
+        "sqrt": getattr(cfg.DATALOADER, "REPEAT_SQRT", True),
+    }
 
 
 @SAMPLER_REGISTRY.register()
@@ -171,13 +214,9 @@ class RepeatFactorTrainingSampler(IndexStream):
         """Build with the factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
         factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
         if (factors == 1).all():
-            frequency = compute_image_frequency(dataset_dicts, num_classes)
-            logger.warning(
-                "All repeat factors are 1: no class is rarer than DATALOADER.REPEAT_THRESHOLD = "
-                "%g, so every image is drawn equally often. From REPEAT_THRESHOLD %g on, a third "
-                "of the classes that have training images would repeat.",
+            warn_that_none_repeats(
+                compute_image_frequency(dataset_dicts, num_classes),
                 cfg.DATALOADER.REPEAT_THRESHOLD,
-                threshold_that_repeats(frequency),
             )
         return cls(factors, seed=seed)
 
@@ -186,10 +225,7 @@ class RepeatFactorTrainingSampler(IndexStream):
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) image repeat factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
-        # detectron2 main has REPEAT_SQRT, 0.6 always takes the root
-        sqrt = getattr(cfg.DATALOADER, "REPEAT_SQRT", True)
-        threshold = cfg.DATALOADER.REPEAT_THRESHOLD
-        return compute_repeat_factors(dataset_dicts, num_classes, threshold, sqrt=sqrt)
+        return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
 
     def draw_block(self, generator: torch.Generator) -> Block:
         """One epoch; its length varies with the rounding."""

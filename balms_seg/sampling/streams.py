@@ -64,6 +64,9 @@ class IndexStream(Sampler[int]):
         ValueError: `size` is not positive.
     """
 
+    # How many indices may be drawn ahead of training, for streams to which that matters.
+    max_drawn_ahead: int | None = None
+
     def __init__(self, size: int, *, seed: int) -> None:
         if not isinstance(size, int):
             raise TypeError(f"Expected size to be an int, but got {type(size).__name__}.")
@@ -75,8 +78,10 @@ class IndexStream(Sampler[int]):
         self.seed = int(seed)
         self._rank, self._world_size = _rank_and_world_size()
         self._position = 0
+        self._consumed = 0
         self._offset = 0
         self._block: Block | None = None
+        self._block_number = 0
         self._state = torch.Generator().manual_seed(self.seed).get_state()
         self._next_state = self._state
 
@@ -103,6 +108,15 @@ class IndexStream(Sampler[int]):
         """Number of indices drawn so far."""
         return self._position
 
+    @property
+    def consumed(self) -> int:
+        """Number of indices that training has had, as told by `mark_consumed`."""
+        return self._consumed
+
+    def mark_consumed(self, count: int) -> None:
+        """Say that training got `count` more indices; moves nothing."""
+        self._consumed += count
+
     def draw(self, count: int) -> Block:
         """Take the next `count` indices of the global stream."""
         parts: list[Block] = []
@@ -128,6 +142,8 @@ class IndexStream(Sampler[int]):
         return {
             "identity": self._identity(),
             "position": self._position,
+            "consumed": self._consumed,
+            "block_number": self._block_number,
             "offset": self._offset,
             "generator": self._state.clone(),
         }
@@ -146,6 +162,8 @@ class IndexStream(Sampler[int]):
                 "a new run from its weights."
             )
         self._position = int(state["position"])
+        self._consumed = int(state["consumed"])
+        self._block_number = int(state["block_number"])
         self._offset = int(state["offset"])
         self._state = state["generator"].clone()
         self._next_state = self._state
@@ -166,6 +184,7 @@ class IndexStream(Sampler[int]):
         while self._block is None or self._offset >= len(self._block):
             if self._block is not None:
                 self._state, self._offset = self._next_state, 0
+                self._block_number += 1
             generator = torch.Generator()
             generator.set_state(self._state)
             self._block = self.draw_block(generator)

@@ -1,0 +1,305 @@
+"""The meta repeat-factor sampler: repeat factors with a learned factor per class."""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balms_seg.sampling.class_parameters import ClassParameters
+from balms_seg.sampling.image_rates import (
+    BoundedLink,
+    ImageClasses,
+    ImageRates,
+    Link,
+    compute_image_rates,
+    compute_loss_weights,
+    never_largest,
+    score_gradient,
+)
+from balms_seg.sampling.registry import SAMPLER_REGISTRY
+from balms_seg.sampling.repeat_factor import (
+    class_repeat_factors,
+    compute_repeat_factors,
+    repeat_factor_settings,
+    warn_that_none_repeats,
+)
+from balms_seg.sampling.streams import Block, IndexStream
+from balms_seg.sampling.systematic import systematic_counts
+
+logger = logging.getLogger(__name__)
+
+Estimator = Callable[[np.ndarray, Block, ImageRates, ImageClasses], np.ndarray]
+ESTIMATORS: dict[str, Estimator] = {"score": score_gradient}
+
+
+class PlannedRates(NamedTuple):
+    """The psi that holds from a block on.
+
+    Attributes:
+        first_block: number of the block, from 0.
+        psi: (K,) float64; never changed in place.
+    """
+
+    first_block: int
+    psi: np.ndarray
+
+
+@SAMPLER_REGISTRY.register()
+class MetaRepeatFactorTrainingSampler(IndexStream):
+    """Draws image I with probability p(I) = r(I) / sum of r, whose class rates are learned.
+
+    r(I) is the largest of r(c) = base(c) * link(psi_c) among the image's classes (1 for an image
+    without any); psi starts at 0. A training step with this sampler:
+
+    1. `draws = draws_of(batch)`; the weights `loss_weights(draws)` multiply the images' losses;
+    2. `gradient = rate_gradient(draws, dL / dweight)`, summed over the ranks;
+    3. `update(gradient)`, on all ranks, before the next batch is taken.
+
+    Draws come in blocks of `block_size` by systematic sampling, in seeded order. A block's rates
+    are settled `lookahead` indices before training gets to it: an update holds from the first block
+    on that starts at least so far ahead. A loader that draws no farther ahead than that leaves the
+    stream a function of the seed and the updates, whatever its number of workers; all ranks hold
+    the same one. With a loader that copies the stream into its workers, as detectron2's own does,
+    updates reach no draw: use `balms_seg.data.build_train_loader`.
+
+    Args:
+        image_classes: the classes of each of the N images.
+        base_rates: (K,) positive class rates without the link: repeat factors, or ones.
+        seed: seed of the stream, the same on all ranks.
+        link: what psi does to a class rate.
+        estimator: how psi gets its gradient: a key of `ESTIMATORS`.
+        block_size: indices in a block.
+        lookahead: how many indices a loader may draw ahead of training.
+        learning_rate: of Adam on psi.
+        betas: of Adam on psi.
+
+    Raises:
+        ValueError: shapes disagree, a base rate is not positive, or a setting is out of range.
+
+    Attributes:
+        parameters: psi and its Adam; give it the class names for better error messages.
+    """
+
+    def __init__(
+        self,
+        image_classes: ImageClasses,
+        base_rates: np.ndarray | Sequence[float],
+        *,
+        seed: int,
+        link: Link | None = None,
+        estimator: str = "score",
+        block_size: int = 1024,
+        lookahead: int = 0,
+        learning_rate: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__(image_classes.num_images, seed=seed)
+        self.link = BoundedLink() if link is None else link
+        self.block_size = block_size
+        self.max_drawn_ahead = lookahead
+        self._image_classes = image_classes
+        self._base_rates = np.array(base_rates, dtype=np.float64)
+        _check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
+        self._estimate = ESTIMATORS[estimator]
+        self.parameters = ClassParameters(
+            image_classes.num_classes, learning_rate=learning_rate, betas=betas
+        )
+        self._plan = [PlannedRates(0, self.parameters.numpy())]
+        self._rates: ImageRates | None = None
+        self._num_never_largest = 0
+        content = (self._base_rates, image_classes.images, image_classes.classes)
+        self._crc32 = zlib.crc32(b"".join(array.tobytes() for array in content))
+
+    @classmethod
+    def from_config(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+    ) -> MetaRepeatFactorTrainingSampler:
+        """Build on the repeat factors of `DATALOADER.REPEAT_THRESHOLD`, with the `META` keys.
+
+        Raises:
+            ValueError: `META.BLOCK` is no multiple of `SOLVER.IMS_PER_BATCH`, or another setting is
+                out of range.
+        """
+        image_classes = ImageClasses(dataset_dicts, num_classes)
+        counts, num_images = image_classes.image_counts, len(dataset_dicts)
+        base_rates = class_repeat_factors(counts, num_images, **repeat_factor_settings(cfg))
+        if (base_rates[counts > 0] == 1).all():
+            warn_that_none_repeats(counts / num_images, cfg.DATALOADER.REPEAT_THRESHOLD)
+        meta = getattr(cfg, "META", None)
+        batch_size = cfg.SOLVER.IMS_PER_BATCH
+        block_size = getattr(meta, "BLOCK", 1024)
+        if block_size % batch_size:
+            raise ValueError(
+                f"Expected META.BLOCK to be a multiple of SOLVER.IMS_PER_BATCH {batch_size}, but "
+                f"got {block_size}; set it to {math.ceil(block_size / batch_size) * batch_size}."
+            )
+        return cls(
+            image_classes,
+            base_rates,
+            seed=seed,
+            link=BoundedLink(getattr(meta, "MAX_FACTOR", 4.0)),
+            block_size=block_size,
+            lookahead=getattr(meta, "LOOKAHEAD", 16) * batch_size,
+            learning_rate=getattr(meta, "LR", 0.01),
+            betas=tuple(getattr(meta, "BETAS", (0.9, 0.999))),
+        )
+
+    @classmethod
+    def expected_repeats(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+    ) -> np.ndarray:
+        """(N,) image repeat factors at the start, before anything is learned."""
+        return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
+
+    @property
+    def rates(self) -> ImageRates:
+        """Class rates and image probabilities of the present psi."""
+        if self._rates is None:
+            self._rates = self._rates_of(self.parameters.numpy())
+        return self._rates
+
+    @property
+    def repeat_factors(self) -> np.ndarray:
+        """(N,) r(I) of the present psi; the repeat factors themselves while it is 0."""
+        return self._image_classes.maximum(self.rates.class_rates)
+
+    def never_largest(self) -> np.ndarray:
+        """Ids of the classes that have images but the largest rate in none of them."""
+        return never_largest(self.rates, self._image_classes)
+
+    def loss_weights(self, draws: Block) -> Tensor:
+        """(B,) float64 p(I) / p_draw(I): 1 where the rates are still those of the draw."""
+        return torch.from_numpy(compute_loss_weights(draws, self.rates))
+
+    def rate_gradient(self, draws: Block, weight_gradient: Tensor) -> Tensor:
+        """Gradient of a loss by psi, through the weights of these draws.
+
+        Args:
+            draws: (B,) this rank's draws.
+            weight_gradient: (B,) derivative of the loss by each of `loss_weights(draws)`.
+
+        Returns:
+            (K,) float64 on the CPU. Sum it over the ranks where each has a part of the loss.
+
+        Raises:
+            ValueError: the gradient's length is not the number of draws.
+        """
+        if weight_gradient.shape != (len(draws),):
+            raise ValueError(
+                f"Expected one derivative for each of {len(draws)} draws, but got shape "
+                f"{tuple(weight_gradient.shape)}."
+            )
+        by_weight = weight_gradient.detach().to("cpu", torch.float64).numpy()
+        return torch.from_numpy(self._estimate(by_weight, draws, self.rates, self._image_classes))
+
+    def update(self, gradient: Tensor) -> None:
+        """Take an Adam step on psi and plan its rates for the first block not yet settled.
+
+        Args:
+            gradient: (K,) gradient by psi, the same on all ranks.
+
+        Raises:
+            ValueError: wrong shape.
+            FloatingPointError: the gradient or the new psi is not finite; names the classes.
+        """
+        self.parameters.step(gradient)
+        self._rates = None
+        settled = max(self._consumed + (self.max_drawn_ahead or 0), self._position)
+        planned = PlannedRates(math.ceil(settled / self.block_size), self.parameters.numpy())
+        earlier = [rates for rates in self._plan if rates.first_block < planned.first_block]
+        self._plan = [*earlier, planned]
+
+    def draw_block(self, generator: torch.Generator) -> Block:
+        """`block_size` draws at the rates planned for this block."""
+        holding = max(i for i, r in enumerate(self._plan) if r.first_block <= self._block_number)
+        self._plan = self._plan[holding:]
+        rates = self._rates_of(self._plan[0].psi)
+        self._log_never_largest(rates)
+        offset = torch.rand((), dtype=torch.float64, generator=generator).item()
+        counts = systematic_counts(rates.probabilities, self.block_size, offset)
+        order = torch.randperm(self.block_size, generator=generator).numpy()
+        indices = np.repeat(np.arange(self.size), counts)[order]
+        return Block(indices, rates.probabilities[indices])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stream's state, psi, its optimiser, and the rates of this block and those to come."""
+        return {
+            **super().state_dict(),
+            "parameters": self.parameters.state_dict(),
+            "plan": {
+                "first_block": [rates.first_block for rates in self._plan],
+                "psi": torch.from_numpy(np.stack([rates.psi for rates in self._plan])),
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with psi, optimiser and stream of `state`.
+
+        Raises:
+            ValueError: `state` belongs to another data set, sampler, link, block size or class set.
+        """
+        super().load_state_dict(state)
+        self.parameters.load_state_dict(state["parameters"])
+        plan = state["plan"]
+        psis = plan["psi"].clone().numpy()
+        self._plan = [PlannedRates(*row) for row in zip(plan["first_block"], psis, strict=True)]
+        self._rates = None
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            **super()._identity(),
+            "num_classes": self._image_classes.num_classes,
+            "block_size": self.block_size,
+            "link": repr(self.link),
+            "classes_crc32": self._crc32,
+        }
+
+    def _rates_of(self, psi: np.ndarray) -> ImageRates:
+        return compute_image_rates(psi, self._base_rates, self.link, self._image_classes)
+
+    def _log_never_largest(self, rates: ImageRates) -> None:
+        count = len(never_largest(rates, self._image_classes))
+        if count != self._num_never_largest:
+            logger.info(
+                "%d of %d classes with images have the largest rate in none of them; their rates "
+                "cannot be learned from block %d on, until the others' change.",
+                count,
+                np.count_nonzero(self._image_classes.image_counts),
+                self._block_number,
+            )
+        self._num_never_largest = count
+
+
+def _check_settings(
+    base_rates: np.ndarray,
+    image_classes: ImageClasses,
+    estimator: str,
+    block_size: int,
+    lookahead: int,
+) -> None:
+    if base_rates.shape != (image_classes.num_classes,):
+        raise ValueError(
+            f"Expected a base rate for each of {image_classes.num_classes} classes, but got shape "
+            f"{base_rates.shape}."
+        )
+    if not (np.isfinite(base_rates) & (base_rates > 0)).all():
+        raise ValueError(
+            "Expected finite base rates above 0, but got values from "
+            f"{base_rates.min()} to {base_rates.max()}."
+        )
+    if estimator not in ESTIMATORS:
+        raise ValueError(
+            f"Expected an estimator out of {sorted(ESTIMATORS)}, but got {estimator!r}."
+        )
+    if block_size < 1 or lookahead < 0:
+        raise ValueError(
+            "Expected META.BLOCK of at least 1 and META.LOOKAHEAD of at least 0, but got "
+            f"{block_size} and {lookahead}."
+        )
