@@ -1,0 +1,36 @@
+"""The one-step bilevel update: meta gradient, residuals and the Meta Reweighter; pure torch."""
+
+from balms_seg.meta.gradient import (
+    LinearClassifier,
+    MetaGradient,
+    classifier_gradient,
+    linear_classifier,
+    one_step_meta_gradient,
+    virtual_step,
+)
+from balms_seg.meta.residuals import (
+    balanced_sigmoid_residuals,
+    balanced_softmax_residuals,
+    balanced_softmax_residuals_with_background,
+    sigmoid_residuals,
+    softmax_residuals,
+)
+from balms_seg.meta.reweighter import MetaReweighter
+from balms_seg.meta.sgd import SGDSettings, sgd_settings
+
+__all__ = [
+    "LinearClassifier",
+    "MetaGradient",
+    "MetaReweighter",
+    "SGDSettings",
+    "balanced_sigmoid_residuals",
+    "balanced_softmax_residuals",
+    "balanced_softmax_residuals_with_background",
+    "classifier_gradient",
+    "linear_classifier",
+    "one_step_meta_gradient",
+    "sgd_settings",
+    "sigmoid_residuals",
+    "softmax_residuals",
+    "virtual_step",
+]
