@@ -80,7 +80,7 @@ def virtual_step(
     gradient: LinearClassifier,
     sgd: Sequence[SGDSettings],
 ) -> LinearClassifier:
-    """The classifier after one SGD step; `sgd` holds the settings of the weight, then the bias's."""
+    """The classifier after one SGD step; `sgd` has the settings of the weight, then the bias."""
     weight, bias = (sgd_step(*each) for each in zip(classifier, gradient, sgd, strict=True))
     return LinearClassifier(weight, bias)
 
