@@ -32,10 +32,10 @@ def add_balms_config(cfg: CfgNode) -> None:
     # MODEL.ROI_HEADS.NAME fixes (LongTailedROIHeads fixes none and needs this key).
     head.CLASSIFIER = ""
     # Which class counts are the prior n_j: image | instance | sampled (instances weighted by the
-    # sampler's expected repeats). auto: sampled for balanced_softmax, image for balanced_sigmoid.
+    # sampler's expected repeats). auto: instance for balanced_softmax, image for balanced_sigmoid.
     head.PRIOR = "auto"
     # What background gets in Balanced Softmax: foreground_only | neutral | factored | prior. The
-    # default measured best with PRIOR: sampled (docs/results/toy_backgrounds.md).
+    # default measured best, as did instance counts (docs/results/toy_backgrounds.md).
     head.BACKGROUND = "foreground_only"
     # Count of the background class for BACKGROUND: prior. 0: the foreground counts' sum times the
     # sampled background to foreground ratio (1 - POSITIVE_FRACTION) / POSITIVE_FRACTION.

@@ -59,7 +59,7 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
     """Class statistics of the concatenated training sets.
 
     The counts are those of the images that are trained on. With MODEL.ROI_BOX_HEAD.PRIOR
-    "sampled" or "auto" they include instances weighted by the sampler's repeat factors.
+    "sampled" they include instances weighted by the sampler's repeat factors.
 
     Raises:
         ValueError: as `get_training_dicts`; also a class without a sample where
@@ -70,7 +70,7 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
     dicts, classes = get_training_dicts(cfg), training_classes(cfg)
     head = cfg.MODEL.ROI_BOX_HEAD
     factors = None
-    if head.PRIOR in ("sampled", "auto"):
+    if head.PRIOR == "sampled":
         factors = image_repeat_factors(cfg, dicts, len(classes))
     return ClassStatistics.from_dataset_dicts(
         dicts,

@@ -37,14 +37,13 @@ class BalancedSoftmax(Softmax):
     needs_statistics = True
 
     def prepare(self, statistics: ClassStatistics | None) -> None:
-        """Keep the class counts that `options.prior` names ("auto": sampled, else instance)."""
+        """Keep the class counts that `options.prior` names ("auto": instance)."""
         counts, options = None, self.options
         self.background_count = options.background_count
         if statistics is not None:
-            prior = options.prior
-            if prior == "auto":
-                prior = "instance" if statistics.sampled_counts is None else "sampled"
-            counts = statistics.prior_counts(prior)
+            counts = statistics.prior_counts(
+                "instance" if options.prior == "auto" else options.prior
+            )
             if options.background_count is None:
                 self.background_count = float(counts.sum()) * options.background_ratio
         self._register_prior("counts", counts)

@@ -33,6 +33,7 @@ def config(tmp_path: Path, *contents: dict) -> CfgNode:
         cfg.DATASETS.REGISTER.append([name, str(path), str(tmp_path / name / "images")])
     cfg.DATASETS.TRAIN = tuple(names)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.ROI_BOX_HEAD.PRIOR = "sampled"
     register_from_config(cfg)
     return cfg
 

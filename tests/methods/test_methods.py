@@ -77,7 +77,7 @@ def test_balanced_sigmoid_loss_takes_the_share_of_images() -> None:
         ("image", "image_counts"),
         ("instance", "instance_counts"),
         ("sampled", "sampled_counts"),
-        ("auto", "sampled_counts"),
+        ("auto", "instance_counts"),
     ],
 )
 def test_prior_and_background_reach_the_balanced_softmax_loss(
@@ -121,16 +121,6 @@ def test_a_background_count_is_derived_from_the_proposals_ratio() -> None:
     given = build("balanced_softmax", prior="instance", background="prior", background_count=count)
     logits = logits_for(given)
     assert torch.equal(derived.loss(logits, GT_CLASSES), given.loss(logits, GT_CLASSES))
-
-
-def test_the_automatic_prior_is_instance_counts_where_the_sampler_is_unknown() -> None:
-    from dataclasses import replace
-
-    unknown = replace(STATISTICS, sampled_counts=None)
-    automatic = METHODS["balanced_softmax"](K, statistics=unknown)
-    logits = logits_for(automatic)
-    expected = build("balanced_softmax", prior="instance").loss(logits, GT_CLASSES)
-    assert torch.equal(automatic.loss(logits, GT_CLASSES), expected)
 
 
 @pytest.mark.parametrize("prior", ["instance", "sampled"])
