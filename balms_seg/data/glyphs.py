@@ -181,8 +181,11 @@ def _map_parallel(
     if workers <= 1:
         yield from map(draw, tasks)
         return
+    # Not fork: a fork of a process whose libraries run threads can hang.
     methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([__name__])  # imported once, not in every worker
     with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.imap(draw, tasks, chunksize=8)
 
