@@ -14,7 +14,7 @@ PACKAGE = ROOT / "balms_seg"
 # A part may import what stands on a lower line.
 LAYERS = (
     {"requirements", "model_zoo", "configs"},
-    {"losses", "class_statistics"},
+    {"losses", "class_statistics", "needs_detectron2"},
     {"methods", "sampling", "meta"},
     {"data"},
     {"modeling", "evaluation"},

@@ -1,5 +1,6 @@
 """Training and evaluation under detectron2's engine."""
 
+import balms_seg.needs_detectron2  # noqa: F401
 from balms_seg.engine.launch import launch
 from balms_seg.engine.run import evaluate, train
 from balms_seg.engine.setup import load_config, setup

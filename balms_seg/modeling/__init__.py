@@ -1,12 +1,13 @@
 """Box predictor, ROI heads and backbones; importing this registers them with detectron2."""
 
+import balms_seg.needs_detectron2  # noqa: F401
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.keyed_sampling import KeyedRPN, keyed_sampling
 from balms_seg.modeling.replace import replace_box_classifier
 from balms_seg.modeling.roi_heads import (
-    BALMSROIHeads,
     BalancedSigmoidROIHeads,
     BalancedSoftmaxROIHeads,
+    BALMSROIHeads,
     CascadeLongTailedROIHeads,
     LongTailedROIHeads,
     SigmoidROIHeads,
