@@ -25,7 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmark_evaluation import add_evaluation_arguments, benchmark_evaluation
 
 from balms_seg import losses
 
@@ -263,6 +266,7 @@ def add_iteration_arguments(parser: argparse.ArgumentParser) -> None:
 BENCHMARKS: dict[str, tuple[Callable, Callable]] = {
     "loss": (benchmark_loss, add_loss_arguments),
     "iteration": (benchmark_iteration, add_iteration_arguments),
+    "evaluation": (benchmark_evaluation, add_evaluation_arguments),
 }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .detection_file import read_detections
 from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
 from .lvis_ap import LVISResult, evaluate_lvis
 from .results import read_results, write_results
@@ -16,6 +17,7 @@ __all__ = [
     "evaluate_lvis",
     "format_lvis_table",
     "load_ground_truth",
+    "read_detections",
     "read_results",
     "write_per_class_csv",
     "write_results",

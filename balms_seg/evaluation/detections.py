@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -38,35 +40,44 @@ def select_detections(
     ground_truth: GroundTruth,
     iou_type: str,
     *,
-    max_detections: int,
+    max_detections: int | None,
+    max_per_class: int | None = None,
 ) -> Detections:
     """Check detections and keep those that LVIS counts.
 
-    Of each image the `max_detections` of highest score are kept, the earlier ones where scores
-    tie. Of these, detections of a class that is neither annotated nor a verified negative in the
-    image are dropped, and so are those without area, as lvis-api does.
+    Of each image the `max_detections` of highest score are kept, of each class over all images the
+    `max_per_class`, the earlier ones where scores tie; None keeps all. Of these, detections of a
+    class that is neither annotated nor a verified negative in the image are dropped, and so are
+    those without area, as lvis-api does.
 
     Raises:
         ValueError: an unknown image or category, a score or box that is not finite, a missing box
             or mask, or a mask of another size than its image.
     """
-    key = "bbox" if iou_type == "bbox" else "segmentation"
-    _reject(
-        detections,
-        [key not in d for d in detections],
-        f"Expected '{key}' in every detection to compute {iou_type} AP",
-    )
+    key = "bbox" if iou_type == "bbox" else "segmentation"  # also for boundaries
+    try:
+        all_shapes = list(map(itemgetter(key), detections))
+    except KeyError:
+        _reject(
+            detections,
+            [key not in d for d in detections],
+            f"Expected '{key}' in every detection to compute {iou_type} AP",
+        )
     image_index = {image_id: index for index, image_id in enumerate(ground_truth.image_ids)}
     class_index = {id_: index for index, id_ in enumerate(ground_truth.category_ids)}
     images = _lookup(detections, "image_id", image_index)
     classes = _lookup(detections, "category_id", class_index)
-    scores = np.array([d["score"] for d in detections], dtype=np.float64)
+    scores = np.fromiter(map(itemgetter("score"), detections), np.float64, len(detections))
     _reject(detections, ~np.isfinite(scores), "Expected finite scores")
 
-    kept = _top_per_image(images, scores, max_detections)
+    kept = np.arange(len(scores))
+    if max_detections is not None:
+        kept = _top_of_each(images, scores, max_detections)
+    if max_per_class is not None:
+        kept = kept[_top_of_each(classes[kept], scores[kept], max_per_class)]
     kept = kept[ground_truth.is_verified[images[kept], classes[kept]]]
     if iou_type == "bbox":
-        shapes: Any = np.array([detections[i]["bbox"] for i in kept], dtype=np.float64)
+        shapes: Any = np.array([all_shapes[i] for i in kept.tolist()], dtype=np.float64)
         shapes = shapes.reshape(-1, 4)
         not_finite = kept[~np.isfinite(shapes).all(axis=1)]
         _reject(
@@ -74,7 +85,12 @@ def select_detections(
         )
         areas = shapes[:, 2] * shapes[:, 3]
     else:
-        shapes = [_rle(detections[i], ground_truth.image_sizes[images[i]]) for i in kept]
+        sizes = ground_truth.image_sizes
+        _reject_other_sizes(detections, images, sizes)
+        shapes = [
+            segmentation_to_rle(all_shapes[i], sizes[image])
+            for i, image in zip(kept.tolist(), images[kept].tolist(), strict=True)
+        ]
         areas = mask_areas(shapes)
 
     # Positions break ties last: detections of one image keep the order in which they came.
@@ -93,7 +109,15 @@ def select_detections(
 def _lookup(
     detections: Sequence[Mapping[str, Any]], key: str, index: Mapping[Any, int]
 ) -> np.ndarray:
-    found = np.fromiter((index.get(d[key], -1) for d in detections), np.int64, len(detections))
+    ids = map(itemgetter(key), detections)
+    found = np.fromiter(map(index.get, ids, repeat(-1)), np.int64, len(detections))
+    if len(found) and (found < 0).all():
+        raise ValueError(
+            f"Expected detections on the images and categories of the ground truth, but none of "
+            f"the {len(found)} detections has a known {key}: the first has "
+            f"{detections[0][key]!r}, the ground truth {list(index)[:_NUM_NAMED]} and so on. These "
+            "are results of another data set."
+        )
     _reject(detections, found < 0, f"Expected every {key} to be one of the ground truth's", key)
     return found
 
@@ -117,15 +141,25 @@ def _reject(
     )
 
 
-def _rle(detection: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
-    try:
-        return segmentation_to_rle(detection["segmentation"], size)
-    except ValueError as error:
-        raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
+def _reject_other_sizes(
+    detections: Sequence[Mapping[str, Any]],
+    images: np.ndarray,
+    sizes: Sequence[tuple[int, int] | None],
+) -> None:
+    """Check the size of every RLE, also of those that will not count."""
+    for detection, image in zip(detections, images.tolist(), strict=True):
+        mask, size = detection["segmentation"], sizes[image]
+        if size is None or (isinstance(mask, dict) and tuple(mask["size"]) != size):
+            try:
+                segmentation_to_rle(mask, size)
+            except ValueError as error:
+                raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
 
 
-def _top_per_image(images: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of the `limit` highest scores of each image, in ascending order."""
-    order = np.lexsort((-scores, images))
-    starts = np.searchsorted(images[order], images[order], side="left")
+def _top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
+    """Indices of the `limit` highest scores of each group, in ascending order."""
+    if np.bincount(groups).max(initial=0) <= limit:
+        return np.arange(len(groups))
+    order = np.lexsort((-scores, groups))
+    starts = np.searchsorted(groups[order], groups[order], side="left")
     return np.sort(order[np.arange(len(order)) - starts < limit])

@@ -6,6 +6,7 @@ Symbols: I images, K classes, n annotations. Images and classes are indexed by a
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from balms_seg.class_statistics.annotation_counts import (
     sorted_categories,
 )
 
+from .federated import federated_rules
 from .masks import segmentation_to_rle
 
 logger = logging.getLogger(__name__)
@@ -107,6 +109,8 @@ def load_ground_truth(
     content, source = _content_of(source)
     images = sorted(content["images"], key=lambda image: image["id"])
     categories = sorted_categories(content, source=source)
+    _check_ids_differ(images, "images", source)
+    _check_ids_differ([a for a in content["annotations"] if "id" in a], "annotations", source)
     image_index = {image["id"]: index for index, image in enumerate(images)}
     class_index = {category["id"]: index for index, category in enumerate(categories)}
     _check_references(content["annotations"], image_index, class_index)
@@ -120,7 +124,7 @@ def load_ground_truth(
     positive_images = _as_index(image_index[a["image_id"]] for a in annotations)
     positive_classes = _as_index(class_index[a["category_id"]] for a in annotations)
 
-    is_verified, is_not_exhaustive = _federated_rules(
+    is_verified, is_not_exhaustive = federated_rules(
         images,
         class_index,
         positives=(positive_images, positive_classes),
@@ -162,6 +166,16 @@ def _content_of(source: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
             "'annotations' and 'categories'."
         )
     return content, name
+
+
+def _check_ids_differ(entries: list[dict[str, Any]], what: str, source: str) -> None:
+    if len({entry["id"] for entry in entries}) < len(entries):
+        times = Counter(entry["id"] for entry in entries)
+        repeated = [id_ for id_, number in times.items() if number > 1]
+        raise ValueError(
+            f"Expected {what} of different ids in {source}, but {len(repeated)} ids occur more "
+            f"than once, the first {repeated[:5]}; were two files joined without new ids?"
+        )
 
 
 def _check_references(
@@ -218,37 +232,8 @@ def _require_segmentation(annotation: Mapping[str, Any]) -> None:
         )
 
 
-def _known(ids: Iterable[int], class_index: Mapping[int, int]) -> list[int]:
-    return [class_index[category_id] for category_id in ids if category_id in class_index]
-
-
 def _as_index(values: Iterable[int]) -> np.ndarray:
     return np.fromiter(values, dtype=np.int64)
-
-
-def _federated_rules(
-    images: list[dict[str, Any]],
-    class_index: Mapping[int, int],
-    *,
-    positives: tuple[np.ndarray, np.ndarray],
-    not_exhaustive: tuple[np.ndarray, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which classes are verified and which are not exhaustively annotated, both (I, K) bool.
-
-    `positives` and `not_exhaustive` are image and class indices that the annotations give.
-    """
-    is_positive = np.zeros((len(images), len(class_index)), dtype=bool)
-    is_positive[positives] = True
-    is_not_exhaustive = np.zeros_like(is_positive)
-    is_not_exhaustive[not_exhaustive] = True
-    is_negative = ~is_positive & ~is_not_exhaustive  # the default for absent lists
-    for row, image in enumerate(images):
-        if "neg_category_ids" in image:
-            is_negative[row] = False
-            is_negative[row, _known(image["neg_category_ids"], class_index)] = True
-        known = _known(image.get("not_exhaustive_category_ids", ()), class_index)
-        is_not_exhaustive[row, known] = True
-    return is_positive | is_negative, is_not_exhaustive
 
 
 def _frequency(

@@ -1,7 +1,6 @@
 """LVIS average precision under its federated rules, equal to lvis-api, in numpy.
 
-Symbols: n detections, G annotations of one (image, class), K classes, A area ranges,
-T IoU thresholds, R recall levels.
+Symbols: K classes, A area ranges, T IoU thresholds, R recall levels.
 
 Source: Gupta, Dollar, Girshick 2019 (arXiv 1908.03195); results equal lvis-api 0.5.3's LVISEval.
 One deviation: an annotation whose id is 0 counts as any other (lvis-api takes it for unmatched).
@@ -15,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_utils
 
-from .detections import Detections, select_detections
+from .detections import select_detections
 from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
+from .lvis_backend import precision_recall_of_lvis_api
 from .masks import segmentation_to_rle
+from .matching import IOU_THRESHOLDS, Matches, match_detections
+from .overlaps import find_overlaps
+from .precision_recall import precision_recall
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
-#: Inclusive bounds in square pixels: all, small, medium, large.
-AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 _AREA_SUFFIXES = ("", "s", "m", "l")
 
 
@@ -70,6 +68,7 @@ def evaluate_lvis(
     *,
     max_detections: int = 300,
     class_frequency: Mapping[int, str] | None = None,
+    backend: str = "numpy",
 ) -> LVISResult:
     """Evaluate detections by LVIS's rules.
 
@@ -81,6 +80,8 @@ def evaluate_lvis(
         iou_type: "bbox" or "segm"; sizes follow the box's or the mask's area.
         max_detections: kept per image, by score, before any other rule.
         class_frequency: "r", "c" or "f" per category id for classes without a `frequency` field.
+        backend: "numpy", or "lvis" to run lvis-api, slowly, where it is installed; both give the
+            same numbers.
 
     Returns:
         Metrics over classes with ground truth. Without detections they are 0, not nan.
@@ -93,17 +94,41 @@ def evaluate_lvis(
         raise ValueError(f"Expected iou_type 'bbox' or 'segm', but got {iou_type!r}.")
     if max_detections < 1:
         raise ValueError(f"Expected max_detections of at least 1, but got {max_detections}.")
+    if backend not in ("numpy", "lvis"):
+        raise ValueError(f"Expected backend 'numpy' or 'lvis', but got {backend!r}.")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = load_ground_truth(ground_truth, class_frequency=class_frequency)
+    if backend == "lvis":
+        annotation_shapes(ground_truth, iou_type)  # the same errors on both
+        tables = precision_recall_of_lvis_api(
+            ground_truth, detections, iou_type, max_detections=max_detections
+        )
+        return summarise(ground_truth, iou_type, *tables)
+    matches = find_matches(ground_truth, detections, iou_type, max_detections=max_detections)
+    return summarise(ground_truth, iou_type, *precision_recall(matches))
+
+
+def find_matches(
+    ground_truth: GroundTruth,
+    detections: Sequence[Mapping[str, Any]],
+    iou_type: str,
+    *,
+    max_detections: int = 300,
+) -> Matches:
+    """Match detections to ground truth; arguments and errors as in `evaluate_lvis`."""
     selected = select_detections(detections, ground_truth, iou_type, max_detections=max_detections)
-    is_matched, is_ignored = _match(
-        ground_truth, selected, _annotation_shapes(ground_truth, iou_type)
+    overlaps = find_overlaps(
+        selected,
+        ground_truth.classes * ground_truth.num_images + ground_truth.images,
+        annotation_shapes(ground_truth, iou_type),
+        selected.classes * ground_truth.num_images + selected.images,
+        threshold=IOU_THRESHOLDS[0],
     )
-    precision, recall = _accumulate(ground_truth, selected, is_matched, is_ignored)
-    return _summarise(ground_truth, iou_type, precision, recall)
+    return match_detections(ground_truth, selected, overlaps)
 
 
-def _annotation_shapes(ground_truth: GroundTruth, iou_type: str) -> Any:
+def annotation_shapes(ground_truth: GroundTruth, iou_type: str) -> Any:
+    """Boxes (n, 4), or n compressed RLEs; ValueError where an annotation has no mask."""
     if iou_type == "bbox":
         return ground_truth.boxes
     missing = [i for i, segmentation in enumerate(ground_truth.segmentations) if not segmentation]
@@ -120,128 +145,10 @@ def _annotation_shapes(ground_truth: GroundTruth, iou_type: str) -> Any:
     ]
 
 
-def _is_outside(areas: np.ndarray) -> np.ndarray:
-    """Tell for each of n areas whether it lies outside each range, (n, A)."""
-    return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
-
-
-def _annotation_is_ignored(ground_truth: GroundTruth) -> np.ndarray:
-    return _is_outside(ground_truth.areas) | ground_truth.is_ignored[:, None]
-
-
-def _match(
-    ground_truth: GroundTruth, detections: Detections, annotation_shapes: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Match detections to annotations of the same image and class, best score first.
-
-    Returns:
-        Whether a detection is matched and whether it is ignored, both (n, A, T) bool.
-    """
-    shape = (len(detections.scores), len(AREA_RANGES), len(IOU_THRESHOLDS))
-    is_matched = np.zeros(shape, dtype=bool)
-    is_ignored = np.zeros(shape, dtype=bool)
-    annotation_ignored = _annotation_is_ignored(ground_truth)
-    detection_groups = _group(detections.classes * ground_truth.num_images + detections.images)
-    annotation_groups = _group(ground_truth.classes * ground_truth.num_images + ground_truth.images)
-    for pair, rows in detection_groups.items():
-        columns = annotation_groups.get(pair)
-        if columns is None:
-            continue
-        ious = mask_utils.iou(
-            _take(detections.shapes, rows), _take(annotation_shapes, columns), [0] * len(columns)
-        )
-        is_matched[rows], is_ignored[rows] = _match_pair(ious, annotation_ignored[columns].T)
-    may_be_missing = ground_truth.is_not_exhaustive[detections.images, detections.classes]
-    excused = _is_outside(detections.areas) | may_be_missing[:, None]
-    is_ignored |= ~is_matched & excused[:, :, None]
-    return is_matched, is_ignored
-
-
-def _group(keys: np.ndarray) -> dict[int, np.ndarray]:
-    """Positions of each key, ascending."""
-    if len(keys) == 0:
-        return {}
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.diff(keys[order])) + 1
-    groups = np.split(order, starts)
-    return {int(keys[group[0]]): group for group in groups}
-
-
-def _take(shapes: Any, rows: np.ndarray) -> Any:
-    return shapes[rows] if isinstance(shapes, np.ndarray) else [shapes[row] for row in rows]
-
-
-def _match_pair(ious: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy matching within one image and class, for all ranges and thresholds at once.
-
-    An annotation that counts is preferred to an ignored one; then the largest IoU wins, and of
-    equal ones the last.
-
-    Args:
-        ious: (D, G), detections by descending score.
-        ignored: (A, G) bool.
-
-    Returns:
-        matched and matched to an ignored annotation, both (D, A, T) bool.
-    """
-    num_areas, num_annotations = ignored.shape
-    matched = np.zeros((len(ious), num_areas, len(IOU_THRESHOLDS)), dtype=bool)
-    matched_ignored = np.zeros_like(matched)
-    is_free = np.ones((*matched.shape[1:], num_annotations), dtype=bool)
-    counts = ~ignored[:, None, :]
-    areas, thresholds = np.ogrid[: matched.shape[1], : matched.shape[2]]
-    for row in np.flatnonzero(ious.max(axis=1) >= IOU_THRESHOLDS[0]):
-        candidates = is_free & (ious[row] >= IOU_THRESHOLDS[:, None])
-        counted = candidates & counts
-        candidates = np.where(counted.any(axis=2, keepdims=True), counted, candidates)
-        values = np.where(candidates, ious[row], -1.0)
-        best = num_annotations - 1 - values[:, :, ::-1].argmax(axis=2)
-        found = candidates.any(axis=2)
-        matched[row] = found
-        matched_ignored[row] = found & ignored[areas, best]
-        is_free[areas, thresholds, best] &= ~found
-    return matched, matched_ignored
-
-
-def _accumulate(
-    ground_truth: GroundTruth,
-    detections: Detections,
-    is_matched: np.ndarray,
-    is_ignored: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolated precision (T, R, K, A) and largest recall (T, K, A), nan without annotations."""
-    num_classes, num_areas = ground_truth.num_classes, len(AREA_RANGES)
-    precision = np.full((len(IOU_THRESHOLDS), len(RECALL_LEVELS), num_classes, num_areas), np.nan)
-    recall = np.full((len(IOU_THRESHOLDS), num_classes, num_areas), np.nan)
-    annotation_counts = ~_annotation_is_ignored(ground_truth)
-    totals = np.stack(
-        [
-            np.bincount(ground_truth.classes[annotation_counts[:, area]], minlength=num_classes)
-            for area in range(num_areas)
-        ],
-        axis=1,
-    )
-    bounds = np.searchsorted(detections.classes, np.arange(num_classes + 1))
-    for index, area in np.argwhere(totals > 0):
-        rows = slice(bounds[index], bounds[index + 1])
-        matched, counted = is_matched[rows, area], ~is_ignored[rows, area]
-        true_positives = np.cumsum(matched & counted, axis=0)
-        positives = np.cumsum(counted, axis=0)
-        recalls = true_positives / totals[index, area]
-        precisions = true_positives / (positives + np.spacing(1))
-        envelope = np.maximum.accumulate(precisions[::-1], axis=0)[::-1]
-        precision[:, :, index, area] = 0.0
-        recall[:, index, area] = recalls[-1] if len(recalls) else 0.0
-        for threshold in range(len(IOU_THRESHOLDS)):
-            at = np.searchsorted(recalls[:, threshold], RECALL_LEVELS, side="left")
-            reached = at < len(recalls)
-            precision[threshold, reached, index, area] = envelope[at[reached], threshold]
-    return precision, recall
-
-
-def _summarise(
+def summarise(
     ground_truth: GroundTruth, iou_type: str, precision: np.ndarray, recall: np.ndarray
 ) -> LVISResult:
+    """Take means over thresholds, recall levels, classes and groups."""
     class_ap = precision.mean(axis=(0, 1))  # (K, A)
     class_ar = recall.mean(axis=0)  # (K, A)
     class_ap50 = precision[0, :, :, 0].mean(axis=0)

@@ -1,6 +1,7 @@
 """Made-up data sets and the independent implementation that the evaluation is tested against."""
 
 import copy
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,15 @@ def run_lvis_api(
     evaluation = lvis.LVISEval(ground_truth, results, iou_type)
     evaluation.run()
     return evaluation
+
+
+def made_up_lvis(*arguments: Any, **options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What tools/benchmark.py evaluates."""
+    path = Path(__file__).resolve().parents[2] / "tools" / "benchmark_evaluation.py"
+    spec = importlib.util.spec_from_file_location("benchmark_evaluation", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.made_up_lvis(*arguments, **options)
 
 
 def data_jsons(shared_data: Path) -> list[Path]:

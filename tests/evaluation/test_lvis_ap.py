@@ -14,6 +14,7 @@ from lvis_cases import (
     dataset,
     detection,
     ground_truth_as_detections,
+    made_up_lvis,
     random_case,
     run_lvis_api,
 )
@@ -247,8 +248,8 @@ def test_wrong_detection_is_named(change: dict[str, Any], message: str) -> None:
 
 def test_only_the_first_wrong_detections_are_named() -> None:
     content = dataset([annotation(1, 1, BOX)])
-    detections = [detection(100 + i, 1, BOX, 0.5) for i in range(20)]
-    with pytest.raises(ValueError, match="20 of 20") as error:
+    detections = [detection(100 + i, 1, BOX, 0.5) for i in range(20)] + [detection(1, 1, BOX, 0.5)]
+    with pytest.raises(ValueError, match="20 of 21") as error:
         evaluate_lvis(content, detections, "bbox")
     assert "image_id 104" in str(error.value)
     assert "image_id 105" not in str(error.value)
@@ -278,7 +279,38 @@ def test_ground_truth_without_masks_is_an_error_for_masks_only() -> None:
         evaluate_lvis(content, [], "segm")
 
 
-@pytest.mark.parametrize("arguments", [{"iou_type": "keypoints"}, {"max_detections": 0}])
+def test_results_of_another_data_set_are_recognised() -> None:
+    detections = [detection(100 + i, 1, BOX, 0.5) for i in range(20)]
+    with pytest.raises(ValueError, match="none of the 20 detections .*results of another data set"):
+        evaluate_lvis(dataset([annotation(1, 1, BOX)]), detections, "bbox")
+
+
+@TASKS
+def test_lvis_backend_gives_the_same_tables(iou_type: str) -> None:
+    content, detections = random_case(7)
+    ours = evaluate_lvis(content, detections, iou_type, max_detections=20)
+    theirs = evaluate_lvis(content, detections, iou_type, max_detections=20, backend="lvis")
+    np.testing.assert_array_equal(ours.precision, theirs.precision)
+    np.testing.assert_array_equal(ours.recall, theirs.recall)
+    assert ours.group_sizes == theirs.group_sizes
+    assert not hasattr(np, "float")
+
+
+@pytest.mark.slow
+@TASKS
+@pytest.mark.parametrize("num_images", [200, 1000])
+def test_equals_lvis_api_on_made_up_data_of_many_classes(iou_type: str, num_images: int) -> None:
+    content, detections = made_up_lvis(num_images, 300, with_masks=iou_type == "segm")
+    ours = evaluate_lvis(content, detections, iou_type)
+    theirs = evaluate_lvis(content, detections, iou_type, backend="lvis")
+    assert 0.05 < ours.metrics["AP"] < 0.95
+    np.testing.assert_allclose(ours.precision, theirs.precision, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(ours.recall, theirs.recall, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"iou_type": "keypoints"}, {"max_detections": 0}, {"backend": "rust"}]
+)
 def test_unknown_arguments_are_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Expected"):
         evaluate_lvis(dataset([]), [], **{"iou_type": "bbox", **arguments})

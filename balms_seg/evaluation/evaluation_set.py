@@ -1,0 +1,84 @@
+"""An evaluation set with its frequency groups, and the tasks that detections allow on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
+
+from .ground_truth import GroundTruth, load_ground_truth
+from .training_counts import LVIS_GROUP_BOUNDS, TrainingCounts
+
+_KEY_OF_TASK = {"bbox": "bbox", "segm": "segmentation"}
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Ground truth with what is known of the training set.
+
+    Attributes:
+        name: for people.
+        ground_truth: annotations and groups.
+        training: training images and instances per category id.
+    """
+
+    name: str
+    ground_truth: GroundTruth
+    training: TrainingCounts
+
+    @classmethod
+    def from_json(
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        training: TrainingCounts | None = None,
+        group_bounds: tuple[int, int] | None = None,
+    ) -> EvaluationSet:
+        """Read a COCO- or LVIS-style json.
+
+        A class belongs to the group its `frequency` field says; where it has none, to the one that
+        its number of training images gives; where that is unknown too, to none.
+
+        Args:
+            path: the json.
+            name: for people; the file's name where None.
+            training: counts of the training set; those in the json's categories where None.
+            group_bounds: largest number of training images of a rare and of a common class; where
+                given, the groups follow from the numbers alone.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the json is malformed, or bounds are given and the numbers are unknown.
+        """
+        content = read_annotation_json(path)
+        training = training or TrainingCounts.from_entries(content["categories"])
+        if group_bounds is not None:
+            if not training.images:
+                raise ValueError(
+                    f"Group bounds need the training images of each class, which {path} does not "
+                    "say; give the training annotations too."
+                )
+            content = {**content, "categories": _without_frequency(content["categories"])}
+        letters = training.frequency(group_bounds or LVIS_GROUP_BOUNDS)
+        return cls(
+            name=name or Path(path).name,
+            ground_truth=load_ground_truth(content, class_frequency=letters),
+            training=training,
+        )
+
+    def possible_tasks(self, detections: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Tasks of "bbox" and "segm" that all detections and the ground truth have shapes for."""
+        has_masks = all(self.ground_truth.segmentations)
+        return tuple(
+            task
+            for task, key in _KEY_OF_TASK.items()
+            if (task == "bbox" or has_masks) and all(key in found for found in detections)
+        )
+
+
+def _without_frequency(categories: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in category.items() if k != "frequency"} for category in categories]

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from balms_seg.evaluation import evaluate_lvis, read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
+
+from lvis_cases import (  # noqa: E402
+    annotation,
+    data_jsons,
+    dataset,
+    detection,
+    ground_truth_as_detections,
+    random_case,
+)
+
+BOX = [10.0, 10.0, 20.0, 20.0]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("evaluate_tool", ROOT / "tools" / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(path: Path, content: Any) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Result file and ground truth of two images."""
+    content = dataset([annotation(1, 1, BOX), annotation(2, 2, BOX)], num_images=2)
+    found = [detection(1, 1, BOX, 0.5), detection(2, 2, [40, 40, 9, 9], 0.5)]
+    return write(tmp_path / "found.json", found), write(tmp_path / "val.json", content)
+
+
+def test_prints_the_table_and_writes_every_file(
+    tool: ModuleType, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    results, ground_truth = files
+    tool.main([results, "--ground-truth", ground_truth, "--output", str(tmp_path / "out")])
+    assert "50.00" in capsys.readouterr().out
+    record = read_results(tmp_path / "out" / "results.json")
+    metrics = record["metrics"]["val.json"]
+    assert list(metrics) == ["bbox", "segm"]
+    assert metrics["segm"]["APr"] == pytest.approx(100)
+    assert metrics["segm"]["APc"] == 0
+    assert record["group_sizes"]["val.json"]["frequent"] == {"classes": 1, "with_ground_truth": 0}
+    for task in metrics:
+        with (tmp_path / "out" / f"per_class_{task}.csv").open(newline="") as file:
+            assert [row["AP"] for row in csv.DictReader(file)] == ["100.0000", "0.0000", "n/a"]
+
+
+def test_equals_the_function_on_the_same_content(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content, detections = random_case(0)
+    arguments = [write(tmp_path / "found.json", detections), "--tasks", "bbox", "--ground-truth"]
+    tool.main([*arguments, write(tmp_path / "val.json", content), "--output", str(tmp_path)])
+    metrics = read_results(tmp_path / "results.json")["metrics"]["val.json"]
+    assert list(metrics) == ["bbox"]
+    expected = evaluate_lvis(content, detections, "bbox").metrics
+    assert metrics["bbox"] == pytest.approx(
+        {name: 100 * value for name, value in expected.items()}, nan_ok=True
+    )
+
+
+def test_groups_follow_from_the_training_annotations(
+    tool: ModuleType, files: tuple[str, str], tmp_path: Path
+) -> None:
+    """Class 1 occurs in 3 training images, class 2 in 2, class 3 in 1."""
+    results, ground_truth = files
+    pairs = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 3)]
+    training = dataset([annotation(i, k, BOX) for i, k in pairs], num_images=3)
+    arguments = [results, "--ground-truth", ground_truth, "--output", str(tmp_path / "out")]
+    arguments += ["--training", write(tmp_path / "train.json", training)]
+    tool.main([*arguments, "--group-bounds", "1", "2"])
+    metrics = read_results(tmp_path / "out" / "results.json")["metrics"]["val.json"]["bbox"]
+    assert metrics["APf"] == pytest.approx(100)
+    assert metrics["APc"] == 0
+    with (tmp_path / "out" / "per_class_bbox.csv").open(newline="") as file:
+        assert [row["train_image_count"] for row in csv.DictReader(file)] == ["3", "2", "1"]
+
+
+def test_registered_data_set_is_found_by_name(
+    tool: ModuleType, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from balms_seg.data import register_long_tailed_instances
+
+    register_long_tailed_instances("evaluate_tool_set", files[1], tmp_path)
+    tool.main([files[0], "--dataset", "evaluate_tool_set"])
+    assert "50.00" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="'evaluate_tool_sat' is not registered.*evaluate_tool_s"):
+        tool.main([files[0], "--dataset", "evaluate_tool_sat"])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("index", [0, 1])
+def test_ground_truth_as_results_scores_hundred_on_real_annotations(
+    tool: ModuleType, index: int, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = data_jsons(shared_data)[index]
+    found = ground_truth_as_detections(json.loads(path.read_text()))
+    for one in found:
+        one["segmentation"] = {**one["segmentation"], "size": list(one["segmentation"]["size"])}
+        one["segmentation"]["counts"] = one["segmentation"]["counts"].decode()
+    tool.main([write(tmp_path / "found.json", found), "--ground-truth", str(path)])
+    rows = [line for line in capsys.readouterr().out.split("\n") if line.startswith("| bbox")]
+    assert rows[0].split()[3] == "100.00"
+
+
+def without(found: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in found.items() if k != key}
+
+
+GOOD = detection(1, 1, BOX, 0.5)
+SMALL_MASK = {"size": [32, 32], "counts": [0, 32 * 32]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"found\.json is empty \(0 bytes\)"),
+        (" \n", r"found\.json is empty \(2 bytes\)"),
+        ('[{"image_id": 1, "sc', r"found\.json is not valid json at byte 17 of 20"),
+        ('[{"caption": "ä", "sc', r"found\.json is not valid json at byte 19 of 22"),
+        ({"metrics": {}}, r"list of detections in .*found\.json.*object with the keys \['metrics'"),
+        ([GOOD, 3], "detection to be an object, but 1 of 2 .* position 1: 3"),
+        ([GOOD, without(GOOD, "score")], "'score' in each, but 1 of 2 .* position 1"),
+        ([{**GOOD, "score": None}], "every score to be a number"),
+        ([{**GOOD, "bbox": [1, 2, 3]}], "Expected 4 numbers"),
+        ([{**GOOD, "segmentation": "abc"}], "RLE with 'size' and 'counts'"),
+        ([GOOD, {**GOOD, "score": float("nan")}], "finite scores, but 1 of 2 .*#1"),
+        ([GOOD, {**GOOD, "image_id": 77}], "image_id 77"),
+        ([GOOD, {**GOOD, "category_id": 77}], "category_id 77"),
+        ([{**GOOD, "image_id": 77}], "results of another data set"),
+        ([{**GOOD, "segmentation": SMALL_MASK}], r"\(64, 64\), but got \(32, 32\)"),
+        ([{**GOOD, "id": 4}, {**GOOD, "id": 4}], r"different ids, but 1 of 1 ids .*first \[4\]"),
+        ([GOOD, without(without(GOOD, "bbox"), "segmentation")], "some lack both"),
+    ],
+)
+def test_bad_result_files_are_explained(
+    tool: ModuleType, files: tuple[str, str], tmp_path: Path, content: Any, message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        tool.main([write(tmp_path / "found.json", content), "--ground-truth", files[1]])
+
+
+def test_mask_of_the_wrong_size_is_an_error_also_where_its_class_does_not_count(
+    tool: ModuleType, files: tuple[str, str], tmp_path: Path
+) -> None:
+    found = [GOOD, {**GOOD, "category_id": 3, "segmentation": SMALL_MASK}]
+    with pytest.raises(SystemExit, match=r"image 1: .*but got \(32, 32\)"):
+        tool.main([write(tmp_path / "found.json", found), "--ground-truth", files[1]])
+
+
+def test_no_detections_score_zero_with_a_warning(
+    tool: ModuleType,
+    files: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tool.main([write(tmp_path / "found.json", []), "--ground-truth", files[1]])
+    assert "every AP is 0" in caplog.text
+    assert capsys.readouterr().out.count(" 0.00 ") >= 6
+
+
+def test_bad_ground_truth_is_explained(
+    tool: ModuleType, files: tuple[str, str], tmp_path: Path
+) -> None:
+    content = json.loads(Path(files[1]).read_text())
+    twice = {**content, "annotations": content["annotations"] + content["annotations"][:1]}
+    cut = Path(files[1]).read_text()[:100]
+    for bad, message in [(twice, "annotations of different ids"), (cut, "at byte .* of 100")]:
+        path = write(tmp_path / "bad.json", bad)
+        with pytest.raises(SystemExit, match=message):
+            tool.main([files[0], "--ground-truth", path])
+    with pytest.raises(SystemExit, match="does not exist"):
+        tool.main([files[0], "--ground-truth", str(tmp_path / "absent.json")])
+    with pytest.raises(SystemExit, match="Group bounds need the training images"):
+        tool.main([files[0], "--ground-truth", files[1], "--group-bounds", "1", "2"])
+
+
+def test_ground_truth_without_groups_warns_once_and_reads_not_available(
+    tool: ModuleType,
+    files: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    content = json.loads(Path(files[1]).read_text())
+    for category in content["categories"]:
+        del category["frequency"]
+    tool.main([files[0], "--ground-truth", write(tmp_path / "val.json", content)])
+    assert caplog.text.count("no frequency group") == 1
+    assert "unknown 2/3" in capsys.readouterr().out
