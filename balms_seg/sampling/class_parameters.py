@@ -54,7 +54,7 @@ class ClassParameters:
         self._check_finite(gradient, "gradient by psi")
         self._psi.grad = gradient.clone()
         self._optimizer.step()
-        self._check_finite(self._psi, "psi")
+        self._check_finite(self._psi, "parameter psi")
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of psi and of Adam's state."""

@@ -27,7 +27,6 @@ def systematic_counts(probabilities: np.ndarray, count: int, offset: float) -> n
     """
     ends = np.cumsum(probabilities)
     ends *= count / ends[-1]
-    np.minimum(ends, count, out=ends)
-    ends[-1] = count  # rounding must neither add a tick nor lose one
-    ticks_before = np.ceil(ends - offset).astype(np.int64)
+    ticks_before = np.minimum(np.ceil(ends - offset), count).astype(np.int64)
+    ticks_before[-1] = count  # rounding must neither add a tick nor lose one
     return np.diff(ticks_before, prepend=0)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from meta_problem import make_sampler
 
 from balms_seg.sampling import (
     SAMPLER_REGISTRY,
@@ -51,6 +52,7 @@ STREAMS: dict[str, Callable[[], IndexStream]] = {
     "in_order": lambda: TrainingSampler(31, seed=11, shuffle=False),
     "repeat_factor": lambda: RepeatFactorTrainingSampler(FACTORS, seed=11),
     "reweighted": lambda: ReweightedSampler(31, seed=11),
+    "meta": lambda: make_sampler(seed=11),
 }
 
 
