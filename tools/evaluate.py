@@ -3,6 +3,7 @@
 
 tools/evaluate.py results.json --dataset lvis_v1_val
 tools/evaluate.py results.json --ground-truth val.json --training train.json --output evaluation
+tools/evaluate.py results.json --dataset lvis_v1_val --tasks bbox segm boundary --fixed
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.evaluation import evaluate_lvis, format_lvis_table, read_detections
-from balms_seg.evaluation.evaluation_files import in_percent, write_evaluation
+from balms_seg.evaluation import format_lvis_table, read_detections, write_results
+from balms_seg.evaluation.analysis import TaskAnalysis, analyse_task
+from balms_seg.evaluation.bootstrap import bootstrap_intervals
+from balms_seg.evaluation.evaluation_files import write_task_files
 from balms_seg.evaluation.evaluation_set import EvaluationSet
+from balms_seg.evaluation.pooled_ap import fixed_and_pooled_ap
+from balms_seg.evaluation.table import format_intervals, format_percent
 from balms_seg.evaluation.training_counts import TrainingCounts
 
 
@@ -48,12 +53,30 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tasks",
         nargs="+",
-        choices=("bbox", "segm"),
-        help="default: those that the detections and the ground truth have shapes for",
+        choices=("bbox", "segm", "boundary"),
+        help="default: boxes and masks, where detections and ground truth have both; boundary is "
+        "boundary AP of masks and takes longer",
     )
     parser.add_argument("--max-detections", type=int, default=300, help="an image; default 300")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write results.json and per_class_TASK.csv here"
+        "--fixed",
+        action="store_true",
+        help="also AP-fixed and AP-pool: the 10,000 best detections of each class, however many in "
+        "an image",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="95%% intervals of AP and the groups from N resamples of the images, such as 1000",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write results.json here, and per task results per class, calibration of the scores "
+        "and the matches that tools/compare.py reads",
     )
     return parser.parse_args(arguments)
 
@@ -77,9 +100,10 @@ def load_evaluation_set(arguments: argparse.Namespace) -> EvaluationSet:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Evaluate, write what was asked for, and return the table."""
+    """Evaluate, write what was asked for, and return what to print."""
     start = time.perf_counter()
     evaluation_set = load_evaluation_set(arguments)
+    ground_truth = evaluation_set.ground_truth
     detections = read_detections(arguments.results)
     if not detections:
         logging.warning("%s holds no detections; every AP is 0.", arguments.results)
@@ -89,23 +113,55 @@ def run(arguments: argparse.Namespace) -> str:
             f"Expected 'bbox' or 'segmentation' in every detection of {arguments.results}, but "
             "some lack both; name the task to see which."
         )
-    results = {
-        task: evaluate_lvis(
-            evaluation_set.ground_truth, detections, task, max_detections=arguments.max_detections
+    metrics, intervals = {}, {}
+    for task in tasks:
+        analysis = analyse_task(
+            ground_truth, detections, task, max_detections=arguments.max_detections
         )
-        for task in tasks
-    }
+        found = dict(analysis.result.metrics)
+        if arguments.fixed:
+            found |= fixed_and_pooled_ap(ground_truth, detections, task)
+        metrics[task] = {name: 100 * value for name, value in found.items()}
+        if arguments.resamples:
+            resampled = bootstrap_intervals(analysis.matches, num_resamples=arguments.resamples)
+            intervals[task] = {
+                name: [100 * end for end in ends] for name, ends in resampled.items()
+            }
+        if arguments.output:
+            write_files(arguments.output, task, analysis, evaluation_set)
+    sizes = analysis.result.group_sizes
     if arguments.output:
-        write_evaluation(
-            arguments.output,
-            evaluation_set,
-            results,
+        write_results(
+            arguments.output / "results.json",
+            metrics={evaluation_set.name: metrics},
+            group_sizes={evaluation_set.name: sizes},
+            intervals={evaluation_set.name: intervals} if intervals else None,
             time_seconds=time.perf_counter() - start,
             command=shlex.join(sys.argv),
             detections=str(arguments.results),
         )
-    sizes = next(iter(results.values())).group_sizes
-    return format_lvis_table(in_percent(results), sizes)
+    lines = [format_lvis_table(metrics, sizes)]
+    for task in tasks:
+        extra = [name for name in metrics[task] if name.endswith(("_fixed", "_pool"))]
+        if extra:
+            shown = ", ".join(f"{name} {format_percent(metrics[task][name])}" for name in extra)
+            lines.append(f"{task}: {shown}")
+    lines += [f"{task}: {format_intervals(ends)}" for task, ends in intervals.items()]
+    return "\n".join(lines)
+
+
+def write_files(
+    folder: Path, task: str, analysis: TaskAnalysis, evaluation_set: EvaluationSet
+) -> None:
+    """Files of one task; classes are numbered by ascending category id."""
+    ids = evaluation_set.ground_truth.category_ids
+    write_task_files(
+        folder,
+        task,
+        analysis,
+        class_ids={category_id: number for number, category_id in enumerate(ids)},
+        training=evaluation_set.training,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

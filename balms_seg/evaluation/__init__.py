@@ -5,8 +5,9 @@ from typing import Any
 from .detection_file import read_detections
 from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
 from .lvis_ap import LVISResult, evaluate_lvis
+from .per_class import write_per_class_csv
 from .results import read_results, write_results
-from .table import format_lvis_table, write_per_class_csv
+from .table import format_lvis_table
 
 __all__ = [
     "FREQUENCY_GROUPS",

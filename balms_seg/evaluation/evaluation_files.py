@@ -1,53 +1,53 @@
-"""Writes what an evaluation found: results.json, and per class a csv for each task."""
+"""The files that an evaluation leaves for people, the report and later comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from .evaluation_set import EvaluationSet
-from .lvis_ap import LVISResult
-from .results import write_results
-from .table import write_per_class_csv
+from .analysis import TaskAnalysis
+from .match_file import write_matches
+from .per_class import per_class_rows, write_per_class_csv, write_per_class_json
+from .results import to_json
+from .training_counts import TrainingCounts
 
-
-def in_percent(results: Mapping[str, LVISResult]) -> dict[str, dict[str, float]]:
-    """Metrics in percent per task."""
-    return {
-        task: {name: 100 * value for name, value in result.metrics.items()}
-        for task, result in results.items()
-    }
+SCHEMA_VERSION = 1
 
 
-def write_evaluation(
+def write_task_files(
     output_dir: str | Path,
-    evaluation_set: EvaluationSet,
-    results: Mapping[str, LVISResult],
-    **extra: Any,
+    task: str,
+    analysis: TaskAnalysis,
+    *,
+    class_ids: Mapping[int, int],
+    class_names: Sequence[str] | None = None,
+    training: TrainingCounts | None = None,
 ) -> None:
-    """Write results.json and per_class_{task}.csv.
+    """Write per_class_{task}.csv and .json, calibration_{task}.json and matches_{task}.npz.
 
     Args:
         output_dir: made where missing.
-        evaluation_set: what was evaluated on.
-        results: per task.
-        **extra: further entries of results.json.
+        task: part of the names.
+        analysis: of the task.
+        class_ids: contiguous class id per category id of the json.
+        class_names: names by contiguous class id; those of the json where None.
+        training: training images and instances per category id.
     """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    class_ids = {id_: i for i, id_ in enumerate(evaluation_set.ground_truth.category_ids)}
-    for task, result in results.items():
-        write_per_class_csv(
-            folder / f"per_class_{task}.csv",
-            result,
-            class_ids=class_ids,
-            train_image_counts=evaluation_set.training.images,
-        )
-    sizes = next((result.group_sizes for result in results.values()), None)
-    write_results(
-        folder / "results.json",
-        metrics={evaluation_set.name: in_percent(results)},
-        group_sizes={evaluation_set.name: sizes},
-        **extra,
+    rows = per_class_rows(
+        analysis.result,
+        class_ids=class_ids,
+        class_names=class_names,
+        training=training,
+        errors=analysis.errors,
     )
+    write_per_class_csv(folder / f"per_class_{task}.csv", rows)
+    write_per_class_json(folder / f"per_class_{task}.json", rows, task=task)
+    write_matches(folder / f"matches_{task}.npz", analysis.matches)
+    if analysis.calibration is not None:
+        groups = {name: group.to_dict() for name, group in analysis.calibration.items()}
+        record = {"schema_version": SCHEMA_VERSION, "task": task, "groups": groups}
+        text = json.dumps(to_json(record, "calibration"))
+        (folder / f"calibration_{task}.json").write_text(text + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .boundaries import limit_by_boundaries
 from .detections import select_detections
 from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
 from .lvis_backend import precision_recall_of_lvis_api
@@ -23,6 +24,7 @@ from .matching import IOU_THRESHOLDS, Matches, match_detections
 from .overlaps import find_overlaps
 from .precision_recall import precision_recall
 
+IOU_TYPES = ("bbox", "segm", "boundary")
 _AREA_SUFFIXES = ("", "s", "m", "l")
 
 
@@ -31,9 +33,9 @@ class LVISResult:
     """Average precision and recall of one task, as fractions; nan where there is no ground truth.
 
     Attributes:
-        iou_type: "bbox" or "segm".
-        metrics: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR, ARs, ARm, ARl: means over the
-            classes that have ground truth.
+        iou_type: "bbox", "segm" or "boundary".
+        metrics: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR, ARs, ARm, ARl, ARr, ARc, ARf:
+            means over the classes that have ground truth.
         group_sizes: per group name, `classes` in the data set and those `with_ground_truth` in
             this evaluation set; "unknown" stands for classes without a group.
         category_ids: (K,) ids of the json, ascending; the order of all per-class values.
@@ -77,7 +79,8 @@ def evaluate_lvis(
             json, read by `load_ground_truth`.
         detections: dicts with image_id, category_id (both as in the json), score and, by task,
             bbox (x, y, width, height in pixels) or segmentation (RLE of the image's size).
-        iou_type: "bbox" or "segm"; sizes follow the box's or the mask's area.
+        iou_type: "bbox", "segm" or "boundary" (masks by boundary IoU); sizes follow the box's or
+            the mask's area.
         max_detections: kept per image, by score, before any other rule.
         class_frequency: "r", "c" or "f" per category id for classes without a `frequency` field.
         backend: "numpy", or "lvis" to run lvis-api, slowly, where it is installed; both give the
@@ -90,15 +93,14 @@ def evaluate_lvis(
         FileNotFoundError: there is no such json.
         ValueError: an argument, the ground truth or a detection is malformed.
     """
-    if iou_type not in ("bbox", "segm"):
-        raise ValueError(f"Expected iou_type 'bbox' or 'segm', but got {iou_type!r}.")
-    if max_detections < 1:
-        raise ValueError(f"Expected max_detections of at least 1, but got {max_detections}.")
     if backend not in ("numpy", "lvis"):
         raise ValueError(f"Expected backend 'numpy' or 'lvis', but got {backend!r}.")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = load_ground_truth(ground_truth, class_frequency=class_frequency)
     if backend == "lvis":
+        _check(iou_type, max_detections)
+        if iou_type == "boundary":
+            raise ValueError("lvis-api has no boundary AP; use backend 'numpy'.")
         annotation_shapes(ground_truth, iou_type)  # the same errors on both
         tables = precision_recall_of_lvis_api(
             ground_truth, detections, iou_type, max_detections=max_detections
@@ -113,18 +115,42 @@ def find_matches(
     detections: Sequence[Mapping[str, Any]],
     iou_type: str,
     *,
-    max_detections: int = 300,
+    max_detections: int | None = 300,
+    max_per_class: int | None = None,
 ) -> Matches:
-    """Match detections to ground truth; arguments and errors as in `evaluate_lvis`."""
-    selected = select_detections(detections, ground_truth, iou_type, max_detections=max_detections)
+    """Match detections to ground truth; arguments and errors as in `evaluate_lvis`.
+
+    `max_per_class` limits the detections of a class over all images; None sets no limit.
+    """
+    _check(iou_type, max_detections, max_per_class)
+    selected = select_detections(
+        detections,
+        ground_truth,
+        iou_type,
+        max_detections=max_detections,
+        max_per_class=max_per_class,
+    )
+    shapes = annotation_shapes(ground_truth, iou_type)
     overlaps = find_overlaps(
         selected,
         ground_truth.classes * ground_truth.num_images + ground_truth.images,
-        annotation_shapes(ground_truth, iou_type),
+        shapes,
         selected.classes * ground_truth.num_images + selected.images,
         threshold=IOU_THRESHOLDS[0],
     )
+    if iou_type == "boundary":
+        overlaps = limit_by_boundaries(
+            overlaps, selected.shapes, shapes, threshold=IOU_THRESHOLDS[0]
+        )
     return match_detections(ground_truth, selected, overlaps)
+
+
+def _check(iou_type: str, *limits: int | None) -> None:
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"Expected iou_type among {IOU_TYPES}, but got {iou_type!r}.")
+    for limit in limits:
+        if limit is not None and limit < 1:
+            raise ValueError(f"Expected a limit of at least 1 detection, but got {limit}.")
 
 
 def annotation_shapes(ground_truth: GroundTruth, iou_type: str) -> Any:
@@ -165,6 +191,8 @@ def summarise(
         metrics[f"AP{letter}"] = _mean(class_ap[frequency == letter, 0])
     for area, suffix in enumerate(_AREA_SUFFIXES):
         metrics[f"AR{suffix}"] = _mean(class_ar[:, area])
+    for letter in FREQUENCY_GROUPS:
+        metrics[f"AR{letter}"] = _mean(class_ar[frequency == letter, 0])
     has_ground_truth = ~np.isnan(class_ap[:, 0])
     letters = dict(FREQUENCY_GROUPS) | ({"": "unknown"} if "" in frequency else {})
     return LVISResult(

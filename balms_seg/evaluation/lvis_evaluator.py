@@ -18,9 +18,12 @@ from detectron2.utils.file_io import PathManager
 
 from balms_seg.class_statistics.annotation_counts import read_annotation_json
 
+from .analysis import TaskAnalysis, analyse_task
+from .evaluation_files import write_task_files
 from .ground_truth import GroundTruth, load_ground_truth
-from .lvis_ap import LVISResult, evaluate_lvis
-from .table import format_lvis_table, write_per_class_csv
+from .lvis_ap import LVISResult
+from .table import format_lvis_table
+from .training_counts import TrainingCounts
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             tasks: of "bbox" and "segm"; None evaluates boxes, and masks if the model predicts any.
             distributed: whether to collect the predictions of all processes in the main one;
                 otherwise each process evaluates its own.
-            output_dir: where to write lvis_instances_results.json and per_class_{task}.csv.
+            output_dir: where to write lvis_instances_results.json and, per task, results per class
+                (csv and json), the calibration of the scores, and the matches that
+                tools/compare.py reads.
             max_detections: kept per image.
 
         Raises:
@@ -77,6 +82,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self._ground_truth: GroundTruth | None = None
         if not distributed or comm.is_main_process():
             content = read_annotation_json(PathManager.get_local_path(json_file))
+            self._training = TrainingCounts.from_entries(
+                self._metadata.get("class_image_count") or content["categories"]
+            )
             self._class_ids = _contiguous_ids(self._metadata, content)
             self._ground_truth = load_ground_truth(
                 content,
@@ -134,13 +142,14 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             logger.info("The ground truth has no annotations; only the detections are written.")
             return results
         for task in self._tasks or (_TASKS if has_masks else _TASKS[:1]):
-            result = evaluate_lvis(
+            analysis = analyse_task(
                 self._ground_truth, detections, task, max_detections=self._max_detections
             )
+            result = analysis.result
             results[task] = {name: 100 * value for name, value in result.metrics.items()}
             self.class_results[task] = result
             self.group_sizes = result.group_sizes
-            self._write_per_class(task, result)
+            self._write_files(task, analysis)
         logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
         return results
 
@@ -177,24 +186,17 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             file.write(json.dumps(detections))
         logger.info("Wrote %d detections to %s", len(detections), path)
 
-    def _write_per_class(self, task: str, result: LVISResult) -> None:
+    def _write_files(self, task: str, analysis: TaskAnalysis) -> None:
         if self._output_dir is None:
             return
-        write_per_class_csv(
-            os.path.join(self._output_dir, f"per_class_{task}.csv"),
-            result,
+        write_task_files(
+            self._output_dir,
+            task,
+            analysis,
             class_ids=self._class_ids,
             class_names=self._metadata.get("thing_classes"),
-            train_image_counts=self._train_image_counts(),
+            training=self._training,
         )
-
-    def _train_image_counts(self) -> dict[int, int]:
-        counted = self._metadata.get("class_image_count")
-        if counted is not None:
-            return {entry["id"]: entry["image_count"] for entry in counted}
-        assert self._ground_truth is not None
-        pairs = zip(self._ground_truth.category_ids, self._ground_truth.image_counts, strict=True)
-        return {category_id: count for category_id, count in pairs if count is not None}
 
 
 def _contiguous_ids(metadata: Any, content: Mapping[str, Any]) -> dict[int, int]:

@@ -5,7 +5,7 @@ Symbols: n detections, m annotations, E pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +95,8 @@ def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def mask_ious(
-    first: Sequence[dict[str, Any]],
-    second: Sequence[dict[str, Any]],
+    first: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]],
+    second: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]],
     rows: np.ndarray,
     columns: np.ndarray,
 ) -> np.ndarray:

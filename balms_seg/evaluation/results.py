@@ -60,7 +60,7 @@ def write_results(
         "iteration": iteration,
         **extra,
     }
-    text = json.dumps(_to_json(record, "results"), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(to_json(record, "results"), indent=2, allow_nan=False) + "\n"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -107,15 +107,25 @@ def read_results(path: str | Path) -> dict[str, Any]:
     return {**record, "metrics": _with_nan(record["metrics"])}
 
 
-def _to_json(value: Any, where: str) -> Any:
+def to_json(value: Any, where: str) -> Any:
+    """Turn numpy and torch values into what json has; nan becomes null.
+
+    Args:
+        value: numbers, text, sequences and mappings of such.
+        where: what to call it in errors.
+
+    Raises:
+        TypeError: something else is among them.
+        ValueError: a number is infinite.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _to_json(entry, f"{where}.{key}") for key, entry in value.items()}
+        return {str(key): to_json(entry, f"{where}.{key}") for key, entry in value.items()}
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, Sequence):
-        return [_to_json(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
+        return [to_json(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
     if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
-        return _to_json(value.tolist(), where)
+        return to_json(value.tolist(), where)
     if not isinstance(value, float):
         raise TypeError(
             f"Expected numbers, text, lists and mappings, but {where} is a {type(value).__name__}."

@@ -1,26 +1,11 @@
-"""The LVIS table for people, and per-class results as csv."""
+"""The LVIS table for people."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from .ground_truth import FREQUENCY_GROUPS
-from .lvis_ap import LVISResult
 
 TABLE_COLUMNS = ("AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl", "AR")
-CSV_COLUMNS = (
-    "class_id",
-    "name",
-    "group",
-    "val_instances",
-    "train_image_count",
-    "AP",
-    "AP50",
-    "AR",
-)
 NOT_AVAILABLE = "n/a"
 
 
@@ -64,38 +49,10 @@ def format_percent(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}"
 
 
-def write_per_class_csv(
-    path: str | Path,
-    result: LVISResult,
-    *,
-    class_ids: Mapping[int, int],
-    class_names: Sequence[str] | None = None,
-    train_image_counts: Mapping[int, int] | None = None,
-) -> None:
-    """Write one line per class, in percent, ordered by contiguous class id.
-
-    Args:
-        path: file to write.
-        result: evaluation of one task.
-        class_ids: contiguous class id per category id of the json; other categories are left out.
-        class_names: names by contiguous class id; those of the json where None.
-        train_image_counts: training images per category id, where known.
-    """
-    counts = train_image_counts or {}
-    index = {category_id: i for i, category_id in enumerate(result.category_ids)}
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for category_id, class_id in sorted(class_ids.items(), key=lambda item: item[1]):
-            i = index[category_id]
-            values = (result.class_ap[i], result.class_ap50[i], result.class_ar[i])
-            writer.writerow(
-                [
-                    class_id,
-                    class_names[class_id] if class_names else result.class_names[i],
-                    FREQUENCY_GROUPS.get(result.frequency[i], NOT_AVAILABLE),
-                    int(result.num_instances[i]),
-                    counts.get(category_id, NOT_AVAILABLE),
-                    *(format_percent(100 * value, digits=4) for value in values),
-                ]
-            )
+def format_intervals(intervals: Mapping[str, Sequence[float]]) -> str:
+    """One line with the 95% interval of each metric, in percent; without ground truth n/a."""
+    shown = [
+        f"{name} {NOT_AVAILABLE if math.isnan(low) else f'{low:.2f} to {high:.2f}'}"
+        for name, (low, high) in intervals.items()
+    ]
+    return "95% intervals over images: " + ", ".join(shown)

@@ -15,6 +15,8 @@ METRICS = [
     *("AR", "ARs", "ARm", "ARl"),
 ]
 
+ALL_METRICS = [*METRICS, "ARr", "ARc", "ARf"]  # lvis-api has no recall by group
+
 
 def rectangle(x: float, y: float, width: float, height: float) -> list[list[float]]:
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]

@@ -13,9 +13,10 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import print_csv_format
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.structures import Boxes, Instances
-from lvis_cases import METRICS, SIDE_PX, annotation, dataset
+from lvis_cases import ALL_METRICS, SIDE_PX, annotation, dataset
 
 from balms_seg.evaluation import LongTailedLVISEvaluator, build_evaluator
+from balms_seg.evaluation.match_file import read_matches
 
 NAME = "evaluator_test_set"
 BOX = [10.0, 10.0, 20.0, 20.0]
@@ -64,7 +65,7 @@ def test_results_are_percentages_under_the_names_of_detectron2(tmp_path: Path) -
     results = evaluator.evaluate()
     assert list(results) == ["bbox", "segm"]
     for metrics in results.values():
-        assert set(metrics) == set(METRICS)
+        assert set(metrics) == set(ALL_METRICS)
         assert metrics["AP"] == pytest.approx(50)
         assert metrics["APr"] == pytest.approx(100)
         assert metrics["APc"] == 0
@@ -89,6 +90,11 @@ def test_written_files_hold_ids_of_the_json(tmp_path: Path) -> None:
         assert [row["group"] for row in rows] == ["common", "frequent", "rare"]
         assert [row["train_image_count"] for row in rows] == ["50", "n/a", "5"]
         assert [row["AP"] for row in rows] == ["0.0000", "n/a", "100.0000"]
+        assert [row["missed"] for row in rows] == ["1", "0", "0"]
+        stored = read_matches(tmp_path / "out" / f"matches_{task}.npz")
+        assert (stored.task, stored.num_images) == (task, 2)
+        groups = json.loads((tmp_path / "out" / f"calibration_{task}.json").read_text())["groups"]
+        assert sum(groups["rare"]["counts"]) == 1
 
 
 @pytest.mark.usefixtures("metadata")

@@ -1,10 +1,8 @@
-import csv
-from pathlib import Path
-
 import pytest
-from lvis_cases import annotation, dataset, detection
+from lvis_cases import annotation, dataset
 
-from balms_seg.evaluation import evaluate_lvis, format_lvis_table, write_per_class_csv
+from balms_seg.evaluation import evaluate_lvis, format_lvis_table
+from balms_seg.evaluation.table import format_intervals
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 NAN = float("nan")
@@ -41,27 +39,11 @@ def test_empty_groups_never_read_as_numbers() -> None:
     assert "nan" not in row
 
 
-def test_csv_has_a_line_a_class_in_contiguous_order(tmp_path: Path) -> None:
-    content = dataset([annotation(1, 1, BOX), annotation(1, 2, BOX)], frequency="rf")
-    content["categories"].append({"id": 7, "name": "class 7"})
-    result = evaluate_lvis(content, [detection(1, 1, BOX, 0.5)], "bbox")
-    write_per_class_csv(
-        tmp_path / "per_class_bbox.csv",
-        result,
-        class_ids={1: 2, 2: 1, 7: 0},
-        class_names=["seven", "two, or so", "one"],
-        train_image_counts={1: 3, 2: 400},
-    )
-    with (tmp_path / "per_class_bbox.csv").open(newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows == [
-        ["class_id", "name", "group", "val_instances", "train_image_count", "AP", "AP50", "AR"],
-        ["0", "seven", "n/a", "0", "n/a", "n/a", "n/a", "n/a"],
-        ["1", "two, or so", "frequent", "1", "400", "0.0000", "0.0000", "0.0000"],
-        ["2", "one", "rare", "1", "3", "100.0000", "100.0000", "100.0000"],
-    ]
-
-
 @pytest.mark.parametrize("value", [None, NAN])
 def test_missing_metric_reads_not_available(value: float | None) -> None:
     assert "| n/a |" in format_lvis_table({"bbox": {"AP": value}})
+
+
+def test_interval_of_an_empty_group_reads_not_available() -> None:
+    line = format_intervals({"AP": (1.234, 5.678), "APr": (NAN, NAN)})
+    assert line.endswith("AP 1.23 to 5.68, APr n/a")

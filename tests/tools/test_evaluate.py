@@ -79,6 +79,28 @@ def test_equals_the_function_on_the_same_content(
     )
 
 
+def test_every_table_that_is_asked_for_is_printed_and_kept(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content, detections = random_case(0, num_images=6)
+    arguments = [write(tmp_path / "found.json", detections), "--ground-truth"]
+    arguments += [write(tmp_path / "val.json", content), "--output", str(tmp_path / "out")]
+    tool.main([*arguments, "--tasks", "bbox", "boundary", "--fixed", "--resamples", "20"])
+    out = capsys.readouterr().out
+    for words in ("| boundary |", "bbox: AP_fixed ", "APr_pool ", "boundary: 95% intervals"):
+        assert words in out
+    record = read_results(tmp_path / "out" / "results.json")
+    metrics = record["metrics"]["val.json"]
+    assert metrics["boundary"]["AP"] < metrics["bbox"]["AP"]
+    assert {"ARr", "APf_fixed", "AP_pool"} <= metrics["boundary"].keys()
+    low, high = record["intervals"]["val.json"]["bbox"]["AP"]
+    assert 0 < low < metrics["bbox"]["AP"] < high < 100
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    for task in ("bbox", "boundary"):
+        assert {f"per_class_{task}.csv", f"per_class_{task}.json"} <= names
+        assert {f"calibration_{task}.json", f"matches_{task}.npz"} <= names
+
+
 def test_groups_follow_from_the_training_annotations(
     tool: ModuleType, files: tuple[str, str], tmp_path: Path
 ) -> None:

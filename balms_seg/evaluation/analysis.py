@@ -1,0 +1,64 @@
+"""Everything that is reported about one task, from one matching."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .calibration import Reliability, calibration_by_group
+from .error_kinds import ErrorCounts, count_errors
+from .ground_truth import GroundTruth
+from .lvis_ap import LVISResult, annotation_shapes, find_matches, summarise
+from .match_file import StoredMatches, reduce_matches
+from .precision_recall import precision_recall
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskAnalysis:
+    """What one task gave.
+
+    Attributes:
+        result: AP, AR, overall, by group and per class.
+        errors: per class and kind.
+        calibration: reliability of the scores per group; None where scores are not in [0, 1].
+        matches: for intervals and comparisons.
+    """
+
+    result: LVISResult
+    errors: ErrorCounts
+    calibration: dict[str, Reliability] | None
+    matches: StoredMatches
+
+
+def analyse_task(
+    ground_truth: GroundTruth,
+    detections: Sequence[Mapping[str, Any]],
+    task: str,
+    *,
+    max_detections: int = 300,
+) -> TaskAnalysis:
+    """Evaluate detections and find out why they fail.
+
+    Args:
+        ground_truth: annotations and groups.
+        detections: as for `evaluate_lvis`.
+        task: "bbox", "segm" or "boundary"; errors of "boundary" are sorted by mask IoU.
+        max_detections: kept per image.
+
+    Raises:
+        ValueError: an argument or a detection is malformed.
+    """
+    matches = find_matches(ground_truth, detections, task, max_detections=max_detections)
+    result = summarise(ground_truth, task, *precision_recall(matches))
+    errors = count_errors(ground_truth, matches, annotation_shapes(ground_truth, task))
+    scores = matches.detections.scores
+    calibration = None
+    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
+        logger.warning("Scores of %s lie outside [0, 1]; calibration is left out.", task)
+    else:
+        calibration = calibration_by_group(ground_truth, matches)
+    return TaskAnalysis(result, errors, calibration, reduce_matches(ground_truth, matches, task))
