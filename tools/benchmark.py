@@ -210,7 +210,8 @@ def _training_step(arguments: argparse.Namespace, method: str | None) -> Callabl
         labels = torch.arange(arguments.classes).repeat(3)
         statistics_ = ClassStatistics.from_labels(labels.numpy(), arguments.classes)
         replace_box_classifier(model, method, statistics_)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    # Without learning: a network from scratch with frozen normalisation would diverge.
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
     batch = _made_up_batch(arguments)
 
     def step() -> None:
