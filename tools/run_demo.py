@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
+from balms_seg.engine import load_config
 from balms_seg.evaluation import format_lvis_table, read_results
 from balms_seg.model_zoo import get_config_file
 from balms_seg.report.figures import plot_ap_by_group, plot_class_frequency
@@ -74,7 +75,7 @@ def _train(output: Path, overrides: list[str]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    num_iters = int(overrides[1]) if overrides else None
+    num_iters = load_config(get_config_file("toy/demo.yaml"), overrides).SOLVER.MAX_ITER
     lines = []
     with tqdm(desc="     training", total=num_iters, unit="it", mininterval=1) as bar:
         for line in process.stdout or ():
@@ -88,8 +89,6 @@ def _train(output: Path, overrides: list[str]) -> None:
 
 def _advance(bar: tqdm, line: str) -> None:
     """Move the bar to what a line of the log reports."""
-    if found := re.search(r"MAX_ITER: (\d+)", line):
-        bar.total = bar.total or int(found[1])
     if found := _TRAINING.search(line):
         bar.update(int(found[1]) + 1 - bar.n)
         bar.set_postfix_str(f"loss {found[2]}")
