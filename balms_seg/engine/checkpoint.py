@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import _codecs
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from numpy._core import multiarray
+from torch import nn
 
+# Older checkpoints, the authors' among them, hold numpy values; torch refuses those unless told.
+_NUMPY_GLOBALS = [
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
+    *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(
+        (multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct")
+        for core in ("core", "_core")
+    ),
+    _codecs.encode,  # bytes of arrays pickled under protocol 2
+]
 # Parameters of the box classifier, one or (cascade) several.
 _CLASSIFIER = "box_predictor."
 
 
 class LongTailedCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer with atomic writes and clear errors."""
+    """detectron2's checkpointer with atomic writes and clear errors.
+
+    Attributes:
+        absent_parameters: of the model, which the last checkpoint loaded did not fill; all of them
+            before any was loaded.
+    """
+
+    def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any) -> None:
+        """As detectron2's."""
+        super().__init__(model, save_dir, **checkpointables)
+        self.absent_parameters = [name for name, _ in self.model.named_parameters()]
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `name`.pth beside its final place and move it there, so that none is truncated."""
@@ -29,7 +55,8 @@ class LongTailedCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
-            return super()._load_file(filename)
+            with torch.serialization.safe_globals(_NUMPY_GLOBALS):
+                return super()._load_file(filename)
         except Exception as error:  # torch, zipfile and pickle raise a dozen kinds
             size = os.path.getsize(filename) if os.path.isfile(filename) else 0
             raise RuntimeError(
@@ -50,12 +77,15 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         ]
         trunk = [name for name in parameters if _CLASSIFIER not in name]
         absent_trunk = [name for name in absent if _CLASSIFIER not in name]
-        if not is_backbone_only and len(absent_trunk) > len(trunk) / 2:
+        # An FPN may be new to a backbone; a backbone with layers missing is another one.
+        absent_backbone = [name for name in absent if name.startswith("backbone.bottom_up.")]
+        is_other = len(absent_backbone) > 0 or len(absent_trunk) > len(trunk) / 2
+        if is_other and not is_backbone_only:
             raise RuntimeError(
                 f"The checkpoint is of another architecture: {len(absent_trunk)} of the model's "
                 f"{len(trunk)} parameters outside the box predictor are missing in it or of "
-                f"another shape, for example {', '.join(absent_trunk[:3])}. Use the configuration "
-                "that it was trained with."
+                f"another shape, for example {', '.join([*absent_backbone, *absent_trunk][:3])}. "
+                "Use the configuration that it was trained with."
             )
         for name, (theirs, ours) in wrong_shapes.items():
             if name.endswith("cls_score.weight"):

@@ -59,17 +59,21 @@ def save_results(
         seed=cfg.SEED,
         versions=_versions(),
         time_seconds=time.perf_counter() - _JOB_START,
-        iteration=_iteration(),
+        iteration=_iteration(cfg.SOLVER.MAX_ITER),
         command=" ".join(sys.argv),
     )
 
 
-def _iteration() -> int | None:
+def _iteration(max_iter: int) -> int | None:
     """Iterations that the evaluated weights have seen; None outside of training."""
     try:
-        return get_event_storage().iter + 1
+        iteration = get_event_storage().iter
     except AssertionError:
         return None
+    if iteration < max_iter:
+        return iteration + 1  # after a step: the storage counts from zero
+    # After training detectron2's trainer stands one further, also if no iteration was left to do.
+    return max(iteration - 1, max_iter)
 
 
 def _versions() -> dict[str, str]:

@@ -57,8 +57,11 @@ class TrainingStep(SimpleTrainer):
 
         positions = [sample["stream_position"] for sample in batch]
         torch.manual_seed(position_seed(self.seed, positions[0], "step"))
-        with keyed_sampling(self.seed, positions), self._autocast:
-            losses = self.model(batch)
+        try:
+            with keyed_sampling(self.seed, positions), self._autocast:
+                losses = self.model(batch)
+        except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
+            raise self._stopped(str(error)) from error
 
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
@@ -75,14 +78,18 @@ class TrainingStep(SimpleTrainer):
             values = {name: loss.item() for name, loss in loss_dict.items()}
             culprits = [name for name, value in values.items() if not abs(value) < float("inf")]
             origin = ", ".join(culprits) if culprits else "a loss of another rank"
-            learning_rate = max(group["lr"] for group in self.optimizer.param_groups)
-            raise FloatingPointError(
-                f"Training stopped at iteration {self.iter}: {origin} is not finite "
-                f"(losses of rank {comm.get_rank()}: {values}). The weights of this iteration were "
-                "not written; the last checkpoint in OUTPUT_DIR is intact. The learning rate was "
-                f"{learning_rate:g}; lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or enable "
-                "SOLVER.CLIP_GRADIENTS, and continue with --resume."
+            raise self._stopped(
+                f"{origin} is not finite (losses of rank {comm.get_rank()}: {values})."
             ) from error
+
+    def _stopped(self, reason: str) -> FloatingPointError:
+        learning_rate = max(group["lr"] for group in self.optimizer.param_groups)
+        return FloatingPointError(
+            f"Training stopped at iteration {self.iter}: {reason} The weights of this iteration "
+            "were not written; the last checkpoint in OUTPUT_DIR is intact. The learning rate was "
+            f"{learning_rate:g}; lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or enable "
+            "SOLVER.CLIP_GRADIENTS, and continue with --resume."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's and the loss scaler's state."""

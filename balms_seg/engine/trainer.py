@@ -109,6 +109,13 @@ class LongTailedTrainer(DefaultTrainer):
             built.insert(first_writer, augmented)
         return built
 
+    def after_train(self) -> None:
+        """Run the hooks' ends, without an evaluation if an error ended the training."""
+        # detectron2's EvalHook takes an error in the last iteration for success.
+        if self.iter < self.max_iter:
+            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
+        super().after_train()
+
     def _test_with_augmentation(self) -> dict[str, Any]:
         results = self.test_with_augmentation(self.cfg, self.model)
         self._last_eval_results.update(results)
@@ -177,6 +184,10 @@ class LongTailedTrainer(DefaultTrainer):
         if "data_loader" in state_dict:
             self._trainer.data_loader.load_state_dict(state_dict["data_loader"])
             self._trainer.seed = state_dict["seed"]
+            self.cfg = self.cfg.clone()  # so that results name the seed in use
+            self.cfg.defrost()
+            self.cfg.SEED = state_dict["seed"]
+            self.cfg.freeze()
         else:
             logger.warning(
                 "The checkpoint has no stream position (it was not written by balms_seg): the data "
