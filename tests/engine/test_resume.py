@@ -234,5 +234,7 @@ def test_a_learning_rate_that_is_absurd_is_named(data: dict[str, object], tmp_pa
         "SOLVER.CLIP_GRADIENTS.ENABLED": False,
         "SOLVER.MAX_ITER": 5,
     }
-    with pytest.raises(FloatingPointError, match=r"iteration [1-4]: .*learning rate was [0-9.]+e\+"):
+    with pytest.raises(
+        FloatingPointError, match=r"iteration [1-4]: .*learning rate was [0-9.]+e\+"
+    ):
         run_training(settings, tmp_path)
