@@ -88,7 +88,7 @@ def select_detections(
         sizes = ground_truth.image_sizes
         _reject_other_sizes(detections, images, sizes)
         shapes = [
-            segmentation_to_rle(all_shapes[i], sizes[image])
+            _compressed(all_shapes[i], sizes[image])
             for i, image in zip(kept.tolist(), images[kept].tolist(), strict=True)
         ]
         areas = mask_areas(shapes)
@@ -154,6 +154,13 @@ def _reject_other_sizes(
                 segmentation_to_rle(mask, size)
             except ValueError as error:
                 raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
+
+
+def _compressed(mask: Any, size: tuple[int, int] | None) -> dict[str, Any]:
+    """A mask whose size has been checked."""
+    if type(mask) is dict and type(mask["counts"]) is not list:
+        return mask
+    return segmentation_to_rle(mask, size)
 
 
 def _top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:

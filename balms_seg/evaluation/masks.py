@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_utils
 
-_AREA_CHUNK = 100
+_CHUNK = 100
 
 
 def segmentation_to_rle(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -40,12 +40,20 @@ def segmentation_to_rle(segmentation: Any, size: tuple[int, int] | None) -> dict
 
 
 def mask_areas(rles: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Area of each compressed RLE in square pixels, (n,) float64.
+    """Area of each compressed RLE in square pixels, (n,) float64."""
+    return np.concatenate([np.zeros(0), *_in_chunks(mask_utils.area, rles)])
 
-    In chunks: pycocotools counts the list in 8 bits under numpy 2 and overflows beyond 255.
-    """
-    chunks = [
-        np.asarray(mask_utils.area(list(rles[start : start + _AREA_CHUNK])), dtype=np.float64)
-        for start in range(0, len(rles), _AREA_CHUNK)
+
+def mask_boxes(rles: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Bounding box of each compressed RLE, (n, 4) float64: x, y, width, height in pixels."""
+    return np.concatenate([np.zeros((0, 4)), *_in_chunks(mask_utils.toBbox, rles)])
+
+
+def _in_chunks(
+    function: Callable[[list[dict[str, Any]]], Any], rles: Sequence[dict[str, Any]]
+) -> list[np.ndarray]:
+    """In chunks: pycocotools counts the list in 8 bits under numpy 2 and overflows beyond 255."""
+    return [
+        np.asarray(function(list(rles[start : start + _CHUNK])), dtype=np.float64)
+        for start in range(0, len(rles), _CHUNK)
     ]
-    return np.concatenate([np.zeros(0), *chunks])

@@ -13,9 +13,10 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 from .detections import Detections
-from .masks import mask_areas
+from .masks import mask_areas, mask_boxes
 
 _PAIRS_AT_ONCE = 1 << 20
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +52,44 @@ def find_overlaps(
         threshold: smallest IoU of a pair, above 0.
     """
     is_box = isinstance(detections.shapes, np.ndarray)
-    areas = None if is_box else mask_areas(annotation_shapes)
+    masks = None if is_box else _Masks(detections, annotation_shapes)
     parts = []
     for rows, columns in _pairs(detection_keys, annotation_keys):
-        if areas is None:
+        if masks is None:
             ious = box_ious(detections.shapes[rows], annotation_shapes[columns])
         else:
-            is_possible = detections.areas[rows] >= threshold * areas[columns]
-            is_possible &= areas[columns] >= threshold * detections.areas[rows]
-            rows, columns = rows[is_possible], columns[is_possible]
+            rows, columns = masks.possible_pairs(rows, columns, threshold)
             ious = mask_ious(detections.shapes, annotation_shapes, rows, columns)
         kept = ious >= threshold
         parts.append((rows[kept], columns[kept], ious[kept]))
     rows, columns, ious = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.lexsort((columns, ious, rows))
     return Overlaps(rows[order], columns[order], ious[order])
+
+
+class _Masks:
+    """Rules out pairs of masks by their areas and bounding boxes, which cost less than their IoU.
+
+    IoU is at most the boxes' overlap over the larger area.
+    """
+
+    def __init__(self, detections: Detections, annotation_masks: Sequence[dict[str, Any]]) -> None:
+        self._detections = detections
+        self._areas = mask_areas(annotation_masks)
+        self._boxes = mask_boxes(annotation_masks)
+
+    def possible_pairs(
+        self, rows: np.ndarray, columns: np.ndarray, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Those pairs whose IoU may reach the threshold."""
+        own, other = self._detections.areas[rows], self._areas[columns]
+        needed = (threshold - _ROUNDING) * np.maximum(own, other)
+        kept = np.flatnonzero(np.minimum(own, other) >= needed)
+        rows, columns, needed = rows[kept], columns[kept], needed[kept]
+        used, where = np.unique(rows, return_inverse=True)
+        boxes = mask_boxes([self._detections.shapes[row] for row in used.tolist()])
+        kept = np.flatnonzero(_box_overlaps(boxes[where], self._boxes[columns]) >= needed)
+        return rows[kept], columns[kept]
 
 
 def _pairs(
@@ -85,13 +109,17 @@ def _pairs(
 
 def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU of E pairs of boxes (x, y, width, height), (E,) float64, in pycocotools' arithmetic."""
+    overlap = _box_overlaps(first, second)
+    union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+
+
+def _box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     widths = np.minimum(first[:, 0] + first[:, 2], second[:, 0] + second[:, 2])
     widths -= np.maximum(first[:, 0], second[:, 0])
     heights = np.minimum(first[:, 1] + first[:, 3], second[:, 1] + second[:, 3])
     heights -= np.maximum(first[:, 1], second[:, 1])
-    overlap = np.where((widths > 0) & (heights > 0), widths * heights, 0.0)
-    union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+    return np.where((widths > 0) & (heights > 0), widths * heights, 0.0)
 
 
 def mask_ious(
