@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from meta_problem import NUM_CLASSES, SHOWN, THRESHOLD, made_up_dicts
+from sampler_problem import NUM_CLASSES, SHOWN, THRESHOLD, made_up_dicts
 from torch import Tensor
 
 from balms_seg.sampling import Block, BoundedLink, ImageClasses, SigmoidLink, compute_repeat_factors

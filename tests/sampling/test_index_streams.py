@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from meta_problem import make_sampler
+from sampler_problem import make_sampler
 
 from balms_seg.sampling import (
     SAMPLER_REGISTRY,

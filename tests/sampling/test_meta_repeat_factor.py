@@ -10,7 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from meta_problem import NUM_CLASSES, SHOWN, THRESHOLD, made_up_dicts, make_sampler, random_gradient
+from sampler_problem import (
+    NUM_CLASSES,
+    SHOWN,
+    THRESHOLD,
+    made_up_dicts,
+    make_sampler,
+    random_gradient,
+)
 
 from balms_seg.sampling import (
     BoundedLink,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from meta_problem import make_sampler
+from sampler_problem import make_sampler
 
 from balms_seg.sampling import Block, MetaRepeatFactorTrainingSampler
 from balms_seg.sampling.systematic import systematic_counts
