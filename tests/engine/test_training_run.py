@@ -71,7 +71,7 @@ def test_results_are_a_complete_record(
     assert results["iteration"] == 2
     assert results["seed"] == finished.cfg.SEED
     assert yaml.safe_load(results["config"]) == yaml.safe_load(finished.cfg.dump())
-    assert {"balms_seg", "detectron2", "torch", "numpy"} <= results["versions"].keys()
+    assert {"detectron2", "torch", "numpy"} <= results["versions"].keys()
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert 0 < results["time_seconds"] < 3600
     assert {"schema_version", "commit"} <= results.keys()
