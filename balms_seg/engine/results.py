@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.utils.events import get_event_storage
 
+from balms_seg import __version__
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.table import format_percent
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("balms_seg", "detectron2", "torch", "torchvision", "numpy", "pycocotools", "lvis")
+_PACKAGES = ("detectron2", "torch", "torchvision", "numpy", "pycocotools", "lvis")
 _JOB_START = time.perf_counter()
 
 Metrics = Mapping[str, Mapping[str, float]]  # task -> metric -> percent
@@ -77,7 +78,7 @@ def _iteration(max_iter: int) -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
+    versions = {"python": sys.version.split()[0], "balms_seg": __version__}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)

@@ -24,7 +24,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),  # torchrun would choose another number
         "PYTHONWARNINGS": "ignore",
     }
     return subprocess.run(

@@ -19,6 +19,7 @@ from runs import (
     run_training,
 )
 
+import balms_seg
 from balms_seg.engine import LongTailedTrainer
 from balms_seg.evaluation import read_results
 
@@ -72,6 +73,7 @@ def test_results_are_a_complete_record(
     assert results["seed"] == finished.cfg.SEED
     assert yaml.safe_load(results["config"]) == yaml.safe_load(finished.cfg.dump())
     assert {"detectron2", "torch", "numpy"} <= results["versions"].keys()
+    assert results["versions"]["balms_seg"] == balms_seg.__version__  # also of a checkout
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert 0 < results["time_seconds"] < 3600
     assert {"schema_version", "commit"} <= results.keys()
