@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.utils.events import get_event_storage
 
-from balms_seg import __version__
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.table import format_percent
 
@@ -78,7 +77,8 @@ def _iteration(max_iter: int) -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0], "balms_seg": __version__}
+    package = sys.modules[__name__.partition(".")[0]]  # by name: the engine lies below its __init__
+    versions = {"python": sys.version.split()[0], "balms_seg": package.__version__}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
