@@ -45,10 +45,16 @@ def build_small_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN
             )
         )
     names = [f"res{index + 2}" for index in range(len(stages))]
-    return FPN(
+    fpn = FPN(
         bottom_up=ResNet(stem, stages, out_features=names),
         in_features=names,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
+    # Data-parallel training needs a gradient for whatever is trained, so not for unused levels.
+    used = {*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}
+    for level in range(2, len(names) + 2):
+        if f"p{level}" not in used:
+            getattr(fpn, f"fpn_output{level}").requires_grad_(False)
+    return fpn

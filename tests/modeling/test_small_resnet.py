@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from detectron2.modeling import build_backbone
-from made_up_data import small_config
+from detectron2.modeling import build_backbone, build_model
+from detectron2.utils.events import EventStorage
+from made_up_data import made_up_batch, small_config
 
 
 def test_levels_halve_in_size_from_stride_four_on() -> None:
@@ -35,3 +36,14 @@ def test_as_many_widths_as_block_counts_are_expected() -> None:
 def test_equal_widths_are_refused_with_the_key() -> None:
     with pytest.raises(ValueError, match=r"MODEL\.SMALL_RESNET\.WIDTHS is \[6, 8, 8\]"):
         build_backbone(small_config({"MODEL.SMALL_RESNET.WIDTHS": [6, 8, 8]}))
+
+
+def test_whatever_is_trained_gets_a_gradient() -> None:
+    """Data-parallel training stops at the first parameter that does not."""
+    model = build_model(small_config({"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}))
+    with EventStorage():
+        sum(model.train()(made_up_batch()).values()).backward()
+    parameters = dict(model.named_parameters())
+    assert {name for name, p in parameters.items() if p.requires_grad and p.grad is None} == set()
+    frozen = {name for name, p in parameters.items() if not p.requires_grad}
+    assert frozen == {name for name in parameters if "fpn_output4" in name}  # p2, p3 are used
