@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Train the toy benchmark's tables: several methods and seeds, resumable, several runs at once.
 
+Runs that the table's json in `--results` already holds are kept and not repeated, so a table can be
+finished on another machine; each run keeps its own commit there. Delete the json to start afresh.
+
 Example: python tools/run_toy_benchmark.py --table methods --jobs 2
 """
 
@@ -120,8 +123,12 @@ def main() -> None:
     args = parser.parse_args()
     make_glyph_dataset(DATA, PRESETS["benchmark"])
     names = args.table or list(TABLES)
-    runs = list({run.name: run for name in names for run in TABLES[name].runs()}.values())
-    _run_all(runs, Path(args.output), args.jobs, args.minutes)
+    missing = {}
+    for name in names:
+        published = _published(name, TABLES[name], Path(args.results))
+        runs = TABLES[name].runs()
+        missing |= {run.name: run for run in runs if (run.row, run.seed) not in published}
+    _run_all(list(missing.values()), Path(args.output), args.jobs, args.minutes)
     for name in names:
         write_table(name, TABLES[name], Path(args.output), Path(args.results))
 
@@ -173,12 +180,26 @@ def _command(run: Run, folder: Path) -> list[str]:
     ]
 
 
+def _published(name: str, table: Table, results: Path) -> dict[tuple[str, int], dict]:
+    """The runs in the table's json, by row and seed; none where its schedule was another one."""
+    path = results / f"toy_{name}.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text())
+    if (content["iterations"], content["split"]) != (table.num_iters, table.split):
+        return {}
+    return {(record["row"], record["seed"]): record for record in content["runs"]}
+
+
 def write_table(name: str, table: Table, output: Path, results: Path) -> None:
     """Collect finished runs into json, csv and markdown; rows without a run are left out."""
+    published = _published(name, table, results)
     records = []
     for run in table.runs():
         path = output / run.name / "results.json"
-        if path.is_file():
+        if (run.row, run.seed) in published:
+            records.append(published[run.row, run.seed])
+        elif path.is_file():
             record = read_results(path)
             metrics = record["metrics"][table.split]
             values = {f"{task}/{key}": metrics[task][key] for task in TASKS for key in GROUPS}

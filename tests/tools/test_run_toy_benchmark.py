@@ -65,3 +65,23 @@ def test_every_run_of_a_table_has_its_own_folder(tool: ModuleType) -> None:
     for table in tool.TABLES.values():
         names = [run.name for run in table.runs()]
         assert len(set(names)) == len(names) == table.seeds * len(table.rows)
+
+
+def test_published_runs_are_kept_and_only_missing_ones_are_trained(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tool.TABLES["methods"]
+    results, trained = tmp_path / "results", []
+    for run in table.runs():
+        if run.seed < 4:
+            _write_run(tmp_path / "first" / run.name, 20.0 + run.seed)
+    tool.write_table("methods", table, tmp_path / "first", results)
+    monkeypatch.setattr(tool, "make_glyph_dataset", lambda *_: None)
+    monkeypatch.setattr(tool, "_run_all", lambda runs, *_: trained.extend(runs))
+    argv = ["tool", "--table", "methods", "--output", str(tmp_path / "second")]
+    monkeypatch.setattr(sys, "argv", [*argv, "--results", str(results)])
+    tool.main()
+    assert {run.seed for run in trained} == {4}
+    assert len(trained) == len(table.rows)
+    content = json.loads((results / "toy_methods.json").read_text())
+    assert [row["seeds"] for row in content["rows"]] == [4] * len(table.rows)
