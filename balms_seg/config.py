@@ -14,7 +14,6 @@ RELEASED_KEYS = {
     "MODEL.ROI_HEADS.PRIOR_PROB": "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",
 }
 PRIORS = ("auto", "image", "instance", "sampled")
-BACKGROUNDS = ("foreground_only", "neutral", "factored", "prior")
 EMPTY_CLASS_POLICIES = ("floor", "error")
 OPTIMIZERS = ("SGD", "AdamW")
 
@@ -137,7 +136,13 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
 
 
 def _head_value_problems(head: CfgNode) -> list[str]:
-    allowed = {"PRIOR": PRIORS, "BACKGROUND": BACKGROUNDS, "EMPTY_CLASSES": EMPTY_CLASS_POLICIES}
+    from balms_seg.losses import BACKGROUND_FORMS
+
+    allowed = {
+        "PRIOR": PRIORS,
+        "BACKGROUND": BACKGROUND_FORMS,
+        "EMPTY_CLASSES": EMPTY_CLASS_POLICIES,
+    }
     problems = [
         f"MODEL.ROI_BOX_HEAD.{key} is {head[key]!r}; expected one of {', '.join(values)}."
         for key, values in allowed.items()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from balms_seg.losses import _checks
+from balms_seg.losses._background import background_shift, check_background
 from balms_seg.losses._cross_entropy import shifted_cross_entropy
-
-BACKGROUND_FORMS = ("foreground_only", "neutral", "factored", "prior")
+from balms_seg.losses._factored_cross_entropy import factored_cross_entropy
 
 
 def balanced_softmax_loss_with_background(
@@ -61,54 +60,13 @@ def balanced_softmax_loss_with_background(
     _checks.check_logits_and_targets(logits, targets, min_columns=2)
     num_classes = logits.shape[1] - 1
     _checks.check_class_vector(counts, name="counts", num_classes=num_classes, upper=math.inf)
-    _check_background(background, background_count)
+    check_background(background, background_count)
 
-    logits = _checks.widen(logits)
-    log_counts = _checks.widen(counts).log()
-    is_foreground = (targets != num_classes).to(logits.dtype)
+    logits, counts = _checks.widen(logits), _checks.widen(counts)
     if background == "factored":
-        loss = _factored_loss(logits, targets, log_counts.to(logits), is_foreground)
-    elif background == "prior":
-        assert background_count is not None
-        shift = F.pad(log_counts, (0, 1), value=math.log(background_count)).to(logits)
-        loss = shifted_cross_entropy(logits, targets, shift)
+        loss = factored_cross_entropy(logits, targets, counts.to(logits))
     else:
-        if background == "neutral":
-            log_counts = log_counts - log_counts.mean()
-        loss = shifted_cross_entropy(
-            logits, targets, F.pad(log_counts, (0, 1)).to(logits), is_foreground
-        )
+        shift, is_shifted = background_shift(counts.log(), targets, background, background_count)
+        mask = None if is_shifted is None else is_shifted.to(logits)
+        loss = shifted_cross_entropy(logits, targets, shift.to(logits), mask)
     return _checks.reduce_loss(loss, reduction)
-
-
-def _factored_loss(
-    logits: Tensor, targets: Tensor, log_counts: Tensor, is_foreground: Tensor
-) -> Tensor:
-    foreground_logits, background_logit = logits[:, :-1], logits[:, -1]
-    # p(foreground) is a sigmoid of the two log-masses' difference.
-    log_odds = foreground_logits.logsumexp(dim=1) - background_logit
-    loss = F.softplus((1 - 2 * is_foreground) * log_odds, threshold=60.0)
-    columns = targets.clamp(max=len(log_counts) - 1)
-    class_loss = shifted_cross_entropy(foreground_logits, columns, log_counts)
-    return loss + is_foreground * class_loss
-
-
-def _check_background(background: str, background_count: float | None) -> None:
-    if background not in BACKGROUND_FORMS:
-        raise ValueError(
-            f"Expected background to be one of {BACKGROUND_FORMS}, but got {background!r}."
-        )
-    if background == "prior" and background_count is None:
-        raise ValueError(
-            'background="prior" needs background_count, the count of background in the unit of '
-            "counts; pass it or choose another form."
-        )
-    if background != "prior" and background_count is not None:
-        raise ValueError(
-            f'background_count is used by background="prior" only, but background is '
-            f"{background!r}; drop one of the two."
-        )
-    if background_count is not None and not 0 < background_count < math.inf:
-        raise ValueError(
-            f"Expected a positive and finite background_count, but got {background_count}."
-        )

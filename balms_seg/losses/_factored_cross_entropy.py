@@ -1,0 +1,98 @@
+"""Cross-entropy of foreground against background and, apart from it, of the class among foreground.
+
+N: rows, K: foreground classes; the last of K + 1 columns is background. With z the logits and n the
+counts, both parts need sums of e^z_j and of n_j e^z_j: one exponential serves these and the
+gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def factored_cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """-log p(foreground) - log balanced p(class | foreground), or -log p(background).
+
+    Args:
+        logits: (N, K+1) float32 or float64.
+        targets: (N,) int64 in [0, K]; K is background.
+        counts: (K,) positive, of the same dtype.
+
+    Returns:
+        (N,) loss in nats. Twice differentiable with respect to `logits`.
+    """
+    return _FactoredCrossEntropy.apply(logits, targets, counts)
+
+
+def factored_residuals(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """(N, K+1) derivative of each row's loss by its logits; arguments as `factored_cross_entropy`.
+
+    Differentiable; the loss's own backward pass computes the same in place.
+    """
+    foreground, is_foreground = logits[:, :-1], (targets < len(counts)).to(logits)
+    objectness = _objectness_residual(foreground.logsumexp(1) - logits[:, -1], is_foreground)
+    balanced = torch.softmax(foreground + counts.log(), dim=1)
+    one_hot = F.one_hot(targets, logits.shape[1])[:, :-1]
+    within = objectness[:, None] * torch.softmax(foreground, dim=1)
+    classes = is_foreground[:, None] * (balanced - one_hot)
+    return torch.cat([within + classes, -objectness[:, None]], dim=1)
+
+
+def _objectness_residual(log_odds: Tensor, is_foreground: Tensor) -> Tensor:
+    """(N,) p(foreground) - 1 in foreground rows and p(foreground) in the others, not cancelled."""
+    sign = 1 - 2 * is_foreground
+    return sign * torch.sigmoid(sign * log_odds)
+
+
+def _exponentials(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """e^(z - m) with 0 for background, its sum, its sum weighted by the counts, and m, (N,).
+
+    m is the largest foreground logit of a row, so that neither sum can vanish.
+    """
+    largest = logits[:, :-1].amax(dim=1)
+    exponentials = (logits - largest[:, None]).exp_()
+    exponentials[:, -1] = 0
+    with torch.autocast(logits.device.type, enabled=False):
+        balanced_total = exponentials @ F.pad(counts, (0, 1))
+    return exponentials, exponentials.sum(dim=1), balanced_total, largest
+
+
+class _FactoredCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, targets, counts)
+        ctx.parts = _exponentials(logits, counts)
+        _, total, balanced_total, largest = ctx.parts
+        is_foreground = (targets < len(counts)).to(logits)
+        column = targets.clamp(max=len(counts) - 1)
+        log_odds = total.log() + largest - logits[:, -1]
+        objectness_loss = F.softplus((1 - 2 * is_foreground) * log_odds, threshold=60.0)
+        target_logit = logits.gather(1, column[:, None]).squeeze(1) + counts[column].log()
+        class_loss = balanced_total.log() + largest - target_logit
+        return objectness_loss + is_foreground * class_loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, counts = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return factored_residuals(logits, targets, counts) * grad_loss[:, None], None, None
+        # The buffer serves one backward pass; a second one starts over.
+        parts, ctx.parts = ctx.parts, None
+        exponentials, total, balanced_total, largest = parts or _exponentials(logits, counts)
+        is_foreground = (targets < len(counts)).to(logits)
+        log_odds = total.log() + largest - logits[:, -1]
+        objectness = grad_loss * _objectness_residual(log_odds, is_foreground)
+        of_class = grad_loss * is_foreground
+        weights = torch.addcmul(
+            (objectness / total)[:, None],
+            (of_class / balanced_total)[:, None],
+            F.pad(counts, (0, 1)),
+        )
+        gradient = exponentials.mul_(weights)
+        gradient.scatter_add_(1, targets.clamp(max=len(counts) - 1)[:, None], -of_class[:, None])
+        gradient[:, -1] = -objectness
+        return gradient, None, None
