@@ -11,6 +11,7 @@ _MODULES = {
     "get_training_dicts": "training_set",
     "load_annotations": "annotations",
     "load_dataset_dicts": "builtin",
+    "output_problems": "preflight_checks",
     "preflight": "preflight_checks",
     "PreflightError": "preflight_checks",
     "read_once": "builtin",

@@ -14,6 +14,7 @@ from balms_seg.data.builtin import load_dataset_dicts, read_once
 from balms_seg.data.image_checks import describe_missing, missing_images, unreadable_images
 from balms_seg.data.registration import register_from_config
 from balms_seg.data.training_set import describe_difference, training_statistics
+from balms_seg.requirements import require
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -47,7 +48,7 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
     Raises:
         PreflightError: lists everything that is wrong.
     """
-    problems = list(_output_problems(cfg.OUTPUT_DIR))
+    problems = list(output_problems(cfg.OUTPUT_DIR))
     try:
         register_from_config(cfg)
     except ValueError as error:
@@ -69,7 +70,8 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
     logger.info("Preflight: %s can be used.", ", ".join(names))
 
 
-def _output_problems(output_dir: str) -> Iterator[str]:
+def output_problems(output_dir: str) -> Iterator[str]:
+    """Say why a folder cannot be written, where it cannot; it is made where it is missing."""
     if "://" in output_dir:
         return
     try:
@@ -142,6 +144,11 @@ def _mask_problems(
             f"{num_rle} of {len(instances)} segmentations are RLE, but INPUT.MASK_FORMAT is "
             "'polygon'; set it to 'bitmask'."
         )
+    if is_trained_on and cfg.INPUT.CROP.ENABLED and cfg.INPUT.MASK_FORMAT == "polygon":
+        try:
+            require("shapely", "INPUT.CROP.ENABLED with polygon masks")
+        except ModuleNotFoundError as error:
+            yield f"{error} Or set INPUT.MASK_FORMAT 'bitmask'."
 
 
 def _class_problems(cfg: CfgNode, names: list[str]) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from detectron2.data import MetadataCatalog
 
 from balms_seg.data.builtin import load_dataset_dicts
@@ -14,8 +12,6 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
     from balms_seg.class_statistics import ClassStatistics
-
-logger = logging.getLogger(__name__)
 
 
 def get_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -66,12 +62,13 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
             MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is "error".
     """
     from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.sampling import expected_repeats
 
     dicts, classes = get_training_dicts(cfg), training_classes(cfg)
     head = cfg.MODEL.ROI_BOX_HEAD
     factors = None
     if head.PRIOR == "sampled":
-        factors = image_repeat_factors(cfg, dicts, len(classes))
+        factors = expected_repeats(cfg, dicts, num_classes=len(classes))
     return ClassStatistics.from_dataset_dicts(
         dicts,
         len(classes),
@@ -80,43 +77,6 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
         repeat_factors=factors,
         empty_classes=head.EMPTY_CLASSES,
     )
-
-
-def image_repeat_factors(cfg: CfgNode, dicts: list[dict[str, Any]], num_classes: int) -> np.ndarray:
-    """How often the configured sampler draws each image, in expectation; only ratios matter.
-
-    Args:
-        cfg: configuration; DATALOADER.SAMPLER_TRAIN and what that sampler reads.
-        dicts: the training images.
-        num_classes: K.
-
-    Returns:
-        (num_images,) float64; ones for a sampler without `repeat_factors`.
-    """
-    from balms_seg.sampling import (
-        build_index_stream,
-        compute_class_balanced_factors,
-        compute_repeat_factors,
-    )
-
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name == "RepeatFactorTrainingSampler":
-        threshold = cfg.DATALOADER.REPEAT_THRESHOLD
-        sqrt = getattr(cfg.DATALOADER, "REPEAT_SQRT", True)  # detectron2 0.6 has no such key
-        return compute_repeat_factors(dicts, num_classes, threshold, sqrt=sqrt)
-    if name == "ClassBalancedTrainingSampler":
-        return compute_class_balanced_factors(dicts, num_classes)
-    if name == "TrainingSampler":
-        return np.ones(len(dicts))
-    stream = build_index_stream(cfg, dicts, num_classes=num_classes, seed=0)
-    if not hasattr(stream, "repeat_factors"):
-        logger.warning(
-            "Sampler %s has no repeat_factors, so the prior is that of drawing every image equally "
-            "often.",
-            name,
-        )
-        return np.ones(len(dicts))
-    return np.asarray(stream.repeat_factors, dtype=np.float64)
 
 
 def share_frequency_groups(cfg: CfgNode, statistics: ClassStatistics) -> None:

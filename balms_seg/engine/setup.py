@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_released_keys
 from balms_seg.data import (
+    output_problems,
     preflight,
     register_from_config,
     share_frequency_groups,
@@ -114,14 +114,19 @@ def setup(args: Namespace) -> CfgNode:
         )
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
-        cfg.SEED = comm.shared_random_seed() % 2**31
-    _require_weights(cfg, resume=args.resume, eval_only=args.eval_only)
+        cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
+    _require_weights(
+        cfg,
+        resume=args.resume,
+        eval_only=args.eval_only,
+        is_named="MODEL.WEIGHTS" in args.opts[::2],
+    )
     _require_writable(cfg.OUTPUT_DIR)
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")
     if seed_was_drawn:
-        logger.info("SEED was not set; drew %d (saved in config.yaml and checkpoints).", cfg.SEED)
+        logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
     register_from_config(cfg)
     preflight(cfg, training=not args.eval_only)
     _share_frequency_groups(cfg)
@@ -138,20 +143,30 @@ def _share_frequency_groups(cfg: CfgNode) -> None:
             logger.warning("AP by frequency group is not available: %s", error)
 
 
+def _drawn_seed(output_dir: str, *, resume: bool) -> int:
+    """A new seed, the same on all ranks; with `resume` the one that config.yaml has."""
+    config, saved = Path(output_dir) / "config.yaml", None
+    if resume and config.is_file():
+        with config.open() as file:
+            saved = CfgNode.load_cfg(file).get("SEED")
+    drawn = comm.shared_random_seed() % 2**31  # waits for all ranks, before one writes config.yaml
+    return drawn if saved is None else saved
+
+
 def _require_writable(directory: str) -> None:
-    try:
-        os.makedirs(directory, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"OUTPUT_DIR {directory} cannot be written ({error.strerror}); set another one."
-        ) from error
+    for problem in output_problems(directory):
+        raise OSError(problem)
 
 
-def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
+def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
     if resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint"):
         return
+    if eval_only and cfg.MODEL.STAGE_ONE_CONFIG and not is_named:
+        raise ValueError(
+            f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "
+            "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
+            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
+        )
     if cfg.MODEL.WEIGHTS:
         _require_local_file(cfg, stage_one="" if eval_only else cfg.MODEL.STAGE_ONE_CONFIG)
     elif eval_only:

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from balms_seg.data import build_train_loader
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
 from balms_seg.engine.optimizer import build_optimizer
+from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
@@ -87,7 +88,7 @@ class LongTailedTrainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name)
 
     def build_writers(self) -> list[Any]:
-        """Terminal, metrics.json and, where tensorboard is installed, its event files."""
+        """Terminal, metrics.json, and tensorboard's files or, without it, pictures as png."""
         directory = self.cfg.OUTPUT_DIR
         os.makedirs(directory, exist_ok=True)
         writers = [CommonMetricPrinter(self.max_iter), JSONWriter(f"{directory}/metrics.json")]
@@ -95,6 +96,7 @@ class LongTailedTrainer(DefaultTrainer):
             writers.append(TensorboardXWriter(directory))
         else:
             logger.info("No tensorboard event files: pip install tensorboard to get them.")
+            writers.append(PictureWriter(f"{directory}/training_pictures"))
         return writers
 
     def build_hooks(self) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,11 @@ class IndexStream(Sampler[int]):
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) float64 expected draws of each image; only their ratios matter."""
+        logger.warning(
+            "Sampler %s does not say how often it draws each image (expected_repeats): the class "
+            "prior is that of drawing all equally often.",
+            cls.__name__,
+        )
         return np.ones(len(dataset_dicts))
 
     @abstractmethod

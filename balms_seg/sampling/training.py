@@ -34,6 +34,13 @@ class TrainingSampler(IndexStream):
         """Build from the data set's size alone."""
         return cls(len(dataset_dicts), seed=seed)
 
+    @classmethod
+    def expected_repeats(
+        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+    ) -> np.ndarray:
+        """Ones: every image once an epoch."""
+        return np.ones(len(dataset_dicts))
+
     def draw_block(self, generator: torch.Generator) -> Block:
         """One permutation of all images."""
         if not self._shuffle:

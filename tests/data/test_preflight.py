@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,19 @@ def test_training_set_without_a_usable_annotation(tmp_path: Path) -> None:
     train["annotations"] = train["annotations"][:1]
     cfg = config(tmp_path, changed(train, "annotations", 0, segmentation=[LINE]))
     assert "no usable annotation to train on" in only_problem_of(cfg)
+
+
+def test_cropping_polygons_without_shapely_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(tmp_path, lvis_style())
+    cfg.INPUT.CROP.ENABLED = True
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    problem = only_problem_of(cfg)
+    assert "INPUT.CROP.ENABLED with polygon masks needs shapely" in problem
+    assert "balms-seg[crop]" in problem
+    cfg.INPUT.MASK_FORMAT = "bitmask"
+    preflight(cfg, training=True)
 
 
 def test_image_with_degenerate_polygons_only_is_no_problem(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from made_up_data import write_annotated_images, write_data_sets
 from runs import arguments, run_training
 
 from balms_seg.data.preflight_checks import PreflightError
 from balms_seg.engine import launch, setup
+from balms_seg.model_zoo import get_config_file
 
 
 def test_evaluation_alone_without_weights_names_what_is_there(
@@ -23,6 +25,23 @@ def test_evaluation_alone_without_weights_names_what_is_there(
     (tmp_path / "model_final.pth").touch()
     with pytest.raises(ValueError, match=r"there is .*model_final\.pth"):
         setup(arguments(data, tmp_path, "--eval-only"))
+
+
+def test_evaluation_alone_of_a_second_stage_does_not_take_the_first_stages_weights(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "stage_one.pth").touch()
+    config = tmp_path / "stage_two.yaml"
+    stages = {"WEIGHTS": str(tmp_path / "stage_one.pth"), "STAGE_ONE_CONFIG": "toy/demo.yaml"}
+    base = get_config_file("toy/base.yaml")
+    config.write_text(yaml.safe_dump({"_BASE_": base, "MODEL": stages}))
+    given = arguments(data, tmp_path, "--eval-only")
+    given.config_file = str(config)
+    with pytest.raises(ValueError, match=r"--eval-only would evaluate .*stage_one\.pth"):
+        setup(given)
+    given.opts += ["MODEL.WEIGHTS", str(tmp_path / "absent.pth")]
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        setup(given)
 
 
 def test_weights_that_do_not_exist_are_named(data: dict[str, object], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from made_up_data import NUM_CLASSES, write_data_sets
+from PIL import Image
 from runs import (
     assert_same_tensors,
     build_trainer,
@@ -214,9 +216,21 @@ def test_mixed_precision_trains_close_to_full_precision(
     assert 0 < max(distances) < 0.05
 
 
-def test_training_can_be_visualised(data: dict[str, object], tmp_path: Path) -> None:
+def test_training_can_be_visualised_without_tensorboard(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *a: None if name == "tensorboard" else find(name, *a),
+    )
     trainer = run_training({**data, "VIS_PERIOD": 1}, tmp_path)
     assert trainer.iter == 2
+    pictures = sorted((tmp_path / "training_pictures").iterdir())
+    assert {int(path.name[:7]) for path in pictures} == {0, 1}
+    assert all(min(Image.open(path).size) >= 8 for path in pictures)
+    assert len(pictures) == len({path.name[:9] for path in pictures})
+    assert trainer.storage._vis_data == []
 
 
 def test_each_set_of_several_has_its_own_results(
@@ -277,7 +291,7 @@ def test_a_negative_seed_is_drawn_logged_and_saved(
     trainer = run_training(settings, tmp_path)
     seed = trainer.cfg.SEED
     assert seed >= 0
-    assert any(f"drew {seed}" in message for message in log.messages)
+    assert any(f"SEED was not set: it is {seed}" in message for message in log.messages)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["SEED"] == seed
     assert read_results(tmp_path / "results.json")["seed"] == seed
     assert read_checkpoint(tmp_path / "model_final.pth")["trainer"]["seed"] == seed
@@ -292,4 +306,5 @@ def test_a_resumed_run_keeps_the_seed_that_was_drawn(
     seed = run_training(settings, tmp_path).cfg.SEED
     resumed = run_training({**settings, "SOLVER.MAX_ITER": 3}, tmp_path, "--resume")
     assert resumed._trainer.seed == seed
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["SEED"] == seed
     assert read_results(tmp_path / "results.json")["seed"] == seed
