@@ -26,6 +26,7 @@ from pathlib import Path
 
 from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
 from balms_seg.evaluation.results import read_results
+from balms_seg.json_file import read_json
 from balms_seg.methods import METHODS
 from balms_seg.model_zoo import get_config_file
 
@@ -185,7 +186,7 @@ def _published(name: str, table: Table, results: Path) -> dict[tuple[str, int], 
     path = results / f"toy_{name}.json"
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text())
+    content = read_json(path)
     if (content["iterations"], content["split"]) != (table.num_iters, table.split):
         return {}
     return {(record["row"], record["seed"]): record for record in content["runs"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from balms_seg.json_file import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -82,28 +83,11 @@ def read_annotation_json(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not valid json (the message has the byte offset), or has no categories or
-            annotations.
+        ValueError: it is not valid json, or has no categories or annotations.
     """
-    path = check_is_file(path)
-    text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode("utf-8", errors="surrogateescape"))
-        raise ValueError(
-            f"{path} is not valid json at byte {offset} of {path.stat().st_size}: {error.msg}. "
-            "It may be truncated; copy or download it again."
-        ) from error
+    content = read_json(path)
     check_annotation_content(content, source=str(path))
     return content
-
-
-def check_is_file(path: str | Path) -> Path:
-    """Raise FileNotFoundError unless there is such a file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"Annotation file {path} does not exist; check the path.")
-    return Path(path)
 
 
 def check_annotation_content(content: Any, *, source: str) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.class_statistics.annotation_counts import check_is_file, flatten_annotations
+from balms_seg.class_statistics.annotation_counts import flatten_annotations
 from balms_seg.class_statistics.statistics import ClassStatistics
+from balms_seg.json_file import check_is_file
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ def cached_statistics_from_json(
     path: str | Path, cache_dir: str | Path | None = None, *, empty_classes: str = "floor"
 ) -> ClassStatistics:
     """`ClassStatistics.from_json`, kept under a hash of the file; raises as that does."""
-    check_is_file(path)
-    with open(path, "rb") as file:
+    path = check_is_file(path)
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(f"{_FORMAT_VERSION} {empty_classes}".encode())
     return _load_or_compute(

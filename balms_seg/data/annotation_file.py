@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from balms_seg.json_file import read_json
 
 # Fields that LVIS adds to COCO's format.
 LVIS_IMAGE_FIELDS = ("neg_category_ids", "not_exhaustive_category_ids")
@@ -104,63 +103,16 @@ def local_path(json_file: str | Path) -> Path:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise AnnotationError(f"Expected an annotation file but {path} is a folder.")
-    if not path.is_file():
-        raise FileNotFoundError(_missing_file_message(path))
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b" or raw[:4] == b"PK\x03\x04":
-        raise AnnotationError(f"{path} is compressed; unpack it and give the json inside.")
     try:
-        content = json.loads(raw)
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text: byte {error.start} is wrong.") from error
-    except json.JSONDecodeError as error:
-        raise AnnotationError(_malformed_message(path, error)) from error
+        content = read_json(path)
+    except ValueError as error:
+        raise AnnotationError(str(error)) from error
     if not isinstance(content, dict):
         raise AnnotationError(
             f"{path} holds a {type(content).__name__}, expected an object with images, annotations "
             "and categories. A list is usually a file of results."
         )
     return content
-
-
-def _missing_file_message(path: Path) -> str:
-    existing = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
-    message = f"Expected an annotation file at {path.absolute()}, but there is none"
-    if existing is not None and existing != path.absolute().parent:
-        return f"{message}: {existing} exists, the rest of the path does not."
-    beside = sorted(entry.name for entry in path.absolute().parent.glob("*.json"))[:_NUM_NAMED]
-    return f"{message}; json files in that folder: {', '.join(beside) or 'none'}."
-
-
-def _malformed_message(path: Path, error: json.JSONDecodeError) -> str:
-    text = error.doc
-    where = f"line {error.lineno}, column {error.colno}, character {error.pos} of {len(text)}"
-    if not text.strip():
-        return f"{path} is empty; copy or download it again."
-    # A cut inside a string is reported where the string starts, hence the search for its end.
-    is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-    if is_cut or text.rstrip()[-1] != "}":
-        return f"{path} is cut short: the json ends too early ({where}). Copy or download it again."
-    return f"{path} is not valid json: {error.msg} at {where}."
-
-
-@contextmanager
-def paused_garbage_collection() -> Iterator[None]:
-    """For making millions of containers without a cycle among them.
-
-    What was made is then exempt from collection, else each one to come would visit all of it; it is
-    freed by its reference count as before.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.freeze()
-            gc.enable()
 
 
 def _check_sections(content: dict[str, Any], path: Path) -> None:

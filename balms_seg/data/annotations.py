@@ -17,10 +17,10 @@ from balms_seg.data.annotation_file import (
     LVIS_IMAGE_FIELDS,
     AnnotationError,
     AnnotationFile,
-    paused_garbage_collection,
     read_annotation_file,
     shortened,
 )
+from balms_seg.json_file import paused_garbage_collection
 
 logger = logging.getLogger(__name__)
 

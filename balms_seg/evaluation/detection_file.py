@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from balms_seg.json_file import read_json
 
 _NUM_NAMED = 5
 _NUMBERS = (int, float)
@@ -26,9 +26,7 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
             entry has another form, or several have the same `id`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"Result file {path} does not exist; check the path.")
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(
             f"Expected a list of detections in {path}, but got {_describe(content)}; give the "
@@ -36,32 +34,6 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
         )
     _check_entries(content, path)
     return content
-
-
-def _read_json(path: Path) -> Any:
-    data = path.read_bytes()
-    if not data.strip():
-        raise ValueError(
-            f"Result file {path} is empty ({len(data)} bytes); no detections at all is written "
-            "as []. Was the run that wrote it interrupted?"
-        )
-    collects = gc.isenabled()
-    gc.disable()  # millions of new dicts, none of them garbage
-    try:
-        return json.loads(data)
-    except json.JSONDecodeError as error:
-        byte = len(error.doc[: error.pos].encode("utf-8", errors="surrogateescape"))
-        raise ValueError(
-            f"{path} is not valid json at byte {byte} of {len(data)}: {error.msg}. It may be "
-            "truncated; copy it again or repeat the run that wrote it."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not valid json at byte {error.start} of {len(data)}: not UTF-8."
-        ) from error
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _describe(content: Any) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from balms_seg.json_file import read_json
+
 from .error_kinds import ERROR_KINDS, ErrorCounts
 from .ground_truth import FREQUENCY_GROUPS
 from .lvis_ap import LVISResult
@@ -95,7 +97,7 @@ def write_per_class_json(path: str | Path, rows: Sequence[Mapping[str, Any]], *,
 
 def read_per_class_json(path: str | Path) -> list[dict[str, Any]]:
     """Rows that `write_per_class_json` wrote; null in AP, AP50 and AR becomes nan again."""
-    record = json.loads(Path(path).read_text(encoding="utf-8"))
+    record = read_json(path)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"{path} has another version of per-class results; evaluate again.")
     for row in record["classes"]:

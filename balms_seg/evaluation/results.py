@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from balms_seg.json_file import read_json
+
 SCHEMA_VERSION = 1
 
 
@@ -84,18 +86,12 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, not a results.json, or of another version.
+        ValueError: the file is cut short, not a results.json, or of another version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected results at {path}, but there is no such file.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except ValueError as error:
-        raise ValueError(
-            f"Expected a results.json at {path}, but reading stopped with '{error}'; the file is "
-            "truncated or not a json: evaluate again with --eval-only."
-        ) from error
+        raise ValueError(f"{error} Evaluate again with --eval-only to write it.") from error
     if not isinstance(record, dict) or not isinstance(record.get("metrics"), dict):
         raise ValueError(f"Expected an object with 'metrics' in {path}, but it has none.")
     version = record.get("schema_version")

@@ -73,7 +73,7 @@ def test_missing_json(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     (tmp_path / "train" / "annotations.json").unlink()
     problem = only_problem_of(cfg)
-    assert problem.startswith(f"Data set '{cfg.DATASETS.TRAIN[0]}': Expected an annotation file at")
+    assert problem.startswith(f"Data set '{cfg.DATASETS.TRAIN[0]}': Expected a json file at")
 
 
 def test_json_without_categories(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_truncated_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_results(path, metrics={"AP": 1.0})
     path.write_text(path.read_text()[:-30])
-    with pytest.raises(ValueError, match="results.json.*truncated"):
+    with pytest.raises(ValueError, match="results.json.*cut short.*--eval-only"):
         read_results(path)
 
 

@@ -1,0 +1,83 @@
+"""Reading json that may be large, compressed, cut short, or no json at all."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a json file.
+
+    Raises:
+        FileNotFoundError: there is no such file; the message says up to where the path exists.
+        ValueError: it is a folder, compressed, empty, cut short, not UTF-8 or not json; the message
+            has the byte.
+    """
+    path = check_is_file(path)
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b" or raw[:4] == b"PK\x03\x04":
+        raise ValueError(f"{path} is compressed; unpack it and give the json inside.")
+    if not raw.strip():
+        raise ValueError(f"{path} is empty ({len(raw)} bytes); copy or make it again.")
+    try:
+        with paused_garbage_collection():
+            return json.loads(raw)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text: byte {error.start} of {len(raw)} is wrong."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(_malformed_message(path, error, len(raw))) from error
+
+
+def check_is_file(path: str | Path) -> Path:
+    """The path with `~` resolved; raises as `read_json` does where it is no file."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(f"Expected a json file but {path} is a folder.")
+    if not path.is_file():
+        raise FileNotFoundError(_missing_message(path))
+    return path
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """For making millions of containers without a cycle among them.
+
+    What was made is then exempt from collection, else each one to come would visit all of it; it is
+    freed by its reference count as before.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.freeze()
+            gc.enable()
+
+
+def _missing_message(path: Path) -> str:
+    message = f"Expected a json file at {path.absolute()}, but there is none"
+    existing = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
+    if existing is not None and existing != path.absolute().parent:
+        return f"{message}: {existing} exists, the rest of the path does not."
+    beside = sorted(entry.name for entry in path.absolute().parent.glob("*.json"))[:5]
+    return f"{message}; json files in that folder: {', '.join(beside) or 'none'}."
+
+
+def _malformed_message(path: Path, error: json.JSONDecodeError, size: int) -> str:
+    text = error.doc.rstrip()
+    byte = len(error.doc[: error.pos].encode("utf-8", errors="surrogatepass"))
+    # A cut inside a string is reported where the string starts.
+    is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated string")
+    end = " The file is cut short; copy or make it again." if is_cut or text[-1] not in "]}" else ""
+    return (
+        f"{path} is not valid json at byte {byte} of {size} (line {error.lineno}, column "
+        f"{error.colno}): {error.msg}.{end}"
+    )
