@@ -53,6 +53,12 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Parameters to train, the rest frozen: names of parameters or modules, fnmatch wildcards.
     # Empty: all. The box classifier: ["roi_heads.box_predictor.cls_score"].
     cfg.MODEL.TRAIN_ONLY = []
+    # What becomes of the box classifier of MODEL.WEIGHTS: keep (train on from it, as released for
+    # LVIS) | reset (initialise anew; with a class-balanced sampler: cRT) | lws (fixed, with a
+    # learned scale a class) | tau_norm (normalised by its weights' norms; --eval-only).
+    cfg.MODEL.INIT_CLASSIFIER = "keep"
+    # tau of tau_norm: 0 evens out the biases alone, 1 gives all foreground classes the same norm.
+    cfg.MODEL.INIT_CLASSIFIER_TAU = 1.0
     # Configuration, relative to configs/, of the run that makes MODEL.WEIGHTS; for error messages.
     cfg.MODEL.STAGE_ONE_CONFIG = ""
 
@@ -86,7 +92,11 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         ValueError: names every key to change, one line each.
     """
-    problems = [*_classifier_problems(cfg), *_solver_problems(cfg)]
+    problems = [
+        *_classifier_problems(cfg),
+        *_init_classifier_problems(cfg),
+        *_solver_problems(cfg),
+    ]
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(part, str) for part in entry):
             problems.append(
@@ -158,6 +168,35 @@ def _head_value_problems(head: CfgNode) -> list[str]:
             "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY is "
             f"{head.SIGMOID_PRIOR_PROBABILITY}; expected a probability in (0, 1)."
         )
+    return problems
+
+
+def _init_classifier_problems(cfg: CfgNode) -> list[str]:
+    from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS
+    from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
+
+    how, tau, trained = (
+        cfg.MODEL.INIT_CLASSIFIER,
+        cfg.MODEL.INIT_CLASSIFIER_TAU,
+        list(cfg.MODEL.TRAIN_ONLY),
+    )
+    problems = []
+    if how not in INIT_CLASSIFIERS:
+        problems.append(
+            f"MODEL.INIT_CLASSIFIER is {how!r}; expected one of {', '.join(INIT_CLASSIFIERS)}."
+        )
+    elif how != "keep" and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS:
+        problems.append(
+            f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME "
+            f"{cfg.MODEL.ROI_HEADS.NAME!r} does not read; set the name to LongTailedROIHeads."
+        )
+    if how == "lws" and (not trained or not all(name.endswith(".scale") for name in trained)):
+        problems.append(
+            f"MODEL.INIT_CLASSIFIER is lws, which trains the scales alone, but MODEL.TRAIN_ONLY is "
+            f"{trained}; set it to [roi_heads.box_predictor.cls_score.scale]."
+        )
+    if tau < 0:
+        problems.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")
     return problems
 
 

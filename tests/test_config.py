@@ -67,6 +67,19 @@ def test_every_key_of_ours_has_a_comment() -> None:
             ["MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY", "1.0"],
             "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",
         ),
+        (["MODEL.INIT_CLASSIFIER", "new"], "MODEL.INIT_CLASSIFIER"),
+        (["MODEL.INIT_CLASSIFIER", "lws"], "MODEL.TRAIN_ONLY"),
+        (
+            ["MODEL.INIT_CLASSIFIER", "lws"]
+            + ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor.cls_score']"],
+            "MODEL.TRAIN_ONLY",
+        ),
+        (["MODEL.INIT_CLASSIFIER_TAU", "-1.0"], "MODEL.INIT_CLASSIFIER_TAU"),
+        (
+            ["MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", ""]
+            + ["MODEL.INIT_CLASSIFIER", "reset"],
+            "MODEL.ROI_HEADS.NAME",
+        ),
         (["SOLVER.OPTIMIZER", "Adam"], "SOLVER.OPTIMIZER"),
         (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER"),
         (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
@@ -89,6 +102,9 @@ def test_a_contradiction_names_the_key_to_change(overrides: Sequence[str], named
         ["SOLVER.IMS_PER_BATCH", "12", "SOLVER.REFERENCE_WORLD_SIZE", "0"],
         ["DATASETS.REGISTER", "[['name', 'a.json', 'images']]"],
         ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor']"],
+        ["MODEL.INIT_CLASSIFIER", "reset"],
+        ["MODEL.INIT_CLASSIFIER", "lws"]
+        + ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor.cls_score.scale']"],
     ],
 )
 def test_settings_that_agree_are_accepted(overrides: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
 from balms_seg.engine.trainer import LongTailedTrainer
+from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -57,6 +58,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
             f"example {', '.join(names[:3])}: the checkpoint lacks them or has them in another "
             "shape. Check the configuration (classes, CLASSIFIER) against the checkpoint's."
         )
+    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
+        tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
     results = LongTailedTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model))

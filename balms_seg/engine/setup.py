@@ -112,6 +112,11 @@ def setup(args: Namespace) -> CfgNode:
             "version can only evaluate them (--eval-only). Without it they are "
             "BalancedSigmoidROIHeads."
         )
+    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm" and not args.eval_only:
+        raise ValueError(
+            "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
+            "of MODEL.WEIGHTS; run it with --eval-only."
+        )
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)

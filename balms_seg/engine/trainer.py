@@ -24,6 +24,7 @@ from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
+from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.freeze import train_only
 
 if TYPE_CHECKING:
@@ -110,6 +111,17 @@ class LongTailedTrainer(DefaultTrainer):
             )
             built.insert(first_writer, augmented)
         return built
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As detectron2's; at a run's start the classifier is what `MODEL.INIT_CLASSIFIER` says."""
+        super().resume_or_load(resume)
+        if not (resume and self.checkpointer.has_checkpoint()):
+            start_classifiers(
+                self.checkpointer.model,
+                self.cfg.MODEL.INIT_CLASSIFIER,
+                seed=self.cfg.SEED,
+                absent_parameters=self.checkpointer.absent_parameters,
+            )
 
     def after_train(self) -> None:
         """Run the hooks' ends, without an evaluation if an error ended the training."""

@@ -19,6 +19,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import (
 from torch import Tensor, nn
 
 from balms_seg.methods import METHODS, Method, MethodOptions
+from balms_seg.modeling.classifier_init import ScaledLinear
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -38,12 +39,15 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     """
 
     @configurable
-    def __init__(self, input_shape: ShapeSpec, *, method: Method, **kwargs: Any) -> None:
+    def __init__(
+        self, input_shape: ShapeSpec, *, method: Method, learn_scales: bool = False, **kwargs: Any
+    ) -> None:
         """Build the two linear layers.
 
         Args:
             input_shape: shape of the box features.
             method: decides the classifier's columns, its loss and its probabilities.
+            learn_scales: fix the classifier and learn a scale for each of its columns.
             kwargs: those of detectron2's `FastRCNNOutputLayers`.
         """
         super().__init__(input_shape, **kwargs)
@@ -52,11 +56,17 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             self.cls_score = nn.Linear(self.cls_score.in_features, method.num_columns)
             nn.init.normal_(self.cls_score.weight, std=0.01)
         nn.init.constant_(self.cls_score.bias, method.initial_bias)
+        if learn_scales:
+            self.cls_score = ScaledLinear(self.cls_score)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
-        return {**super().from_config(cfg, input_shape), "method": build_method(cfg)}
+        return {
+            **super().from_config(cfg, input_shape),
+            "method": build_method(cfg),
+            "learn_scales": cfg.MODEL.INIT_CLASSIFIER == "lws",
+        }
 
     def losses(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

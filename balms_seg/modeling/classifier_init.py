@@ -1,0 +1,151 @@
+"""What becomes of a checkpoint's box classifier: `MODEL.INIT_CLASSIFIER`.
+
+C: columns of the classifier, K of them foreground classes and, for softmax methods, background
+last; D: features. Cascade heads have several classifiers, and each is treated alike.
+
+Source: Kang et al. 2020 (arXiv 1910.09217), classifier re-training, learnable weight scaling and
+tau-normalisation; what background gets is ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+
+logger = logging.getLogger(__name__)
+
+INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm")
+_STD = 0.01  # of detectron2's initial classifier weights
+
+
+class ScaledLinear(nn.Module):
+    """A fixed linear layer whose outputs have one learned scale each: s_j (w_j x + b_j).
+
+    Background's column, where there is one, has a scale like the others. The scales start at 1,
+    where the layer equals the one it was made from; its checkpoints add `scale` to that one's.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        """Take over a layer's parameters.
+
+        Args:
+            linear: with a bias; its parameters are frozen.
+        """
+        super().__init__()
+        self.weight = linear.weight.requires_grad_(False)
+        self.bias = linear.bias.requires_grad_(False)
+        self.scale = nn.Parameter(torch.ones_like(linear.bias))
+
+    @property
+    def in_features(self) -> int:
+        """D."""
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """C."""
+        return self.weight.shape[0]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D) to (N, C)."""
+        return self.scale * F.linear(features, self.weight, self.bias)
+
+
+def tau_normalised(
+    weight: Tensor, bias: Tensor, *, tau: float, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Divide each class's weight vector by its norm to the power tau, and even out the biases.
+
+    Norms are taken relative to their geometric mean over the foreground classes, and the foreground
+    biases are replaced by their mean. A common factor and a common bias change no ranking among
+    the classes, so that for a softmax without background this decides as w / ||w||^tau without
+    bias; but they place foreground against background and sigmoid scores against 0, where they stay
+    as trained. The background column, the last where C = K + 1, is left alone.
+
+    Args:
+        weight: (C, D).
+        bias: (C,).
+        tau: 0 leaves the weights as they are; 1 gives all foreground classes the same norm.
+        num_classes: K.
+
+    Returns:
+        New weight and bias.
+    """
+    foreground, rest = weight[:num_classes], weight[num_classes:]
+    norms = foreground.norm(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    relative = (norms.log() - norms.log().mean()).exp()
+    mean_bias = bias[:num_classes].mean().expand(num_classes)
+    return (
+        torch.cat([foreground / relative**tau, rest]),
+        torch.cat([mean_bias, bias[num_classes:]]),
+    )
+
+
+def box_predictors(model: nn.Module) -> list[LongTailedBoxPredictor]:
+    """The box predictors of a detector: one, or with cascade heads several."""
+    predictor = model.roi_heads.box_predictor
+    return list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
+
+
+@torch.no_grad()
+def reset_classifiers(model: nn.Module, *, seed: int) -> None:
+    """Initialise the box classifiers anew, in place: the same on every rank, a function of `seed`.
+
+    As at construction: weights from N(0, 0.01), bias the method's initial one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for predictor in box_predictors(model):
+        classifier = predictor.cls_score
+        fresh = torch.empty(classifier.weight.shape).normal_(std=_STD, generator=generator)
+        classifier.weight.copy_(fresh)
+        classifier.bias.fill_(predictor.method.initial_bias)
+    logger.info("The box classifier starts from initialisation (MODEL.INIT_CLASSIFIER: reset).")
+
+
+@torch.no_grad()
+def tau_normalise_classifiers(model: nn.Module, *, tau: float) -> None:
+    """Apply `tau_normalised` to the box classifiers, in place."""
+    for predictor in box_predictors(model):
+        classifier = predictor.cls_score
+        weight, bias = tau_normalised(
+            classifier.weight,
+            classifier.bias,
+            tau=tau,
+            num_classes=predictor.method.num_classes,
+        )
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(bias)
+    logger.info("The box classifier is normalised with tau = %g.", tau)
+
+
+def start_classifiers(
+    model: nn.Module, how: str, *, seed: int, absent_parameters: Collection[str]
+) -> None:
+    """Prepare the box classifiers for training, once the checkpoint is loaded; not on resuming.
+
+    Args:
+        model: a detector with this package's heads.
+        how: `MODEL.INIT_CLASSIFIER`.
+        seed: the run's.
+        absent_parameters: names of parameters that the checkpoint did not fill.
+
+    Raises:
+        RuntimeError: "lws" would scale a classifier that was never trained.
+    """
+    if how == "reset":
+        reset_classifiers(model, seed=seed)
+    absent = [name for name in absent_parameters if name.endswith("cls_score.weight")]
+    if how == "lws" and absent:
+        raise RuntimeError(
+            "MODEL.INIT_CLASSIFIER is lws, which learns one scale for each class of a trained "
+            f"classifier, but MODEL.WEIGHTS did not fill {', '.join(absent)}; name the checkpoint "
+            "of a feature stage with the same classes and the same kind of CLASSIFIER."
+        )
