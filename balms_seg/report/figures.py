@@ -1,7 +1,8 @@
-"""Figures of class frequency and of accuracy by frequency group. Needs matplotlib."""
+"""Figures of class frequency, accuracy by frequency group and learned rates. Needs matplotlib."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,58 @@ def plot_ap_by_group(
     _save(figure, path)
 
 
+def plot_meta_rates(rates: str | Path, path: str | Path) -> None:
+    """Plot what the meta step learned: each class against its frequency, and groups over time.
+
+    The left panel has each class's last rate (or loss weight) over its training images, with a
+    hollow mark where it started; the right one the mean of each frequency group at each recorded
+    iteration, within the range that 80% of its classes are in.
+
+    Args:
+        rates: meta_rates.csv of a run: class_id, name, group, training_images, training_instances,
+            iteration, value; one line a class and recorded iteration.
+        path: where to write; the suffix says the format.
+
+    Raises:
+        FileNotFoundError: there is no such csv.
+        ModuleNotFoundError: matplotlib is not installed.
+        ValueError: the csv is empty.
+    """
+    with open(rates, newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    if not lines:
+        raise ValueError(f"Expected learned rates in {rates}, but it has none; train first.")
+    iterations = np.unique([int(line["iteration"]) for line in lines])
+    classes = np.array([int(line["class_id"]) for line in lines])
+    ids, rows = np.unique(classes, return_inverse=True)
+    columns = np.searchsorted(iterations, [int(line["iteration"]) for line in lines])
+    values = np.full((len(ids), len(iterations)), np.nan)
+    values[rows, columns] = [float(line["value"]) for line in lines]
+    images, groups = np.zeros(len(ids)), np.empty(len(ids), dtype=object)
+    images[rows] = [float(line["training_images"]) for line in lines]
+    groups[rows] = [line["group"] for line in lines]
+
+    figure, (by_class, over_time) = _new_figure(9.2, 3.6, num_panels=2)
+    names = sorted(set(groups), key=lambda name: np.median(images[groups == name]))
+    for name, color in zip(names, GROUP_COLORS, strict=False):
+        members = groups == name
+        seen = np.maximum(images[members], 0.7)  # a class without an image has a place too
+        by_class.plot(seen, values[members, 0], "o", mec=color, mfc="none", ms=4, alpha=0.45)
+        by_class.plot(seen, values[members, -1], "o", color=color, ms=4, alpha=0.85)
+        over_time.plot(iterations, np.nanmean(values[members], axis=0), color=color, label=name)
+        low, high = np.nanpercentile(values[members], [10, 90], axis=0)
+        over_time.fill_between(iterations, low, high, color=color, alpha=0.15, linewidth=0)
+    by_class.set_xscale("log")
+    by_class.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    by_class.set_xlabel("training images of the class")
+    by_class.set_ylabel("learned rate or weight")
+    by_class.set_title("Classes: start (hollow) and end", loc="left", color=_INK)
+    over_time.set_xlabel("iteration")
+    over_time.set_title("Mean of each group, and 80% of its classes", loc="left", color=_INK)
+    over_time.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
 def _group_label(name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
     if name not in sizes:
         return name
@@ -152,18 +205,22 @@ def _label_bars(axes: Axes, centers: np.ndarray, values: Sequence[float]) -> Non
         )
 
 
-def _new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
+def _new_figure(
+    width_inches: float, height_inches: float, num_panels: int = 1
+) -> tuple[Figure, Any]:
+    """A figure and its axes; with several panels, an array of them that share the y axis."""
     figure_class = require("matplotlib.figure", "Drawing figures").Figure
     # Figure without pyplot: no window, no global state, any thread.
     figure = figure_class(figsize=(width_inches, height_inches), layout="constrained")
-    axes = figure.add_subplot()
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#999999")
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-    axes.tick_params(axis="y", length=0, labelcolor=_INK, which="both")
-    axes.set_axisbelow(True)
-    return figure, axes
+    panels = figure.subplots(1, num_panels, sharey=True)
+    for axes in np.atleast_1d(panels):
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.spines["bottom"].set_color("#999999")
+        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axes.tick_params(axis="y", length=0, labelcolor=_INK, which="both")
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def _save(figure: Figure, path: str | Path) -> None:

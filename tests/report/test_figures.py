@@ -66,11 +66,53 @@ def test_ap_figure_without_metrics_is_an_error(tmp_path: Path) -> None:
         figures.plot_ap_by_group({"box_proposals": {}}, tmp_path / "figure.png")
 
 
+def write_rates(path: Path) -> Path:
+    """Three classes, rare to frequent, at iterations 0, 50 and 100; the rare one's rate grows."""
+    lines = ["class_id,name,group,training_images,training_instances,iteration,value"]
+    for iteration in (100, 0, 50):  # in no particular order
+        for k, (name, group, images) in enumerate(
+            [("ant", "frequent", 300), ("bee", "common", 40), ("eel", "rare", 2)]
+        ):
+            value = 0.5 + k * iteration / 1000
+            lines.append(f"{k},{name},{group},{images},{2 * images},{iteration},{value}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_rates_figure_has_start_and_end_of_each_class_and_the_course_of_each_group(
+    drawn: list, tmp_path: Path
+) -> None:
+    figures.plot_meta_rates(write_rates(tmp_path / "meta_rates.csv"), "unused")
+    by_class, over_time = drawn[0].axes
+    marks = [
+        (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in by_class.get_lines()
+    ]
+    assert marks == [
+        ([2.0], [0.5]),
+        ([2.0], [pytest.approx(0.7)]),
+        ([40.0], [0.5]),
+        ([40.0], [pytest.approx(0.6)]),
+        ([300.0], [0.5]),
+        ([300.0], [0.5]),
+    ]
+    assert [line.get_label() for line in over_time.get_lines()] == ["rare", "common", "frequent"]
+    rare = over_time.get_lines()[0]
+    assert rare.get_xdata().tolist() == [0, 50, 100]
+    assert rare.get_ydata() == pytest.approx([0.5, 0.6, 0.7])
+
+
+def test_rates_figure_of_an_empty_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "meta_rates.csv").write_text("class_id,iteration,value\n")
+    with pytest.raises(ValueError, match="has none"):
+        figures.plot_meta_rates(tmp_path / "meta_rates.csv", tmp_path / "figure.png")
+
+
 def test_figures_are_written_as_png(statistics: ClassStatistics, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figures.plot_class_frequency(statistics.to_dict(), tmp_path / "new" / "a.png")
     figures.plot_ap_by_group({"bbox": METRICS["bbox"]}, tmp_path / "b.png")
-    for path in (tmp_path / "new" / "a.png", tmp_path / "b.png"):
+    figures.plot_meta_rates(write_rates(tmp_path / "meta_rates.csv"), tmp_path / "c.png")
+    for path in (tmp_path / "new" / "a.png", tmp_path / "b.png", tmp_path / "c.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
