@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balms_seg.meta_settings import meta_problems
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
@@ -16,6 +18,7 @@ RELEASED_KEYS = {
 PRIORS = ("auto", "image", "instance", "sampled")
 EMPTY_CLASS_POLICIES = ("floor", "error")
 OPTIMIZERS = ("SGD", "AdamW")
+FROZEN_NORM = ("eval", "train")
 
 
 def add_balms_config(cfg: CfgNode) -> None:
@@ -59,6 +62,9 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.MODEL.INIT_CLASSIFIER = "keep"
     # tau of tau_norm: 0 evens out the biases alone, 1 gives all foreground classes the same norm.
     cfg.MODEL.INIT_CLASSIFIER_TAU = 1.0
+    # Normalisation of frozen layers: eval (its statistics stay) | train (it follows the batches, as
+    # in the authors' release for classification; no promise of equal results on several ranks).
+    cfg.MODEL.FROZEN_NORM = "eval"
     # Configuration, relative to configs/, of the run that makes MODEL.WEIGHTS; for error messages.
     cfg.MODEL.STAGE_ONE_CONFIG = ""
 
@@ -66,10 +72,32 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = []
 
     cfg.META = CfgNode()
+    # What a meta step learns for each class: none | weights (loss weights, the Meta Reweighter) |
+    # rates (sample rates, with MetaRepeatFactorTrainingSampler). auto: weights for BALMSROIHeads,
+    # rates with that sampler, else none. none with either is its static control.
+    cfg.META.LEARN = "auto"
+    # Meta loss: plain (the paper) | balanced (what the released LVIS code computes).
+    cfg.META.OBJECTIVE = "plain"
+    # Iterations from one meta step to the next.
+    cfg.META.PERIOD = 1
+    # Images in a meta batch, over all ranks. 0: SOLVER.IMS_PER_BATCH.
+    cfg.META.BATCH_SIZE = 0
+    # Meta batches: loader (images drawn class-balanced) | feature_bank (box features of past
+    # training batches).
+    cfg.META.SOURCE = "loader"
+    # Registered data set of the meta loader. Empty: DATASETS.TRAIN.
+    cfg.META.DATASET = ""
+    # Rows over which class weights are normalised to mean 1: global (of all ranks) | rank (of each
+    # rank, as released).
+    cfg.META.NORMALISE = "global"
     # Learning rate of Adam on the class parameters psi.
     cfg.META.LR = 0.01
     # Adam's betas for psi.
     cfg.META.BETAS = (0.9, 0.999)
+    # L2 penalty on psi, which draws every class back to where it started.
+    cfg.META.WEIGHT_DECAY = 0.0
+    # How sample rates get their gradient: score (through the draws' probabilities).
+    cfg.META.ESTIMATOR = "score"
     # MetaRepeatFactorTrainingSampler: a class's learned factor g(psi) stays in [1/this, this].
     cfg.META.MAX_FACTOR = 4.0
     # Images drawn at the same rates, a multiple of SOLVER.IMS_PER_BATCH; new rates wait for the
@@ -78,6 +106,15 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Global batches that may be drawn ahead of training: new rates wait for the first block that
     # starts at least so many batches later, so that workers (two batches each) change nothing.
     cfg.META.LOOKAHEAD = 16
+    cfg.META.BANK = CfgNode()
+    # Newest foreground rows that the feature bank keeps of each class, in half precision.
+    cfg.META.BANK.PER_CLASS = 32
+    # Newest background rows that it keeps.
+    cfg.META.BANK.BACKGROUND = 4096
+    # Where it lies: cpu | cuda. Empty: the model's device.
+    cfg.META.BANK.DEVICE = ""
+    # Memory that it may take, in MiB; a larger bank is an error.
+    cfg.META.BANK.MAX_MEMORY_MB = 1024
 
     # Optimiser: SGD | AdamW. AdamW reads BASE_LR, WEIGHT_DECAY and the clipping keys as SGD does.
     cfg.SOLVER.OPTIMIZER = "SGD"
@@ -96,7 +133,13 @@ def check_config(cfg: CfgNode) -> None:
         *_classifier_problems(cfg),
         *_init_classifier_problems(cfg),
         *_solver_problems(cfg),
+        *meta_problems(cfg),
     ]
+    if cfg.MODEL.FROZEN_NORM not in FROZEN_NORM:
+        problems.append(
+            f"MODEL.FROZEN_NORM is {cfg.MODEL.FROZEN_NORM!r}; expected one of "
+            f"{', '.join(FROZEN_NORM)}."
+        )
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(part, str) for part in entry):
             problems.append(

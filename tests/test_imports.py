@@ -17,7 +17,7 @@ LAYERS = (
     {"losses", "class_statistics", "needs_detectron2"},
     {"methods", "sampling", "meta"},
     {"data"},
-    {"modeling", "evaluation"},
+    {"modeling", "evaluation", "meta_settings"},
     {"config"},
     {"engine"},
     {"report"},

@@ -23,6 +23,7 @@ from balms_seg.data import (
     share_frequency_groups,
     training_statistics,
 )
+from balms_seg.meta_settings import check_meta_training, learned_quantity
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -106,17 +107,15 @@ def setup(args: Namespace) -> CfgNode:
         cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
-    if cfg.MODEL.ROI_HEADS.NAME == "BALMSROIHeads" and not args.eval_only:
-        raise ValueError(
-            "MODEL.ROI_HEADS.NAME is BALMSROIHeads, whose training needs the meta step; this "
-            "version can only evaluate them (--eval-only). Without it they are "
-            "BalancedSigmoidROIHeads."
-        )
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm" and not args.eval_only:
         raise ValueError(
             "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
+    if not args.eval_only:
+        check_meta_training(cfg)
+        if learned_quantity(cfg) != "none":
+            raise ValueError("The meta step is not wired into the engine yet; META.LEARN none.")
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from detectron2.engine import SimpleTrainer
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from balms_seg.modeling import keyed_sampling
 from balms_seg.sampling.keyed import position_seed
+
+Result = TypeVar("Result")
 
 
 class TrainingStep(SimpleTrainer):
@@ -50,24 +52,33 @@ class TrainingStep(SimpleTrainer):
 
     def run_step(self) -> None:
         """Load a batch, and take one optimiser step on the sum of its losses."""
-        assert self.model.training, "the model was left in eval mode"
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-
-        positions = [sample["stream_position"] for sample in batch]
-        torch.manual_seed(position_seed(self.seed, positions[0], "step"))
-        try:
-            with keyed_sampling(self.seed, positions), self._autocast:
-                losses = self.model(batch)
-        except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
-            raise self._stopped(str(error)) from error
+        batch, data_time = self._next_batch()
+        losses = self._forward(self.model, batch, self.seed)
 
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self._write_metrics(losses, data_time)  # raises on NaN, before any weight has changed
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _next_batch(self) -> tuple[list[dict[str, Any]], float]:
+        """The next batch and the seconds that it took."""
+        assert self.model.training, "the model was left in eval mode"
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        return batch, time.perf_counter() - start
+
+    def _forward(
+        self, forward: Callable[[list[dict[str, Any]]], Result], batch: list[dict], seed: int
+    ) -> Result:
+        """Run something on a batch, its random numbers keyed by seed and stream positions."""
+        positions = [sample["stream_position"] for sample in batch]
+        torch.manual_seed(position_seed(seed, positions[0], "step"))
+        try:
+            with keyed_sampling(seed, positions), self._autocast:
+                return forward(batch)
+        except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
+            raise self._stopped(str(error)) from error
 
     def _write_metrics(
         self, loss_dict: Mapping[str, Tensor], data_time: float, *args: Any, **kwargs: Any

@@ -19,11 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.data import build_train_loader
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
+from balms_seg.modeling.box_rows import trains_box_classifier_alone
 from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.freeze import train_only
 
@@ -51,7 +53,8 @@ class LongTailedTrainer(DefaultTrainer):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        self._trainer = TrainingStep(
+        step = ClassifierStep if trains_box_classifier_alone(model) else TrainingStep
+        self._trainer = step(
             _data_parallel(model),
             self.build_train_loader(cfg),
             optimizer,
@@ -71,7 +74,9 @@ class LongTailedTrainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model, with everything frozen that `MODEL.TRAIN_ONLY` does not name."""
         model = super().build_model(cfg)
-        return train_only(model, cfg.MODEL.TRAIN_ONLY) if cfg.MODEL.TRAIN_ONLY else model
+        if not cfg.MODEL.TRAIN_ONLY:
+            return model
+        return train_only(model, cfg.MODEL.TRAIN_ONLY, frozen_norm=cfg.MODEL.FROZEN_NORM)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -74,8 +74,14 @@ class Method(nn.Module, ABC):
         return 0.0
 
     @abstractmethod
-    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Mean loss over the proposals: (R, num_columns) and (R,) to a scalar."""
+    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
+        """Loss of the proposals, as a sum over the rows or its mean.
+
+        Args:
+            logits: (R, num_columns).
+            gt_classes: (R,).
+            reduction: "mean" (0 with a gradient where R = 0) and "sum" give a scalar, "none" (R,).
+        """
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -30,9 +30,9 @@ class Sigmoid(Method):
         probability = self.options.sigmoid_prior_probability
         return -math.log((1 - probability) / probability)
 
-    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Sum of the binary cross-entropies over the number of proposals."""
-        return sigmoid_loss(logits, gt_classes)
+    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
+        """A proposal's loss is the sum of its K binary cross-entropies."""
+        return sigmoid_loss(logits, gt_classes, reduction=reduction)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Sigmoid scores, and a background column of zeros as detectron2 expects one."""
@@ -60,6 +60,7 @@ class BalancedSigmoid(Sigmoid):
             )
         self._register_prior("frequency", None if statistics is None else statistics.frequency)
 
-    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Sum of the shifted binary cross-entropies over the number of proposals."""
-        return balanced_sigmoid_loss(logits, gt_classes, self._prior("frequency"))
+    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
+        """A proposal's loss is the sum of its K shifted binary cross-entropies."""
+        frequency = self._prior("frequency")
+        return balanced_sigmoid_loss(logits, gt_classes, frequency, reduction=reduction)

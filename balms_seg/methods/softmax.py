@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class Softmax(Method):
     """Cross-entropy over K + 1 columns, as detectron2's own box predictor."""
 
-    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Mean cross-entropy; 0 with a gradient where there is no proposal."""
-        if gt_classes.numel() == 0:
+    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
+        """Cross-entropy; the mean over no proposals is 0 with a gradient."""
+        if gt_classes.numel() == 0 and reduction == "mean":
             return logits.float().sum() * 0.0
-        return F.cross_entropy(logits.float(), gt_classes)
+        return F.cross_entropy(logits.float(), gt_classes, reduction=reduction)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over all columns."""
@@ -48,8 +48,8 @@ class BalancedSoftmax(Softmax):
                 self.background_count = float(counts.sum()) * options.background_ratio
         self._register_prior("counts", counts)
 
-    def loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Mean Balanced Softmax loss; see `losses.balanced_softmax_loss_with_background`."""
+    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
+        """Balanced Softmax loss; see `losses.balanced_softmax_loss_with_background`."""
         background = self.options.background
         return balanced_softmax_loss_with_background(
             logits,
@@ -57,4 +57,5 @@ class BalancedSoftmax(Softmax):
             self._prior("counts"),
             background=background,
             background_count=self.background_count if background == "prior" else None,
+            reduction=reduction,
         )

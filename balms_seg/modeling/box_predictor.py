@@ -91,12 +91,16 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         else:
             gt_classes = torch.empty(0, dtype=torch.int64, device=logits.device)
             proposal_boxes = gt_boxes = deltas.new_empty((0, 4))
-        log_classification_statistics(self.method.decision_scores(logits.detach()), gt_classes)
+        self.log_accuracy(logits, gt_classes)
         losses = {
             "loss_cls": self.method.loss(logits, gt_classes),
             "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
+
+    def log_accuracy(self, logits: Tensor, gt_classes: Tensor) -> None:
+        """Put the accuracies of (R, num_columns) logits into the event storage."""
+        log_classification_statistics(self.method.decision_scores(logits.detach()), gt_classes)
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

@@ -14,7 +14,9 @@ from torch.nn.modules.batchnorm import _NormBase as NormWithStatistics
 logger = logging.getLogger(__name__)
 
 
-def train_only(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
+def train_only(
+    model: nn.Module, patterns: Sequence[str], *, frozen_norm: str = "eval"
+) -> nn.Module:
     """Freeze every parameter that no pattern matches, in place.
 
     Normalisation layers without a matching parameter or buffer stay in evaluation mode from now
@@ -25,25 +27,29 @@ def train_only(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
         patterns: names of parameters or modules, with the wildcards of `fnmatch`; a module stands
             for all parameters below it. "roi_heads.box_predictor.cls_score" is the box classifier,
             "roi_heads.box_predictor.*.cls_score" those of cascade heads.
+        frozen_norm: "train" lets the normalisation of frozen layers follow the batches instead, as
+            the authors' release does for classification; evaluation then sees other statistics
+            than those that the checkpoint was written with.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: `patterns` is empty, or one of them matches no parameter.
+        ValueError: `patterns` is empty, one of them matches no parameter, or `frozen_norm` is
+            unknown.
     """
+    if frozen_norm not in ("eval", "train"):
+        raise ValueError(
+            f"Expected frozen_norm eval or train, but got {frozen_norm!r}; set MODEL.FROZEN_NORM."
+        )
     names = [name for name, _ in model.named_parameters()]
     _check_patterns(names, patterns)
     num_trained = 0
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(_matches(name, patterns))
         num_trained += parameter.numel() if parameter.requires_grad else 0
-    for name, module in model.named_modules():
-        if isinstance(module, NormWithStatistics) and not any(
-            _matches(f"{name}.{own}", patterns) for own in module.state_dict()
-        ):
-            module.eval()
-            module.train = MethodType(_stay_in_evaluation_mode, module)
+    if frozen_norm == "eval":
+        _freeze_statistics(model, patterns)
     logger.info(
         "Training %d of the model's %d parameters: %s.",
         num_trained,
@@ -51,6 +57,15 @@ def train_only(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
         ", ".join(name for name in names if _matches(name, patterns)),
     )
     return model
+
+
+def _freeze_statistics(model: nn.Module, patterns: Sequence[str]) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, NormWithStatistics) and not any(
+            _matches(f"{name}.{own}", patterns) for own in module.state_dict()
+        ):
+            module.eval()
+            module.train = MethodType(_stay_in_evaluation_mode, module)
 
 
 def _stay_in_evaluation_mode(self: nn.Module, mode: bool = True) -> nn.Module:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
@@ -66,7 +67,20 @@ def next_image(purpose: str, device: torch.device) -> Iterator[None]:
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class KeyedRPN(RPN):
-    """detectron2's RPN, its anchor sampling keyed by stream position."""
+    """detectron2's RPN, its anchor sampling keyed by stream position.
+
+    In training mode an empty list of ground truth gives the proposals of training without losses.
+    """
+
+    def label_and_sample_anchors(self, anchors: list[Any], gt_instances: list[Any]) -> Any:
+        """As detectron2's; nothing where there is no ground truth."""
+        return super().label_and_sample_anchors(anchors, gt_instances) if gt_instances else ([], [])
+
+    def losses(
+        self, anchors: list[Any], logits: Any, gt_labels: list[Tensor], deltas: Any, gt_boxes: Any
+    ) -> dict[str, Tensor]:
+        """As detectron2's; nothing where no anchor was labelled."""
+        return super().losses(anchors, logits, gt_labels, deltas, gt_boxes) if gt_labels else {}
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
         with next_image("anchors", label.device):
