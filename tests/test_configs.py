@@ -19,17 +19,19 @@ ROOT = Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))
 BACKBONES = ("R_50", "R_101", "X_101_32x8d")
 METHODS = ("softmax", "sigmoid", "balanced_softmax", "balanced_sigmoid")
+BALMS = ("reweighter", "sampler")
 LVIS = {"lvis_v0.5": 1230, "lvis_v1": 1203}
 LVIS_NAMES = [name for name in NAMES if name.startswith("lvis") and "base" not in name]
 RUNNABLE = [
     *LVIS_NAMES,
     "custom/mask_rcnn_R_50_FPN.yaml",
     "custom/mask_rcnn_small_cpu.yaml",
-    "toy/balanced_softmax_mask_rcnn.yaml",
-    "toy/benchmark.yaml",
-    "toy/demo.yaml",
+    *(name for name in NAMES if name.startswith("toy") and "base" not in name),
 ]
-BALANCED_NUMBERS = ("26.3/16.2/27.3/28.8", "26.4/15.9/27.3/29.6", "27.0/19.6/28.9/27.5")
+BALANCED_NUMBERS = (
+    *("26.3/16.2/27.3/28.8", "26.4/15.9/27.3/29.6"),
+    *("27.0/19.6/28.9/27.5", "27.0/17.3/28.1/29.5"),
+)
 
 
 def load(name: str, *overrides: str) -> CfgNode:
@@ -74,6 +76,16 @@ def test_the_promised_configurations_are_there() -> None:
             expected |= {
                 f"feature_sigmoid_mask_rcnn_{backbone}_FPN_1x.yaml",
                 f"classifier_balanced_sigmoid_mask_rcnn_{backbone}_FPN.yaml",
+            }
+        expected |= {f"balms_{form}_mask_rcnn_R_50_FPN.yaml" for form in BALMS}
+        if folder == "lvis_v0.5":
+            expected |= {
+                f"paper_{stem}.yaml"
+                for stem in (
+                    "feature_sigmoid_mask_rcnn_R_50_FPN_1x",
+                    "classifier_balanced_sigmoid_mask_rcnn_R_50_FPN",
+                    *(f"balms_{form}_mask_rcnn_R_50_FPN" for form in BALMS),
+                )
             }
         assert {path.name for path in (ROOT / folder).iterdir()} == expected
 
@@ -121,12 +133,34 @@ def test_published_balanced_softmax_numbers_belong_to_the_sigmoid_form(name: str
     assert "Published, not run here" in text
 
 
-def test_published_balanced_softmax_numbers_are_quoted_somewhere() -> None:
-    quoted = {name for name in NAMES if "26.3/16.2/27.3/28.8, box AP 27.0" in header(name)}
-    assert quoted == {
-        "lvis_v0.5/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
-        "lvis_v0.5/classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml",
-    }
+@pytest.mark.parametrize(
+    ("numbers", "names"),
+    [
+        (
+            "26.3/16.2/27.3/28.8, box AP 27.0",
+            {
+                "lvis_v0.5/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
+                "lvis_v0.5/paper_classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml",
+            },
+        ),
+        (
+            "26.4/15.9/27.3/29.6, box AP 25.9",
+            {"lvis_v0.5/classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml"},
+        ),
+        (
+            "27.0/19.6/28.9/27.5, box AP 27.6",
+            {"lvis_v0.5/paper_balms_reweighter_mask_rcnn_R_50_FPN.yaml"},
+        ),
+        (
+            "27.0/17.3/28.1/29.5, box AP 26.4",
+            {"lvis_v0.5/balms_reweighter_mask_rcnn_R_50_FPN.yaml"},
+        ),
+    ],
+)
+def test_published_numbers_are_quoted_where_their_settings_are(
+    numbers: str, names: set[str]
+) -> None:
+    assert {name for name in NAMES if numbers in header(name)} == names
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -159,9 +193,9 @@ def load_defaults() -> CfgNode:
 @pytest.mark.parametrize("name", LVIS_NAMES)
 def test_an_lvis_configuration_differs_from_its_baseline_where_its_name_says(name: str) -> None:
     folder, stem = name.removesuffix(".yaml").split("/")
-    stage, method, cascade, backbone = re.fullmatch(
-        r"(feature_|classifier_)?((?:balanced_)?(?:softmax|sigmoid))_(cascade_)?mask_rcnn_(.*)_FPN"
-        r"(?:_1x)?",
+    paper, stage, method, cascade, backbone = re.fullmatch(
+        r"(paper_)?(feature_|classifier_)?(balms_(?:reweighter|sampler)|"
+        r"(?:balanced_)?(?:softmax|sigmoid))_(cascade_)?mask_rcnn_(.*)_FPN(?:_1x)?",
         stem,
     ).groups()
     baseline = f"softmax_mask_rcnn_{backbone}_FPN_1x"
@@ -174,13 +208,36 @@ def test_an_lvis_configuration_differs_from_its_baseline_where_its_name_says(nam
             "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
             "MODEL.RPN.POST_NMS_TOPK_TRAIN",
         }
-    if stage == "classifier_":
+    if stage == "classifier_" or method.startswith("balms"):
         expected |= {"MODEL.WEIGHTS", "MODEL.TRAIN_ONLY", "MODEL.STAGE_ONE_CONFIG"}
         expected |= {"SOLVER.STEPS", "SOLVER.MAX_ITER"}
+    if method == "balms_reweighter":
+        expected.add("MODEL.ROI_HEADS.NAME")
+        if folder == "lvis_v0.5":  # as in the paper, or as released
+            expected.add("META.LR" if paper else "META.OBJECTIVE")
+    if method == "balms_sampler":
+        expected |= {"DATALOADER.SAMPLER_TRAIN"} | ({"META.LR"} if paper else set())
+    if paper:
+        expected |= {"SOLVER.IMS_PER_BATCH"}
+        expected |= {"SOLVER.BASE_LR"} if stage == "feature_" else set()
     cfg = load(name)
     assert differences(cfg, load(f"{folder}/{baseline}.yaml")).keys() == expected
+    method = "balanced_sigmoid" if method.startswith("balms") else method
     settings = (cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER, cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.OUTPUT_DIR)
     assert settings == (method, LVIS[folder], f"output/{folder}/{stem}")
+
+
+def test_the_paper_and_the_release_differ_as_published() -> None:
+    def settings(name: str) -> tuple[object, ...]:
+        cfg = load(f"lvis_v0.5/{name}.yaml")
+        return (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.META.LR, cfg.META.OBJECTIVE)
+
+    balms = "balms_reweighter_mask_rcnn_R_50_FPN"
+    assert settings(f"paper_{balms}") == (8, 0.02, 0.001, "plain")
+    assert settings(balms) == (16, 0.02, 0.01, "balanced")
+    feature = "feature_sigmoid_mask_rcnn_R_50_FPN_1x"
+    assert settings(f"paper_{feature}")[:2] == (8, 0.01)
+    assert settings(feature)[:2] == (16, 0.02)
 
 
 def test_the_classifier_stage_has_the_released_schedule() -> None:

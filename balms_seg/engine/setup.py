@@ -172,7 +172,8 @@ def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: b
             f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
         )
     if cfg.MODEL.WEIGHTS:
-        _require_local_file(cfg, stage_one="" if eval_only else cfg.MODEL.STAGE_ONE_CONFIG)
+        starts_here = not eval_only or cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
+        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if starts_here else "")
     elif eval_only:
         final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
         hint = f"; there is {final}" if final.is_file() else ""
@@ -191,7 +192,8 @@ def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
     if stage_one:
         remedy = (
             "it is what the stage before this one writes, so train that first: python "
-            f"tools/train_net.py --config-file configs/{stage_one} --num-gpus 8; "
+            f"tools/train_net.py --config-file configs/{stage_one} --num-gpus "
+            f"{0 if cfg.MODEL.DEVICE == 'cpu' else 8}; "
             "or give the path of its checkpoint."
         )
     raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")
