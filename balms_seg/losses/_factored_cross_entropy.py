@@ -1,8 +1,7 @@
 """Cross-entropy of foreground against background and, apart from it, of the class among foreground.
 
-N: rows, K: foreground classes; the last of K + 1 columns is background. With z the logits and n the
-counts, both parts need sums of e^z_j and of n_j e^z_j: one exponential serves these and the
-gradient.
+N: rows, K: foreground classes; the last of K + 1 columns is background. One softmax over the
+foreground serves both parts and the gradient: weighted by the counts it is the balanced one.
 """
 
 from __future__ import annotations
@@ -48,51 +47,45 @@ def _objectness_residual(log_odds: Tensor, is_foreground: Tensor) -> Tensor:
     return sign * torch.sigmoid(sign * log_odds)
 
 
-def _exponentials(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """e^(z - m) with 0 for background, its sum, its sum weighted by the counts, and m, (N,).
-
-    m is the largest foreground logit of a row, so that neither sum can vanish.
-    """
-    largest = logits[:, :-1].amax(dim=1)
-    exponentials = (logits - largest[:, None]).exp_()
-    exponentials[:, -1] = 0
+def _foreground_softmax(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, K+1) softmax q over the foreground, (N,) its log-sum-exp, and (N,) sum of n_j q_j."""
+    foreground = logits.clone()
+    foreground[:, -1] = -torch.inf
+    largest = foreground.amax(dim=1)
+    probabilities = torch.softmax(foreground, dim=1, out=foreground)
+    # The largest probability is at least 1/K, so that its logarithm is exact.
+    log_sum = largest - probabilities.amax(dim=1).log()
     with torch.autocast(logits.device.type, enabled=False):
-        balanced_total = exponentials @ F.pad(counts, (0, 1))
-    return exponentials, exponentials.sum(dim=1), balanced_total, largest
+        return probabilities, log_sum, probabilities @ F.pad(counts, (0, 1))
 
 
 class _FactoredCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         ctx.save_for_backward(logits, targets, counts)
-        ctx.parts = _exponentials(logits, counts)
-        _, total, balanced_total, largest = ctx.parts
+        ctx.parts = _foreground_softmax(logits, counts)
+        _, log_sum, mean_count = ctx.parts
         is_foreground = (targets < len(counts)).to(logits)
         column = targets.clamp(max=len(counts) - 1)
-        log_odds = total.log() + largest - logits[:, -1]
+        log_odds = log_sum - logits[:, -1]
         objectness_loss = F.softplus((1 - 2 * is_foreground) * log_odds, threshold=60.0)
         target_logit = logits.gather(1, column[:, None]).squeeze(1) + counts[column].log()
-        class_loss = balanced_total.log() + largest - target_logit
-        return objectness_loss + is_foreground * class_loss
+        return objectness_loss + is_foreground * (mean_count.log() + log_sum - target_logit)
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
         logits, targets, counts = ctx.saved_tensors
         if torch.is_grad_enabled():
             return factored_residuals(logits, targets, counts) * grad_loss[:, None], None, None
-        # The buffer serves one backward pass; a second one starts over.
+        # Kept for one backward pass; a second one starts over.
         parts, ctx.parts = ctx.parts, None
-        exponentials, total, balanced_total, largest = parts or _exponentials(logits, counts)
+        probabilities, log_sum, mean_count = parts or _foreground_softmax(logits, counts)
         is_foreground = (targets < len(counts)).to(logits)
-        log_odds = total.log() + largest - logits[:, -1]
-        objectness = grad_loss * _objectness_residual(log_odds, is_foreground)
+        objectness = grad_loss * _objectness_residual(log_sum - logits[:, -1], is_foreground)
         of_class = grad_loss * is_foreground
-        weights = torch.addcmul(
-            (objectness / total)[:, None],
-            (of_class / balanced_total)[:, None],
-            F.pad(counts, (0, 1)),
-        )
-        gradient = exponentials.mul_(weights)
-        gradient.scatter_add_(1, targets.clamp(max=len(counts) - 1)[:, None], -of_class[:, None])
+        with torch.autocast(logits.device.type, enabled=False):
+            weights = torch.addr(objectness[:, None], of_class / mean_count, F.pad(counts, (0, 1)))
+        gradient = weights.mul_(probabilities)
         gradient[:, -1] = -objectness
+        gradient.scatter_add_(1, targets.clamp(max=len(counts) - 1)[:, None], -of_class[:, None])
         return gradient, None, None
