@@ -47,16 +47,20 @@ def _objectness_residual(log_odds: Tensor, is_foreground: Tensor) -> Tensor:
     return sign * torch.sigmoid(sign * log_odds)
 
 
-def _foreground_softmax(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, K+1) softmax q over the foreground, (N,) its log-sum-exp, and (N,) sum of n_j q_j."""
+def _foreground_softmax(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(N, K+1) softmax q over the foreground, then (N,) the largest z, its log q, sum of n_j q_j.
+
+    The first two are kept apart, because log-sum-exp(z) - z_j = (largest - z_j) - log q loses no
+    digits where the logits are large.
+    """
     foreground = logits.clone()
     foreground[:, -1] = -torch.inf
     largest = foreground.amax(dim=1)
     probabilities = torch.softmax(foreground, dim=1, out=foreground)
     # The largest probability is at least 1/K, so that its logarithm is exact.
-    log_sum = largest - probabilities.amax(dim=1).log()
+    log_peak = probabilities.amax(dim=1).log()
     with torch.autocast(logits.device.type, enabled=False):
-        return probabilities, log_sum, probabilities @ F.pad(counts, (0, 1))
+        return probabilities, largest, log_peak, probabilities @ F.pad(counts, (0, 1))
 
 
 class _FactoredCrossEntropy(torch.autograd.Function):
@@ -64,13 +68,14 @@ class _FactoredCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         ctx.save_for_backward(logits, targets, counts)
         ctx.parts = _foreground_softmax(logits, counts)
-        _, log_sum, mean_count = ctx.parts
+        _, largest, log_peak, mean_count = ctx.parts
         is_foreground = (targets < len(counts)).to(logits)
         column = targets.clamp(max=len(counts) - 1)
-        log_odds = log_sum - logits[:, -1]
+        log_odds = largest - logits[:, -1] - log_peak
         objectness_loss = F.softplus((1 - 2 * is_foreground) * log_odds, threshold=60.0)
-        target_logit = logits.gather(1, column[:, None]).squeeze(1) + counts[column].log()
-        return objectness_loss + is_foreground * (mean_count.log() + log_sum - target_logit)
+        class_loss = largest - logits.gather(1, column[:, None]).squeeze(1) - log_peak
+        class_loss = class_loss + (mean_count / counts[column]).log()
+        return objectness_loss + is_foreground * class_loss
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
@@ -79,9 +84,10 @@ class _FactoredCrossEntropy(torch.autograd.Function):
             return factored_residuals(logits, targets, counts) * grad_loss[:, None], None, None
         # Kept for one backward pass; a second one starts over.
         parts, ctx.parts = ctx.parts, None
-        probabilities, log_sum, mean_count = parts or _foreground_softmax(logits, counts)
+        probabilities, largest, log_peak, mean_count = parts or _foreground_softmax(logits, counts)
         is_foreground = (targets < len(counts)).to(logits)
-        objectness = grad_loss * _objectness_residual(log_sum - logits[:, -1], is_foreground)
+        log_odds = largest - logits[:, -1] - log_peak
+        objectness = grad_loss * _objectness_residual(log_odds, is_foreground)
         of_class = grad_loss * is_foreground
         with torch.autocast(logits.device.type, enabled=False):
             weights = torch.addr(objectness[:, None], of_class / mean_count, F.pad(counts, (0, 1)))
