@@ -18,6 +18,7 @@ _MODULES = {
     "register_from_config": "registration",
     "register_long_tailed_instances": "registration",
     "share_frequency_groups": "training_set",
+    "training_classes": "training_set",
     "training_statistics": "training_set",
 }
 

@@ -57,10 +57,11 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
         problems.append("DATASETS.TRAIN is empty; name at least one registered data set.")
     if not training and not cfg.DATASETS.TEST:
         problems.append("DATASETS.TEST is empty; name a registered data set to evaluate on.")
-    names = list(dict.fromkeys([*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]))
+    train = [*cfg.DATASETS.TRAIN, *filter(None, [cfg.META.DATASET])] if training else []
+    names = list(dict.fromkeys([*train, *cfg.DATASETS.TEST]))
     with read_once():
         for name in names:
-            is_trained_on = training and name in cfg.DATASETS.TRAIN
+            is_trained_on = name in train
             problems += _dataset_problems(cfg, name, is_trained_on)
         problems += _class_problems(cfg, names)
         if training and not problems:

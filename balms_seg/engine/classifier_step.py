@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from detectron2.utils.events import get_event_storage
-from torch import Tensor
+from torch import Tensor, nn
 
+from balms_seg.engine.meta_step import MetaStep
 from balms_seg.engine.ranks import sum_over_ranks
 from balms_seg.engine.step import TrainingStep
-from balms_seg.modeling.box_rows import compute_box_rows
+from balms_seg.modeling.box_rows import BoxRows, compute_box_rows
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,17 @@ class ClassifierStep(TrainingStep):
 
     The loss is divided by the rows of all ranks, and its gradient summed over them here, so that
     the result does not depend on how a batch is shared out.
+
+    Attributes:
+        meta: what weighs the rows and learns from it; None: all rows weigh the same.
     """
 
-    def __init__(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, model: nn.Module, *args: Any, meta: MetaStep | None = None, **kwargs: Any
+    ) -> None:
         """As `TrainingStep`; `model` is one that `trains_box_classifier_alone`."""
         super().__init__(model, *args, **kwargs)
+        self.meta = meta
         core = model.module if hasattr(model, "module") else model
         if core.vis_period > 0:
             logger.warning("VIS_PERIOD is ignored where only the box classifier trains.")
@@ -43,13 +49,16 @@ class ClassifierStep(TrainingStep):
     def run_step(self) -> None:
         """Load a batch, and take one optimiser step on its classification loss."""
         batch, data_time = self._next_batch()
-        rows = self._forward(self._trunk, batch, self.seed)
+        rows = self._rows_of(batch, self.seed)
         num_rows = sum_over_ranks(rows.gt_classes.new_tensor(len(rows.gt_classes))).clamp(min=1)
+        normaliser = num_rows / self._predictor.loss_weight.get("loss_cls", 1.0)
 
         logits = self._predictor.cls_score(rows.features)
         self._predictor.log_accuracy(logits, rows.gt_classes)
         row_losses = self._predictor.method.loss(logits, rows.gt_classes, reduction="none")
-        loss = self._predictor.loss_weight.get("loss_cls", 1.0) * row_losses.sum() / num_rows
+        if self.meta is not None:
+            row_losses = row_losses * self._row_weights(batch, rows, logits.detach(), normaliser)
+        loss = row_losses.sum() / normaliser
 
         self.optimizer.zero_grad()
         loss.backward()
@@ -59,6 +68,42 @@ class ClassifierStep(TrainingStep):
             if parameter.grad is not None:
                 parameter.grad = sum_over_ranks(parameter.grad)
         self.optimizer.step()
+
+    def _rows_of(self, batch: list[dict], seed: int) -> BoxRows:
+        return self._forward(self._trunk, batch, seed)
+
+    def _row_weights(
+        self, batch: list[dict], rows: BoxRows, logits: Tensor, normaliser: Tensor
+    ) -> Tensor:
+        assert self.meta is not None
+        try:
+            return self.meta.row_weights(
+                self.iter,
+                batch,
+                rows,
+                logits=logits,
+                normaliser=normaliser,
+                rows_of=self._rows_of,
+            )
+        except FloatingPointError as error:
+            raise self._stopped(str(error)) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state and the meta step's."""
+        meta = {} if self.meta is None else {"meta": self.meta.state_dict()}
+        return {**super().state_dict(), **meta}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; a run without a meta step has none to restore."""
+        super().load_state_dict(state_dict)
+        if self.meta is None:
+            return
+        if "meta" in state_dict:
+            self.meta.load_state_dict(state_dict["meta"])
+        else:
+            logger.warning(
+                "The checkpoint is of a run without a meta step: what it learns starts anew."
+            )
 
     def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
         super()._write_metrics(loss_dict, *args, **kwargs)

@@ -23,7 +23,7 @@ from balms_seg.data import (
     share_frequency_groups,
     training_statistics,
 )
-from balms_seg.meta_settings import check_meta_training, learned_quantity
+from balms_seg.meta_settings import check_meta_training
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -114,8 +114,6 @@ def setup(args: Namespace) -> CfgNode:
         )
     if not args.eval_only:
         check_meta_training(cfg)
-        if learned_quantity(cfg) != "none":
-            raise ValueError("The meta step is not wired into the engine yet; META.LEARN none.")
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)

@@ -20,11 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from balms_seg.data import build_train_loader
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
 from balms_seg.engine.classifier_step import ClassifierStep
+from balms_seg.engine.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
+from balms_seg.meta_settings import check_meta_training
 from balms_seg.modeling.box_rows import trains_box_classifier_alone
 from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.freeze import train_only
@@ -53,14 +55,7 @@ class LongTailedTrainer(DefaultTrainer):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        step = ClassifierStep if trains_box_classifier_alone(model) else TrainingStep
-        self._trainer = step(
-            _data_parallel(model),
-            self.build_train_loader(cfg),
-            optimizer,
-            seed=cfg.SEED,
-            mixed_precision=cfg.SOLVER.AMP.ENABLED,
-        )
+        self._trainer = self._build_step(cfg, model, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailedCheckpointer(
             model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
@@ -69,6 +64,18 @@ class LongTailedTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    def _build_step(
+        self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> TrainingStep:
+        """The step of the whole model, or of its classifier alone, with or without learning."""
+        check_meta_training(cfg)
+        loader = self.build_train_loader(cfg)
+        settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
+        if not trains_box_classifier_alone(model):
+            return TrainingStep(_data_parallel(model), loader, optimizer, **settings)
+        meta = build_meta_step(cfg, model, optimizer, loader)
+        return ClassifierStep(_data_parallel(model), loader, optimizer, meta=meta, **settings)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:

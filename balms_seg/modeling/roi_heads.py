@@ -91,9 +91,8 @@ class BalancedSigmoidROIHeads(LongTailedROIHeads):
 class BALMSROIHeads(BalancedSigmoidROIHeads):
     """The sigmoid form as BALMS trains it, with the Meta Reweighter.
 
-    The reweighter belongs to training alone: the heads predict as `BalancedSigmoidROIHeads` do, and
-    BALMS checkpoints of the authors' release load. Training with them needs the meta step, which
-    the engine does not have yet; `setup` says so.
+    The reweighter belongs to training alone and to the engine (`META.LEARN`): the heads predict as
+    `BalancedSigmoidROIHeads` do, and BALMS checkpoints of the authors' release load.
     """
 
 

@@ -18,17 +18,25 @@ class ClassParameters:
         num_classes: K.
         learning_rate: Adam's.
         betas: Adam's.
+        weight_decay: L2 penalty, added to the gradient.
 
     Attributes:
         class_names: K names for error messages; class ids where None.
     """
 
     def __init__(
-        self, num_classes: int, *, learning_rate: float, betas: tuple[float, float]
+        self,
+        num_classes: int,
+        *,
+        learning_rate: float,
+        betas: tuple[float, float],
+        weight_decay: float = 0.0,
     ) -> None:
         self.class_names: Sequence[str] | None = None
         self._psi = torch.zeros(num_classes, dtype=torch.float64)
-        self._optimizer = torch.optim.Adam([self._psi], lr=learning_rate, betas=betas)
+        self._optimizer = torch.optim.Adam(
+            [self._psi], lr=learning_rate, betas=betas, weight_decay=weight_decay
+        )
 
     def numpy(self) -> np.ndarray:
         """(K,) psi, a copy."""

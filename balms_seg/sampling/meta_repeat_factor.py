@@ -79,6 +79,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         lookahead: how many indices a loader may draw ahead of training.
         learning_rate: of Adam on psi.
         betas: of Adam on psi.
+        weight_decay: of Adam on psi: draws every class back to its base rate.
 
     Raises:
         ValueError: shapes disagree, a base rate is not positive, or a setting is out of range.
@@ -99,6 +100,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         lookahead: int = 0,
         learning_rate: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(image_classes.num_images, seed=seed)
         self.link = BoundedLink() if link is None else link
@@ -109,7 +111,10 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         _check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
         self._estimate = ESTIMATORS[estimator]
         self.parameters = ClassParameters(
-            image_classes.num_classes, learning_rate=learning_rate, betas=betas
+            image_classes.num_classes,
+            learning_rate=learning_rate,
+            betas=betas,
+            weight_decay=weight_decay,
         )
         self._plan = [PlannedRates(0, self.parameters.numpy())]
         self._rates: ImageRates | None = None
@@ -145,10 +150,12 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
             base_rates,
             seed=seed,
             link=BoundedLink(getattr(meta, "MAX_FACTOR", 4.0)),
+            estimator=getattr(meta, "ESTIMATOR", "score"),
             block_size=block_size,
             lookahead=getattr(meta, "LOOKAHEAD", 16) * batch_size,
             learning_rate=getattr(meta, "LR", 0.01),
             betas=tuple(getattr(meta, "BETAS", (0.9, 0.999))),
+            weight_decay=getattr(meta, "WEIGHT_DECAY", 0.0),
         )
 
     @classmethod

@@ -1,0 +1,140 @@
+"""What a meta step learns for each class, and how it enters the loss of a batch.
+
+R: rows (sampled proposals) of this rank's images, K: classes. Every rank holds the same class
+parameters psi, as long as all of them call the same methods in the same order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from balms_seg.engine.ranks import sum_over_ranks
+from balms_seg.meta import MetaReweighter
+from balms_seg.meta.class_weights import RowWeights
+from balms_seg.modeling.box_rows import BoxRows
+from balms_seg.sampling import MetaRepeatFactorTrainingSampler, draws_of
+
+logger = logging.getLogger(__name__)
+
+
+class ClassLearner(Protocol):
+    """psi, what it does to the training loss, and its step."""
+
+    def set_meta_classes(self, has_samples: Tensor, *, warn: bool = True) -> None:
+        """Say which (K,) classes the meta set holds; the others stay where they are."""
+
+    def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
+        """(R,) constant loss weights of a batch's rows."""
+
+    def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
+        """Move psi along the meta loss; returns the weights of the real step.
+
+        Args:
+            batch: what `weigh` had last.
+            rows: of the batch.
+            weight_gradient: (R,) derivative of the meta loss by each of those weights.
+        """
+
+    def values(self) -> Tensor:
+        """(K,) float64 learned value of each class, on the CPU."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the training loader's state does not hold already."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class LearnedWeights:
+    """The Meta Reweighter: a loss weight for each class; the real step has the new weights."""
+
+    def __init__(self, reweighter: MetaReweighter) -> None:
+        """Use a reweighter that sums over the ranks."""
+        self.reweighter = reweighter
+        self.set_meta_classes = reweighter.set_meta_classes
+        self.state_dict = reweighter.state_dict
+        self.load_state_dict = reweighter.load_state_dict
+        self._weighed: RowWeights | None = None
+
+    def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
+        """Weights of mean 1 over the foreground rows; background has 1."""
+        self._weighed = self.reweighter.weigh(rows.gt_classes)
+        return self._weighed.weights
+
+    def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
+        """One Adam step; the batch weighed anew."""
+        assert self._weighed is not None
+        self.reweighter.step(self._weighed, weight_gradient)
+        return self.weigh(batch, rows)
+
+    def values(self) -> Tensor:
+        """(K,) sigmoid(psi); only ratios matter."""
+        return self.reweighter.rates.double().cpu()
+
+
+class LearnedRates:
+    """The meta repeat-factor sampler: a sample rate for each class.
+
+    Rows weigh p / p_draw of their image, which is 1 unless the rates have changed since the draw;
+    the new rates show in images still to be drawn.
+    """
+
+    def __init__(
+        self, sampler: MetaRepeatFactorTrainingSampler, class_names: Sequence[str]
+    ) -> None:
+        """Use the sampler of the training loader, whose state holds psi; K class names."""
+        self.sampler, self.class_names = sampler, class_names
+        sampler.parameters.class_names = class_names
+        self._has_samples = torch.ones(len(sampler.rates.class_rates), dtype=torch.bool)
+
+    def set_meta_classes(self, has_samples: Tensor, *, warn: bool = True) -> None:
+        """A class that the meta set lacks has gradient zero from the start, so it never moves."""
+        self._has_samples = has_samples.cpu()
+        missing = (~self._has_samples).nonzero().flatten().tolist()
+        if warn and missing:
+            logger.warning(
+                "The meta set has no sample of %d classes: %s; their rates stay where they are.",
+                len(missing),
+                ", ".join(self.class_names[i] for i in missing[:5]) + ", ..." * (len(missing) > 5),
+            )
+
+    def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
+        """Each row's image weight p / p_draw."""
+        weights = self.sampler.loss_weights(draws_of(batch))
+        return weights.to(rows.features)[rows.images]
+
+    def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
+        """One Adam step; the batch keeps its weights."""
+        weights = self.weigh(batch, rows)
+        by_image = weight_gradient.double().cpu().new_zeros(len(batch))
+        by_image.index_add_(0, rows.images.cpu(), weight_gradient.double().cpu())
+        gradient = sum_over_ranks(self.sampler.rate_gradient(draws_of(batch), by_image))
+        self.sampler.update(torch.where(self._has_samples, gradient, torch.zeros_like(gradient)))
+        return weights
+
+    def values(self) -> Tensor:
+        """(K,) class rates: repeat factors with their learned factor."""
+        return torch.from_numpy(self.sampler.rates.class_rates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The class names: psi and its Adam are in the training loader's state."""
+        return {"class_names": list(self.class_names)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Check that the state is of the same classes.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if state["class_names"] != list(self.class_names):
+            raise ValueError(
+                f"Expected the sample rates of this run's {len(self.class_names)} classes, but the "
+                f"checkpoint has those of {len(state['class_names'])} classes of other names; "
+                "resume with the training set of that run, or start from its weights without "
+                "--resume."
+            )
