@@ -89,9 +89,8 @@ class _FactoredCrossEntropy(torch.autograd.Function):
         log_odds = largest - logits[:, -1] - log_peak
         objectness = grad_loss * _objectness_residual(log_odds, is_foreground)
         of_class = grad_loss * is_foreground
-        with torch.autocast(logits.device.type, enabled=False):
-            weights = torch.addr(objectness[:, None], of_class / mean_count, F.pad(counts, (0, 1)))
-        gradient = weights.mul_(probabilities)
+        gradient = torch.outer(of_class / mean_count, F.pad(counts, (0, 1)))
+        gradient.add_(objectness[:, None]).mul_(probabilities)
         gradient[:, -1] = -objectness
         gradient.scatter_add_(1, targets.clamp(max=len(counts) - 1)[:, None], -of_class[:, None])
         return gradient, None, None
