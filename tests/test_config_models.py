@@ -250,4 +250,4 @@ def test_every_configuration_trains_two_iterations(
     name: str, small_set: str, tmp_path: Path
 ) -> None:
     changed, _ = parameters_changed_by_training(reduced(name, small_set, tmp_path))
-    assert any(key.endswith("cls_score.weight") for key in changed)
+    assert any("cls_score" in key for key in changed)

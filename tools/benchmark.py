@@ -15,7 +15,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,44 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark_evaluation import add_evaluation_arguments, benchmark_evaluation
+from benchmark_iteration import add_iteration_arguments, benchmark_iteration
+from benchmark_meta import add_meta_arguments, benchmark_meta
+from benchmark_timing import Row, measure_alternately
 
 from balms_seg import losses
-
-Row = dict[str, Any]
-
-
-def measure_alternately(
-    first: Callable[[], None],
-    second: Callable[[], None],
-    *,
-    repetitions: int,
-    calls: int = 1,
-    clock: str = "wall",
-) -> tuple[list[float], list[float]]:
-    """Time two functions in turn, after one discarded round.
-
-    Args:
-        first: the reference.
-        second: what is compared with it.
-        repetitions: timed rounds; the order within a round alternates.
-        calls: calls per timing, for functions too short for the clock.
-        clock: "wall", or "cpu" for the processor time of this process, which other processes on a
-            busy machine do not lengthen.
-
-    Returns:
-        Seconds per call of each, one entry a round.
-    """
-    now = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
-    seconds: dict[int, list[float]] = {0: [], 1: []}
-    for round_index in range(repetitions + 1):
-        for side in (0, 1) if round_index % 2 else (1, 0):
-            function = (first, second)[side]
-            start = now()
-            for _ in range(calls):
-                function()
-            if round_index > 0:
-                seconds[side].append((now() - start) / calls)
-    return seconds[0], seconds[1]
 
 
 def benchmark_loss(arguments: argparse.Namespace) -> list[Row]:
@@ -163,110 +129,11 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def benchmark_iteration(arguments: argparse.Namespace) -> list[Row]:
-    """A training step with each of our box classifiers against detectron2's own softmax head."""
-    from detectron2.utils.events import EventStorage
-
-    rows = []
-    with EventStorage(0):
-        for name in arguments.methods:
-            reference = _training_step(arguments, None)
-            ours = _training_step(arguments, name)
-            theirs_s, ours_s = measure_alternately(
-                reference, ours, repetitions=arguments.repetitions, clock=arguments.clock
-            )
-            ratios = [mine / other for mine, other in zip(ours_s, theirs_s, strict=True)]
-            rows.append(
-                {
-                    "classifier": name,
-                    "reference": "detectron2 StandardROIHeads",
-                    "classes": arguments.classes,
-                    "image": list(arguments.size),
-                    "reference_s": statistics.median(theirs_s),
-                    "ours_s": statistics.median(ours_s),
-                    "ratio": statistics.median(ours_s) / statistics.median(theirs_s),
-                    "median_paired_ratio": statistics.median(ratios),
-                }
-            )
-    return rows
-
-
-def _training_step(arguments: argparse.Namespace, method: str | None) -> Callable[[], None]:
-    """Forward, backward and SGD on one made-up batch; `method` None is detectron2's own head."""
-    from detectron2.modeling import build_model
-
-    from balms_seg import ClassStatistics
-    from balms_seg.engine import load_config
-    from balms_seg.model_zoo import get_config_file
-    from balms_seg.modeling import replace_box_classifier
-
-    cfg = load_config(get_config_file(arguments.config))
-    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "", arguments.device
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = arguments.classes
-    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = "StandardROIHeads", ""
-    torch.manual_seed(0)
-    model = build_model(cfg).train()
-    if method:
-        labels = torch.arange(arguments.classes).repeat(3)
-        statistics_ = ClassStatistics.from_labels(labels.numpy(), arguments.classes)
-        replace_box_classifier(model, method, statistics_)
-    # Without learning: a network from scratch with frozen normalisation would diverge.
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-    batch = _made_up_batch(arguments)
-
-    def step() -> None:
-        torch.manual_seed(1)  # the same proposals on both sides
-        loss = sum(model(batch).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if arguments.device.startswith("cuda"):
-            torch.cuda.synchronize()
-
-    return step
-
-
-def _made_up_batch(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from detectron2.structures import BitMasks, Boxes, Instances
-
-    generator = torch.Generator().manual_seed(0)
-    height, width = arguments.size
-    batch = []
-    for _ in range(arguments.batch):
-        corners = torch.rand(10, 2, generator=generator) * torch.tensor([width, height]) * 0.7
-        sides = torch.rand(10, 2, generator=generator) * torch.tensor([width, height]) * 0.2 + 8
-        boxes = torch.cat([corners, corners + sides], dim=1)
-        instances = Instances((height, width))
-        instances.gt_boxes = Boxes(boxes)
-        instances.gt_classes = torch.randint(0, arguments.classes, (10,), generator=generator)
-        masks = torch.zeros(10, height, width, dtype=torch.bool)
-        for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
-            mask[y0:y1, x0:x1] = True
-        instances.gt_masks = BitMasks(masks)
-        image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-        batch.append({"image": image, "instances": instances, "height": height, "width": width})
-    return batch
-
-
-def add_iteration_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `iteration`."""
-    methods = ["softmax", "balanced_softmax", "sigmoid", "balanced_sigmoid"]
-    parser.add_argument("--config", default="lvis_v1/softmax_mask_rcnn_R_50_FPN_1x.yaml")
-    parser.add_argument("--methods", nargs="+", default=methods)
-    parser.add_argument("--classes", type=int, default=1203)
-    parser.add_argument("--size", type=int, nargs=2, default=[256, 320], metavar=("H", "W"))
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repetitions", type=int, default=10)
-    parser.add_argument(
-        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: busy machine"
-    )
-
-
 # name -> (measure, add its options); one entry a benchmark
 BENCHMARKS: dict[str, tuple[Callable, Callable]] = {
     "loss": (benchmark_loss, add_loss_arguments),
     "iteration": (benchmark_iteration, add_iteration_arguments),
+    "meta": (benchmark_meta, add_meta_arguments),
     "evaluation": (benchmark_evaluation, add_evaluation_arguments),
 }
 

@@ -20,97 +20,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from toy_benchmark_tables import TABLES, Run, Table
 
 from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
 from balms_seg.evaluation.results import read_results
 from balms_seg.json_file import read_json
-from balms_seg.methods import METHODS
 from balms_seg.model_zoo import get_config_file
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "datasets" / "glyphs_benchmark"
 GROUPS = ("AP", "APr", "APc", "APf")
 TASKS = ("segm", "bbox")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a row of a table and its seed."""
-
-    row: str
-    seed: int
-    num_iters: int
-    overrides: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Folder of the run; two tables that ask for the same run share it."""
-        settings = "_".join(self.overrides[1::2]) or "defaults"
-        return f"{settings}_{self.num_iters}_seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Which settings, how long, how many seeds; `split` is what decides or reports."""
-
-    title: str
-    split: str
-    seeds: int
-    num_iters: int
-    rows: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    def runs(self) -> list[Run]:
-        """Every run, seed by seed, so that an interrupted table has complete seeds."""
-        return [
-            Run(row, seed, self.num_iters, overrides)
-            for seed in range(self.seeds)
-            for row, overrides in self.rows.items()
-        ]
-
-
-def _method(name: str, background: str = "", prior: str = "", count: str = "") -> tuple[str, ...]:
-    head = "MODEL.ROI_BOX_HEAD."
-    keys = {"CLASSIFIER": name, "BACKGROUND": background, "PRIOR": prior, "BACKGROUND_COUNT": count}
-    return tuple(itertools.chain(*((head + key, value) for key, value in keys.items() if value)))
-
-
-def _background_rows() -> dict[str, tuple[str, ...]]:
-    """Every background with the sampled prior, and the default one with the other priors."""
-    counts = {"": "", " with count 1": "1.0", " with derived count": "0.0"}
-    choices = [("foreground_only", ""), ("neutral", ""), ("factored", "")]
-    choices += [("prior", name) for name in list(counts)[1:]]
-    rows = {
-        f"{background}{name}, sampled": _method(
-            "balanced_softmax", background, "sampled", counts[name]
-        )
-        for background, name in choices
-    }
-    for prior in ("instance", "image"):
-        rows[f"foreground_only, {prior}"] = _method("balanced_softmax", "foreground_only", prior)
-    return rows
-
-
-TABLES = {
-    "backgrounds": Table(
-        "Balanced Softmax: what background gets, and which counts are the prior",
-        "glyphs_heldout",
-        seeds=3,
-        num_iters=500,
-        rows=_background_rows(),
-    ),
-    "methods": Table(
-        "Methods at equal schedule, three times as long",
-        "glyphs_val",
-        seeds=5,
-        num_iters=1500,
-        rows={name: _method(name) for name in METHODS},
-        pairs=(("balanced_softmax", "softmax"), ("balanced_sigmoid", "sigmoid")),
-    ),
-}
 
 
 def main() -> None:
@@ -137,47 +61,54 @@ def main() -> None:
 def _run_all(runs: list[Run], output: Path, jobs: int, minutes: float | None) -> None:
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
     done, lock = itertools.count(1), threading.Lock()
+    locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def train(run: Run) -> None:
+        if run.after:
+            train(run.after)
         folder = output / run.name
-        if (folder / "results.json").is_file() or time.monotonic() > deadline:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "stdout.txt").open("w") as log:
-            code = subprocess.run(
-                _command(run, folder),
-                cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
+        with locks[run.name]:  # rows that share a stage wait for it
+            if (folder / "results.json").is_file() or time.monotonic() > deadline:
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "stdout.txt").open("w") as log:
+                code = subprocess.run(
+                    _command(run, output),
+                    cwd=ROOT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                ).returncode
         with lock:
             outcome = "done" if code == 0 else f"FAILED ({code}), see {folder / 'stdout.txt'}"
-            print(f"[{next(done)}/{len(runs)}] {run.name}: {outcome}", flush=True)
+            print(f"[{next(done)}] {run.name}: {outcome}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(train, runs))
 
 
-def _command(run: Run, folder: Path) -> list[str]:
+def _command(run: Run, output: Path) -> list[str]:
+    name, more = "benchmark", ["SOLVER.WARMUP_ITERS", str(run.num_iters // 5)]
+    if run.after:
+        weights = (output / run.after.name / "model_final.pth").resolve()
+        name, more = "benchmark_classifier", ["MODEL.WEIGHTS", str(weights)]
     return [
         sys.executable,
         str(ROOT / "tools" / "train_net.py"),
         "--config-file",
-        get_config_file("toy/benchmark.yaml"),
+        get_config_file(f"toy/{name}.yaml"),
         "--num-gpus",
         "0",
         "--resume",
         *run.overrides,
+        *more,
         "SEED",
         str(run.seed),
         "SOLVER.MAX_ITER",
         str(run.num_iters),
-        "SOLVER.WARMUP_ITERS",
-        str(run.num_iters // 5),
         "OUTPUT_DIR",
-        str(folder.resolve()),
+        str((output / run.name).resolve()),
     ]
 
 

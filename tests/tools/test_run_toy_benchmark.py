@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -15,6 +15,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "run_toy_benchmark.py"
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
+    sys.path.insert(0, str(TOOL.parent))
     spec = importlib.util.spec_from_file_location("run_toy_benchmark", TOOL)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -65,6 +66,35 @@ def test_every_run_of_a_table_has_its_own_folder(tool: ModuleType) -> None:
     for table in tool.TABLES.values():
         names = [run.name for run in table.runs()]
         assert len(set(names)) == len(names) == table.seeds * len(table.rows)
+
+
+def test_a_stage_is_trained_once_a_seed_and_before_what_starts_from_it(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def train(command: list[str], **_: object) -> SimpleNamespace:
+        settings = dict(zip(command[7::2], command[8::2], strict=True))
+        weights = settings.get("MODEL.WEIGHTS")
+        assert weights is None or Path(weights).is_file()
+        folder = Path(settings["OUTPUT_DIR"])
+        _write_run(folder, 20.0)
+        (folder / "model_final.pth").touch()
+        commands.append((folder.name, weights))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(tool.subprocess, "run", train)
+    table = tool.TABLES["balms"]
+    tool._run_all(table.runs(), tmp_path, 2, None)
+    names = [name for name, _ in commands]
+    features = {f"softmax_1000_seed{seed}" for seed in range(table.seeds)}
+    assert len(set(names)) == len(names) == len(table.runs()) + len(features)
+    assert features < set(names)
+    started = {Path(weights).parent.name for _, weights in commands if weights}
+    assert started == features
+    for run in table.runs():
+        if run.after:
+            assert run.seed == run.after.seed
 
 
 def test_published_runs_are_kept_and_only_missing_ones_are_trained(

@@ -1,0 +1,194 @@
+"""`tools/benchmark.py meta`: what the meta step costs, in time and in memory.
+
+Real models on made-up batches that are in memory already, so that data loading plays no part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import resource
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from benchmark_iteration import made_up_batch
+from benchmark_meta_reference import ReferenceScheme
+from benchmark_timing import Row, measure_alternately
+
+DECOUPLED, LOADER, BANK = "decoupled", "BALMS, loader", "BALMS, feature bank"
+REFERENCE = "the release's scheme (torch.func)"
+SCHEMES = (DECOUPLED, LOADER, BANK, REFERENCE)
+# (numerator, denominator) of each ratio
+PAIRS = ((LOADER, DECOUPLED), (BANK, DECOUPLED), (REFERENCE, LOADER), (REFERENCE, BANK))
+_NUM_BATCHES = 8  # that take turns
+_META_SEED = 1
+
+
+class MadeUpLoader:
+    """Batches that take turns, in place of a training or a meta loader."""
+
+    def __init__(self, arguments: argparse.Namespace, *, seed: int) -> None:
+        """Make the batches; images are noise, the same for all, their classes are not."""
+        self.seed = seed
+        self.batches = [
+            made_up_batch(
+                arguments.batch, arguments.size, arguments.classes, seed=_NUM_BATCHES * seed + i
+            )
+            for i in range(_NUM_BATCHES)
+        ]
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Endless."""
+        return itertools.cycle(self.batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: no run is continued."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+def build_step(scheme: str, arguments: argparse.Namespace) -> Callable[[], None]:
+    """One training iteration of a scheme, on a model of its own."""
+    from detectron2.modeling import build_model
+    from detectron2.utils.events import EventStorage
+
+    from balms_seg import ClassStatistics
+    from balms_seg.engine import load_config
+    from balms_seg.engine.classifier_step import ClassifierStep
+    from balms_seg.model_zoo import get_config_file
+    from balms_seg.modeling import replace_box_classifier
+    from balms_seg.modeling.box_rows import CLASSIFIER
+    from balms_seg.modeling.freeze import train_only
+
+    cfg = load_config(get_config_file(arguments.config))
+    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "", arguments.device
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = arguments.classes
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = arguments.rows
+    cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER, cfg.DATASETS.TRAIN = "balanced_sigmoid", ()
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    labels = torch.arange(arguments.classes).repeat(3)
+    statistics_ = ClassStatistics.from_labels(labels.numpy(), arguments.classes)
+    replace_box_classifier(model, "balanced_sigmoid", statistics_)
+    train_only(model, [CLASSIFIER])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.001, momentum=0.9, weight_decay=1e-4)
+    loader = MadeUpLoader(arguments, seed=0)
+    meta_loader = MadeUpLoader(arguments, seed=_META_SEED)
+    if scheme == REFERENCE:
+        step = ReferenceScheme(
+            model,
+            optimizer,
+            batches=iter(loader),
+            meta_batches=iter(meta_loader),
+            seeds=(loader.seed, meta_loader.seed),
+        )
+    else:
+        meta = build_meta_step(scheme, model, optimizer, meta_loader)
+        step = ClassifierStep(model, loader, optimizer, seed=loader.seed, meta=meta)
+        step.iter = 0
+
+    def run() -> None:
+        with EventStorage(0):
+            step.run_step()
+        if arguments.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    return run
+
+
+def build_meta_step(
+    scheme: str, model: torch.nn.Module, optimizer: torch.optim.SGD, meta_loader: MadeUpLoader
+) -> Any:
+    """The meta step as released (meta loss on shifted logits), or None where there is none."""
+    from balms_seg.engine.class_learners import LearnedWeights
+    from balms_seg.engine.meta_batches import LoadedBatches
+    from balms_seg.engine.meta_step import MetaStep
+
+    from balms_seg.meta import MetaReweighter
+
+    if scheme == DECOUPLED:
+        return None
+    predictor = model.roi_heads.box_predictor
+    reweighter = MetaReweighter(predictor.num_classes, lr=0.01).to(model.device)
+    return MetaStep(
+        LearnedWeights(reweighter),
+        LoadedBatches(meta_loader),
+        layer=predictor.cls_score,
+        method=predictor.method,
+        optimizer=optimizer,
+        objective="balanced",
+    )
+
+
+def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
+    """Iterations with a meta step against decoupled ones and against the release's scheme."""
+    sizes, rows = arguments.sizes, []
+    for size in sizes:
+        arguments.size = size
+        peaks = {scheme: peak_memory_mb(scheme, arguments) for scheme in SCHEMES}
+        steps = {scheme: build_step(scheme, arguments) for scheme in SCHEMES}
+        for above, below in PAIRS:
+            reference, ours = measure_alternately(
+                steps[below],
+                steps[above],
+                repetitions=arguments.repetitions,
+                clock=arguments.clock,
+            )
+            ratios = [a / b for a, b in zip(ours, reference, strict=True)]
+            rows.append(
+                {
+                    "scheme": above,
+                    "over": below,
+                    "image": list(size),
+                    "seconds": statistics.median(ours),
+                    "over_seconds": statistics.median(reference),
+                    "ratio": statistics.median(ours) / statistics.median(reference),
+                    "median_paired_ratio": statistics.median(ratios),
+                    "peak_mb": peaks[above],
+                    "over_peak_mb": peaks[below],
+                }
+            )
+    return rows
+
+
+def peak_memory_mb(scheme: str, arguments: argparse.Namespace) -> int:
+    """Peak of a process that runs a scheme alone: of the GPU, or of the whole process on a CPU."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_run_and_measure, (scheme, arguments))
+
+
+def _run_and_measure(scheme: str, arguments: argparse.Namespace) -> int:
+    torch.set_num_threads(arguments.threads)
+    step = build_step(scheme, arguments)
+    for _ in range(2):
+        step()
+    if arguments.device.startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def add_meta_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `meta`."""
+    parser.add_argument("--config", default="lvis_v1/softmax_mask_rcnn_R_50_FPN_1x.yaml")
+    parser.add_argument("--classes", type=int, default=1203)
+    parser.add_argument(
+        "--sizes", type=_size, nargs="+", default=[(256, 320), (800, 1216)], metavar="HxW"
+    )
+    parser.add_argument("--batch", type=int, default=2, help="images")
+    parser.add_argument("--rows", type=int, default=512, help="sampled proposals an image")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: busy machine"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, width = text.split("x")
+    return int(height), int(width)
