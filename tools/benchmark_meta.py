@@ -18,11 +18,11 @@ from benchmark_iteration import made_up_batch
 from benchmark_meta_reference import ReferenceScheme
 from benchmark_timing import Row, measure_alternately
 
-DECOUPLED, LOADER, BANK = "decoupled", "BALMS, loader", "BALMS, feature bank"
+DECOUPLED, LOADER = "decoupled", "BALMS, loader"
 REFERENCE = "the release's scheme (torch.func)"
-SCHEMES = (DECOUPLED, LOADER, BANK, REFERENCE)
+SCHEMES = (DECOUPLED, LOADER, REFERENCE)
 # (numerator, denominator) of each ratio
-PAIRS = ((LOADER, DECOUPLED), (BANK, DECOUPLED), (REFERENCE, LOADER), (REFERENCE, BANK))
+PAIRS = ((LOADER, DECOUPLED), (REFERENCE, LOADER))
 _NUM_BATCHES = 8  # that take turns
 _META_SEED = 1
 
