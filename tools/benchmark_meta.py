@@ -109,7 +109,6 @@ def build_meta_step(
     from balms_seg.engine.class_learners import LearnedWeights
     from balms_seg.engine.meta_batches import LoadedBatches
     from balms_seg.engine.meta_step import MetaStep
-
     from balms_seg.meta import MetaReweighter
 
     if scheme == DECOUPLED:
