@@ -26,11 +26,13 @@ def read_version() -> str:
 
 EXTRAS = {
     "plot": ["matplotlib>=3.8"],  # figures
+    "report": ["vl-convert-python>=1.7"],  # figures of tools/report.py, Vega-Lite for the page
     "progress": ["tqdm>=4.60"],  # progress bars
     "tensorboard": ["tensorboard>=2.15"],  # its event files
     "crop": ["shapely>=2.0"],  # INPUT.CROP with polygons
 }
-DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest>=8", "ruff>=0.9"]
+# selenium drives the browser that the tests of the report use, where there is one
+DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest>=8", "ruff>=0.9", "selenium>=4.20"]
 
 setup(
     name="balms-seg",
@@ -44,7 +46,10 @@ setup(
     # The top-level configs/ ships as the package balms_seg.configs.
     packages=[*find_packages(include=["balms_seg", "balms_seg.*"]), "balms_seg.configs"],
     package_dir={"balms_seg.configs": "configs"},
-    package_data={"balms_seg.configs": ["**/*.yaml"]},
+    package_data={
+        "balms_seg.configs": ["**/*.yaml"],
+        "balms_seg.report": ["page.css", "page.js"],
+    },
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",

@@ -7,6 +7,7 @@ from types import ModuleType
 
 _HOW_TO_INSTALL = {
     "detectron2": "run `python tools/install_detectron2.py` from the source tree of balms_seg",
+    "vl_convert": "run `pip install 'balms-seg[report]'`",
     "matplotlib": "run `pip install 'balms-seg[plot]'`",
     "tqdm": "run `pip install 'balms-seg[progress]'`",
     "tensorboard": "run `pip install 'balms-seg[tensorboard]'`",

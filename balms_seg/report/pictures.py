@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
+
+from balms_seg.evaluation.ground_truth import FREQUENCY_GROUPS
 
 _TILE_PX = 320  # longer side of an image on the sheet
 _MARGIN_PX = 6
@@ -65,40 +68,66 @@ def draw_predictions(
         pixels = cv2.imread(str(file))
         if pixels is None:
             raise FileNotFoundError(f"Expected an image at {file}, but it cannot be read.")
+        scale = _TILE_PX / max(pixels.shape[:2])
         pair = [
-            _draw(pixels, annotations[image["id"]], categories),
-            _draw(pixels, detections[image["id"]], categories),
+            draw_instances(pixels, instances[image["id"]], categories, scale=scale)
+            for instances in (annotations, detections)
         ]
         tiles.append(np.concatenate([_framed(side) for side in pair], axis=1))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), _sheet(tiles))
 
 
-def _draw(
-    pixels: np.ndarray, instances: list[dict[str, Any]], categories: dict[int, dict[str, Any]]
+def draw_instances(
+    pixels: np.ndarray,
+    instances: Sequence[Mapping[str, Any]],
+    categories: Mapping[int, Mapping[str, Any]],
+    *,
+    scale: float = 1.0,
+    focus: Mapping[str, Any] | None = None,
+    with_group: bool = False,
 ) -> np.ndarray:
-    """Masks, outlines and names over an enlarged (H, W, 3) BGR image."""
+    """Masks, outlines and names over an enlarged image.
+
+    Args:
+        pixels: (H, W, 3) BGR.
+        instances: annotations or detections: category_id, bbox (xywh, px), segmentation, score.
+        categories: entries of the json per category id.
+        scale: pixels of the result per pixel of the image.
+        focus: the one instance to fill and label; the others are outlined only. None: all.
+        with_group: say the frequency group in the label.
+
+    Returns:
+        (round(H * scale), round(W * scale), 3) BGR.
+    """
     height, width = pixels.shape[:2]
-    scale = _TILE_PX / max(height, width)
-    size = (round(width * scale), round(height * scale))
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
     canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
     labels = []
-    for instance in instances:
+    for instance in sorted(instances, key=lambda one: one is focus):
         category = categories[instance["category_id"]]
         color = _GROUP_COLORS.get(category.get("frequency"), _OTHER_COLOR)
         mask = _decode(instance, height, width).astype(np.uint8)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-        blended = (1 - _OPACITY) * canvas + _OPACITY * np.array(color)
-        canvas = np.where(mask[:, :, None] > 0, blended, canvas).astype(np.uint8)
+        if focus is None or instance is focus:
+            blended = (1 - _OPACITY) * canvas + _OPACITY * np.array(color)
+            canvas = np.where(mask[:, :, None] > 0, blended, canvas).astype(np.uint8)
+            corner = [value * scale for value in instance["bbox"][:2]]
+            labels.append((_label(instance, category, with_group=with_group), corner, color))
         outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, color, 1, cv2.LINE_AA)
-        text = str(category["name"])
-        if "score" in instance:
-            text += f" {instance['score']:.0%}"
-        labels.append((text, [value * scale for value in instance["bbox"][:2]], color))
     for text, corner, color in labels:  # last, so that no mask covers a name
         _write_label(canvas, text, corner, color)
     return canvas
+
+
+def _label(instance: Mapping[str, Any], category: Mapping[str, Any], *, with_group: bool) -> str:
+    text = str(category["name"])
+    if with_group and category.get("frequency") in FREQUENCY_GROUPS:
+        text += f" ({FREQUENCY_GROUPS[category['frequency']]})"
+    if "score" in instance:
+        text += f" {instance['score']:.0%}"
+    return text
 
 
 def _write_label(
@@ -114,7 +143,7 @@ def _write_label(
     cv2.putText(canvas, text, origin, font, font_scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _decode(instance: dict[str, Any], height: int, width: int) -> np.ndarray:
+def _decode(instance: Mapping[str, Any], height: int, width: int) -> np.ndarray:
     """(H, W) bool mask of polygons or RLE; the box where there is neither."""
     segmentation = instance.get("segmentation")
     if not segmentation:

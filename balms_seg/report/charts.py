@@ -1,0 +1,309 @@
+"""The figures as Vega-Lite specifications: plain dicts, drawn by the page.
+
+A colour written `var(--name)` is that of the page's style sheet, light or dark. Every function
+returns None where there is nothing to show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .findings import GROUPS, METRIC_OF_GROUP, ClassFinding
+from .run_files import TASK_NAMES, Run
+
+Spec = dict[str, Any]
+
+_GROUP_COLORS = {group: f"var(--{group})" for group in GROUPS}
+_MAX_CURVE_POINTS = 400
+_POWERS = {"values": [10**power for power in range(7)], "format": ",d"}
+
+
+def spec(values: Sequence[Mapping[str, Any]], **parts: Any) -> Spec:
+    """A figure as wide as its place on the page."""
+    return {"width": "container", "data": {"values": list(values)}, **parts}
+
+
+def field(name: str, kind: str, title: str | None = None, **more: Any) -> dict[str, Any]:
+    """An encoding of one column of the values."""
+    return {"field": name, "type": kind, "title": title, **more}
+
+
+def run_color(runs: Sequence[Run]) -> dict[str, Any]:
+    """Colour by run; no legend for a single one."""
+    names = [run.name for run in runs]
+    colors = [f"var(--run-{i % 6 + 1})" for i in range(len(names))]
+    legend = {"orient": "top", "title": None, "labelLimit": 300} if len(names) > 1 else None
+    return field("run", "nominal", scale={"domain": names, "range": colors}, legend=legend)
+
+
+def bars_height(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> int:
+    """Height in pixels of horizontal bars by group and run.
+
+    Not Vega-Lite's own step, which logs a warning beside a width that follows the page.
+    """
+    return len({row["group"] for row in rows}) * (34 if len(runs) == 1 else 8 + 22 * len(runs))
+
+
+def ap_by_group(
+    runs: Sequence[Run], task: str, intervals: Sequence[Mapping[str, tuple[float, float]]]
+) -> Spec | None:
+    """AP overall and by group, with 95 % intervals over images where they are known.
+
+    Args:
+        runs: side by side.
+        task: "segm" or "bbox".
+        intervals: per run, metric name to percent; empty where unknown.
+    """
+    rows = []
+    for run, known in zip(runs, intervals, strict=True):
+        for group, metric in {"all": "AP", **METRIC_OF_GROUP}.items():
+            value = run.metrics.get(task, {}).get(metric, math.nan)
+            if math.isnan(value):
+                continue
+            low, high = known.get(metric, (math.nan, math.nan))
+            row = {"run": run.name, "group": group, "AP": round(value, 2)}
+            if not math.isnan(low):
+                row |= {"low": round(low, 2), "high": round(high, 2)}
+            rows.append(row)
+    if not rows:
+        return None
+    y = field("group", "nominal", sort=["all", *GROUPS], axis={"labelFontSize": 13})
+    offset = {"yOffset": {"field": "run", "sort": [run.name for run in runs]}}
+    colors = {"domain": ["all", *GROUPS], "range": ["var(--unknown)", *_GROUP_COLORS.values()]}
+    color = field("group", "nominal", scale=colors, legend=None)
+    shared = {"y": y, "color": color}
+    if len(runs) > 1:
+        shared |= {"color": run_color(runs), **offset}
+    tooltip = [field(name, "nominal", name) for name in ("run", "group", "AP", "low", "high")]
+    x = field("AP", "quantitative", f"AP of {TASK_NAMES[task]} (%)", scale={"zero": True})
+    bars = {"mark": {"type": "bar", "height": {"band": 0.8}, "opacity": 0.85}}
+    ends = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
+    text = {"type": "text", "align": "left", "dx": 5, "baseline": "middle", "color": "var(--ink)"}
+    place = {"calculate": "isValid(datum.high) ? datum.high : datum.AP", "as": "end"}
+    return spec(
+        rows,
+        height=bars_height(rows, runs),
+        transform=[place],
+        layer=[
+            {**bars, "encoding": {**shared, "x": x, "tooltip": tooltip}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 2, "color": "var(--ink)"},
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "encoding": {
+                    **shared,
+                    "color": {"value": "var(--ink)"},
+                    **ends,
+                    "tooltip": tooltip,
+                },
+            },
+            {
+                "mark": text,
+                "encoding": {
+                    **{**shared, "color": {"value": "var(--ink)"}},
+                    "x": {"field": "end", "type": "quantitative"},
+                    "text": {"field": "AP", "type": "quantitative", "format": ".1f"},
+                },
+            },
+        ],
+    )
+
+
+def frequency_and_ap(
+    runs: Sequence[Run], findings: Sequence[Sequence[ClassFinding]]
+) -> Spec | None:
+    """Training images of each class as bars, most frequent first, with AP as points over them."""
+    bars, points = [], []
+    for run, own in zip(runs, findings, strict=True):
+        counts = [finding.row.get("train_image_count") for finding in own]
+        if not counts or any(count is None for count in counts):
+            continue
+        order = np.argsort([-count for count in counts], kind="stable")
+        for rank, i in enumerate(order.tolist(), start=1):
+            row = own[i].row
+            entry = {"rank": rank, "name": row["name"], "group": row["group"] or "unknown"}
+            entry |= {"images": row["train_image_count"], "run": run.name}
+            if run is runs[0]:
+                bars.append({**entry, "top": max(entry["images"], 0.7)})
+            if not math.isnan(row["AP"]):
+                points.append({**entry, "AP": round(row["AP"], 1)})
+    if not points or not bars:
+        return None
+    scale = {"domain": list(GROUPS), "range": list(_GROUP_COLORS.values())}
+    legend = {"orient": "top", "title": None}
+    group = field("group", "nominal", scale=scale, legend=legend)
+    x = field(
+        "rank",
+        "quantitative",
+        "classes, most frequent first",
+        scale={"domain": [0.5, len(bars) + 0.5], "nice": False},
+        axis={"grid": False, "tickMinStep": 1},
+    )
+    many = len(runs) > 1
+    tooltip = [field(n, "nominal", n) for n in ("name", "group", "images", "AP", "run")]
+    images = {"type": "log", "domainMin": 0.6}
+    return spec(
+        points,
+        height=280,
+        resolve={"scale": {"y": "independent", "color": "independent"}},
+        layer=[
+            {
+                "data": {"values": bars},
+                "mark": {"type": "bar", "opacity": 0.28, "width": {"band": 1}, "binSpacing": 0},
+                "transform": [
+                    {"calculate": "datum.rank - 0.45", "as": "left"},
+                    {"calculate": "datum.rank + 0.45", "as": "right"},
+                    {"calculate": "0.6", "as": "floor"},
+                ],
+                "encoding": {
+                    "x": {**x, "field": "left"},
+                    "x2": {"field": "right"},
+                    "y": field(
+                        "top", "quantitative", "training images (bars)", scale=images, axis=_POWERS
+                    ),
+                    "y2": {"field": "floor"},
+                    "color": group,
+                    "tooltip": tooltip[:3],
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 42, "opacity": 0.95},
+                "encoding": {
+                    "x": x,
+                    "y": field(
+                        "AP",
+                        "quantitative",
+                        "AP (points, %)",
+                        axis={"orient": "right", "grid": False},
+                    ),
+                    "color": run_color(runs) if many else {**group, "legend": None},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    )
+
+
+def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
+    """Share of right detections against their score, for one group ("all" for all classes)."""
+    rows = []
+    for run in runs:
+        known = run.tasks[task].reliability if task in run.tasks else None
+        if not known or group not in known:
+            continue
+        own = known[group]
+        keys = ("mean_scores", "precisions", "counts")
+        for score, precision, count in zip(*(own[key] for key in keys), strict=True):
+            if count:
+                rows.append(
+                    {"run": run.name, "score": score, "right": precision, "detections": count}
+                )
+    if not rows:
+        return None
+    tooltip = [
+        field("run", "nominal", "run"),
+        field("score", "quantitative", "mean score", format=".2f"),
+        field("right", "quantitative", "share right", format=".2f"),
+        field("detections", "quantitative", "detections", format=","),
+    ]
+    unit = {"scale": {"domain": [0, 1]}, "axis": {"tickCount": 5}}
+    return spec(
+        rows,
+        height=190,
+        layer=[
+            {
+                "data": {"values": [{"score": 0, "right": 0}, {"score": 1, "right": 1}]},
+                "mark": {"type": "line", "strokeDash": [4, 4], "color": "var(--faint)"},
+                "encoding": {
+                    "x": field("score", "quantitative"),
+                    "y": field("right", "quantitative"),
+                },
+            },
+            {
+                "mark": {"type": "line", "point": {"size": 45}, "strokeWidth": 2},
+                "encoding": {
+                    "x": field("score", "quantitative", "score", **unit),
+                    "y": field("right", "quantitative", "share of right detections", **unit),
+                    "color": run_color(runs),
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    )
+
+
+def learning_curve(runs: Sequence[Run], key: str) -> Spec | None:
+    """One entry of metrics.json by iteration."""
+    rows = []
+    for run in runs:
+        points = [line for line in run.curves if _is_number(line.get(key))]
+        step = max(1, math.ceil(len(points) / _MAX_CURVE_POINTS))
+        rows += [
+            {"run": run.name, "iteration": line["iteration"], "value": float(f"{line[key]:.4g}")}
+            for line in points[::step]
+        ]
+    if not rows:
+        return None
+    return spec(
+        rows,
+        height=170,
+        mark={"type": "line", "strokeWidth": 1.6, "interpolate": "linear", "tooltip": True},
+        encoding={
+            "x": field(
+                "iteration", "quantitative", "iteration", axis={"grid": False, "tickCount": 4}
+            ),
+            "y": field("value", "quantitative", None, scale={"zero": False}, axis={"tickCount": 4}),
+            "color": run_color(runs),
+            "tooltip": [field(n, "nominal", n) for n in ("run", "iteration", "value")],
+        },
+    )
+
+
+def curve_keys(runs: Sequence[Run]) -> list[str]:
+    """Entries of metrics.json worth a curve: the total loss, its parts, and the learning rate."""
+    keys = {key for run in runs for line in run.curves for key in line}
+    losses = sorted(key for key in keys if key.startswith(("loss", "meta/", "meta_")))
+    return [key for key in ("total_loss", *losses, "lr") if key in keys]
+
+
+def learned_rates(run: Run) -> Spec | None:
+    """Last learned rate or weight of each class against its training images."""
+    latest: dict[str, dict[str, str]] = {}
+    for row in run.learned_rates:
+        known = latest.get(row["class_id"])
+        if known is None or int(row["iteration"]) >= int(known["iteration"]):
+            latest[row["class_id"]] = row
+    rows = [
+        {
+            "name": row["name"],
+            "group": row["group"],
+            "images": max(float(row["training_images"]), 0.7),
+            "value": float(row["value"]),
+        }
+        for row in latest.values()
+    ]
+    if not rows:
+        return None
+    colors = {"domain": list(GROUPS), "range": list(_GROUP_COLORS.values())}
+    return spec(
+        rows,
+        height=240,
+        mark={"type": "point", "filled": True, "size": 55},
+        encoding={
+            "x": field(
+                "images", "quantitative", "training images", scale={"type": "log"}, axis=_POWERS
+            ),
+            "y": field("value", "quantitative", "learned value", scale={"zero": False}),
+            "color": field(
+                "group", "nominal", scale=colors, legend={"orient": "top", "title": None}
+            ),
+            "tooltip": [field(n, "nominal", n) for n in ("name", "group", "images", "value")],
+        },
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,187 @@
+"""Rare objects that were found and that were not: ground truth beside each run's prediction."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from balms_seg.evaluation.ground_truth import GroundTruth
+
+from .findings import GROUPS, ClassFinding
+from .object_fates import FATES, ObjectFates
+from .pictures import draw_instances
+
+logger = logging.getLogger(__name__)
+
+_TILE_PX = 260
+_SMALLEST_CROP_PX = 96
+_CONTEXT = 2.2  # side of the crop in sides of the object
+_JPEG_QUALITY = 82
+_RIGHT = FATES.index("right")
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """One object.
+
+    Attributes:
+        class_name: of the object.
+        group: frequency group of the class.
+        file_name: of the image.
+        truth: data URI of the crop with the annotation.
+        predictions: per run, data URI of the same crop with its detections.
+        outcomes: per run, in words.
+        is_right: per run.
+    """
+
+    class_name: str
+    group: str
+    file_name: str
+    truth: str
+    predictions: list[str]
+    outcomes: list[str]
+    is_right: list[bool]
+
+
+@dataclass(frozen=True, eq=False)
+class GallerySource:
+    """What pictures are made of.
+
+    Attributes:
+        content: of the annotation json.
+        ground_truth: the same, as arrays.
+        image_root: folder of the images.
+        detections: per run, by image id.
+        fates: per run.
+        findings: per run and class.
+    """
+
+    content: Mapping[str, Any]
+    ground_truth: GroundTruth
+    image_root: Path
+    detections: Sequence[Mapping[Any, Sequence[Mapping[str, Any]]]]
+    fates: Sequence[ObjectFates]
+    findings: Sequence[Sequence[ClassFinding]]
+
+
+def choose_objects(source: GallerySource, number: int, *, right: bool) -> list[int]:
+    """Positions in the fates of tail objects that all runs get right, or that some get wrong.
+
+    One of each class before a second of any; of failures the classes of lowest AP and objects that
+    the runs disagree on come first, of successes those found with the highest score.
+    """
+    first = source.fates[0]
+    groups = np.array([finding.row["group"] or "" for finding in source.findings[0]])[first.classes]
+    tail = next((group for group in GROUPS if (groups == group).any()), None)
+    is_right = np.stack([fates.fates == _RIGHT for fates in source.fates])
+    wanted = is_right.all(axis=0) if right else ~is_right.all(axis=0)
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for position in np.flatnonzero(wanted & (groups == (tail or ""))).tolist():
+        by_class[int(first.classes[position])].append(position)
+
+    def order(position: int) -> tuple[bool, float]:
+        score = first.scores[position]
+        return not is_right[:, position].any(), -(0.0 if math.isnan(score) else score)
+
+    queues = [sorted(positions, key=order) for positions in by_class.values()]
+    ap = [source.findings[0][int(first.classes[queue[0]])].ap for queue in queues]
+    ranks = sorted(range(len(queues)), key=lambda i: -ap[i] if right else ap[i])
+    rounds = max(map(len, queues), default=0)
+    chosen = [queues[i][turn] for turn in range(rounds) for i in ranks if turn < len(queues[i])]
+    return chosen[:number]
+
+
+def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
+    """Pictures and words of one object; None, with a warning, where its image cannot be read."""
+    truth = source.ground_truth
+    index = int(source.fates[0].annotations[position])
+    image_id = truth.image_ids[truth.images[index]]
+    image = next(entry for entry in source.content["images"] if entry["id"] == image_id)
+    file_name = image.get("file_name") or Path(image["coco_url"]).name
+    path = source.image_root / file_name
+    if not path.is_file() and "coco_url" in image:  # LVIS v1 keeps the folder in the URL
+        path = source.image_root / "/".join(image["coco_url"].split("/")[-2:])
+    pixels = cv2.imread(str(path)) if path.is_file() else None
+    if pixels is None:
+        logger.warning("%s cannot be read; its picture is left out of the report.", path)
+        return None
+    categories = {category["id"]: category for category in source.content["categories"]}
+    box = truth.boxes[index]
+    crop, scale = _crop_around(box, pixels.shape[:2])
+    own = {
+        "category_id": truth.category_ids[truth.classes[index]],
+        "bbox": box.tolist(),
+        "segmentation": truth.segmentations[index],
+    }
+    finding = source.findings[0][int(truth.classes[index])]
+    predictions, outcomes, is_right = [], [], []
+    for fates, detections in zip(source.fates, source.detections, strict=True):
+        speaker = _speaker(source, fates, position, detections.get(image_id, []))
+        shown = [] if speaker is None else [speaker]
+        drawn = draw_instances(pixels, shown, categories, scale=scale)
+        predictions.append(_data_uri(drawn[crop]))
+        outcomes.append(_outcome(source, fates, position))
+        is_right.append(bool(fates.fates[position] == _RIGHT))
+    drawn = draw_instances(pixels, [own], categories, scale=scale)
+    return GalleryEntry(
+        class_name=str(finding.row["name"]),
+        group=finding.row["group"] or "",
+        file_name=file_name,
+        truth=_data_uri(drawn[crop]),
+        predictions=predictions,
+        outcomes=outcomes,
+        is_right=is_right,
+    )
+
+
+def _speaker(
+    source: GallerySource,
+    fates: ObjectFates,
+    position: int,
+    detections: Sequence[Mapping[str, Any]],
+) -> Mapping[str, Any] | None:
+    """The detection that decided the object's fate, found again by its class and score."""
+    predicted = fates.predicted[position]
+    if predicted < 0:
+        return None
+    category_id = source.ground_truth.category_ids[predicted]
+    own = [d for d in detections if d["category_id"] == category_id]
+    return min(own, key=lambda d: abs(d["score"] - fates.scores[position]), default=None)
+
+
+def _outcome(source: GallerySource, fates: ObjectFates, position: int) -> str:
+    fate = FATES[fates.fates[position]]
+    score, iou = fates.scores[position], fates.ious[position]
+    name = source.ground_truth.class_names[fates.predicted[position]]
+    return {
+        "right": f"right, score {score:.2f}, IoU {iou:.2f}",
+        "confused": f"taken for {name}, score {score:.2f}",
+        "misplaced": "found in the wrong place or size",
+        "missed": "missed",
+    }[fate]
+
+
+def _crop_around(box: np.ndarray, size: tuple[int, int]) -> tuple[tuple[slice, slice], float]:
+    """Rows and columns of the enlarged image around a box, and the enlargement."""
+    side = max(_CONTEXT * max(box[2], box[3]), _SMALLEST_CROP_PX)
+    scale = _TILE_PX / side
+    spans = []
+    for center, length in ((box[1] + box[3] / 2, size[0]), (box[0] + box[2] / 2, size[1])):
+        own = min(side, length)
+        start = float(np.clip(center - own / 2, 0, length - own))
+        spans.append(slice(round(start * scale), round((start + own) * scale)))
+    return (spans[0], spans[1]), scale
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

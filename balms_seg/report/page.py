@@ -1,0 +1,245 @@
+"""One self-contained HTML page about one run or several side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.evaluation.bootstrap import bootstrap_intervals
+from balms_seg.evaluation.comparison import Difference, compare_runs
+from balms_seg.evaluation.detection_file import read_detections
+from balms_seg.evaluation.ground_truth import load_ground_truth
+from balms_seg.requirements import require
+
+from . import figure_sections, sections
+from .class_rows import class_rows
+from .figure_sections import PageContent
+from .findings import find_classes
+from .gallery import GalleryEntry, GallerySource, choose_objects, make_entry
+from .object_fates import find_fates
+from .run_files import TASK_NAMES, Run
+
+logger = logging.getLogger(__name__)
+
+_NUM_FAILURES, _NUM_SUCCESSES = 8, 4
+
+
+def write_report(
+    runs: Sequence[Run],
+    path: str | Path,
+    *,
+    ground_truth_json: str | Path | None = None,
+    image_root: str | Path | None = None,
+    num_resamples: int = 1000,
+) -> None:
+    """Write the page; what a run lacks is left out, and said.
+
+    Args:
+        runs: of one data set.
+        path: html to write.
+        ground_truth_json: annotations of the data set; without, there is no fate of each object,
+            no confusion and no gallery.
+        image_root: folder of its images; without, there is no gallery.
+        num_resamples: for the intervals; 0 for none.
+
+    Raises:
+        ModuleNotFoundError: the plotting library is not installed.
+        ValueError: the runs are of different data sets, or a file is malformed.
+    """
+    script = _plotting_script()
+    if len({run.dataset for run in runs}) != 1:
+        shown = ", ".join(f"{run.name}: {run.dataset}" for run in runs)
+        raise ValueError(
+            f"Expected runs evaluated on one data set, but got {shown}; name one with --dataset."
+        )
+    content = PageContent()
+    source = _read_objects(runs, ground_truth_json, content)
+    fates = source.fates if source is not None else [None] * len(runs)
+    findings = [find_classes(run, run.main_task, own) for run, own in zip(runs, fates, strict=True)]
+    intervals = _intervals(runs, num_resamples)
+    differences = _differences(runs, num_resamples, content)
+    entries: list[GalleryEntry] = []
+    if source is not None and image_root is not None:
+        source = GallerySource(
+            source.content,
+            source.ground_truth,
+            Path(image_root),
+            source.detections,
+            source.fates,
+            findings,
+        )
+        entries = _gallery_entries(source)
+    elif source is not None:
+        content.notes.append("No pictures: the folder of the images is not known (--images).")
+    columns, rows = class_rows(runs, findings)
+    parts = [
+        sections.verdict(runs, findings, differences),
+        sections.section("headline", "Headline", sections.headline(runs, intervals)),
+        figure_sections.group_section(runs, intervals, content),
+        figure_sections.class_section(runs, findings, columns, content),
+        figure_sections.error_section(runs, findings, fates, content),
+        figure_sections.gallery_section(runs, entries),
+        figure_sections.reliability_section(runs, content),
+        figure_sections.curve_section(runs, content),
+        figure_sections.rates_section(runs, content),
+        sections.section(
+            "provenance",
+            "Where this comes from",
+            *map(sections.note, content.notes),
+            sections.grid([sections.provenance(run, several=len(runs) > 1) for run in runs]),
+        ),
+    ]
+    data = {"figures": content.figures, "columns": columns, "classes": rows}
+    text = _assemble(runs, [part for part in parts if part], data, script)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _plotting_script() -> str:
+    """Vega, Vega-Lite and vega-embed as one script."""
+    script = require("vl_convert", "Drawing the report's figures").javascript_bundle()
+    return re.sub("</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
+
+
+def _read_objects(
+    runs: Sequence[Run], ground_truth_json: str | Path | None, content: PageContent
+) -> GallerySource | None:
+    """Ground truth, detections and fates; None where a part of them is missing."""
+    if ground_truth_json is None:
+        content.notes.append(
+            "No fate of each object, no confusion, no pictures: the annotations of "
+            f"{runs[0].dataset} are not known (--ground-truth)."
+        )
+        return None
+    if any(run.detections is None or not run.tasks[run.main_task].classes for run in runs):
+        return None
+    annotations = read_annotation_json(ground_truth_json)
+    truth = load_ground_truth(annotations, class_frequency=_groups_of(runs[0], annotations))
+    task = runs[0].main_task
+    detections, fates = [], []
+    for run in runs:
+        if len(run.tasks[run.main_task].classes or ()) != truth.num_classes:
+            raise ValueError(
+                f"Expected results of {truth.num_classes} classes as in {ground_truth_json}, but "
+                f"{run.folder} has others; give the annotations it was evaluated on."
+            )
+        found = read_detections(run.detections or "")
+        by_image = defaultdict(list)
+        for detection in found:
+            by_image[detection["image_id"]].append(detection)
+        detections.append(by_image)
+        fates.append(find_fates(truth, found, task))
+    return GallerySource(annotations, truth, Path(), detections, fates, [])
+
+
+def _groups_of(run: Run, annotations: Mapping[str, Any]) -> dict[int, str]:
+    """Frequency letter per category id, as the evaluation had it."""
+    ids = sorted(category["id"] for category in annotations["categories"])
+    rows = run.tasks[run.main_task].classes or []
+    if len(ids) != len(rows):
+        return {}
+    return {i: row["group"][0] for i, row in zip(ids, rows, strict=True) if row["group"]}
+
+
+def _intervals(runs: Sequence[Run], num_resamples: int) -> dict[str, list[sections.Intervals]]:
+    found: dict[str, list[sections.Intervals]] = {}
+    for task in TASK_NAMES:
+        found[task] = []
+        for run in runs:
+            matches = run.tasks[task].matches if task in run.tasks else None
+            ends: dict[str, tuple[float, float]] = {}
+            if matches is not None and num_resamples:
+                resampled = bootstrap_intervals(matches, num_resamples=num_resamples)
+                ends = {name: (100 * low, 100 * high) for name, (low, high) in resampled.items()}
+            found[task].append(ends)
+    return found
+
+
+def _differences(
+    runs: Sequence[Run], num_resamples: int, content: PageContent
+) -> list[dict[str, Difference]]:
+    """Of each further run to the first; empty where matches are missing."""
+    found: list[dict[str, Difference]] = []
+    for run in runs[1:]:
+        pair = [one.tasks[runs[0].main_task].matches for one in (runs[0], run) if one.tasks]
+        if num_resamples < 2 or any(one is None for one in pair):
+            content.notes.append(
+                f"{run.name} is not compared with chance: its matches are missing."
+            )
+            found.append({})
+        else:
+            found.append(compare_runs(*pair, num_resamples=num_resamples))
+    return found
+
+
+def _gallery_entries(source: GallerySource) -> list[GalleryEntry]:
+    chosen = [
+        *choose_objects(source, _NUM_FAILURES, right=False),
+        *choose_objects(source, _NUM_SUCCESSES, right=True),
+    ]
+    entries = [make_entry(source, position) for position in chosen]
+    return [entry for entry in entries if entry is not None]
+
+
+_TITLES = {
+    "verdict": "verdict",
+    "headline": "headline",
+    "groups": "groups",
+    "classes": "classes",
+    "errors": "errors",
+    "gallery": "pictures",
+    "reliability": "scores",
+    "curves": "curves",
+    "rates": "rates",
+    "provenance": "configuration",
+}
+
+
+def _assemble(
+    runs: Sequence[Run], parts: Sequence[str], data: Mapping[str, Any], script: str
+) -> str:
+    files = resources.files(__package__)
+    style = (files / "page.css").read_text(encoding="utf-8")
+    behaviour = (files / "page.js").read_text(encoding="utf-8")
+    names = sections.escape(" · ".join(run.name for run in runs))
+    dataset = sections.escape(runs[0].dataset)
+    body = "\n".join(parts)
+    links = "".join(
+        f'<li><a href="#{name}">{title}</a></li>'
+        for name, title in _TITLES.items()
+        if f'<section id="{name}"' in body
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{names} on {dataset}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{names}</h1><p class="soft">evaluated on {dataset}</p></header>
+<nav aria-label="parts"><ul>{links}</ul></nav>
+<main>
+{body}
+</main>
+<script type="application/json" id="data">{_embed_json(data)}</script>
+<script>{script}</script>
+<script>{behaviour}</script>
+</body>
+</html>
+"""
+
+
+def _embed_json(data: Mapping[str, Any]) -> str:
+    """Json that cannot end the script element it stands in."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

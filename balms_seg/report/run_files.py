@@ -1,0 +1,219 @@
+"""What a run left in its output folder, read without the code that trained it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from balms_seg.evaluation.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.per_class import read_per_class_json
+from balms_seg.evaluation.results import read_results
+
+TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
+DETECTIONS_FILE = "lvis_instances_results.json"
+
+
+@dataclass(frozen=True, eq=False)
+class TaskFiles:
+    """What an evaluation left of one task; None where the file is missing.
+
+    Attributes:
+        classes: rows of per_class_{task}.json.
+        reliability: per group, as calibration_{task}.json has it.
+        matches: for intervals and comparisons.
+    """
+
+    classes: list[dict[str, Any]] | None
+    reliability: dict[str, dict[str, Any]] | None
+    matches: StoredMatches | None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One output folder, seen on one data set.
+
+    Attributes:
+        name: short and different from those of the other runs.
+        folder: where everything was read.
+        dataset: the evaluation set.
+        metrics: percent per task and metric name.
+        group_sizes: per group name, `classes` and `with_ground_truth`; empty where unknown.
+        tasks: per task, masks first.
+        curves: lines of metrics.json, in order of iteration.
+        learned_rates: rows of meta_rates.csv as text.
+        detections: file with the detections, or None.
+        config: the resolved configuration, as text.
+        record: all of results.json.
+        missing: what the folder lacks, one sentence each.
+    """
+
+    name: str
+    folder: Path
+    dataset: str
+    metrics: dict[str, dict[str, float]]
+    group_sizes: dict[str, dict[str, int]]
+    tasks: dict[str, TaskFiles]
+    curves: list[dict[str, Any]]
+    learned_rates: list[dict[str, str]]
+    detections: Path | None
+    config: str
+    record: dict[str, Any]
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def main_task(self) -> str:
+        """Masks where there are any."""
+        return next(iter(self.tasks))
+
+
+def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None = None) -> Run:
+    """Read an output folder of training, of --eval-only or of tools/evaluate.py --output.
+
+    Args:
+        folder: with results.json.
+        name: for people; the folder's name where None.
+        dataset: one of those in results.json; the first where None.
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or has no results.json.
+        ValueError: results.json is damaged, or lacks the data set.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Expected the output folder of a run at {folder}, but there is none."
+        )
+    if not (folder / "results.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is no finished run: it has no results.json. Name the OUTPUT_DIR of a "
+            "run, or evaluate it with tools/train_net.py --eval-only or tools/evaluate.py --output."
+        )
+    record = read_results(folder / "results.json")
+    known = list(record["metrics"])
+    if not known:
+        raise ValueError(f"{folder / 'results.json'} has no metrics; evaluate the run first.")
+    dataset = dataset or known[0]
+    if dataset not in known:
+        raise ValueError(
+            f"Expected results on '{dataset}' in {folder}, but it was evaluated on "
+            f"{', '.join(known)}; name one of them with --dataset."
+        )
+    metrics = record["metrics"][dataset]
+    evaluation = _evaluation_folder(folder, dataset)
+    missing: list[str] = []
+    tasks = {task: _read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
+    if not tasks:
+        raise ValueError(
+            f"Expected metrics of {' or '.join(TASK_NAMES)} on '{dataset}' in {folder}, but got "
+            f"{sorted(metrics)}; evaluate with the LVIS evaluator."
+        )
+    return Run(
+        name=name or folder.resolve().name,
+        folder=folder,
+        dataset=dataset,
+        metrics=metrics,
+        group_sizes=(record.get("group_sizes") or {}).get(dataset) or {},
+        tasks=tasks,
+        curves=_read_curves(folder / "metrics.json", missing),
+        learned_rates=_read_learned_rates(folder / "meta_rates.csv"),
+        detections=_find_detections(evaluation, record, missing),
+        config=_config_text(folder, record),
+        record=record,
+        missing=missing,
+    )
+
+
+def names_of(folders: list[Path]) -> list[str]:
+    """Short names that differ: the last parts of the paths, as many as it takes."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"Expected different folders, but got {', '.join(map(str, folders))}.")
+
+
+def registered_files(run: Run) -> tuple[Path, Path] | None:
+    """Annotations and image folder that the configuration registers for the run's data set."""
+    config = yaml.safe_load(run.config) if run.config else None
+    if not isinstance(config, Mapping):
+        return None
+    for name, json_file, images in config.get("DATASETS", {}).get("REGISTER", []):
+        if name == run.dataset:
+            return Path(json_file), Path(images)
+    return None
+
+
+def _evaluation_folder(folder: Path, dataset: str) -> Path:
+    """Where the files of the evaluation are: in `inference`, or for several sets below it."""
+    for candidate in (folder / "inference" / dataset, folder / "inference"):
+        if candidate.is_dir() and any(candidate.glob("*.json")):
+            return candidate
+    return folder
+
+
+def _read_task(folder: Path, task: str, missing: list[str]) -> TaskFiles:
+    classes, reliability, matches = (
+        folder / f"per_class_{task}.json",
+        folder / f"calibration_{task}.json",
+        folder / f"matches_{task}.npz",
+    )
+    for path, purpose in ((classes, "results per class"), (matches, "intervals")):
+        if not path.is_file():
+            missing.append(f"No {purpose} of {TASK_NAMES[task]}: {path.name} is missing.")
+    return TaskFiles(
+        classes=read_per_class_json(classes) if classes.is_file() else None,
+        reliability=json.loads(reliability.read_text())["groups"]
+        if reliability.is_file()
+        else None,
+        matches=read_matches(matches) if matches.is_file() else None,
+    )
+
+
+def _read_curves(path: Path, missing: list[str]) -> list[dict[str, Any]]:
+    """Lines of metrics.json; of a repeated iteration, as after resuming, the last one stays."""
+    if not path.is_file():
+        missing.append("No learning curves: metrics.json is missing.")
+        return []
+    lines: dict[int, dict[str, Any]] = {}
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+            iteration = line["iteration"]
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that an interruption cut short
+        lines[iteration] = {**lines.get(iteration, {}), **line}
+    return [lines[iteration] for iteration in sorted(lines)]
+
+
+def _read_learned_rates(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _find_detections(folder: Path, record: Mapping[str, Any], missing: list[str]) -> Path | None:
+    path = folder / DETECTIONS_FILE
+    if not path.is_file() and record.get("detections"):
+        path = Path(record["detections"])  # tools/evaluate.py notes what it was given
+    if path.is_file():
+        return path
+    missing.append(f"No pictures and no fate of each object: there is no {DETECTIONS_FILE}.")
+    return None
+
+
+def _config_text(folder: Path, record: Mapping[str, Any]) -> str:
+    config = record.get("config")
+    if isinstance(config, str):
+        return config
+    if config:
+        return yaml.safe_dump(config)
+    path = folder / "config.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

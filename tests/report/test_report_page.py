@@ -1,0 +1,155 @@
+"""The page holds what the run has, says what it lacks, and fetches nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from report_runs import NAMES, write_data, write_run
+
+from balms_seg.report.run_files import names_of, read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    pytest.importorskip("vl_convert")
+    spec = importlib.util.spec_from_file_location("report_tool", ROOT / "tools" / "report.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making the plotting library's script takes seconds, and only a browser needs it."""
+    monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sections, self.figures, self.links, self.text = [], [], [], []
+        self.data = None
+        self._in_data = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        found = dict(attributes)
+        self._in_data = found.get("id") == "data"
+        if tag == "section":
+            self.sections.append(found["id"])
+        if "data-figure" in found:
+            self.figures.append(found["data-figure"])
+        self.links += [found[key] for key in ("src", "href") if key in found]
+
+    def handle_data(self, data: str) -> None:
+        if self._in_data:
+            self.data = json.loads(data)
+            self._in_data = False
+        self.text.append(data)
+
+
+def make(tool: ModuleType, folder: Path, *arguments: str) -> _Page:
+    json_file, images = write_data(folder / "data")
+    tool.main(
+        [str(folder / "run"), *arguments, "--ground-truth", str(json_file)]
+        + ["--images", str(images), "--resamples", "20"]
+    )
+    return _Page((folder / "run" / "report.html").read_text())
+
+
+@pytest.mark.usefixtures("without_library")
+def test_page_of_a_full_run_has_every_part(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "meta_rates.csv").write_text(
+        "class_id,name,group,training_images,training_instances,iteration,value\n"
+        "0,cat,frequent,400,400,10,0.5\n0,cat,frequent,400,400,20,0.4\n3,eel,rare,2,2,20,0.9\n"
+    )
+    page = make(tool, tmp_path)
+    assert page.sections == [
+        *("verdict", "headline", "groups", "classes", "errors", "gallery", "reliability"),
+        *("curves", "rates", "provenance"),
+    ]
+    assert set(page.figures) == set(page.data["figures"])
+    assert {"frequency-and-ap", "fates-by-group", "tail-confusion-0", "curve-loss_cls"} <= set(
+        page.figures
+    )
+    rates = page.data["figures"]["learned-rates-0"]["data"]["values"]
+    assert [row["value"] for row in rates] == [0.4, 0.9]  # the last of each class
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert [row["name"] for row in page.data["classes"]] == list(NAMES)
+    assert "0123abc" in "".join(page.text)
+    assert capsys.readouterr().out.strip() == (tmp_path / "run" / "report.html").as_uri()
+
+
+@pytest.mark.usefixtures("without_library")
+def test_two_runs_stand_side_by_side_and_are_compared(tool: ModuleType, tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    write_run(tmp_path / "better", confused=0)
+    page = make(tool, tmp_path, str(tmp_path / "better"))
+    text = "".join(page.text)
+    assert re.search(r"better against run: AP \+\d", text)
+    assert "larger than chance" in text
+    assert [column["title"] for column in page.data["columns"] if column["key"].startswith("ap")][
+        :2
+    ] == ["AP run", "AP better"]
+    axe = page.data["classes"][2]
+    assert axe["confused"] == [6, 0]
+    assert axe["ap1"] > axe["ap0"]
+
+
+@pytest.mark.usefixtures("without_library")
+def test_what_a_run_lacks_is_left_out_with_a_sentence(tool: ModuleType, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", tasks=("bbox",))
+    for name in ("metrics.json", "inference/lvis_instances_results.json"):
+        (run / name).unlink()
+    (run / "inference" / "matches_bbox.npz").unlink()
+    page = make(tool, tmp_path)
+    assert "curves" not in page.sections
+    assert "gallery" not in page.sections
+    assert page.sections[:2] == ["verdict", "headline"]
+    text = "".join(page.text)
+    for sentence in ("No learning curves", "No intervals of boxes", "No pictures"):
+        assert sentence in text
+
+
+@pytest.mark.usefixtures("without_library")
+def test_without_ground_truth_the_rest_still_stands(tool: ModuleType, tmp_path: Path) -> None:
+    tool.main([str(write_run(tmp_path / "run")), "--resamples", "0"])
+    page = _Page((tmp_path / "run" / "report.html").read_text())
+    assert "errors" not in page.sections
+    assert "the annotations of made_up_val are not known" in "".join(page.text)
+
+
+def test_a_folder_that_is_no_run_is_an_error(tool: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"is no finished run: it has no results.json"):
+        tool.main([str(tmp_path)])
+    with pytest.raises(SystemExit, match="there is none"):
+        tool.main([str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match="name one of them with --dataset"):
+        tool.main([str(write_run(tmp_path / "run")), "--dataset", "lvis_v1_val"])
+
+
+def test_a_repeated_iteration_keeps_its_last_line_and_a_cut_one_is_skipped(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with (run / "metrics.json").open("a") as file:
+        file.write('{"iteration": 80, "total_loss": 0.5}\n{"iteration": 100, "tot')
+    curves = read_run(run).curves
+    assert [line["iteration"] for line in curves] == [0, 20, 40, 60, 80]
+    assert curves[-1]["total_loss"] == 0.5
+
+
+def test_names_of_runs_are_as_long_as_it_takes(tmp_path: Path) -> None:
+    assert names_of([Path("/a/x"), Path("/b/y")]) == ["x", "y"]
+    assert names_of([Path("/a/x"), Path("/b/x")]) == ["a/x", "b/x"]
+    with pytest.raises(ValueError, match="different folders"):
+        names_of([Path("/a/x"), Path("/a/x")])
