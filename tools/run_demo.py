@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""make demo: toy data, training, evaluation and pictures, in minutes on two CPU cores."""
+"""make demo: toy data, training, evaluation, pictures and a report, in minutes on two CPU cores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from balms_seg.engine import load_config
 from balms_seg.evaluation import format_lvis_table, read_results
 from balms_seg.model_zoo import get_config_file
 from balms_seg.report.figures import plot_ap_by_group, plot_class_frequency
+from balms_seg.report.page import write_report
 from balms_seg.report.pictures import draw_predictions
+from balms_seg.report.run_files import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "datasets" / "glyphs"
@@ -40,7 +42,7 @@ def main() -> None:
     make_glyph_dataset(DATA, PRESETS["default"])
     print("2/3  Balanced Softmax Mask R-CNN, trained and evaluated on the CPU", flush=True)
     _train(output, ["SOLVER.MAX_ITER", str(_SHORT_ITERS)] if args.short else [])
-    print(f"3/3  Pictures in {output}\n", flush=True)
+    print(f"3/3  Pictures and report in {output}\n", flush=True)
     metrics, group_sizes = _read(output / "results.json")
     pictures = _draw(output, metrics, group_sizes)
 
@@ -49,6 +51,7 @@ def main() -> None:
     for path, content in pictures.items():
         print(f"  {path}  {content}")
     print(f"  {output / 'log.txt'}  everything that was logged")
+    print(f"\nWhich classes failed, and why:\n  {_report(output).resolve().as_uri()}")
 
 
 def _train(output: Path, overrides: list[str]) -> None:
@@ -126,6 +129,15 @@ def _draw(output: Path, metrics: dict, group_sizes: dict) -> dict[Path, str]:
     plot_class_frequency(ClassStatistics.from_json(DATA / "train.json").to_dict(), frequency)
     plot_ap_by_group(metrics, groups, group_sizes=group_sizes)
     return pictures
+
+
+def _report(output: Path) -> Path:
+    """Write the page about the run."""
+    path = output / "report.html"
+    write_report(
+        [read_run(output)], path, ground_truth_json=DATA / "val.json", image_root=DATA / "val"
+    )
+    return path
 
 
 if __name__ == "__main__":
