@@ -43,6 +43,9 @@ class ClassLearner(Protocol):
     def values(self) -> Tensor:
         """(K,) float64 learned value of each class, on the CPU."""
 
+    def summary(self) -> dict[str, float]:
+        """What else is worth logging."""
+
     def state_dict(self) -> dict[str, Any]:
         """What the training loader's state does not hold already."""
 
@@ -75,6 +78,10 @@ class LearnedWeights:
     def values(self) -> Tensor:
         """(K,) sigmoid(psi); only ratios matter."""
         return self.reweighter.rates.double().cpu()
+
+    def summary(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
 
 class LearnedRates:
@@ -119,7 +126,11 @@ class LearnedRates:
 
     def values(self) -> Tensor:
         """(K,) class rates: repeat factors with their learned factor."""
-        return torch.from_numpy(self.sampler.rates.class_rates)
+        return torch.from_numpy(self.sampler.rates.class_rates.copy())
+
+    def summary(self) -> dict[str, float]:
+        """Classes whose rate is the largest in no image, and so cannot be learned."""
+        return {"classes_never_largest": len(self.sampler.never_largest())}
 
     def state_dict(self) -> dict[str, Any]:
         """The class names: psi and its Adam are in the training loader's state."""

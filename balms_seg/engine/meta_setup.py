@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,19 +9,17 @@ import torch
 from balms_seg.data import training_classes
 from balms_seg.data.meta_loader import build_meta_loader, meta_instance_counts
 from balms_seg.engine.class_learners import ClassLearner, LearnedRates, LearnedWeights
-from balms_seg.engine.meta_batches import LoadedBatches
+from balms_seg.engine.meta_batches import BankedBatches, LoadedBatches, MetaBatches
 from balms_seg.engine.meta_step import MetaStep
 from balms_seg.engine.ranks import sum_over_ranks
-from balms_seg.meta import MetaReweighter
+from balms_seg.meta import FeatureBank, MetaReweighter
 from balms_seg.meta_settings import learned_quantity
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-    from torch import nn
+    from torch import Tensor, nn
 
     from balms_seg.data.loader import TrainLoader
-
-logger = logging.getLogger(__name__)
 
 
 def build_meta_step(
@@ -39,16 +36,41 @@ def build_meta_step(
     if learned_quantity(cfg) == "none":
         return None
     learner = _build_learner(cfg, model, loader)
-    learner.set_meta_classes(torch.from_numpy(meta_instance_counts(cfg) > 0))
+    has_samples = torch.from_numpy(meta_instance_counts(cfg) > 0)
+    learner.set_meta_classes(has_samples)  # warns
     predictor = model.roi_heads.box_predictor
     return MetaStep(
         learner,
-        LoadedBatches(build_meta_loader(cfg)),
+        _build_batches(cfg, model, has_samples),
         layer=predictor.cls_score,
         method=predictor.method,
         optimizer=optimizer,
         objective=cfg.META.OBJECTIVE,
         period=cfg.META.PERIOD,
+    )
+
+
+def _build_batches(cfg: CfgNode, model: nn.Module, has_samples: Tensor) -> MetaBatches:
+    if cfg.META.SOURCE == "loader":
+        return LoadedBatches(build_meta_loader(cfg), has_samples)
+    bank = FeatureBank(
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        model.roi_heads.box_predictor.cls_score.in_features,
+        per_class=cfg.META.BANK.PER_CLASS,
+        background=cfg.META.BANK.BACKGROUND,
+        max_memory_mb=cfg.META.BANK.MAX_MEMORY_MB,
+        device=cfg.META.BANK.DEVICE or model.device,
+    )
+    # As many rows, and as many of them foreground, as a batch of images would give at most.
+    num_images = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
+    num_rows = num_images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+    num_foreground = max(1, round(num_rows * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION))
+    return BankedBatches(
+        bank,
+        num_foreground=num_foreground,
+        num_background=num_rows - num_foreground,
+        seed=cfg.SEED,
+        device=model.device,
     )
 
 

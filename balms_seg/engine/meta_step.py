@@ -109,6 +109,7 @@ class MetaStep:
         """
         weights = self.learner.weigh(batch, rows)
         if iteration % self.period == 0:
+            self.learner.set_meta_classes(self.batches.has_samples(), warn=False)
             meta = self.batches.next_rows(iteration, rows_of)
             is_foreground = meta.gt_classes < self._num_classes
             counts = torch.stack([torch.ones_like(is_foreground).sum(), is_foreground.sum()])
@@ -132,7 +133,11 @@ class MetaStep:
 
     def state_dict(self) -> dict[str, Any]:
         """Class parameters and position of the meta batches."""
-        return {"learner": self.learner.state_dict(), "batches": self.batches.state_dict()}
+        return {
+            "kind": type(self.batches).__name__,
+            "learner": self.learner.state_dict(),
+            "batches": self.batches.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -140,6 +145,12 @@ class MetaStep:
         Raises:
             ValueError: it is of other classes, or of another kind of meta batches.
         """
+        kind = type(self.batches).__name__
+        if state["kind"] != kind:
+            raise ValueError(
+                f"Expected meta batches of {kind}, but the checkpoint has those of "
+                f"{state['kind']}; resume with the saved run's META.SOURCE."
+            )
         self.learner.load_state_dict(state["learner"])
         self.batches.load_state_dict(state["batches"])
 

@@ -17,8 +17,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from torch.nn.parallel import DistributedDataParallel
 
-from balms_seg.data import build_train_loader
+from balms_seg.data import build_train_loader, training_statistics
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.class_values import ClassValueRecorder
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
@@ -115,6 +116,15 @@ class LongTailedTrainer(DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """detectron2's hooks; test-time augmentation comes before the writers."""
         built = super().build_hooks()
+        meta = getattr(self._trainer, "meta", None)
+        if meta is not None:  # first, so that checkpoints and writers find what it did
+            recorder = ClassValueRecorder(
+                meta.learner,
+                training_statistics(self.cfg),
+                max_iter=self.max_iter,
+                path=f"{self.cfg.OUTPUT_DIR}/meta_rates.csv",
+            )
+            built.insert(0, recorder)
         if self.cfg.TEST.AUG.ENABLED:
             augmented = hooks.EvalHook(0, lambda: self._test_with_augmentation())
             first_writer = next(

@@ -1,5 +1,6 @@
-"""The one-step bilevel update: meta gradient, residuals and the Meta Reweighter; pure torch."""
+"""The one-step bilevel update: meta gradient, residuals, reweighter, feature bank; pure torch."""
 
+from balms_seg.meta.feature_bank import FeatureBank
 from balms_seg.meta.gradient import (
     LinearClassifier,
     MetaGradient,
@@ -19,6 +20,7 @@ from balms_seg.meta.reweighter import MetaReweighter
 from balms_seg.meta.sgd import SGDSettings, sgd_settings
 
 __all__ = [
+    "FeatureBank",
     "LinearClassifier",
     "MetaGradient",
     "MetaReweighter",
