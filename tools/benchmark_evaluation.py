@@ -7,18 +7,26 @@ before and one after lvis-api, and the better of the two counts, as a busy machi
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import pickle
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from balms_seg.evaluation import evaluate_lvis
+from balms_seg.evaluation.lvis_backend import run_lvis_api
+
+_PART = 100_000  # detections
 HEIGHT_PX, WIDTH_PX = 480, 640
 
 
@@ -128,32 +136,96 @@ def _detections(
         rles = mask_utils.frPyObjects(_octagons(found).tolist(), HEIGHT_PX, WIDTH_PX)
         for detection, rle in zip(detections, rles, strict=True):
             detection["segmentation"] = rle
+            del detection["bbox"]  # lvis-api would take the area from it
     return detections
 
 
-def run_side(side: str, task: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Evaluate in this process; seconds, processor seconds and peak MiB above the data."""
-    sys.path.insert(0, str(ROOT))
-    from balms_seg.evaluation import evaluate_lvis
-
+def write_data(path: Path, task: str, arguments: argparse.Namespace) -> None:
+    """Make the data of a benchmark and write it in parts, so that pickle's memory stays small."""
     content, detections = made_up_lvis(
         arguments.images,
         arguments.detections,
         num_classes=arguments.classes,
         with_masks=task == "segm",
     )
-    # What both sides import is not counted for either.
-    evaluate_lvis(*made_up_lvis(1, 2, num_classes=20, with_masks=True), task, backend=side)
+    with path.open("wb") as file:
+        pickle.dump(content, file)
+        for start in range(0, len(detections), _PART):
+            pickle.dump(detections[start : start + _PART], file)
+
+
+def read_data(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth and detections that `write_data` wrote."""
+    detections: list[dict[str, Any]] = []
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        content = pickle.load(file)
+        while file.tell() < size:
+            detections += pickle.load(file)
+    return content, detections
+
+
+Tables = tuple[np.ndarray, np.ndarray]  # precision (T, R, K, A), recall (T, K, A)
+
+
+def _numpy_tables(content: dict, detections: list, task: str) -> Tables:
+    result = evaluate_lvis(content, detections, task)
+    return result.precision, result.recall
+
+
+def _hotcoco_tables(content: dict, detections: list, task: str) -> Tables:
+    import hotcoco
+
+    reference = hotcoco.COCO(content)
+    evaluation = hotcoco.LVISEval(reference, hotcoco.LVISResults(reference, detections), task)
+    return _accumulated(evaluation)
+
+
+def _faster_coco_tables(content: dict, detections: list, task: str) -> Tables:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    reference = COCO(content)
+    found = reference.loadRes(detections)
+    evaluation = COCOeval_faster(reference, found, task, lvis_style=True, print_function=str)
+    evaluation.params.maxDets = [300]
+    return _accumulated(evaluation)
+
+
+def _accumulated(evaluation: Any) -> Tables:
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval["precision"][..., -1], evaluation.eval["recall"][..., -1]
+
+
+SIDES: dict[str, Callable[[dict, list, str], Tables]] = {
+    "numpy": _numpy_tables,
+    "lvis": run_lvis_api,
+    "hotcoco": _hotcoco_tables,
+    "faster-coco-eval": _faster_coco_tables,
+}
+
+
+def run_side(side: str, task: str, data: Path) -> dict[str, float]:
+    """Evaluate in this process; seconds, processor seconds and peak MiB above the data.
+
+    Precision and recall are left beside the data, for comparison.
+    """
+    small, few = made_up_lvis(1, 2, num_classes=20, with_masks=task == "segm")
+    SIDES[side](small, few, task)  # what a side imports is not counted
+    content, detections = read_data(data)
+    gc.collect()
     before = _memory_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
     start, start_cpu = time.perf_counter(), time.process_time()
-    result = evaluate_lvis(content, detections, task, backend=side)
-    return {
+    precision, recall = SIDES[side](content, detections, task)
+    measured = {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - start_cpu,
         "peak_mib": max(_memory_mib("VmHWM") - before, 0.0),
-        "AP": result.metrics["AP"],
     }
+    tables = [np.where(np.asarray(t) < 0, np.nan, t) for t in (precision, recall)]
+    np.savez(data.with_suffix(f".{side}.npz"), precision=tables[0], recall=tables[1])
+    return measured
 
 
 def _memory_mib(field: str) -> float:
@@ -163,63 +235,104 @@ def _memory_mib(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _run_in_process(side: str, task: str, arguments: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, str(Path(__file__).resolve()), side, task]
-    for name in ("images", "detections", "classes"):
-        command += [f"--{name}", str(getattr(arguments, name))]
+def _run_in_process(*words: str) -> str:
+    command = [sys.executable, str(Path(__file__).resolve()), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{side} on {task} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout)
+        raise RuntimeError(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def benchmark_evaluation(arguments: argparse.Namespace) -> list[Mapping[str, Any]]:
     """Evaluation of made-up LVIS-like detections beside lvis-api: time and peak memory."""
     rows = []
     for task in arguments.tasks:
-        first = _run_in_process("numpy", task, arguments)
-        reference = None if arguments.ours_only else _run_in_process("lvis", task, arguments)
-        second = first if arguments.ours_only else _run_in_process("numpy", task, arguments)
-        ours = min(first, second, key=lambda run: run["cpu_seconds"])
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+            rows += _compare(task, Path(folder) / "data.pickle", arguments)
+    return rows
+
+
+def _compare(task: str, data: Path, arguments: argparse.Namespace) -> list[Mapping[str, Any]]:
+    size = [f"--{name}={getattr(arguments, name)}" for name in ("images", "detections", "classes")]
+    _run_in_process("data", task, str(data), *size)
+    others = [] if arguments.ours_only else ["lvis", *arguments.also]
+    order = ["numpy", *others, *(["numpy"] if others else [])]
+    runs: dict[str, dict[str, float]] = {}
+    for side in order:
+        run = json.loads(_run_in_process(side, task, str(data)).splitlines()[-1])
+        if side not in runs or run["cpu_seconds"] < runs[side]["cpu_seconds"]:
+            runs[side] = run
+        print(f"{task}, {side}: {run}", file=sys.stderr, flush=True)
+    reference = runs.get("lvis")
+    rows = []
+    for side, run in runs.items():
         row: dict[str, Any] = {
             "task": task,
             "images": arguments.images,
             "detections": arguments.images * arguments.detections,
-            "ours_s": ours["seconds"],
-            "ours_cpu_s": ours["cpu_seconds"],
-            "ours_peak_mib": ours["peak_mib"],
+            "evaluator": side,
+            **run,
         }
         if reference is not None:
             row |= {
-                "lvis_api_s": reference["seconds"],
-                "lvis_api_cpu_s": reference["cpu_seconds"],
-                "lvis_api_peak_mib": reference["peak_mib"],
-                "speedup": reference["seconds"] / ours["seconds"],
-                "cpu_speedup": reference["cpu_seconds"] / ours["cpu_seconds"],
-                "memory_ratio": reference["peak_mib"] / max(ours["peak_mib"], 1e-9),
-                "AP_difference": abs(reference["AP"] - ours["AP"]),
+                "speedup": reference["seconds"] / run["seconds"],
+                "cpu_speedup": reference["cpu_seconds"] / run["cpu_seconds"],
+                "memory_ratio": run["peak_mib"] / reference["peak_mib"],
+                "largest_difference": _largest_difference(data, "lvis", side),
             }
         rows.append(row)
     return rows
 
 
+def _largest_difference(data: Path, first: str, second: str) -> float:
+    """Over AP and AR of all classes and areas; nan against a number counts as 1."""
+    largest = 0.0
+    with (
+        np.load(data.with_suffix(f".{first}.npz")) as one,
+        np.load(data.with_suffix(f".{second}.npz")) as other,
+    ):
+        for name in ("precision", "recall"):
+            axes = (0, 1) if name == "precision" else 0
+            left, right = (np.asarray(tables[name]).mean(axis=axes) for tables in (one, other))
+            if (np.isnan(left) != np.isnan(right)).any():
+                return 1.0
+            largest = max(largest, float(np.nanmax(np.abs(left - right))))
+    return largest
+
+
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluation`."""
+    _add_size_arguments(parser)
+    parser.add_argument("--tasks", nargs="+", choices=("bbox", "segm"), default=["bbox", "segm"])
+    parser.add_argument("--ours-only", action="store_true", help="leave lvis-api out")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        choices=("hotcoco", "faster-coco-eval"),
+        default=[],
+        help="further evaluators, which have to be installed",
+    )
+    parser.add_argument("--scratch", type=Path, help="folder for the data; default: temporary")
+
+
+def _add_size_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--detections", type=int, default=300, help="an image")
     parser.add_argument("--classes", type=int, default=1203)
-    parser.add_argument("--tasks", nargs="+", choices=("bbox", "segm"), default=["bbox", "segm"])
-    parser.add_argument("--ours-only", action="store_true", help="leave lvis-api out")
 
 
 def main() -> None:
     """One side, as a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("side", choices=("numpy", "lvis"))
+    parser.add_argument("side", choices=("data", *SIDES))
     parser.add_argument("task", choices=("bbox", "segm"))
-    add_evaluation_arguments(parser)
+    parser.add_argument("data", type=Path)
+    _add_size_arguments(parser)
     arguments = parser.parse_args()
-    print(json.dumps(run_side(arguments.side, arguments.task, arguments)))
+    if arguments.side == "data":
+        write_data(arguments.data, arguments.task, arguments)
+    else:
+        print(json.dumps(run_side(arguments.side, arguments.task, arguments.data)))
 
 
 if __name__ == "__main__":

@@ -52,9 +52,12 @@ def analyse_task(
     Raises:
         ValueError: an argument or a detection is malformed.
     """
-    matches = find_matches(ground_truth, detections, task, max_detections=max_detections)
+    shapes = annotation_shapes(ground_truth, task)
+    matches = find_matches(
+        ground_truth, detections, task, max_detections=max_detections, shapes=shapes
+    )
     result = summarise(ground_truth, task, *precision_recall(matches))
-    errors = count_errors(ground_truth, matches, annotation_shapes(ground_truth, task))
+    errors = count_errors(ground_truth, matches, shapes)
     scores = matches.detections.scores
     calibration = None
     if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):

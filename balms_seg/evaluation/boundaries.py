@@ -20,6 +20,7 @@ def limit_by_boundaries(
     overlaps: Overlaps,
     detection_masks: Sequence[dict[str, Any]],
     annotation_masks: Sequence[dict[str, Any]],
+    annotation_keys: np.ndarray,
     *,
     threshold: float,
 ) -> Overlaps:
@@ -29,6 +30,7 @@ def limit_by_boundaries(
         overlaps: pairs with their mask IoU.
         detection_masks: compressed RLEs; only those in a pair are decoded.
         annotation_masks: likewise.
+        annotation_keys: (m,) int64, the keys that the pairs share.
         threshold: smallest IoU of a pair.
     """
     own = {row: boundary_rle(detection_masks[row]) for row in np.unique(overlaps.rows).tolist()}
@@ -38,7 +40,9 @@ def limit_by_boundaries(
     }
     order = np.lexsort((overlaps.columns, overlaps.rows))
     rows, columns = overlaps.rows[order], overlaps.columns[order]
-    ious = np.minimum(overlaps.ious[order], mask_ious(own, others, rows, columns))
+    ious = np.minimum(
+        overlaps.ious[order], mask_ious(own, others, rows, columns, annotation_keys[columns])
+    )
     kept = ious >= threshold
     rows, columns, ious = rows[kept], columns[kept], ious[kept]
     order = np.lexsort((columns, ious, rows))

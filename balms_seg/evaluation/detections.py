@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any
 
@@ -77,8 +77,7 @@ def select_detections(
         kept = kept[_top_of_each(classes[kept], scores[kept], max_per_class)]
     kept = kept[ground_truth.is_verified[images[kept], classes[kept]]]
     if iou_type == "bbox":
-        shapes: Any = np.array([all_shapes[i] for i in kept.tolist()], dtype=np.float64)
-        shapes = shapes.reshape(-1, 4)
+        shapes: Any = _box_array([all_shapes[i] for i in kept.tolist()])
         not_finite = kept[~np.isfinite(shapes).all(axis=1)]
         _reject(
             detections, np.isin(np.arange(len(detections)), not_finite), "Expected finite boxes"
@@ -86,11 +85,8 @@ def select_detections(
         areas = shapes[:, 2] * shapes[:, 3]
     else:
         sizes = ground_truth.image_sizes
-        _reject_other_sizes(detections, images, sizes)
-        shapes = [
-            _compressed(all_shapes[i], sizes[image])
-            for i, image in zip(kept.tolist(), images[kept].tolist(), strict=True)
-        ]
+        _reject_other_sizes(detections, all_shapes, images, sizes)
+        shapes = _compressed([all_shapes[i] for i in kept.tolist()], images[kept], sizes)
         areas = mask_areas(shapes)
 
     # Positions break ties last: detections of one image keep the order in which they came.
@@ -141,26 +137,51 @@ def _reject(
     )
 
 
+def _box_array(boxes: list[Any]) -> np.ndarray:
+    """Boxes as (n, 4) float64."""
+    if any(length != 4 for length in set(map(len, boxes))):
+        raise ValueError("Expected boxes of four numbers: x, y, width, height in pixels.")
+    flat = chain.from_iterable(boxes)
+    return np.fromiter(flat, np.float64, 4 * len(boxes)).reshape(-1, 4)
+
+
 def _reject_other_sizes(
     detections: Sequence[Mapping[str, Any]],
+    masks: list[Any],
     images: np.ndarray,
     sizes: Sequence[tuple[int, int] | None],
 ) -> None:
     """Check the size of every RLE, also of those that will not count."""
-    for detection, image in zip(detections, images.tolist(), strict=True):
-        mask, size = detection["segmentation"], sizes[image]
+    if None not in sizes and set(map(type, masks)) <= {dict}:
+        numbers = chain.from_iterable(map(itemgetter("size"), masks))
+        found = np.fromiter(numbers, np.int64, 2 * len(masks)).reshape(-1, 2)
+        expected = np.array(sizes, dtype=np.int64).reshape(-1, 2)[images]
+        suspects = np.flatnonzero((found != expected).any(axis=1)).tolist()
+    else:
+        suspects = range(len(masks))
+    for i in suspects:
+        mask, size = masks[i], sizes[images[i]]
         if size is None or (isinstance(mask, dict) and tuple(mask["size"]) != size):
             try:
                 segmentation_to_rle(mask, size)
             except ValueError as error:
-                raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
+                raise ValueError(
+                    f"Detection in image {detections[i]['image_id']}: {error}"
+                ) from error
 
 
-def _compressed(mask: Any, size: tuple[int, int] | None) -> dict[str, Any]:
-    """A mask whose size has been checked."""
-    if type(mask) is dict and type(mask["counts"]) is not list:
-        return mask
-    return segmentation_to_rle(mask, size)
+def _compressed(
+    masks: list[Any], images: np.ndarray, sizes: Sequence[tuple[int, int] | None]
+) -> list[dict[str, Any]]:
+    """Masks whose sizes have been checked, all as compressed RLE."""
+    if set(map(type, masks)) <= {dict} and list not in set(
+        map(type, map(itemgetter("counts"), masks))
+    ):
+        return masks
+    return [
+        segmentation_to_rle(mask, sizes[image])
+        for mask, image in zip(masks, images.tolist(), strict=True)
+    ]
 
 
 def _top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from .boundaries import limit_by_boundaries
 from .detections import select_detections
 from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
 from .lvis_backend import precision_recall_of_lvis_api
-from .masks import segmentation_to_rle
+from .masks import annotation_masks
 from .matching import IOU_THRESHOLDS, Matches, match_detections
 from .overlaps import find_overlaps
 from .precision_recall import precision_recall
@@ -117,10 +117,12 @@ def find_matches(
     *,
     max_detections: int | None = 300,
     max_per_class: int | None = None,
+    shapes: Any = None,
 ) -> Matches:
     """Match detections to ground truth; arguments and errors as in `evaluate_lvis`.
 
-    `max_per_class` limits the detections of a class over all images; None sets no limit.
+    `max_per_class` limits the detections of a class over all images; None sets no limit. `shapes`
+    are what `annotation_shapes` gives, where it has been called already.
     """
     _check(iou_type, max_detections, max_per_class)
     selected = select_detections(
@@ -130,17 +132,18 @@ def find_matches(
         max_detections=max_detections,
         max_per_class=max_per_class,
     )
-    shapes = annotation_shapes(ground_truth, iou_type)
+    shapes = annotation_shapes(ground_truth, iou_type) if shapes is None else shapes
+    keys = ground_truth.classes * ground_truth.num_images + ground_truth.images
     overlaps = find_overlaps(
         selected,
-        ground_truth.classes * ground_truth.num_images + ground_truth.images,
+        keys,
         shapes,
         selected.classes * ground_truth.num_images + selected.images,
         threshold=IOU_THRESHOLDS[0],
     )
     if iou_type == "boundary":
         overlaps = limit_by_boundaries(
-            overlaps, selected.shapes, shapes, threshold=IOU_THRESHOLDS[0]
+            overlaps, selected.shapes, shapes, keys, threshold=IOU_THRESHOLDS[0]
         )
     return match_detections(ground_truth, selected, overlaps)
 
@@ -165,10 +168,10 @@ def annotation_shapes(ground_truth: GroundTruth, iou_type: str) -> Any:
             f"{ground_truth.image_ids[ground_truth.images[missing[0]]]}; evaluate boxes only or "
             "add the masks."
         )
-    return [
-        segmentation_to_rle(segmentation, ground_truth.image_sizes[image])
-        for segmentation, image in zip(ground_truth.segmentations, ground_truth.images, strict=True)
-    ]
+    sizes = ground_truth.image_sizes
+    return annotation_masks(
+        ground_truth.segmentations, [sizes[image] for image in ground_truth.images.tolist()]
+    )
 
 
 def summarise(

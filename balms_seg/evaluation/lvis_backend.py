@@ -46,6 +46,22 @@ def precision_recall_of_lvis_api(
         ModuleNotFoundError: lvis is not installed.
         ValueError: there are no detections, which lvis-api cannot evaluate.
     """
+    keys = ("image_id", "category_id", "score", _KEY_OF_TASK[iou_type])
+    copies = [{key: found[key] for key in keys} for found in detections]
+    return run_lvis_api(_as_json(ground_truth), copies, iou_type, max_detections=max_detections)
+
+
+def run_lvis_api(
+    content: dict[str, Any],
+    detections: list[dict[str, Any]],
+    iou_type: str,
+    *,
+    max_detections: int = 300,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for the content of an LVIS json and detections, both of which lvis-api changes.
+
+    For masks the detections must not have boxes, from which lvis-api would take their areas.
+    """
     try:
         import lvis
         import lvis.eval
@@ -58,12 +74,10 @@ def precision_recall_of_lvis_api(
         raise ValueError("lvis-api cannot evaluate without a detection; use backend 'numpy'.")
     reference = lvis.LVIS.__new__(lvis.LVIS)  # its constructor takes a path only
     reference.logger = logging.getLogger("lvis")
-    reference.dataset = _as_json(ground_truth)
+    reference.dataset = content
     reference._create_index()
-    keys = ("image_id", "category_id", "score", _KEY_OF_TASK[iou_type])
-    copies = [{key: found[key] for key in keys} for found in detections]
     with _numpy_with_float(lvis.eval):
-        results = lvis.LVISResults(reference, copies, max_dets=max_detections)
+        results = lvis.LVISResults(reference, detections, max_dets=max_detections)
         evaluation = lvis.LVISEval(reference, results, iou_type)
         evaluation.evaluate()
         evaluation.accumulate()

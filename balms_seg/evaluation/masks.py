@@ -39,14 +39,38 @@ def segmentation_to_rle(segmentation: Any, size: tuple[int, int] | None) -> dict
     return segmentation
 
 
+def annotation_masks(
+    segmentations: Sequence[Any], sizes: Sequence[tuple[int, int] | None]
+) -> list[dict[str, Any]]:
+    """Compressed RLE of each segmentation; many polygons are drawn in one call.
+
+    Args:
+        segmentations: n, as for `segmentation_to_rle`.
+        sizes: (height, width) of the image of each, in pixels.
+
+    Raises:
+        ValueError: as for `segmentation_to_rle`.
+    """
+    masks: list[Any] = [None] * len(segmentations)
+    by_size: dict[Any, tuple[list[int], list[Any]]] = {}
+    for index, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
+        if size and type(segmentation) is list and len(segmentation) == 1:
+            places, polygons = by_size.setdefault(size, ([], []))
+            places.append(index)
+            polygons.append(segmentation[0])
+        else:
+            masks[index] = segmentation_to_rle(segmentation, size)
+    for size, (places, polygons) in by_size.items():
+        for start in range(0, len(places), _CHUNK):
+            drawn = mask_utils.frPyObjects(polygons[start : start + _CHUNK], *size)
+            for index, mask in zip(places[start : start + _CHUNK], drawn, strict=True):
+                masks[index] = mask
+    return masks
+
+
 def mask_areas(rles: Sequence[dict[str, Any]]) -> np.ndarray:
     """Area of each compressed RLE in square pixels, (n,) float64."""
     return np.concatenate([np.zeros(0), *_in_chunks(mask_utils.area, rles)])
-
-
-def mask_boxes(rles: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Bounding box of each compressed RLE, (n, 4) float64: x, y, width, height in pixels."""
-    return np.concatenate([np.zeros((0, 4)), *_in_chunks(mask_utils.toBbox, rles)])
 
 
 def _in_chunks(

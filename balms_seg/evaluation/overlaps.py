@@ -13,7 +13,7 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 from .detections import Detections
-from .masks import mask_areas, mask_boxes
+from .masks import mask_areas
 
 _PAIRS_AT_ONCE = 1 << 20
 _ROUNDING = 1e-9
@@ -52,14 +52,17 @@ def find_overlaps(
         threshold: smallest IoU of a pair, above 0.
     """
     is_box = isinstance(detections.shapes, np.ndarray)
-    masks = None if is_box else _Masks(detections, annotation_shapes)
+    areas = None if is_box else mask_areas(annotation_shapes)
     parts = []
     for rows, columns in _pairs(detection_keys, annotation_keys):
-        if masks is None:
+        if areas is None:
             ious = box_ious(detections.shapes[rows], annotation_shapes[columns])
         else:
-            rows, columns = masks.possible_pairs(rows, columns, threshold)
-            ious = mask_ious(detections.shapes, annotation_shapes, rows, columns)
+            possible = _of_similar_area(detections.areas[rows], areas[columns], threshold)
+            rows, columns = rows[possible], columns[possible]
+            ious = mask_ious(
+                detections.shapes, annotation_shapes, rows, columns, detection_keys[rows]
+            )
         kept = ious >= threshold
         parts.append((rows[kept], columns[kept], ious[kept]))
     rows, columns, ious = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -67,29 +70,10 @@ def find_overlaps(
     return Overlaps(rows[order], columns[order], ious[order])
 
 
-class _Masks:
-    """Rules out pairs of masks by their areas and bounding boxes, which cost less than their IoU.
-
-    IoU is at most the boxes' overlap over the larger area.
-    """
-
-    def __init__(self, detections: Detections, annotation_masks: Sequence[dict[str, Any]]) -> None:
-        self._detections = detections
-        self._areas = mask_areas(annotation_masks)
-        self._boxes = mask_boxes(annotation_masks)
-
-    def possible_pairs(
-        self, rows: np.ndarray, columns: np.ndarray, threshold: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Those pairs whose IoU may reach the threshold."""
-        own, other = self._detections.areas[rows], self._areas[columns]
-        needed = (threshold - _ROUNDING) * np.maximum(own, other)
-        kept = np.flatnonzero(np.minimum(own, other) >= needed)
-        rows, columns, needed = rows[kept], columns[kept], needed[kept]
-        used, where = np.unique(rows, return_inverse=True)
-        boxes = mask_boxes([self._detections.shapes[row] for row in used.tolist()])
-        kept = np.flatnonzero(_box_overlaps(boxes[where], self._boxes[columns]) >= needed)
-        return rows[kept], columns[kept]
+def _of_similar_area(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
+    """Which of E pairs of areas allow an IoU of the threshold; a box test would cost more."""
+    needed = (threshold / (1 + threshold) - _ROUNDING) * (first + second)
+    return np.flatnonzero(np.minimum(first, second) >= needed)
 
 
 def _pairs(
@@ -127,36 +111,42 @@ def mask_ious(
     second: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]],
     rows: np.ndarray,
     columns: np.ndarray,
+    keys: np.ndarray,
 ) -> np.ndarray:
     """IoU of the masks `first[rows]` and `second[columns]`, (E,) float64.
 
-    Rows that share all their columns are compared in one call, so sort by row.
+    Args:
+        first: compressed RLEs.
+        second: likewise.
+        rows: (E,) int64.
+        columns: (E,) int64.
+        keys: (E,) int64; a row, and a column, stands in pairs of one key only. All masks of a key
+            are compared in one call.
     """
-    ious = np.empty(len(rows))
-    for pairs, own_rows, own_columns in _blocks(rows, columns):
-        block = mask_utils.iou(
-            [first[row] for row in own_rows],
-            [second[column] for column in own_columns],
-            [0] * len(own_columns),
-        )
-        ious[pairs] = np.asarray(block).reshape(-1)
-    return ious
-
-
-def _blocks(rows: np.ndarray, columns: np.ndarray) -> list[tuple[np.ndarray, list[int], list[int]]]:
-    """Groups of pairs that are all rows times all columns: (pairs, rows, columns)."""
     if len(rows) == 0:
-        return []
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    row_list, column_list = rows[starts].tolist(), columns.tolist()
-    bounds = [*starts.tolist(), len(rows)]
-    groups: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
-    for position, row in enumerate(row_list):
-        start, stop = bounds[position], bounds[position + 1]
-        members, firsts = groups.setdefault(tuple(column_list[start:stop]), ([], []))
-        members.append(row)
-        firsts.append(start)
-    return [
-        ((np.array(firsts)[:, None] + np.arange(len(key))).reshape(-1), members, list(key))
-        for key, (members, firsts) in groups.items()
-    ]
+        return np.zeros(0)
+    rows_of, row_bounds, row_places = _by_key(rows, keys)
+    columns_of, column_bounds, column_places = _by_key(columns, keys)
+    own = [first[row] for row in rows_of]
+    other = [second[column] for column in columns_of]
+    blocks = []
+    for row_start, row_stop, start, stop in zip(
+        row_bounds[:-1], row_bounds[1:], column_bounds[:-1], column_bounds[1:], strict=True
+    ):
+        block = mask_utils.iou(own[row_start:row_stop], other[start:stop], [0] * (stop - start))
+        blocks.append(np.asarray(block).reshape(-1))
+    widths = np.diff(column_bounds)
+    ends = np.cumsum(np.diff(row_bounds) * widths)
+    number = np.unique(keys, return_inverse=True)[1]
+    starts = np.concatenate([[0], ends])[number]
+    return np.concatenate(blocks)[starts + row_places * widths[number] + column_places]
+
+
+def _by_key(items: np.ndarray, keys: np.ndarray) -> tuple[list[int], list[int], np.ndarray]:
+    """Different items sorted by key, the bounds of each key's, and each entry's place therein."""
+    different, first, where = np.unique(items, return_index=True, return_inverse=True)
+    order = np.argsort(keys[first], kind="stable")
+    bounds = np.flatnonzero(np.diff(keys[first][order], prepend=-1, append=-1))
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(bounds[:-1], np.diff(bounds))
+    return different[order].tolist(), bounds.tolist(), places[where]
