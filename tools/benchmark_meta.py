@@ -18,11 +18,11 @@ from benchmark_iteration import made_up_batch
 from benchmark_meta_reference import ReferenceScheme
 from benchmark_timing import Row, measure_alternately
 
-DECOUPLED, LOADER = "decoupled", "BALMS, loader"
+DECOUPLED, LOADER, BANK = "decoupled", "BALMS, loader", "BALMS, feature bank"
 REFERENCE = "the release's scheme (torch.func)"
-SCHEMES = (DECOUPLED, LOADER, REFERENCE)
+SCHEMES = (DECOUPLED, LOADER, BANK, REFERENCE)
 # (numerator, denominator) of each ratio
-PAIRS = ((LOADER, DECOUPLED), (REFERENCE, LOADER))
+PAIRS = ((LOADER, DECOUPLED), (BANK, DECOUPLED), (REFERENCE, LOADER), (REFERENCE, BANK))
 _NUM_BATCHES = 8  # that take turns
 _META_SEED = 1
 
@@ -89,7 +89,7 @@ def build_step(scheme: str, arguments: argparse.Namespace) -> Callable[[], None]
             seeds=(loader.seed, meta_loader.seed),
         )
     else:
-        meta = build_meta_step(scheme, model, optimizer, meta_loader)
+        meta = build_meta_step(scheme, model, optimizer, meta_loader, arguments)
         step = ClassifierStep(model, loader, optimizer, seed=loader.seed, meta=meta)
         step.iter = 0
 
@@ -103,21 +103,39 @@ def build_step(scheme: str, arguments: argparse.Namespace) -> Callable[[], None]
 
 
 def build_meta_step(
-    scheme: str, model: torch.nn.Module, optimizer: torch.optim.SGD, meta_loader: MadeUpLoader
+    scheme: str,
+    model: torch.nn.Module,
+    optimizer: torch.optim.SGD,
+    meta_loader: MadeUpLoader,
+    arguments: argparse.Namespace,
 ) -> Any:
     """The meta step as released (meta loss on shifted logits), or None where there is none."""
     from balms_seg.engine.class_learners import LearnedWeights
-    from balms_seg.engine.meta_batches import LoadedBatches
+    from balms_seg.engine.meta_batches import BankedBatches, LoadedBatches
     from balms_seg.engine.meta_step import MetaStep
-    from balms_seg.meta import MetaReweighter
+    from balms_seg.meta import FeatureBank, MetaReweighter
 
     if scheme == DECOUPLED:
         return None
-    predictor = model.roi_heads.box_predictor
+    predictor, heads = model.roi_heads.box_predictor, model.roi_heads
+    if scheme == BANK:
+        num_classes, num_features = predictor.num_classes, predictor.cls_score.in_features
+        num_rows = arguments.batch * heads.batch_size_per_image
+        num_foreground = round(num_rows * heads.positive_fraction)
+        batches = BankedBatches(
+            FeatureBank(num_classes, num_features, device=model.device),
+            num_foreground=num_foreground,
+            num_background=num_rows - num_foreground,
+            seed=meta_loader.seed,
+            device=model.device,
+        )
+    else:
+        everything = torch.ones(predictor.num_classes, dtype=torch.bool)
+        batches = LoadedBatches(meta_loader, everything)
     reweighter = MetaReweighter(predictor.num_classes, lr=0.01).to(model.device)
     return MetaStep(
         LearnedWeights(reweighter),
-        LoadedBatches(meta_loader),
+        batches,
         layer=predictor.cls_score,
         method=predictor.method,
         optimizer=optimizer,

@@ -50,7 +50,9 @@ def test_both_schemes_learn_the_same_weights_and_classifier(benchmark: SimpleNam
     arguments = SimpleNamespace(batch=2, size=(64, 64), classes=NUM_CLASSES)
     loader, meta_loader = (benchmark.benchmark_meta.MadeUpLoader(arguments, seed=s) for s in (0, 1))
     optimizer = sgd(model)
-    meta = benchmark.benchmark_meta.build_meta_step("ours", model, optimizer, meta_loader)
+    meta = benchmark.benchmark_meta.build_meta_step(
+        benchmark.benchmark_meta.LOADER, model, optimizer, meta_loader, arguments
+    )
     ours = ClassifierStep(model, loader, optimizer, seed=0, meta=meta)
     theirs = benchmark.benchmark_meta_reference.ReferenceScheme(
         other, sgd(other), batches=iter(loader), meta_batches=iter(meta_loader), seeds=(0, 1)
