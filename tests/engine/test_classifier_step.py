@@ -117,7 +117,12 @@ def test_loss_and_accuracies_are_logged_as_in_other_runs(
 
 
 @pytest.mark.parametrize(
-    "patterns", [[], ["roi_heads.box_predictor"], [CLASSIFIER, "roi_heads.box_head"]]
+    "patterns",
+    [
+        ["roi_heads.box_predictor"],
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param([CLASSIFIER, "roi_heads.box_head"], marks=pytest.mark.slow),
+    ],
 )
 def test_more_than_the_classifier_takes_the_whole_model(
     patterns: list[str], data: dict[str, object], tmp_path: Path

@@ -78,7 +78,9 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize("learned", [WEIGHTS, RATES], ids=["weights", "rates"])
+@pytest.mark.parametrize(
+    "learned", [WEIGHTS, pytest.param(RATES, marks=slow)], ids=["weights", "rates"]
+)
 def test_a_checkpoint_of_other_classes_is_an_error(
     learned: dict, data: dict[str, object], tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_checkpoint_of_other_classes_is_an_error(
         run_training({**settings, "SOLVER.MAX_ITER": 3}, tmp_path, "--resume")
 
 
+@slow
 def test_a_checkpoint_of_another_source_is_an_error(
     data: dict[str, object], tmp_path: Path
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_checkpoint_of_another_source_is_an_error(
         run_training({**data, **WEIGHTS, **BANK, "SOLVER.MAX_ITER": 3}, tmp_path, "--resume")
 
 
+@slow
 def test_learning_may_start_from_a_checkpoint_without_it(
     data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +116,7 @@ def test_learning_may_start_from_a_checkpoint_without_it(
     assert class_values(trainer).unique().numel() > 1
 
 
+@slow
 def test_what_was_learned_is_logged_and_written(data: dict[str, object], tmp_path: Path) -> None:
     settings = {**data, **RATES, "SOLVER.MAX_ITER": 50, "META.PERIOD": 5}
     trainer = run_training(settings, tmp_path)

@@ -18,7 +18,10 @@ from balms_seg.engine import LongTailedTrainer, setup
 from balms_seg.losses import sigmoid_loss
 from balms_seg.modeling.box_rows import BoxRows
 
-BOTH = pytest.mark.parametrize("learned", LEARNED.values(), ids=LEARNED)
+slow = pytest.mark.slow
+BOTH = pytest.mark.parametrize(
+    "learned", [WEIGHTS, pytest.param(RATES, marks=slow)], ids=["weights", "rates"]
+)
 
 
 def record_rows(trainer: LongTailedTrainer) -> list[tuple[list[dict], BoxRows]]:
@@ -75,8 +78,8 @@ def row_weights_by_definition(
     return weights[rows.images]
 
 
-@BOTH
-@pytest.mark.parametrize("objective", ["plain", "balanced"])
+@pytest.mark.parametrize("learned", LEARNED.values(), ids=LEARNED)
+@pytest.mark.parametrize("objective", ["plain", pytest.param("balanced", marks=slow)])
 def test_an_iteration_is_the_bilevel_step_by_autograd(
     objective: str, learned: dict, data: dict[str, object], tmp_path: Path
 ) -> None:
@@ -140,6 +143,7 @@ def test_without_learning_the_run_is_the_static_control(
     assert torch.equal(one["weight"], other["weight"]) == (learned is RATES)
 
 
+@slow
 def test_weights_can_be_learned_in_the_softmax_form(
     data: dict[str, object], tmp_path: Path
 ) -> None:
@@ -162,6 +166,7 @@ def test_a_meta_step_comes_every_period(
     assert consumed == 2 * trainer.cfg.SOLVER.IMS_PER_BATCH
 
 
+@slow
 def test_the_meta_batch_has_a_size_and_a_stream_of_its_own(
     data: dict[str, object], tmp_path: Path
 ) -> None:
@@ -256,6 +261,7 @@ def test_class_parameters_that_are_not_finite_stop_the_run_and_name_a_class(
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
 
 
+@slow
 def test_the_meta_step_is_computed_in_single_precision_under_amp(
     data: dict[str, object], tmp_path: Path
 ) -> None:
