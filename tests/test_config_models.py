@@ -182,6 +182,18 @@ def test_a_classifier_stage_without_its_feature_stage_names_the_command(
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "eval_only"), [("toy/lws.yaml", False), ("toy/tau_norm.yaml", True)]
+)
+def test_a_toy_stage_without_its_feature_stage_names_a_command_for_a_cpu(
+    name: str, eval_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as error:
+        setup(setup_arguments(name, eval_only=eval_only))
+    assert "--config-file configs/toy/feature_softmax.yaml --num-gpus 0" in str(error.value)
+
+
 @pytest.mark.parametrize("eval_only", [False, True])
 def test_missing_weights_are_named_without_a_stage_to_blame(
     tmp_path: Path, eval_only: bool

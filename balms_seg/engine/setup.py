@@ -163,15 +163,15 @@ def _require_writable(directory: str) -> None:
 def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
     if resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint"):
         return
-    if eval_only and cfg.MODEL.STAGE_ONE_CONFIG and not is_named:
+    uses_stage_one = not eval_only or cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
+    if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:
         raise ValueError(
             f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "
             "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
             f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
         )
     if cfg.MODEL.WEIGHTS:
-        starts_here = not eval_only or cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
-        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if starts_here else "")
+        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else "")
     elif eval_only:
         final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
         hint = f"; there is {final}" if final.is_file() else ""
