@@ -47,6 +47,19 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Classes without a training sample: floor (count one sample, warn) | error.
     head.EMPTY_CLASSES = "floor"
 
+    head.CALIBRATION = CfgNode()
+    # Post-hoc calibration of the scores: none | norcal | logit_adjustment | fracal |
+    # group_temperature. tools/calibrate.py chooses the constant and writes these keys.
+    head.CALIBRATION.METHOD = "none"
+    # gamma of norcal, tau of logit_adjustment, lambda of fracal.
+    head.CALIBRATION.STRENGTH = 1.0
+    # Temperatures of rare, common and frequent classes for group_temperature.
+    head.CALIBRATION.TEMPERATURES = (1.0, 1.0, 1.0)
+    # Training counts n_c of these methods: image | instance.
+    head.CALIBRATION.COUNTS = "image"
+    # Fractal dimension of each class for fracal.
+    head.CALIBRATION.DIMENSIONS = []
+
     # Widths of the stages of build_small_resnet_fpn_backbone, finest first; strides 4, 8, 16, ...
     cfg.MODEL.SMALL_RESNET = CfgNode()
     cfg.MODEL.SMALL_RESNET.WIDTHS = [32, 64, 96]
@@ -210,6 +223,29 @@ def _head_value_problems(head: CfgNode) -> list[str]:
         problems.append(
             "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY is "
             f"{head.SIGMOID_PRIOR_PROBABILITY}; expected a probability in (0, 1)."
+        )
+    return problems + _calibration_problems(head.CALIBRATION)
+
+
+def _calibration_problems(calibration: CfgNode) -> list[str]:
+    from balms_seg.methods.calibration import CALIBRATIONS
+
+    where = "MODEL.ROI_BOX_HEAD.CALIBRATION"
+    problems = []
+    for key, values in (("METHOD", CALIBRATIONS), ("COUNTS", ("image", "instance"))):
+        if calibration[key] not in values:
+            problems.append(
+                f"{where}.{key} is {calibration[key]!r}; expected one of {', '.join(values)}."
+            )
+    temperatures = calibration.TEMPERATURES
+    if len(temperatures) != 3 or not all(value > 0 for value in temperatures):
+        problems.append(
+            f"{where}.TEMPERATURES is {temperatures}; expected three positive numbers, for rare, "
+            "common and frequent classes."
+        )
+    if calibration.METHOD == "fracal" and not len(calibration.DIMENSIONS):
+        problems.append(
+            f"{where}.DIMENSIONS is empty, which fracal needs; tools/calibrate.py writes it."
         )
     return problems
 

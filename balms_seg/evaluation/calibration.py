@@ -89,11 +89,7 @@ def calibration_by_group(
     Returns:
         Per "all", "rare", "common" and "frequent".
     """
-    counts = ~matches.is_excused[:, 0]
-    is_right = np.zeros(len(counts), dtype=bool)
-    matched, ignored = matches.is_matched[:, 0, 0], matches.is_ignored[:, 0, 0]
-    counts[matches.rows[matched]] = ~ignored[matched]
-    is_right[matches.rows[matched & ~ignored]] = True
+    counts, is_right = judge_detections(matches)
     frequency = np.array(ground_truth.frequency)[matches.detections.classes]
     groups = {"all": counts}
     groups |= {name: counts & (frequency == letter) for letter, name in FREQUENCY_GROUPS.items()}
@@ -101,3 +97,13 @@ def calibration_by_group(
         name: reliability(matches.detections.scores[own], is_right[own], num_bins=num_bins)
         for name, own in groups.items()
     }
+
+
+def judge_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections LVIS counts, and which of these are right at IoU 0.5: (n,) bool each."""
+    counts = ~matches.is_excused[:, 0]
+    is_right = np.zeros(len(counts), dtype=bool)
+    matched, ignored = matches.is_matched[:, 0, 0], matches.is_ignored[:, 0, 0]
+    counts[matches.rows[matched]] = ~ignored[matched]
+    is_right[matches.rows[matched & ~ignored]] = True
+    return counts, is_right

@@ -41,6 +41,7 @@ class Method(nn.Module, ABC):
     """
 
     needs_statistics: bool = False  # of the training set, for the loss
+    independent_scores: bool = False  # a sigmoid per class, so that scores do not sum to 1
 
     def __init__(
         self,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Sigmoid(Method):
     """K binary classifiers; background is the row in which none of them fires."""
 
+    independent_scores = True
+
     @property
     def num_columns(self) -> int:
         """K logits: background has none."""

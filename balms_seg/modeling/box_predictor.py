@@ -19,6 +19,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import (
 from torch import Tensor, nn
 
 from balms_seg.methods import METHODS, Method, MethodOptions
+from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_init import ScaledLinear
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
 
     @configurable
     def __init__(
-        self, input_shape: ShapeSpec, *, method: Method, learn_scales: bool = False, **kwargs: Any
+        self,
+        input_shape: ShapeSpec,
+        *,
+        method: Method,
+        learn_scales: bool = False,
+        calibration: ScoreCalibration | None = None,
+        **kwargs: Any,
     ) -> None:
         """Build the two linear layers.
 
@@ -48,10 +55,12 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             input_shape: shape of the box features.
             method: decides the classifier's columns, its loss and its probabilities.
             learn_scales: fix the classifier and learn a scale for each of its columns.
+            calibration: of the scores at inference.
             kwargs: those of detectron2's `FastRCNNOutputLayers`.
         """
         super().__init__(input_shape, **kwargs)
         self.method = method
+        self.calibration = calibration
         if method.num_columns != self.cls_score.out_features:
             self.cls_score = nn.Linear(self.cls_score.in_features, method.num_columns)
             nn.init.normal_(self.cls_score.weight, std=0.01)
@@ -62,9 +71,11 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
+        method = build_method(cfg)
         return {
             **super().from_config(cfg, input_shape),
-            "method": build_method(cfg),
+            "method": method,
+            "calibration": build_calibration(cfg, method),
             "learn_scales": cfg.MODEL.INIT_CLASSIFIER == "lws",
         }
 
@@ -107,6 +118,8 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     ) -> tuple[Tensor, ...]:
         """Scores of each image's proposals, (R_i, K + 1), background last."""
         probabilities = self.method.probabilities(predictions[0])
+        if self.calibration is not None:
+            probabilities = self.calibration(probabilities)
         return probabilities.split([len(p) for p in proposals])
 
 
@@ -128,6 +141,34 @@ def build_method(cfg: CfgNode) -> Method:
         sigmoid_prior_probability=head.SIGMOID_PRIOR_PROBABILITY,
     )
     return method(num_classes, statistics=statistics, options=options)
+
+
+def build_calibration(cfg: CfgNode, method: Method) -> ScoreCalibration | None:
+    """The calibration that `MODEL.ROI_BOX_HEAD.CALIBRATION` names, None where it names none.
+
+    Raises:
+        FileNotFoundError: the training set, whose counts it needs, is not at hand.
+        ValueError: likewise, or an entry does not fit the number of classes.
+    """
+    settings = cfg.MODEL.ROI_BOX_HEAD.CALIBRATION
+    if settings.METHOD == "none":
+        return None
+    statistics = _statistics_if_available(cfg)
+    if statistics is None:
+        raise FileNotFoundError(
+            f"MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD is {settings.METHOD}, which needs the class "
+            "counts of the training set, but DATASETS.TRAIN is not at hand; register it, or set "
+            "METHOD to none."
+        )
+    return ScoreCalibration(
+        settings.METHOD,
+        counts=torch.tensor(statistics.prior_counts(settings.COUNTS)),
+        group_ids=torch.tensor(statistics.group_ids),
+        strength=settings.STRENGTH,
+        temperatures=tuple(settings.TEMPERATURES),
+        dimensions=torch.as_tensor(settings.DIMENSIONS) if len(settings.DIMENSIONS) else None,
+        independent=method.independent_scores,
+    )
 
 
 def _statistics_if_available(cfg: CfgNode) -> ClassStatistics | None:
