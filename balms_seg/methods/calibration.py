@@ -142,6 +142,11 @@ class ScoreCalibration(nn.Module):
     Its vectors follow the model's device and stay out of checkpoints.
     """
 
+    log_weights: Tensor
+    counts: Tensor
+    dimensions: Tensor
+    temperatures: Tensor
+
     def __init__(
         self,
         name: str,
