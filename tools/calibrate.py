@@ -95,21 +95,12 @@ class Session:
     @property
     def model(self) -> Any:
         """The detector with its weights."""
-        from balms_seg.engine import LongTailedTrainer
-        from balms_seg.engine.checkpoint import LongTailedCheckpointer
+        from balms_seg.engine import load_model
 
         if self._model is None:
             if not self.cfg.MODEL.WEIGHTS:
                 raise ValueError("Expected MODEL.WEIGHTS PATH after the flags, but got none.")
-            model = LongTailedTrainer.build_model(self.cfg)
-            checkpointer = LongTailedCheckpointer(model)
-            checkpointer.load(self.cfg.MODEL.WEIGHTS)
-            if checkpointer.absent_parameters:
-                raise ValueError(
-                    f"{self.cfg.MODEL.WEIGHTS} lacks {len(checkpointer.absent_parameters)} of the "
-                    "model's parameters; check the configuration against the checkpoint's."
-                )
-            self._model = model
+            self._model = load_model(self.cfg)
         return self._model
 
     def held_out(self, name: str) -> HeldOut:

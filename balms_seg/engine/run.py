@@ -14,6 +14,7 @@ from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +49,35 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
-    model = LongTailedTrainer.build_model(cfg)
-    checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if checkpointer.absent_parameters:
-        names = checkpointer.absent_parameters
-        raise RuntimeError(
-            f"--eval-only would use {len(names)} parameters at their random initialisation, for "
-            f"example {', '.join(names[:3])}: the checkpoint lacks them or has them in another "
-            "shape. Check the configuration (classes, CLASSIFIER) against the checkpoint's."
-        )
-    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
-        tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
+    model = load_model(cfg, resume=resume)
     results = LongTailedTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
+
+
+def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
+    """Build the model that `MODEL.WEIGHTS` belongs to, for inference.
+
+    Args:
+        cfg: configuration.
+        resume: load the last checkpoint of `OUTPUT_DIR` instead, where there is one.
+
+    Raises:
+        RuntimeError: the checkpoint lacks some of the model's parameters.
+    """
+    model = LongTailedTrainer.build_model(cfg)
+    checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if checkpointer.absent_parameters:
+        names = checkpointer.absent_parameters
+        raise RuntimeError(
+            f"The model would use {len(names)} parameters at their random initialisation, for "
+            f"example {', '.join(names[:3])}: the checkpoint lacks them or has them in another "
+            "shape. Check the configuration (classes, CLASSIFIER) against the checkpoint's."
+        )
+    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
+        tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
+    return model

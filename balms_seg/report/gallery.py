@@ -18,7 +18,7 @@ from balms_seg.evaluation.ground_truth import GroundTruth
 
 from .findings import GROUPS, ClassFinding
 from .object_fates import FATES, ObjectFates
-from .pictures import draw_instances
+from .pictures import draw_instances, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,10 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     index = int(source.fates[0].annotations[position])
     image_id = truth.image_ids[truth.images[index]]
     image = next(entry for entry in source.content["images"] if entry["id"] == image_id)
-    file_name = image.get("file_name") or Path(image["coco_url"]).name
-    path = source.image_root / file_name
-    if not path.is_file() and "coco_url" in image:  # LVIS v1 keeps the folder in the URL
-        path = source.image_root / "/".join(image["coco_url"].split("/")[-2:])
-    pixels = cv2.imread(str(path)) if path.is_file() else None
-    if pixels is None:
-        logger.warning("%s cannot be read; its picture is left out of the report.", path)
+    try:
+        pixels = read_image(source.image_root, image)
+    except FileNotFoundError as error:
+        logger.warning("A picture is left out of the report: %s", error)
         return None
     categories = {category["id"]: category for category in source.content["categories"]}
     box = truth.boxes[index]
@@ -135,7 +132,7 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     return GalleryEntry(
         class_name=str(finding.row["name"]),
         group=finding.row["group"] or "",
-        file_name=file_name,
+        file_name=str(image.get("file_name", image_id)),
         truth=_data_uri(drawn[crop]),
         predictions=predictions,
         outcomes=outcomes,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.evaluation.detection_file import read_detections
 from balms_seg.evaluation.ground_truth import FREQUENCY_GROUPS
 
 _TILE_PX = 320  # longer side of an image on the sheet
+_SMALLEST_SIDE_PX = 480  # longer side of a picture of its own; smaller images are enlarged
 _MARGIN_PX = 6
 _CAPTION_PX = 24
 _OPACITY = 0.45
@@ -47,35 +50,147 @@ def draw_predictions(
 
     Raises:
         FileNotFoundError: a file is missing.
+        ValueError: the detections are of other images or classes than the ground truth.
     """
-    truth = json.loads(Path(ground_truth_json).read_text())
-    categories = {category["id"]: category for category in truth["categories"]}
-    annotations, detections = defaultdict(list), defaultdict(list)
-    for annotation in truth["annotations"]:
-        annotations[annotation["image_id"]].append(annotation)
-    for detection in json.loads(Path(detections_json).read_text()):
-        if detection["score"] >= min_score:
-            detections[detection["image_id"]].append(detection)
-
-    def num_rare(image: dict[str, Any]) -> int:
-        found = annotations[image["id"]]
-        return sum(categories[a["category_id"]].get("frequency") == "r" for a in found)
-
-    chosen = sorted(truth["images"], key=num_rare, reverse=True)[:num_images]
+    sources = _Sources.read(ground_truth_json, image_root, detections_json, min_score=min_score)
     tiles = []
-    for image in chosen:
-        file = Path(image_root) / image["file_name"]
-        pixels = cv2.imread(str(file))
-        if pixels is None:
-            raise FileNotFoundError(f"Expected an image at {file}, but it cannot be read.")
+    for image in sources.rarest_first()[:num_images]:
+        pixels = sources.read_image(image)
         scale = _TILE_PX / max(pixels.shape[:2])
-        pair = [
-            draw_instances(pixels, instances[image["id"]], categories, scale=scale)
-            for instances in (annotations, detections)
-        ]
+        pair = sources.draw_pair(image, pixels, scale=scale)
         tiles.append(np.concatenate([_framed(side) for side in pair], axis=1))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), _sheet(tiles))
+
+
+def draw_each_image(
+    ground_truth_json: str | Path,
+    image_root: str | Path,
+    detections_json: str | Path,
+    output_dir: str | Path,
+    *,
+    num_images: int = 50,
+    min_score: float = 0.3,
+    with_group: bool = False,
+) -> list[Path]:
+    """Draw one picture an image, ground truth on the left and detections on the right.
+
+    Images with the most instances of rare classes come first; small ones are enlarged.
+
+    Args:
+        ground_truth_json: as for `draw_predictions`, and so what follows.
+        image_root: folder of the images.
+        detections_json: LVIS results.
+        output_dir: where the pictures go.
+        num_images: how many at most.
+        min_score: detections below it are not drawn.
+        with_group: say the frequency group in the labels.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the detections are of other images or classes than the ground truth.
+    """
+    sources = _Sources.read(ground_truth_json, image_root, detections_json, min_score=min_score)
+    written = []
+    for image in sources.rarest_first()[:num_images]:
+        pixels = sources.read_image(image)
+        scale = max(_SMALLEST_SIDE_PX / max(pixels.shape[:2]), 1.0)
+        pair = sources.draw_pair(image, pixels, scale=scale, with_group=with_group)
+        gap = np.full((pair[0].shape[0], _MARGIN_PX, 3), 255, dtype=np.uint8)
+        path = Path(output_dir) / Path(_file_name(image)).with_suffix(".png").name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.concatenate([pair[0], gap, pair[1]], axis=1))
+        written.append(path)
+    return written
+
+
+@dataclass(frozen=True, eq=False)
+class _Sources:
+    """Images with their annotations and detections."""
+
+    images: list[dict[str, Any]]
+    categories: dict[int, dict[str, Any]]
+    annotations: Mapping[Any, list[dict[str, Any]]]
+    detections: Mapping[Any, list[dict[str, Any]]]
+    image_root: Path
+
+    @classmethod
+    def read(
+        cls,
+        ground_truth_json: str | Path,
+        image_root: str | Path,
+        detections_json: str | Path,
+        *,
+        min_score: float,
+    ) -> _Sources:
+        truth = read_annotation_json(ground_truth_json)
+        categories = {category["id"]: category for category in truth["categories"]}
+        annotations, detections = defaultdict(list), defaultdict(list)
+        for annotation in truth["annotations"]:
+            annotations[annotation["image_id"]].append(annotation)
+        found = read_detections(detections_json)
+        known = {image["id"] for image in truth["images"]}
+        foreign = [
+            d for d in found if d["image_id"] not in known or d["category_id"] not in categories
+        ]
+        if foreign:
+            raise ValueError(
+                f"{len(foreign)} of {len(found)} detections in {detections_json} are of images or "
+                f"classes that {ground_truth_json} does not have, the first of image "
+                f"{foreign[0]['image_id']} and class {foreign[0]['category_id']}; give the "
+                "annotations that belong to them."
+            )
+        for detection in found:
+            if detection["score"] >= min_score:
+                detections[detection["image_id"]].append(detection)
+        return cls(truth["images"], categories, annotations, detections, Path(image_root))
+
+    def rarest_first(self) -> list[dict[str, Any]]:
+        def num_rare(image: dict[str, Any]) -> int:
+            own = self.annotations[image["id"]]
+            return sum(self.categories[a["category_id"]].get("frequency") == "r" for a in own)
+
+        return sorted(self.images, key=num_rare, reverse=True)
+
+    def read_image(self, image: Mapping[str, Any]) -> np.ndarray:
+        return read_image(self.image_root, image)
+
+    def draw_pair(
+        self,
+        image: Mapping[str, Any],
+        pixels: np.ndarray,
+        *,
+        scale: float,
+        with_group: bool = False,
+    ) -> list[np.ndarray]:
+        return [
+            draw_instances(
+                pixels, own[image["id"]], self.categories, scale=scale, with_group=with_group
+            )
+            for own in (self.annotations, self.detections)
+        ]
+
+
+def read_image(image_root: Path, image: Mapping[str, Any]) -> np.ndarray:
+    """(H, W, 3) BGR pixels of an entry of the json; LVIS v1 names only a URL with the folder.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it cannot be read.
+    """
+    path = image_root / _file_name(image)
+    if not path.is_file() and "coco_url" in image:
+        path = image_root / "/".join(image["coco_url"].split("/")[-2:])
+    pixels = cv2.imread(str(path)) if path.is_file() else None
+    if pixels is None:
+        raise FileNotFoundError(f"Expected an image at {path}, but it cannot be read.")
+    return pixels
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    return str(image.get("file_name") or image["coco_url"].split("/")[-1])
 
 
 def draw_instances(

@@ -214,7 +214,7 @@ def test_evaluation_alone_refuses_a_classifier_at_its_initialisation(
 ) -> None:
     path = saved(built("sigmoid"), tmp_path / "sigmoid.pth")
     settings = {**data, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax", "MODEL.WEIGHTS": str(path)}
-    with pytest.raises(RuntimeError, match="--eval-only would use 2 parameters") as error:
+    with pytest.raises(RuntimeError, match="The model would use 2 parameters") as error:
         run_evaluation(settings, tmp_path / "out")
     assert CLASSIFIER in str(error.value)
 

@@ -1,0 +1,73 @@
+"""tools/demo.py draws what a checkpoint finds, with or without the training set at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from made_up_data import SMALL, small_config, words, write_data_sets
+
+from balms_seg.model_zoo import get_config_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("demo_tool", ROOT / "tools" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.save({"model": build_model(small_config()).state_dict()}, path)
+    return path
+
+
+def command(folder: Path, weights: Path, data: dict, *flags: str) -> list[str]:
+    settings = {**SMALL, "DATASETS.REGISTER": [], "DATASETS.TRAIN": (), "DATASETS.TEST": (), **data}
+    base = ["--config-file", get_config_file("toy/base.yaml"), "--num-gpus", "0", *flags]
+    base += ["--output", str(folder / "found"), "--confidence-threshold", "0.0", "--opts"]
+    return base + words({**settings, "MODEL.WEIGHTS": str(weights)})
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_each_image_gives_a_picture(
+    tool: ModuleType, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture, with_data: bool
+) -> None:
+    data = write_data_sets(tmp_path / "data")
+    images = str(tmp_path / "data" / "val" / "*.png")
+    used = data if with_data else {}
+    tool.main(command(tmp_path, weights, used, "--groups", "--input", images))
+    files = sorted((tmp_path / "found").iterdir())
+    assert [file.name for file in files] == ["1.png", "2.png", "3.png"]
+    original = cv2.imread(str(tmp_path / "data" / "val" / "1.png"))
+    drawn = cv2.imread(str(files[0]))
+    assert drawn.shape == (480, 480, 3)
+    enlarged = cv2.resize(original, (480, 480), interpolation=cv2.INTER_LINEAR)
+    assert not np.array_equal(drawn, enlarged)
+    assert "1.png: 5 instances" in capsys.readouterr().out
+
+
+def test_names_and_groups_come_from_the_training_set(tool: ModuleType, tmp_path: Path) -> None:
+    cfg = small_config(write_data_sets(tmp_path / "data"))
+    categories = tool.read_categories(cfg)
+    assert categories[0] == {"name": "class 0", "frequency": "f"}
+    assert categories[2]["frequency"] == "r"
+
+
+def test_bad_input_is_one_line(tool: ModuleType, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"Expected images at .*nothing"):
+        tool.main(command(tmp_path, weights, {}, "--input", str(tmp_path / "nothing.png")))
+    with pytest.raises(SystemExit, match="but got no weights"):
+        tool.main(command(tmp_path, Path(), {}, "--input", __file__)[:-2])
