@@ -129,6 +129,24 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Memory that it may take, in MiB; a larger bank is an error.
     cfg.META.BANK.MAX_MEMORY_MB = 1024
 
+    test = cfg.TEST.LONG_TAILED = CfgNode()
+    # What computes AP and AR: numpy (ours) | lvis (lvis-api, the same numbers, slowly).
+    test.BACKEND = "numpy"
+    # Detections of an image that count, by score; LVIS's 300.
+    test.MAX_DETECTIONS = 300
+    # Largest number of training images of a rare and of a common class: [10, 100]. Empty: the
+    # json's own groups, and LVIS's bounds for classes without.
+    test.GROUP_BOUNDS = []
+    # Also AP-fixed and AP-pool: 10,000 detections a class, no cap an image. Needs a larger
+    # TEST.DETECTIONS_PER_IMAGE.
+    test.AP_FIXED = False
+    # Also boundary AP of the masks, which takes several times as long as mask AP.
+    test.BOUNDARY = False
+    # Count false positives by kind and find the class that each is most confused with.
+    test.ERROR_KINDS = True
+    # Take up the predictions of an interrupted evaluation of the same weights and settings.
+    test.RESUME = True
+
     # Optimiser: SGD | AdamW. AdamW reads BASE_LR, WEIGHT_DECAY and the clipping keys as SGD does.
     cfg.SOLVER.OPTIMIZER = "SGD"
 
@@ -276,6 +294,32 @@ def _init_classifier_problems(cfg: CfgNode) -> list[str]:
         )
     if tau < 0:
         problems.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")
+    return problems
+
+
+def _evaluation_problems(cfg: CfgNode) -> list[str]:
+    from balms_seg.evaluation.lvis_ap import BACKENDS
+
+    options, problems = cfg.TEST.LONG_TAILED, []
+    if options.BACKEND not in BACKENDS:
+        problems.append(
+            f"TEST.LONG_TAILED.BACKEND is {options.BACKEND!r}; expected one of "
+            f"{', '.join(BACKENDS)}."
+        )
+    if options.MAX_DETECTIONS < 1:
+        problems.append(
+            f"TEST.LONG_TAILED.MAX_DETECTIONS is {options.MAX_DETECTIONS}; expected at least 1."
+        )
+    bounds = list(options.GROUP_BOUNDS)
+    if bounds and (len(bounds) != 2 or not 0 < bounds[0] < bounds[1]):
+        problems.append(
+            f"TEST.LONG_TAILED.GROUP_BOUNDS is {bounds}; expected two ascending numbers of "
+            "training images such as [10, 100], or an empty list."
+        )
+    if options.BOUNDARY and not cfg.MODEL.MASK_ON:
+        problems.append(
+            "TEST.LONG_TAILED.BOUNDARY needs masks; set it to False or MODEL.MASK_ON to True."
+        )
     return problems
 
 

@@ -179,6 +179,8 @@ class LongTailedTrainer(DefaultTrainer):
         for index, name in enumerate(cfg.DATASETS.TEST):
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
             loader = cls.build_test_loader(cfg, name)
+            if hasattr(evaluator, "remaining"):  # after an interrupted evaluation
+                loader = evaluator.remaining(loader, model)
             results[name] = inference_on_dataset(model, loader, evaluator) or {}
             group_sizes[name] = getattr(evaluator, "group_sizes", None)
             if comm.is_main_process():

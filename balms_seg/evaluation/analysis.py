@@ -10,7 +10,7 @@ from typing import Any
 from .calibration import Reliability, calibration_by_group
 from .error_kinds import ErrorCounts, count_errors
 from .ground_truth import GroundTruth
-from .lvis_ap import LVISResult, annotation_shapes, find_matches, summarise
+from .lvis_ap import LVISResult, annotation_shapes, evaluate_lvis, find_matches, summarise
 from .match_file import StoredMatches, reduce_matches
 from .precision_recall import precision_recall
 
@@ -23,13 +23,13 @@ class TaskAnalysis:
 
     Attributes:
         result: AP, AR, overall, by group and per class.
-        errors: per class and kind.
+        errors: per class and kind; None where they were not asked for.
         calibration: reliability of the scores per group; None where scores are not in [0, 1].
         matches: for intervals and comparisons.
     """
 
     result: LVISResult
-    errors: ErrorCounts
+    errors: ErrorCounts | None
     calibration: dict[str, Reliability] | None
     matches: StoredMatches
 
@@ -39,7 +39,9 @@ def analyse_task(
     detections: Sequence[Mapping[str, Any]],
     task: str,
     *,
-    max_detections: int = 300,
+    max_detections: int | None = 300,
+    with_errors: bool = True,
+    backend: str = "numpy",
 ) -> TaskAnalysis:
     """Evaluate detections and find out why they fail.
 
@@ -47,7 +49,9 @@ def analyse_task(
         ground_truth: annotations and groups.
         detections: as for `evaluate_lvis`.
         task: "bbox", "segm" or "boundary"; errors of "boundary" are sorted by mask IoU.
-        max_detections: kept per image.
+        max_detections: kept per image; None keeps all.
+        with_errors: whether to sort the false positives by kind, which takes about as long as AP.
+        backend: of AP and AR, as for `evaluate_lvis`; boundary AP is always ours.
 
     Raises:
         ValueError: an argument or a detection is malformed.
@@ -56,8 +60,13 @@ def analyse_task(
     matches = find_matches(
         ground_truth, detections, task, max_detections=max_detections, shapes=shapes
     )
-    result = summarise(ground_truth, task, *precision_recall(matches))
-    errors = count_errors(ground_truth, matches, shapes)
+    if backend == "numpy" or task == "boundary" or not detections:
+        result = summarise(ground_truth, task, *precision_recall(matches))
+    else:
+        result = evaluate_lvis(
+            ground_truth, detections, task, max_detections=max_detections, backend=backend
+        )
+    errors = count_errors(ground_truth, matches, shapes) if with_errors else None
     scores = matches.detections.scores
     calibration = None
     if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):

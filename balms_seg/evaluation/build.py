@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from detectron2.config import CfgNode
@@ -9,6 +10,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from .lvis_evaluator import LongTailedLVISEvaluator
+
+logger = logging.getLogger(__name__)
 
 INSTANCE_EVALUATOR_TYPES = ("lvis", "long_tailed", "coco")
 
@@ -19,7 +22,7 @@ def build_evaluator(
     """Build the evaluator that a data set's `evaluator_type` asks for.
 
     Args:
-        cfg: MODEL.MASK_ON decides whether masks are evaluated.
+        cfg: MODEL.MASK_ON decides whether masks are evaluated, TEST.LONG_TAILED the rest.
         dataset_name: a registered data set.
         output_dir: where the evaluator writes; None for the folder `inference` in OUTPUT_DIR, and
             there a folder of the set's name if DATASETS.TEST has several.
@@ -39,4 +42,26 @@ def build_evaluator(
             "register_long_tailed_instances or correct DATASETS.TEST."
         )
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-    return LongTailedLVISEvaluator(dataset_name, tasks, output_dir=output_dir)
+    options = cfg.TEST.get("LONG_TAILED")
+    if options is None:  # a configuration without this package's keys
+        return LongTailedLVISEvaluator(dataset_name, tasks, output_dir=output_dir)
+    if options.AP_FIXED and cfg.TEST.DETECTIONS_PER_IMAGE <= options.MAX_DETECTIONS:
+        logger.warning(
+            "AP-fixed asks for more detections an image than the cap that it does without: raise "
+            "TEST.DETECTIONS_PER_IMAGE above %d, to 1000 for example, and lower "
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST.",
+            cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+    return LongTailedLVISEvaluator(
+        dataset_name,
+        tasks,
+        output_dir=output_dir,
+        max_detections=options.MAX_DETECTIONS,
+        backend=options.BACKEND,
+        group_bounds=tuple(options.GROUP_BOUNDS) or None,
+        ap_fixed=options.AP_FIXED,
+        boundary=options.BOUNDARY,
+        error_kinds=options.ERROR_KINDS,
+        resume=options.RESUME,
+        settings="\n".join(cfg[node].dump() for node in ("MODEL", "INPUT", "TEST")),
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from balms_seg.class_statistics.annotation_counts import read_annotation_json
 
 from .ground_truth import GroundTruth, load_ground_truth
-from .training_counts import LVIS_GROUP_BOUNDS, TrainingCounts
+from .training_counts import TrainingCounts
 
 _KEY_OF_TASK = {"bbox": "bbox", "segm": "segmentation"}
 
@@ -56,14 +56,10 @@ class EvaluationSet:
         """
         content = read_annotation_json(path)
         training = training or TrainingCounts.from_entries(content["categories"])
-        if group_bounds is not None:
-            if not training.images:
-                raise ValueError(
-                    f"Group bounds need the training images of each class, which {path} does not "
-                    "say; give the training annotations too."
-                )
-            content = {**content, "categories": _without_frequency(content["categories"])}
-        letters = training.frequency(group_bounds or LVIS_GROUP_BOUNDS)
+        if group_bounds is None:
+            letters = training.frequency()
+        else:
+            content, letters = regroup(content, training, group_bounds, source=str(path))
         return cls(
             name=name or Path(path).name,
             ground_truth=load_ground_truth(content, class_frequency=letters),
@@ -80,5 +76,27 @@ class EvaluationSet:
         )
 
 
-def _without_frequency(categories: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in category.items() if k != "frequency"} for category in categories]
+def regroup(
+    content: Mapping[str, Any], training: TrainingCounts, bounds: tuple[int, int], *, source: str
+) -> tuple[dict[str, Any], dict[int, str]]:
+    """A json's content without frequency groups, and those that training images give.
+
+    Args:
+        content: of the json.
+        training: has to know the training images.
+        bounds: as for `TrainingCounts.frequency`.
+        source: the json's name, for errors.
+
+    Raises:
+        ValueError: the training images are unknown, or the bounds do not ascend.
+    """
+    if not training.images:
+        raise ValueError(
+            f"Group bounds need the training images of each class, which {source} does not "
+            "say; give the training annotations too."
+        )
+    categories = [
+        {k: v for k, v in category.items() if k != "frequency"}
+        for category in content["categories"]
+    ]
+    return {**content, "categories": categories}, training.frequency(bounds)

@@ -24,6 +24,7 @@ from .matching import IOU_THRESHOLDS, Matches, match_detections
 from .overlaps import find_overlaps
 from .precision_recall import precision_recall
 
+BACKENDS = ("numpy", "lvis")
 IOU_TYPES = ("bbox", "segm", "boundary")
 _AREA_SUFFIXES = ("", "s", "m", "l")
 
@@ -68,7 +69,7 @@ def evaluate_lvis(
     detections: Sequence[Mapping[str, Any]],
     iou_type: str,
     *,
-    max_detections: int = 300,
+    max_detections: int | None = 300,
     class_frequency: Mapping[int, str] | None = None,
     backend: str = "numpy",
 ) -> LVISResult:
@@ -81,7 +82,7 @@ def evaluate_lvis(
             bbox (x, y, width, height in pixels) or segmentation (RLE of the image's size).
         iou_type: "bbox", "segm" or "boundary" (masks by boundary IoU); sizes follow the box's or
             the mask's area.
-        max_detections: kept per image, by score, before any other rule.
+        max_detections: kept per image, by score, before any other rule; None keeps all.
         class_frequency: "r", "c" or "f" per category id for classes without a `frequency` field.
         backend: "numpy", or "lvis" to run lvis-api, slowly, where it is installed; both give the
             same numbers.
@@ -93,7 +94,7 @@ def evaluate_lvis(
         FileNotFoundError: there is no such json.
         ValueError: an argument, the ground truth or a detection is malformed.
     """
-    if backend not in ("numpy", "lvis"):
+    if backend not in BACKENDS:
         raise ValueError(f"Expected backend 'numpy' or 'lvis', but got {backend!r}.")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = load_ground_truth(ground_truth, class_frequency=class_frequency)

@@ -32,7 +32,7 @@ def precision_recall_of_lvis_api(
     detections: Sequence[Mapping[str, Any]],
     iou_type: str,
     *,
-    max_detections: int,
+    max_detections: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (T, R, K, A) and recall (T, K, A) of lvis-api, nan without annotations.
 
@@ -40,7 +40,7 @@ def precision_recall_of_lvis_api(
         ground_truth: annotations.
         detections: as for `evaluate_lvis`, at least one; they are copied.
         iou_type: "bbox" or "segm".
-        max_detections: kept per image.
+        max_detections: kept per image; None keeps all.
 
     Raises:
         ModuleNotFoundError: lvis is not installed.
@@ -56,7 +56,7 @@ def run_lvis_api(
     detections: list[dict[str, Any]],
     iou_type: str,
     *,
-    max_detections: int = 300,
+    max_detections: int | None = 300,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for the content of an LVIS json and detections, both of which lvis-api changes.
 
@@ -77,7 +77,9 @@ def run_lvis_api(
     reference.dataset = content
     reference._create_index()
     with _numpy_with_float(lvis.eval):
-        results = lvis.LVISResults(reference, detections, max_dets=max_detections)
+        results = lvis.LVISResults(
+            reference, detections, max_dets=-1 if max_detections is None else max_detections
+        )
         evaluation = lvis.LVISEval(reference, results, iou_type)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
+import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from detectron2.data import MetadataCatalog
@@ -17,11 +19,25 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.json_file import paused_garbage_collection
 
 from .analysis import TaskAnalysis, analyse_task
+from .detection_stream import DetectionStream
 from .evaluation_files import write_task_files
+from .evaluation_set import regroup
 from .ground_truth import GroundTruth, load_ground_truth
 from .lvis_ap import LVISResult
+from .pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
+from .prediction_parts import (
+    ImagePredictions,
+    PartWriter,
+    finished_images,
+    part_path,
+    parts_in,
+    read_parts,
+)
+from .progress import with_progress
+from .resume import RemainingImages, prediction_fingerprint
 from .table import format_lvis_table
 from .training_counts import TrainingCounts
 
@@ -32,6 +48,8 @@ _TASKS = ("bbox", "segm")
 
 class LongTailedLVISEvaluator(DatasetEvaluator):
     """Box and mask AP by LVIS's rules, with APr, APc, APf and results per class.
+
+    Predictions go to disk as they come, one file a process, and are removed once evaluated.
 
     After `evaluate`, `group_sizes` holds the classes of each frequency group and `class_results`
     the `LVISResult` per task (main process only).
@@ -45,6 +63,13 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         *,
         max_detections: int = 300,
+        backend: str = "numpy",
+        group_bounds: tuple[int, int] | None = None,
+        ap_fixed: bool = False,
+        boundary: bool = False,
+        error_kinds: bool = True,
+        resume: bool = False,
+        settings: str = "",
     ) -> None:
         """Read the ground truth of a registered data set.
 
@@ -60,6 +85,15 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 (csv and json), the calibration of the scores, and the matches that
                 tools/compare.py reads.
             max_detections: kept per image.
+            backend: as for `evaluate_lvis`.
+            group_bounds: largest number of training images of a rare and of a common class; where
+                given, the groups follow from the metadata's `class_image_count` alone.
+            ap_fixed: also AP-fixed and AP-pool, from the best detections of each class.
+            boundary: also boundary AP, where masks are evaluated.
+            error_kinds: also false positives by kind and the class most confused with.
+            resume: whether `remaining` takes up predictions that an interrupted run left in
+                `output_dir`.
+            settings: what else than the weights predictions depend on, such as the configuration.
 
         Raises:
             FileNotFoundError: the json is missing.
@@ -72,6 +106,12 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._output_dir = output_dir
         self._max_detections = max_detections
+        self._backend = backend
+        self._ap_fixed = ap_fixed
+        self._boundary = boundary
+        self._error_kinds = error_kinds
+        self._resume = resume
+        self._settings = f"{dataset_name}\n{settings}"
         self._metadata = MetadataCatalog.get(dataset_name)
         json_file = self._metadata.get("json_file")
         if json_file is None:
@@ -81,23 +121,63 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             )
         self._ground_truth: GroundTruth | None = None
         if not distributed or comm.is_main_process():
-            content = read_annotation_json(PathManager.get_local_path(json_file))
-            self._training = TrainingCounts.from_entries(
-                self._metadata.get("class_image_count") or content["categories"]
-            )
-            self._class_ids = _contiguous_ids(self._metadata, content)
-            self._ground_truth = load_ground_truth(
-                content,
-                class_frequency=_by_category(
-                    self._metadata.get("class_frequency"), self._class_ids
-                ),
-            )
+            self._load_ground_truth(PathManager.get_local_path(json_file), group_bounds)
+        self._temporary: tempfile.TemporaryDirectory | None = None
+        self._writer: PartWriter | None = None
+        self._fingerprint = ""
+        self._keep = False
         self.reset()
 
+    def _load_ground_truth(self, path: str, group_bounds: tuple[int, int] | None) -> None:
+        content = read_annotation_json(path)
+        self._training = TrainingCounts.from_entries(
+            self._metadata.get("class_image_count") or content["categories"]
+        )
+        self._class_ids = _contiguous_ids(self._metadata, content)
+        if group_bounds is None:
+            letters = _by_category(self._metadata.get("class_frequency"), self._class_ids)
+        else:
+            content, letters = regroup(content, self._training, group_bounds, source=path)
+        self._ground_truth = load_ground_truth(content, class_frequency=letters)
+
+    def remaining(
+        self, loader: Iterable[list[dict[str, Any]]], model: Any
+    ) -> Iterable[list[dict[str, Any]]]:
+        """Leave out what an interrupted inference with the same model has predicted already.
+
+        To be called by every process before inference; without it nothing is taken up.
+
+        Args:
+            loader: of the data set's images.
+            model: its weights have to be those of the interrupted run.
+
+        Returns:
+            The loader, or one over the remaining images.
+        """
+        if not self._resume or self._output_dir is None:
+            return loader
+        self._fingerprint = prediction_fingerprint(model, self._settings)
+        folder = self._parts_folder()
+        paths = parts_in(folder) if self._distributed else [part_path(folder, comm.get_rank())]
+        done = finished_images(paths, self._fingerprint)
+        if self._distributed:
+            comm.synchronize()  # nobody writes before all have read
+        self._keep = bool(done)
+        if not done:
+            return loader
+        logger.info(
+            "An interrupted evaluation left predictions for %d images; going on with the others. "
+            "TEST.LONG_TAILED.RESUME False, or removing %s, starts anew.",
+            len(done),
+            folder,
+        )
+        return RemainingImages(loader, done)
+
     def reset(self) -> None:
-        """Forget all predictions."""
-        self._predictions: dict[Any, list[dict[str, Any]]] = {}
-        self._has_masks = False
+        """Forget all predictions but those that `remaining` has found."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self.group_sizes: dict[str, dict[str, int]] = {}
         self.class_results: dict[str, LVISResult] = {}
 
@@ -108,11 +188,17 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             inputs: dicts with "image_id".
             outputs: dicts with "instances" in the coordinates of the original image.
         """
+        writer = self._open_part()
         for image, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to("cpu")
-            self._has_masks = self._has_masks or instances.has("pred_masks")
             image_id = image["image_id"]
-            self._predictions[image_id] = instances_to_coco_json(instances, image_id)
+            writer.write(
+                ImagePredictions(
+                    image_id=image_id,
+                    has_masks=instances.has("pred_masks"),
+                    detections=instances_to_coco_json(instances, image_id),
+                )
+            )
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Evaluate what was taken in; a collective call if distributed.
@@ -121,51 +207,122 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             Metrics in percent per task, nan for empty groups. Empty on other processes than the
             main one, without any prediction, and where the json has no annotations.
         """
-        predictions, has_masks = self._gather()
+        paths = self._close_parts()
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
         if self._ground_truth is None:
             return results
-        if not predictions:
+        stream = DetectionStream(
+            self._ground_truth,
+            max_detections=self._max_detections,
+            max_per_class=FIXED_PER_CLASS if self._ap_fixed else None,
+        )
+        with paused_garbage_collection():
+            num_images, has_masks = self._read(paths, stream)
+        if not num_images:
             logger.warning("No image was processed; there is nothing to evaluate.")
-            return results
-        missing = set(self._ground_truth.image_ids) - predictions.keys()
-        if missing:
+        elif len(self._ground_truth.classes) == 0:
+            logger.info("The ground truth has no annotations; only the detections are written.")
+        else:
+            self._evaluate_tasks(stream, self._chosen_tasks(has_masks), results)
+        self._remove_parts(paths)
+        return results
+
+    def _chosen_tasks(self, has_masks: bool) -> tuple[str, ...]:
+        tasks = self._tasks or (_TASKS if has_masks else _TASKS[:1])
+        return (*tasks, "boundary") if self._boundary and "segm" in tasks else tasks
+
+    def _evaluate_tasks(
+        self,
+        stream: DetectionStream,
+        tasks: tuple[str, ...],
+        results: OrderedDict[str, dict[str, float]],
+    ) -> None:
+        best_of_classes = stream.best_of_classes()
+        for task in tasks:
+            analysis = analyse_task(
+                self._ground_truth,
+                stream.capped,
+                task,
+                max_detections=None,  # the stream has kept to it
+                with_errors=self._error_kinds,
+                backend=self._backend,
+            )
+            metrics = dict(analysis.result.metrics)
+            if self._ap_fixed:
+                metrics |= fixed_and_pooled_ap(self._ground_truth, best_of_classes, task)
+            results[task] = {name: 100 * value for name, value in metrics.items()}
+            self.class_results[task] = analysis.result
+            self.group_sizes = analysis.result.group_sizes
+            self._write_files(task, analysis)
+        logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
+
+    def _parts_folder(self) -> Path:
+        if self._output_dir is not None:
+            return Path(self._output_dir) / "parts"
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="predictions_")
+        return Path(self._temporary.name)
+
+    def _open_part(self) -> PartWriter:
+        """This process's part, truncated unless `remaining` found it worth keeping."""
+        if self._writer is None:
+            folder, rank = self._parts_folder(), comm.get_rank()
+            if self._distributed and rank == 0 and not self._keep:
+                current = [part_path(folder, i) for i in range(comm.get_world_size())]
+                for path in set(parts_in(folder)).difference(current):
+                    path.unlink()  # of an earlier run with more processes
+            self._writer = PartWriter(part_path(folder, rank), self._fingerprint, keep=self._keep)
+        return self._writer
+
+    def _close_parts(self) -> list[Path]:
+        """Finish this process's part; the paths of all that are to be evaluated here."""
+        writer = self._open_part()
+        writer.close()
+        self._writer = None
+        paths = [writer.path]
+        if self._distributed:
+            comm.synchronize()
+            paths = comm.gather(writer.path, dst=0)
+            if paths and self._keep:
+                paths += [path for path in parts_in(self._parts_folder()) if path not in paths]
+        self._keep = False
+        return paths
+
+    def _remove_parts(self, paths: list[Path]) -> None:
+        for path in paths:
+            path.unlink()
+        if self._output_dir is not None and not parts_in(self._parts_folder()):
+            self._parts_folder().rmdir()
+
+    def _read(self, paths: list[Path], stream: DetectionStream) -> tuple[int, bool]:
+        """Pass all parts to the stream and the results file; number of images, any masks."""
+        num_images, has_masks = 0, False
+        missing = set(self._ground_truth.image_ids)
+        images = with_progress(
+            read_parts(paths, self._fingerprint),
+            total=len(missing),
+            label="reading predictions",
+            unit="image",
+        )
+        with self._results_file() as write:
+            for image in images:
+                detections = self._in_dataset_ids(image.detections)
+                stream.add(image.image_id, detections)
+                write(detections)
+                num_images += 1
+                has_masks |= image.has_masks
+                missing.discard(image.image_id)
+        if missing and num_images:
             logger.warning(
                 "%d of %d images of the ground truth were not processed; their objects count as "
                 "missed.",
                 len(missing),
                 self._ground_truth.num_images,
             )
-        detections = self._in_dataset_ids(itertools.chain.from_iterable(predictions.values()))
-        self._write_detections(detections)
-        if len(self._ground_truth.classes) == 0:
-            logger.info("The ground truth has no annotations; only the detections are written.")
-            return results
-        for task in self._tasks or (_TASKS if has_masks else _TASKS[:1]):
-            analysis = analyse_task(
-                self._ground_truth, detections, task, max_detections=self._max_detections
-            )
-            result = analysis.result
-            results[task] = {name: 100 * value for name, value in result.metrics.items()}
-            self.class_results[task] = result
-            self.group_sizes = result.group_sizes
-            self._write_files(task, analysis)
-        logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
-        return results
+        return num_images, has_masks
 
-    def _gather(self) -> tuple[dict[Any, list[dict[str, Any]]], bool]:
-        if not self._distributed:
-            return self._predictions, self._has_masks
-        comm.synchronize()
-        shares = comm.gather((self._predictions, self._has_masks), dst=0)
-        merged: dict[Any, list[dict[str, Any]]] = {}
-        for predictions, _ in shares:
-            merged.update(predictions)
-        return merged, any(has_masks for _, has_masks in shares)
-
-    def _in_dataset_ids(self, detections: Any) -> list[dict[str, Any]]:
+    def _in_dataset_ids(self, detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
         category_ids = {class_id: category for category, class_id in self._class_ids.items()}
-        converted = []
         for detection in detections:
             class_id = detection["category_id"]
             if class_id not in category_ids:
@@ -174,17 +331,29 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                     f"in image {detection['image_id']}; set MODEL.ROI_HEADS.NUM_CLASSES to "
                     f"{len(category_ids)} or evaluate on the data set the model was trained for."
                 )
-            converted.append({**detection, "category_id": category_ids[class_id]})
-        return converted
+        return [{**d, "category_id": category_ids[d["category_id"]]} for d in detections]
 
-    def _write_detections(self, detections: list[dict[str, Any]]) -> None:
+    @contextmanager
+    def _results_file(self) -> Iterator[Any]:
+        """A function that adds detections to the json list of all, written as they come."""
         if self._output_dir is None:
+            yield lambda detections: None
             return
         PathManager.mkdirs(self._output_dir)
         path = os.path.join(self._output_dir, "lvis_instances_results.json")
+        number = 0
+
+        def write(detections: list[dict[str, Any]]) -> None:
+            nonlocal number
+            for detection in detections:
+                file.write((", " if number else "") + json.dumps(detection))
+                number += 1
+
         with PathManager.open(path, "w") as file:
-            file.write(json.dumps(detections))
-        logger.info("Wrote %d detections to %s", len(detections), path)
+            file.write("[")
+            yield write
+            file.write("]")
+        logger.info("Wrote %d detections to %s", number, path)
 
     def _write_files(self, task: str, analysis: TaskAnalysis) -> None:
         if self._output_dir is None:

@@ -13,12 +13,22 @@ NAME = "gather_test_set"
 SIDE_PX = 160
 
 
-def evaluate_share(json_file: str, output_dir: str, image_ids: list[int], seed: int) -> dict:
-    """Evaluate random predictions that depend on the image only."""
+def evaluate_share(
+    json_file: str,
+    output_dir: str,
+    image_ids: list[int],
+    seed: int,
+    *,
+    stop_after: int | None = None,
+) -> dict:
+    """Evaluate random predictions that depend on the image only, or stop as if interrupted."""
     MetadataCatalog.get(NAME).json_file = json_file
     content = json.loads(Path(json_file).read_text())
-    evaluator = LongTailedLVISEvaluator(NAME, output_dir=output_dir)
-    for image_id in image_ids:
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=output_dir, resume=True, ap_fixed=True)
+    loader = [[{"image_id": image_id}] for image_id in image_ids]
+    left = list(evaluator.remaining(loader, torch.nn.Linear(2, 1, bias=False)))
+    evaluator.reset()  # as detectron2's loop does
+    for image_id in [batch[0]["image_id"] for batch in left][:stop_after]:
         generator = torch.Generator().manual_seed(seed + image_id)
         own = [a for a in content["annotations"] if a["image_id"] == image_id]
         xywh = torch.tensor([a["bbox"] for a in own])
@@ -33,14 +43,19 @@ def evaluate_share(json_file: str, output_dir: str, image_ids: list[int], seed: 
         for mask, (x0, y0, x1, y1) in zip(predicted.pred_masks, boxes.int().tolist(), strict=True):
             mask[max(y0, 0) : y1, max(x0, 0) : x1] = True
         evaluator.process([{"image_id": image_id}], [{"instances": predicted}])
-    return evaluator.evaluate()
+    return evaluator.evaluate() if stop_after is None else {"left": len(left)}
 
 
-def run_rank(rank: int, folder: str, shares: list[list[int]]) -> None:
+def run_rank(
+    rank: int, folder: str, shares: list[list[int]], stop_after: int | None = None
+) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(shares)
     )
-    results = evaluate_share(f"{folder}/val.json", f"{folder}/out", shares[rank], 0)
+    torch.manual_seed(0)  # the model's weights
+    results = evaluate_share(
+        f"{folder}/val.json", f"{folder}/out", shares[rank], 0, stop_after=stop_after
+    )
     Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
 
@@ -65,5 +80,33 @@ def test_two_processes_give_the_results_of_one(first_share: int, tmp_path: Path)
     # As text, since nan differs from itself.
     assert (tmp_path / "rank0.json").read_text() == json.dumps(expected)
     assert json.loads((tmp_path / "rank1.json").read_text()) == {}
-    for name in ("per_class_bbox.csv", "per_class_segm.csv"):
+    for name in ("per_class_bbox.csv", "per_class_segm.csv", "lvis_instances_results.json"):
         assert (tmp_path / "out" / name).read_text() == (tmp_path / "single" / name).read_text()
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_interrupted_evaluation_goes_on_with_any_number_of_processes(
+    processes: int, tmp_path: Path
+) -> None:
+    """Two processes take in two images each and stop."""
+    content, _ = random_case(0, num_images=12)
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    image_ids = [image["id"] for image in content["images"]]
+    halves = [image_ids[:6], image_ids[6:]]
+    torch.multiprocessing.spawn(run_rank, (str(tmp_path), halves, 2), nprocs=2)
+    parts = sorted((tmp_path / "out" / "parts").iterdir())
+    assert [len(part.read_text().splitlines()) for part in parts] == [3, 3]
+    (tmp_path / "rendezvous").unlink(missing_ok=True)
+    shares = halves if processes == 2 else [image_ids]
+    torch.multiprocessing.spawn(run_rank, (str(tmp_path), shares), nprocs=processes)
+    try:
+        torch.manual_seed(0)
+        expected = evaluate_share(
+            str(tmp_path / "val.json"), str(tmp_path / "single"), image_ids, 0
+        )
+    finally:
+        MetadataCatalog.pop(NAME)
+    assert (tmp_path / "rank0.json").read_text() == json.dumps(expected)
+    assert not (tmp_path / "out" / "parts").exists()
