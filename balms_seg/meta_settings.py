@@ -103,6 +103,11 @@ def check_meta_training(cfg: CfgNode) -> None:
             "SOLVER.CLIP_GRADIENTS.ENABLED is True; the one-step meta gradient does not pass "
             "through clipping, so set it to False."
         )
+    if cfg.META.SOURCE == "feature_bank" and cfg.MODEL.FROZEN_NORM != "eval":
+        problems.append(
+            f"MODEL.FROZEN_NORM is {cfg.MODEL.FROZEN_NORM!r}, with which features age; META.SOURCE "
+            "feature_bank needs eval."
+        )
     if learned == "rates" and cfg.DATALOADER.SAMPLER_TRAIN != META_SAMPLER:
         problems.append(
             f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}; META.LEARN rates needs "

@@ -53,6 +53,7 @@ def test_auto_means_what_heads_or_sampler_say(settings: dict, expected: str) -> 
             "MODEL.ROI_HEADS.NAME",
         ),
         ({"META.LEARN": "rates", "DATALOADER.SAMPLER_TRAIN": "TrainingSampler"}, "SAMPLER_TRAIN"),
+        ({"META.SOURCE": "feature_bank", "MODEL.FROZEN_NORM": "train"}, "MODEL.FROZEN_NORM"),
         ({**BALMS, **RATES}, "learns rates; set it to weights or rates"),
     ],
 )

@@ -240,3 +240,17 @@ def test_priors_follow_the_device_and_stay_out_of_checkpoints(name: str) -> None
     method = build(name)
     assert method.state_dict() == {}
     assert [buffer.device.type for buffer in method.to("meta").buffers()] == ["meta"]
+
+
+def test_the_loss_is_a_mean_over_rows_that_can_be_had_one_by_one(method: Method) -> None:
+    logits = logits_for(method)
+    rows = method.loss(logits, GT_CLASSES, reduction="none")
+    assert rows.shape == (R,)
+    assert (rows >= 0).all()
+    torch.testing.assert_close(rows.mean(), method.loss(logits, GT_CLASSES))
+    torch.testing.assert_close(rows.sum(), method.loss(logits, GT_CLASSES, reduction="sum"))
+    part = slice(2, 9)  # a row's loss does not depend on the others
+    alone = method.loss(logits[part], GT_CLASSES[part], reduction="none")
+    torch.testing.assert_close(alone, rows[part])
+    none = method.loss(logits[:0], GT_CLASSES[:0], reduction="none")
+    assert none.shape == (0,)

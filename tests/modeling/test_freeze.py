@@ -98,3 +98,14 @@ def test_a_pattern_that_matches_nothing_shows_names_like_it() -> None:
 def test_no_pattern_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="got none"):
         train_only(small_model(), [])
+
+
+def test_statistics_of_frozen_layers_follow_the_data_where_asked() -> None:
+    changed = changed_by_training(train_only(small_model(), ["3"], frozen_norm="train"))
+    assert {"3.weight", "3.bias", "0.1.running_mean", "1.1.running_mean"} <= changed
+    assert not any(name.endswith((".weight", ".bias")) for name in changed - {"3.weight", "3.bias"})
+
+
+def test_an_unknown_mode_of_frozen_normalisation_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"'frozen'; set MODEL\.FROZEN_NORM"):
+        train_only(small_model(), ["3"], frozen_norm="frozen")

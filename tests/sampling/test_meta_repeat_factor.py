@@ -296,14 +296,14 @@ def test_rate_gradients_of_the_ranks_add_up() -> None:
 
 
 def test_the_configuration_gives_repeat_factors_and_settings() -> None:
-    cfg = _config(MAX_FACTOR=2.0, BLOCK=20, LOOKAHEAD=3, LR=0.5, BETAS=[0.8, 0.9])
+    cfg = _config(MAX_FACTOR=2.0, BLOCK=20, LOOKAHEAD=3, LR=0.5, BETAS=[0.8, 0.9], WEIGHT_DECAY=0.1)
     dicts = made_up_dicts()
     stream = build_index_stream(cfg, dicts, num_classes=NUM_CLASSES, seed=3)
     assert isinstance(stream, MetaRepeatFactorTrainingSampler)
     assert stream.link == BoundedLink(2.0)
     assert (stream.block_size, stream.max_drawn_ahead) == (20, 12)
     group = stream.parameters.state_dict()["optimizer"]["param_groups"][0]
-    assert (group["lr"], group["betas"]) == (0.5, (0.8, 0.9))
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.5, (0.8, 0.9), 0.1)
     np.testing.assert_array_equal(stream.repeat_factors, FACTORS)
     np.testing.assert_array_equal(expected_repeats(cfg, dicts, num_classes=NUM_CLASSES), FACTORS)
 
