@@ -110,6 +110,7 @@ def _balms_rows() -> dict[str, Recipe]:
             *("META.LEARN", "weights", "META.SOURCE", "feature_bank")
         ),
         "BALMS sampler, loader": _second_stage(*sampler),
+        "BALMS sampler, bank": _second_stage(*sampler, "META.SOURCE", "feature_bank"),
         "BALMS sampler, static control": _second_stage(*sampler, "META.LEARN", "none"),
     }
 
@@ -128,6 +129,7 @@ TABLES = {
             ("BALMS reweighter, loader", _DECOUPLED),  # equal weights are its static control
             ("BALMS reweighter, bank", _DECOUPLED),
             ("BALMS sampler, loader", "BALMS sampler, static control"),
+            ("BALMS sampler, bank", "BALMS sampler, static control"),
         ),
     ),
     "backgrounds": Table(
