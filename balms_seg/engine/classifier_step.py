@@ -107,5 +107,8 @@ class ClassifierStep(TrainingStep):
 
     def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
         super()._write_metrics(loss_dict, *args, **kwargs)
-        for name, loss in loss_dict.items():  # detectron2 logs a loss that is the only one as total
+        # detectron2 stops the main rank alone, and logs a loss that is the only one as total_loss.
+        for name, loss in loss_dict.items():
+            if not loss.isfinite():
+                raise self._stopped(f"{name} is not finite.")
             get_event_storage().put_scalar(name, loss.item())

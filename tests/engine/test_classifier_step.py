@@ -148,14 +148,16 @@ def test_frozen_statistics_follow_the_batches_only_where_asked(
     )
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
-    data: dict[str, object], tmp_path: Path
+@pytest.mark.parametrize("is_main", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_loss_that_is_not_finite_stops_every_rank_before_the_weights_change(
+    is_main: bool, data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = build_trainer({**data, **DECOUPLED}, tmp_path)
     method = trainer.model.roi_heads.box_predictor.method
     loss = method.loss
     method.loss = lambda *args, **kwargs: loss(*args, **kwargs) * float("nan")
     before = {name: value.clone() for name, value in classifier_weights(trainer).items()}
+    monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: is_main)
     with pytest.raises(FloatingPointError, match="iteration 0: loss_cls is not finite"):
         trainer.train()
     assert all(torch.equal(v, before[name]) for name, v in classifier_weights(trainer).items())
