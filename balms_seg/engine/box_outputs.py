@@ -82,7 +82,8 @@ def record_box_outputs(
 @contextmanager
 def _recording(model: nn.Module) -> Iterator[tuple[list[tuple[Tensor, ...]], list[Any]]]:
     """Lists that fill with the probabilities of each stage, and with boxes and image sizes."""
-    predictors = box_predictors(model)
+    predictors, heads = box_predictors(model), model.roi_heads
+    has_masks, heads.mask_on = heads.mask_on, False  # masks take time and are not kept
     probabilities: list[tuple[Tensor, ...]] = []
     boxes: list[Any] = []
 
@@ -110,6 +111,7 @@ def _recording(model: nn.Module) -> Iterator[tuple[list[tuple[Tensor, ...]], lis
     try:
         yield probabilities, boxes
     finally:
+        heads.mask_on = has_masks
         del last.predict_boxes
         for predictor in predictors:
             del predictor.predict_probs

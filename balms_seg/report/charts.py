@@ -210,6 +210,10 @@ def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
         field("detections", "quantitative", "detections", format=","),
     ]
     unit = {"scale": {"domain": [0, 1]}, "axis": {"tickCount": 5}}
+    axes = {
+        "x": field("score", "quantitative", "score", **unit),
+        "y": field("right", "quantitative", "share of right detections", **unit),
+    }
     return spec(
         rows,
         height=190,
@@ -217,19 +221,11 @@ def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
             {
                 "data": {"values": [{"score": 0, "right": 0}, {"score": 1, "right": 1}]},
                 "mark": {"type": "line", "strokeDash": [4, 4], "color": "var(--faint)"},
-                "encoding": {
-                    "x": field("score", "quantitative"),
-                    "y": field("right", "quantitative"),
-                },
+                "encoding": axes,
             },
             {
                 "mark": {"type": "line", "point": {"size": 45}, "strokeWidth": 2},
-                "encoding": {
-                    "x": field("score", "quantitative", "score", **unit),
-                    "y": field("right", "quantitative", "share of right detections", **unit),
-                    "color": run_color(runs),
-                    "tooltip": tooltip,
-                },
+                "encoding": {**axes, "color": run_color(runs), "tooltip": tooltip},
             },
         ],
     )

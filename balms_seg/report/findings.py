@@ -26,6 +26,7 @@ FATE_WORDS = {
 _MAX_REASONS = 3
 _SECOND_REASON = 0.6  # of the first one's weight: another cause is told too
 _NOTABLE_LOOSENESS = 0.05
+_NOTABLE_ALARMS = 0.1  # of the detections down to the median right one
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class ClassFinding:
         if self.false_alarms:
             share = self.false_alarms / (self.false_alarms + (self.right_above or 0))
             alarms = _count(self.false_alarms, "wrong detection")
-            found.append((share, f"its typical hit is outscored by {alarms}"))
+            if share > _NOTABLE_ALARMS:
+                found.append((share, f"its typical hit is outscored by {alarms}"))
         looseness = (self.row["AP50"] - self.ap - self.usual_loss) / 100
         if looseness > _NOTABLE_LOOSENESS:
             text = f"loosely outlined: AP50 is {self.row['AP50']:.0f}, AP {self.ap:.0f}"
@@ -185,7 +187,7 @@ def _tail_sentence(tail: str, fates: dict[str, dict[str, int]]) -> str:
 
 
 def _percent(share: float) -> str:
-    return "under 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+    return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _count(number: int, noun: str) -> str:
