@@ -115,21 +115,36 @@ class MetaStep:
             counts = torch.stack([torch.ones_like(is_foreground).sum(), is_foreground.sum()])
             num_meta, num_foreground = sum_over_ranks(counts)
             if num_foreground > 0:  # the same on all ranks
-                gradient = one_step_meta_gradient(
-                    linear_classifier(self.layer),
-                    sgd_settings(self.optimizer, self.layer.parameters()),
-                    features=rows.features,
-                    residuals=self._residuals(logits, rows.gt_classes),
-                    sample_weights=weights,
-                    normaliser=normaliser,
-                    meta_features=meta.features,
-                    meta_residuals=lambda logits: self._meta_residuals(logits, meta.gt_classes),
-                    meta_normaliser=num_meta,
-                    sum_over_ranks=sum_over_ranks,
+                gradient = self._weight_gradient(
+                    rows, meta, weights, logits=logits, normaliser=normaliser, num_meta=num_meta
                 )
-                weights = self.learner.learn(batch, rows, gradient.sample_weights)
+                weights = self.learner.learn(batch, rows, gradient)
         self.batches.add(batch, rows)
         return weights
+
+    def _weight_gradient(
+        self,
+        rows: BoxRows,
+        meta: BoxRows,
+        weights: Tensor,
+        *,
+        logits: Tensor,
+        normaliser: Tensor,
+        num_meta: Tensor,
+    ) -> Tensor:
+        """(R,) derivative of the meta loss, one virtual step ahead, by the rows' weights."""
+        return one_step_meta_gradient(
+            linear_classifier(self.layer),
+            sgd_settings(self.optimizer, self.layer.parameters()),
+            features=rows.features,
+            residuals=self._residuals(logits, rows.gt_classes),
+            sample_weights=weights,
+            normaliser=normaliser,
+            meta_features=meta.features,
+            meta_residuals=lambda virtual: self._meta_residuals(virtual, meta.gt_classes),
+            meta_normaliser=num_meta,
+            sum_over_ranks=sum_over_ranks,
+        ).sample_weights
 
     def state_dict(self) -> dict[str, Any]:
         """Class parameters and position of the meta batches."""
