@@ -269,6 +269,7 @@ def write_fragment(path: Path, session: Session, choice: Trial, table: str) -> N
 def run(args: argparse.Namespace) -> None:
     """Tune, print, and write what was asked for."""
     from balms_seg.engine.calibrate import best_trial
+    from balms_seg.engine.results import current_commit, package_versions
 
     session = Session(args)
     trials, best = tune(session)
@@ -291,6 +292,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"Wrote {args.output}.")
     if args.table:
         record = {
+            "command": shlex.join(["tools/calibrate.py", *sys.argv[1:]]),
+            "commit": current_commit(),
+            "versions": package_versions(),
             "tuned_on": args.dataset,
             "reported_on": args.report_on,
             "metric": args.metric,

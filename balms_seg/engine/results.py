@@ -55,9 +55,9 @@ def save_results(
         metrics=metrics,
         group_sizes=group_sizes,
         config=cfg.dump(),
-        commit=_commit(),
+        commit=current_commit(),
         seed=cfg.SEED,
-        versions=_versions(),
+        versions=package_versions(),
         time_seconds=time.perf_counter() - _JOB_START,
         iteration=_iteration(cfg.SOLVER.MAX_ITER),
         command=" ".join(sys.argv),
@@ -76,7 +76,8 @@ def _iteration(max_iter: int) -> int | None:
     return max(iteration - 1, max_iter)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python, this package and what it needs, those that are installed."""
     package = sys.modules[__name__.partition(".")[0]]  # by name: the engine lies below its __init__
     versions = {"python": sys.version.split()[0], "balms_seg": package.__version__}
     for name in _PACKAGES:
@@ -87,7 +88,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _commit() -> str | None:
+def current_commit() -> str | None:
     """The commit of a checkout of this package, marked where files differ; None elsewhere."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
