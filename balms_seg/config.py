@@ -164,6 +164,7 @@ def check_config(cfg: CfgNode) -> None:
         *_classifier_problems(cfg),
         *_init_classifier_problems(cfg),
         *_solver_problems(cfg),
+        *_evaluation_problems(cfg),
         *meta_problems(cfg),
     ]
     if cfg.MODEL.FROZEN_NORM not in FROZEN_NORM:

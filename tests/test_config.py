@@ -39,7 +39,9 @@ def test_detectron2s_own_configuration_is_accepted() -> None:
 def test_every_key_of_ours_has_a_comment() -> None:
     source = (ROOT / "balms_seg" / "config.py").read_text()
     lines = source[: source.index("def check_config")].splitlines()
-    keys = [i for i, line in enumerate(lines) if re.match(r"    (cfg|head)\.[A-Z_.]+ = ", line)]
+    keys = [
+        i for i, line in enumerate(lines) if re.match(r"    (cfg|head|test)\.[A-Z_.]+ = ", line)
+    ]
     assert len(keys) > 10
     nodes = [i for i in keys if lines[i].endswith("CfgNode()")]
     for index in keys:
@@ -63,6 +65,14 @@ def test_every_key_of_ours_has_a_comment() -> None:
         (["MODEL.ROI_BOX_HEAD.BACKGROUND", "none"], "MODEL.ROI_BOX_HEAD.BACKGROUND"),
         (["MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT", "-1.0"], "MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT"),
         (["MODEL.ROI_BOX_HEAD.EMPTY_CLASSES", "skip"], "MODEL.ROI_BOX_HEAD.EMPTY_CLASSES"),
+        (["TEST.LONG_TAILED.BACKEND", "rust"], "TEST.LONG_TAILED.BACKEND"),
+        (["TEST.LONG_TAILED.MAX_DETECTIONS", "0"], "TEST.LONG_TAILED.MAX_DETECTIONS"),
+        (["TEST.LONG_TAILED.GROUP_BOUNDS", "[10]"], "TEST.LONG_TAILED.GROUP_BOUNDS"),
+        (["TEST.LONG_TAILED.GROUP_BOUNDS", "[100, 10]"], "TEST.LONG_TAILED.GROUP_BOUNDS"),
+        (
+            ["TEST.LONG_TAILED.BOUNDARY", "True", "MODEL.MASK_ON", "False"],
+            "TEST.LONG_TAILED.BOUNDARY",
+        ),
         (
             ["MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY", "1.0"],
             "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",

@@ -61,13 +61,6 @@ def load_run(path: Path) -> dict[tuple[str, str], StoredMatches]:
     return run
 
 
-def show_progress(done: int, total: int) -> None:
-    """A line that rewrites itself; nothing where nobody watches."""
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\rresampling {100 * done // total:3d}%", end=end, file=sys.stderr, flush=True)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Compare what both runs were evaluated on."""
     options = parse_arguments(arguments)
@@ -87,7 +80,6 @@ def main(arguments: list[str] | None = None) -> None:
                 num_resamples=options.resamples,
                 seed=options.seed,
                 level=options.level,
-                progress=show_progress,
             )
             print(format_comparison(differences, level=options.level) + "\n")
     except (ValueError, OSError) as error:

@@ -22,6 +22,7 @@ from balms_seg.evaluation.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.bootstrap import bootstrap_intervals
 from balms_seg.evaluation.evaluation_files import write_task_files
 from balms_seg.evaluation.evaluation_set import EvaluationSet
+from balms_seg.evaluation.lvis_ap import BACKENDS
 from balms_seg.evaluation.pooled_ap import fixed_and_pooled_ap
 from balms_seg.evaluation.table import format_intervals, format_percent
 from balms_seg.evaluation.training_counts import TrainingCounts
@@ -63,6 +64,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="also AP-fixed and AP-pool: the 10,000 best detections of each class, however many in "
         "an image",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="numpy",
+        help="of AP and AR: numpy is ours, lvis is lvis-api, slow, with the same numbers",
+    )
+    parser.add_argument(
+        "--no-error-kinds",
+        action="store_true",
+        help="leave out false positives by kind and the class most confused with",
     )
     parser.add_argument(
         "--resamples",
@@ -116,7 +128,12 @@ def run(arguments: argparse.Namespace) -> str:
     metrics, intervals = {}, {}
     for task in tasks:
         analysis = analyse_task(
-            ground_truth, detections, task, max_detections=arguments.max_detections
+            ground_truth,
+            detections,
+            task,
+            max_detections=arguments.max_detections,
+            with_errors=not arguments.no_error_kinds,
+            backend=arguments.backend,
         )
         found = dict(analysis.result.metrics)
         if arguments.fixed:
@@ -169,7 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         print(run(parse_arguments(arguments)))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"evaluate: {error}")
     except KeyError as error:  # an unknown data set; str(error) would quote the message
         sys.exit(f"evaluate: {error.args[0]}")

@@ -9,13 +9,12 @@ Symbols: I images, B resamples, K classes, T IoU thresholds, n detections and p 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .ground_truth import FREQUENCY_GROUPS
 from .match_file import StoredMatches
 from .precision_recall import RECALL_LEVELS
+from .progress import with_progress
 
 _ELEMENTS_AT_ONCE = 1 << 21
 _LEVELS = np.append(RECALL_LEVELS, np.inf)
@@ -30,18 +29,12 @@ def draw_weights(num_images: int, num_resamples: int, *, seed: int = 0) -> np.nd
     return np.ascontiguousarray(weights.T)
 
 
-def resampled_class_ap(
-    stored: StoredMatches,
-    weights: np.ndarray,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
+def resampled_class_ap(stored: StoredMatches, weights: np.ndarray) -> np.ndarray:
     """AP of every class in every resample.
 
     Args:
         stored: matches of one run.
         weights: (I, B) int32.
-        progress: called with the number of classes done and all.
 
     Returns:
         (K, B) fractions; nan where the resample holds no annotation of the class.
@@ -61,7 +54,7 @@ def resampled_class_ap(
     annotation_bounds = np.searchsorted(
         stored.annotation_classes[order], np.arange(num_classes + 1)
     )
-    for index in range(num_classes):
+    for index in with_progress(range(num_classes), label="resampling", unit="class"):
         own = order[annotation_bounds[index] : annotation_bounds[index + 1]]
         if len(own) == 0:
             continue
@@ -79,8 +72,6 @@ def resampled_class_ap(
                 stored.is_ignored[rows],
                 stored.annotation_images[own],
             )
-        if progress is not None:
-            progress(index + 1, num_classes)
     return ap
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 from .overlaps import Overlaps, mask_ious
+from .progress import with_progress
 
 BAND_PER_DIAGONAL = 0.02
 
@@ -33,7 +34,11 @@ def limit_by_boundaries(
         annotation_keys: (m,) int64, the keys that the pairs share.
         threshold: smallest IoU of a pair.
     """
-    own = {row: boundary_rle(detection_masks[row]) for row in np.unique(overlaps.rows).tolist()}
+    own_rows = np.unique(overlaps.rows).tolist()
+    own = {
+        row: boundary_rle(detection_masks[row])
+        for row in with_progress(own_rows, label="boundaries", unit="mask")
+    }
     others = {
         column: boundary_rle(annotation_masks[column])
         for column in np.unique(overlaps.columns).tolist()

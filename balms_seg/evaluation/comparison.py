@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +40,6 @@ def compare_runs(
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Difference]:
     """Compare AP, APr, APc and APf of two runs by a paired bootstrap over images.
 
@@ -54,7 +52,6 @@ def compare_runs(
         num_resamples: more give steadier ends.
         seed: of the resamples.
         level: of the interval.
-        progress: called with the number of steps done and all.
 
     Raises:
         ValueError: the runs are of different evaluation sets or tasks, or an argument is out of
@@ -76,16 +73,9 @@ def compare_runs(
     weights = draw_weights(first.num_images, num_resamples, seed=seed)
     as_is = np.ones((first.num_images, 1), dtype=np.int32)
     values, resampled = [], []
-    for number, run in enumerate((first, second)):
-
-        def report(done: int, total: int, number: int = number) -> None:
-            if progress is not None:
-                progress(number * total + done, 2 * total)
-
+    for run in (first, second):
         values.append(group_means(resampled_class_ap(run, as_is), first.frequency))
-        resampled.append(
-            group_means(resampled_class_ap(run, weights, progress=report), first.frequency)
-        )
+        resampled.append(group_means(resampled_class_ap(run, weights), first.frequency))
     return {
         name: Difference(
             float(values[0][name][0]),

@@ -14,8 +14,9 @@ import pycocotools.mask as mask_utils
 
 from .detections import Detections
 from .masks import mask_areas
+from .progress import with_progress
 
-_PAIRS_AT_ONCE = 1 << 20
+_PAIRS_AT_ONCE = 1 << 18
 _ROUNDING = 1e-9
 
 
@@ -85,7 +86,8 @@ def _pairs(
     starts = np.searchsorted(ordered, row_keys, side="left")
     counts = np.searchsorted(ordered, row_keys, side="right") - starts
     part = np.cumsum(counts) // _PAIRS_AT_ONCE
-    for own in np.split(np.arange(len(row_keys)), np.flatnonzero(np.diff(part)) + 1):
+    parts = np.split(np.arange(len(row_keys)), np.flatnonzero(np.diff(part)) + 1)
+    for own in with_progress(parts, label="overlaps", unit="part"):
         rows = np.repeat(own, counts[own])
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts[own]) - counts[own], counts[own])
         yield rows, order[np.repeat(starts[own], counts[own]) + within]

@@ -15,6 +15,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.structures import Boxes, Instances
 from lvis_cases import ALL_METRICS, SIDE_PX, annotation, dataset
 
+from balms_seg import add_balms_config
 from balms_seg.evaluation import LongTailedLVISEvaluator, build_evaluator
 from balms_seg.evaluation.match_file import read_matches
 
@@ -208,6 +209,32 @@ def test_config_decides_the_tasks(
     process(evaluator, {1: instances([], [], masks=mask_on)})
     assert list(evaluator.evaluate()) == (["bbox", "segm"] if mask_on else ["bbox"])
     assert (tmp_path / "inference" / "per_class_bbox.csv").is_file()
+
+
+def test_config_switches_reach_the_evaluation(
+    metadata: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Class 1 has 5 training images, class 2 has 50; class 3 is unknown and joins no group."""
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    cfg.OUTPUT_DIR = str(tmp_path)
+    options = cfg.TEST.LONG_TAILED
+    options.GROUP_BOUNDS, options.AP_FIXED, options.BOUNDARY = [1, 5], True, True
+    options.ERROR_KINDS, options.BACKEND, options.MAX_DETECTIONS = False, "lvis", 1
+    cfg.TEST.DETECTIONS_PER_IMAGE, cfg.MODEL.MASK_ON = 1, True
+    evaluator = build_evaluator(cfg, NAME)
+    assert "raise TEST.DETECTIONS_PER_IMAGE above 1" in caplog.text
+    found = instances([[40.0, 40.0, 9.0, 9.0], BOX], [1, 2])  # class 3, then class 1
+    process(evaluator, {1: found, 2: instances([], [])})
+    results = evaluator.evaluate()
+    assert list(results) == ["bbox", "segm", "boundary"]
+    for task in results:
+        assert results[task]["AP"] == 0  # the other detection took the only place
+        assert results[task]["APc_fixed"] == pytest.approx(100)  # here there is no cap
+        assert results[task]["APf_fixed"] == 0
+    assert evaluator.group_sizes["unknown"] == {"classes": 1, "with_ground_truth": 0}
+    with (tmp_path / "inference" / "per_class_segm.csv").open(newline="") as file:
+        assert "missed" not in next(csv.reader(file))
 
 
 def test_several_sets_write_to_folders_of_their_own(metadata: Any, tmp_path: Path) -> None:
