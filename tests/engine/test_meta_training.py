@@ -112,9 +112,15 @@ def test_an_iteration_is_the_bilevel_step_by_autograd(
         meta_loss = sigmoid_loss(logits, meta.gt_classes)
     else:
         meta_loss = F.cross_entropy(logits, meta.gt_classes)
+    if learned is RATES:  # a baseline that the expectation does not depend on, see its own test
+        (by_row,) = torch.autograd.grad(meta_loss, weights, retain_graph=True)
+        by_image = torch.stack([by_row[rows.images == i].sum() for i in range(2)])
+        first_rows = [int((rows.images == i).nonzero()[0]) for i in range(2)]
+        meta_loss = meta_loss - (by_image.flip(0) * weights[first_rows]).sum()
     (expected,) = torch.autograd.grad(meta_loss, psi)
     assert expected.abs().max() > 1e-6
-    torch.testing.assert_close(adams_gradient(trainer).float(), expected, rtol=1e-3, atol=1e-9)
+    rounding = 1e-3 * expected.abs().max().item()
+    torch.testing.assert_close(adams_gradient(trainer).float(), expected, rtol=1e-3, atol=rounding)
 
     # The real step: weighted by what was just learned, or not at all.
     moved = -0.1 * expected.sign() if learned is WEIGHTS else torch.zeros(3)
