@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 import yaml
-from detectron2.modeling import build_model
-from made_up_data import SMALL, small_config, words
+from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
+from made_up_data import NUM_CLASSES, SMALL, made_up_batch, small_config, words
 
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config
@@ -102,6 +102,35 @@ def test_calibrating_stored_outputs_is_calibrating_in_the_model(
     found = as_rows(detect(outputs, module, rule))
     assert found == detections_of(other, loader)
     assert found != as_rows(detect(outputs, None, rule))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
+def test_test_time_augmentation_and_tracing_see_the_calibration(data: dict[str, object]) -> None:
+    one_view = {
+        "TEST.AUG.MIN_SIZES": (64,),
+        "TEST.AUG.MAX_SIZE": 64,
+        "TEST.AUG.FLIP": False,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+        "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax",
+    }
+    cfg = small_config({**data, **NORCAL, **one_view})
+    register_from_config(cfg)
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    batch = [{key: image[key] for key in ("image", "height", "width")} for image in made_up_batch()]
+    with torch.no_grad():
+        calibrated = model(batch)
+        augmented = GeneralizedRCNNWithTTA(cfg, model)(batch)
+        module = model.roi_heads.box_predictor.calibration
+        probabilities = torch.rand(5, NUM_CLASSES + 1).softmax(dim=1)
+        traced = torch.jit.trace(module, (probabilities,))
+        assert torch.equal(traced(probabilities[:3]), module(probabilities[:3]))
+        model.roi_heads.box_predictor.calibration = None
+        plain = model(batch)
+    for own, other, before in zip(calibrated, augmented, plain, strict=True):
+        scores = own["instances"].scores
+        assert torch.allclose(scores, other["instances"].scores)
+        assert not torch.allclose(scores, before["instances"].scores[: len(scores)])
 
 
 def test_names_of_validation_sets_are_recognised() -> None:
