@@ -95,9 +95,9 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.META.PERIOD = 1
     # Images in a meta batch, over all ranks. 0: SOLVER.IMS_PER_BATCH.
     cfg.META.BATCH_SIZE = 0
-    # Meta batches: loader (images drawn class-balanced) | feature_bank (box features of past
-    # training batches).
-    cfg.META.SOURCE = "loader"
+    # Meta batches: loader (images drawn class-balanced, as published) | feature_bank (box features
+    # of past training batches). Equal in AP (docs/results/toy_balms.md); the bank costs a tenth.
+    cfg.META.SOURCE = "feature_bank"
     # Registered data set of the meta loader. Empty: DATASETS.TRAIN.
     cfg.META.DATASET = ""
     # Rows over which class weights are normalised to mean 1: global (of all ranks) | rank (of each

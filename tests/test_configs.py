@@ -214,7 +214,7 @@ def test_an_lvis_configuration_differs_from_its_baseline_where_its_name_says(nam
     if method == "balms_reweighter":
         expected.add("MODEL.ROI_HEADS.NAME")
         if folder == "lvis_v0.5":  # as in the paper, or as released
-            expected.add("META.LR" if paper else "META.OBJECTIVE")
+            expected |= {"META.SOURCE", "META.LR" if paper else "META.OBJECTIVE"}
     if method == "balms_sampler":
         expected |= {"DATALOADER.SAMPLER_TRAIN"} | ({"META.LR"} if paper else set())
     if paper:

@@ -99,17 +99,16 @@ def _second_stage(*overrides: str) -> Recipe:
 
 def _balms_rows() -> dict[str, Recipe]:
     """Second stages from the same features, and Balanced Softmax end to end for as long."""
+    weights = ("META.LEARN", "weights")
     sampler = ("DATALOADER.SAMPLER_TRAIN", "MetaRepeatFactorTrainingSampler", "META.BLOCK", "64")
     return {
         "softmax, classifier trained on": _second_stage("MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmax"),
         "Balanced Softmax, end to end": replace(_method("balanced_softmax"), num_iters=1400),
         _DECOUPLED: _second_stage(),
         "decoupled, prior sampled": _second_stage("MODEL.ROI_BOX_HEAD.PRIOR", "sampled"),
-        "BALMS reweighter, loader": _second_stage("META.LEARN", "weights"),
-        "BALMS reweighter, bank": _second_stage(
-            *("META.LEARN", "weights", "META.SOURCE", "feature_bank")
-        ),
-        "BALMS sampler, loader": _second_stage(*sampler),
+        "BALMS reweighter, loader": _second_stage(*weights, "META.SOURCE", "loader"),
+        "BALMS reweighter, bank": _second_stage(*weights, "META.SOURCE", "feature_bank"),
+        "BALMS sampler, loader": _second_stage(*sampler, "META.SOURCE", "loader"),
         "BALMS sampler, bank": _second_stage(*sampler, "META.SOURCE", "feature_bank"),
         "BALMS sampler, static control": _second_stage(*sampler, "META.LEARN", "none"),
     }

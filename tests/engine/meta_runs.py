@@ -20,6 +20,7 @@ DECOUPLED = {
     "SOLVER.STEPS": (),
     "SOLVER.CLIP_GRADIENTS.ENABLED": False,
     "META.LR": 0.1,
+    "META.SOURCE": "loader",
     "META.BLOCK": 4,
     "META.LOOKAHEAD": 8,
 }
