@@ -95,8 +95,9 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.META.PERIOD = 1
     # Images in a meta batch, over all ranks. 0: SOLVER.IMS_PER_BATCH.
     cfg.META.BATCH_SIZE = 0
-    # Meta batches: loader (images drawn class-balanced, as published) | feature_bank (box features
-    # of past training batches). Equal in AP (docs/results/toy_balms.md); the bank costs a tenth.
+    # Meta batches: feature_bank (box features of past training batches) | loader (images drawn
+    # class-balanced, as published). Equal in AP (docs/results/toy_balms.md); the bank adds a tenth
+    # to an iteration, the loader doubles it.
     cfg.META.SOURCE = "feature_bank"
     # Registered data set of the meta loader. Empty: DATASETS.TRAIN.
     cfg.META.DATASET = ""
