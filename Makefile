@@ -23,7 +23,7 @@ help:
 	@echo "make setup   create or update the environment in $(VENV)"
 	@echo "make test    run the tests; PYTEST_ARGS are passed on"
 	@echo "make lint    ruff and mypy"
-	@echo "make demo    make the toy data, train, evaluate and draw; DEMO_ARGS=--short for a shorter run"
+	@echo "make demo    make the toy data, train, evaluate and report; DEMO_ARGS=--short for a shorter run"
 
 setup: $(STAMP)
 	@echo "setup: $(VENV) is ready"

@@ -17,9 +17,8 @@ from .run_files import TASK_NAMES, Run
 
 Spec = dict[str, Any]
 
-_GROUP_COLORS = {group: f"var(--{group})" for group in GROUPS}
-_MAX_CURVE_POINTS = 400
-_POWERS = {"values": [10**power for power in range(7)], "format": ",d"}
+GROUP_COLORS = {group: f"var(--{group})" for group in GROUPS}
+POWERS = {"values": [10**power for power in range(7)], "format": ",d"}
 
 
 def spec(values: Sequence[Mapping[str, Any]], **parts: Any) -> Spec:
@@ -73,7 +72,7 @@ def ap_by_group(
         return None
     y = field("group", "nominal", sort=["all", *GROUPS], axis={"labelFontSize": 13})
     offset = {"yOffset": {"field": "run", "sort": [run.name for run in runs]}}
-    colors = {"domain": ["all", *GROUPS], "range": ["var(--unknown)", *_GROUP_COLORS.values()]}
+    colors = {"domain": ["all", *GROUPS], "range": ["var(--unknown)", *GROUP_COLORS.values()]}
     color = field("group", "nominal", scale=colors, legend=None)
     shared = {"y": y, "color": color}
     if len(runs) > 1:
@@ -132,7 +131,7 @@ def frequency_and_ap(
                 points.append({**entry, "AP": round(row["AP"], 1)})
     if not points or not bars:
         return None
-    scale = {"domain": list(GROUPS), "range": list(_GROUP_COLORS.values())}
+    scale = {"domain": list(GROUPS), "range": list(GROUP_COLORS.values())}
     legend = {"orient": "top", "title": None}
     group = field("group", "nominal", scale=scale, legend=legend)
     x = field(
@@ -162,7 +161,7 @@ def frequency_and_ap(
                     "x": {**x, "field": "left"},
                     "x2": {"field": "right"},
                     "y": field(
-                        "top", "quantitative", "training images (bars)", scale=images, axis=_POWERS
+                        "top", "quantitative", "training images (bars)", scale=images, axis=POWERS
                     ),
                     "y2": {"field": "floor"},
                     "color": group,
@@ -229,77 +228,3 @@ def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
             },
         ],
     )
-
-
-def learning_curve(runs: Sequence[Run], key: str) -> Spec | None:
-    """One entry of metrics.json by iteration."""
-    rows = []
-    for run in runs:
-        points = [line for line in run.curves if _is_number(line.get(key))]
-        step = max(1, math.ceil(len(points) / _MAX_CURVE_POINTS))
-        rows += [
-            {"run": run.name, "iteration": line["iteration"], "value": float(f"{line[key]:.4g}")}
-            for line in points[::step]
-        ]
-    if not rows:
-        return None
-    return spec(
-        rows,
-        height=170,
-        mark={"type": "line", "strokeWidth": 1.6, "interpolate": "linear", "tooltip": True},
-        encoding={
-            "x": field(
-                "iteration", "quantitative", "iteration", axis={"grid": False, "tickCount": 4}
-            ),
-            "y": field("value", "quantitative", None, scale={"zero": False}, axis={"tickCount": 4}),
-            "color": run_color(runs),
-            "tooltip": [field(n, "nominal", n) for n in ("run", "iteration", "value")],
-        },
-    )
-
-
-def curve_keys(runs: Sequence[Run]) -> list[str]:
-    """Entries of metrics.json worth a curve: the total loss, its parts, and the learning rate."""
-    keys = {key for run in runs for line in run.curves for key in line}
-    losses = sorted(key for key in keys if key.startswith(("loss", "meta/", "meta_")))
-    return [key for key in ("total_loss", *losses, "lr") if key in keys]
-
-
-def learned_rates(run: Run) -> Spec | None:
-    """Last learned rate or weight of each class against its training images."""
-    latest: dict[str, dict[str, str]] = {}
-    for row in run.learned_rates:
-        known = latest.get(row["class_id"])
-        if known is None or int(row["iteration"]) >= int(known["iteration"]):
-            latest[row["class_id"]] = row
-    rows = [
-        {
-            "name": row["name"],
-            "group": row["group"],
-            "images": max(float(row["training_images"]), 0.7),
-            "value": float(row["value"]),
-        }
-        for row in latest.values()
-    ]
-    if not rows:
-        return None
-    colors = {"domain": list(GROUPS), "range": list(_GROUP_COLORS.values())}
-    return spec(
-        rows,
-        height=240,
-        mark={"type": "point", "filled": True, "size": 55},
-        encoding={
-            "x": field(
-                "images", "quantitative", "training images", scale={"type": "log"}, axis=_POWERS
-            ),
-            "y": field("value", "quantitative", "learned value", scale={"zero": False}),
-            "color": field(
-                "group", "nominal", scale=colors, legend={"orient": "top", "title": None}
-            ),
-            "tooltip": [field(n, "nominal", n) for n in ("name", "group", "images", "value")],
-        },
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

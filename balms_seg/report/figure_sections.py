@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import charts, error_charts, sections
+from . import charts, error_charts, sections, training_charts
 from .findings import GROUPS, ClassFinding
 from .gallery import GalleryEntry
 from .object_fates import ObjectFates
@@ -134,8 +134,10 @@ def reliability_section(runs: Sequence[Run], content: PageContent) -> str:
 def curve_section(runs: Sequence[Run], content: PageContent) -> str:
     """Learning curves, one figure an entry of metrics.json."""
     figures = [
-        content.place(f"curve-{key.replace('/', '-')}", charts.learning_curve(runs, key), key)
-        for key in charts.curve_keys(runs)
+        content.place(
+            f"curve-{key.replace('/', '-')}", training_charts.learning_curve(runs, key), key
+        )
+        for key in training_charts.curve_keys(runs)
     ]
     parts = [one for one in figures if one]
     return sections.section("curves", "Learning curves", sections.grid(parts, small=True))
@@ -143,9 +145,20 @@ def curve_section(runs: Sequence[Run], content: PageContent) -> str:
 
 def rates_section(runs: Sequence[Run], content: PageContent) -> str:
     """Rates or weights that a meta step learned."""
-    figures = [
-        content.place(f"learned-rates-{i}", charts.learned_rates(run), run.name)
-        for i, run in enumerate(runs)
-    ]
-    parts = [one for one in figures if one]
-    return sections.section("rates", "Learned rates", sections.grid(parts))
+    parts = []
+    for i, run in enumerate(runs):
+        by_class, by_iteration = (
+            training_charts.learned_rates(run),
+            training_charts.learned_rates_by_iteration(run),
+        )
+        parts += [
+            content.place(f"learned-rates-{i}", by_class, run.name),
+            content.place(f"learned-rates-by-iteration-{i}", by_iteration, "by iteration"),
+        ]
+    explanation = sections.note("Loss weights or sample rates that a meta step learned per class.")
+    parts = [part for part in parts if part]
+    return (
+        sections.section("rates", "Learned rates", explanation, sections.grid(parts))
+        if parts
+        else ""
+    )

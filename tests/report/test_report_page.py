@@ -85,6 +85,10 @@ def test_page_of_a_full_run_has_every_part(
     )
     rates = page.data["figures"]["learned-rates-0"]["data"]["values"]
     assert [row["value"] for row in rates] == [0.4, 0.9]  # the last of each class
+    means = page.data["figures"]["learned-rates-by-iteration-0"]["data"]["values"]
+    assert [(row["iteration"], row["group"], row["value"]) for row in means] == [
+        *((10, "frequent", 0.5), (20, "frequent", 0.4), (20, "rare", 0.9)),
+    ]
     assert all(link.startswith(("#", "data:")) for link in page.links)
     assert [row["name"] for row in page.data["classes"]] == list(NAMES)
     assert "0123abc" in "".join(page.text)
