@@ -79,6 +79,21 @@ def test_equals_the_function_on_the_same_content(
     )
 
 
+@pytest.mark.parametrize("option", [["--backend", "lvis"], ["--no-error-kinds"]])
+def test_switches_leave_the_numbers_alone(
+    tool: ModuleType, option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content, detections = random_case(0, num_images=6)
+    arguments = [write(tmp_path / "found.json", detections), "--ground-truth"]
+    arguments += [write(tmp_path / "val.json", content), "--output"]
+    tool.main([*arguments, str(tmp_path / "plain")])
+    plain = capsys.readouterr().out
+    tool.main([*arguments, str(tmp_path / "switched"), *option])
+    assert capsys.readouterr().out == plain
+    header = (tmp_path / "switched" / "per_class_segm.csv").read_text().split("\n")[0]
+    assert ("missed" in header) == (option != ["--no-error-kinds"])
+
+
 def test_every_table_that_is_asked_for_is_printed_and_kept(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
