@@ -32,6 +32,7 @@ from .prediction_parts import (
     ImagePredictions,
     PartWriter,
     finished_images,
+    is_part_of,
     part_path,
     parts_in,
     read_parts,
@@ -156,7 +157,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         """
         if not self._resume or self._output_dir is None:
             return loader
-        self._fingerprint = prediction_fingerprint(model, self._settings)
+        fingerprint = prediction_fingerprint(model, self._settings)
+        # Normalisation statistics are each process's own, so all go by the main process's.
+        self._fingerprint = comm.all_gather(fingerprint)[0] if self._distributed else fingerprint
         folder = self._parts_folder()
         paths = parts_in(folder) if self._distributed else [part_path(folder, comm.get_rank())]
         done = finished_images(paths, self._fingerprint)
@@ -284,7 +287,8 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             comm.synchronize()
             paths = comm.gather(writer.path, dst=0)
             if paths and self._keep:
-                paths += [path for path in parts_in(self._parts_folder()) if path not in paths]
+                others = set(parts_in(self._parts_folder())).difference(paths)
+                paths += [path for path in sorted(others) if is_part_of(path, self._fingerprint)]
         self._keep = False
         return paths
 

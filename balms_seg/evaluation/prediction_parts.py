@@ -78,11 +78,17 @@ def parts_in(folder: str | Path) -> list[Path]:
     return sorted(Path(folder).glob("predictions_*.jsonl"))
 
 
+def is_part_of(path: Path, fingerprint: str) -> bool:
+    """Whether a part belongs to these weights, settings and data set."""
+    return _header(path).get("fingerprint") == fingerprint
+
+
 def finished_images(paths: Iterable[Path], fingerprint: str) -> set[Any]:
     """Ids of the images that parts with this fingerprint hold."""
     found: set[Any] = set()
     for path in paths:
-        found.update(one.image_id for one in _read_part(path, fingerprint))
+        if is_part_of(path, fingerprint):
+            found.update(one.image_id for one in _read_part(path))
     return found
 
 
@@ -91,6 +97,7 @@ def read_parts(paths: Sequence[Path], fingerprint: str) -> Iterator[ImagePredict
 
     Raises:
         FileNotFoundError: a part is missing.
+        ValueError: a part belongs to other weights, settings or another data set.
     """
     absent = [str(path) for path in paths if not path.is_file()]
     if absent:
@@ -98,17 +105,21 @@ def read_parts(paths: Sequence[Path], fingerprint: str) -> Iterator[ImagePredict
             f"Expected the predictions of every process, but {', '.join(absent)} cannot be read "
             "here; OUTPUT_DIR has to be a folder that all machines share."
         )
+    for path in paths:
+        if not is_part_of(path, fingerprint):
+            raise ValueError(
+                f"Expected {path} to hold predictions of this evaluation, but its first line names "
+                "another one; does a second evaluation write to the same OUTPUT_DIR?"
+            )
     seen = set()
     for path in paths:
-        for predictions in _read_part(path, fingerprint):
+        for predictions in _read_part(path):
             if predictions.image_id not in seen:
                 seen.add(predictions.image_id)
                 yield predictions
 
 
-def _read_part(path: Path, fingerprint: str) -> Iterator[ImagePredictions]:
-    if _header(path).get("fingerprint") != fingerprint:
-        return
+def _read_part(path: Path) -> Iterator[ImagePredictions]:
     with path.open("rb") as file:
         file.readline()
         for line in file:
@@ -133,7 +144,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 def _whole_length(path: Path, fingerprint: str) -> int:
     """Bytes of a part up to its last whole line; 0 where it has another fingerprint."""
-    if _header(path).get("fingerprint") != fingerprint:
+    if not is_part_of(path, fingerprint):
         return 0
     length = 0
     with path.open("rb") as file:

@@ -68,6 +68,13 @@ def test_what_is_no_part_is_written_anew(content: bytes, tmp_path: Path) -> None
     assert finished_images([path], "a") == {1}
 
 
+def test_a_part_of_another_evaluation_is_an_error_not_a_gap(tmp_path: Path) -> None:
+    for rank, fingerprint in enumerate(["a", "b"]):
+        PartWriter(part_path(tmp_path, rank), fingerprint).close()
+    with pytest.raises(ValueError, match=r"predictions_1\.jsonl to hold predictions of this"):
+        list(read_parts([part_path(tmp_path, rank) for rank in (0, 1)], "a"))
+
+
 def test_a_part_that_cannot_be_seen_here_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"predictions_1\.jsonl.*OUTPUT_DIR has to be"):
         list(read_parts([part_path(tmp_path, 1)], "a"))
