@@ -1,6 +1,8 @@
-"""Box-classification methods by name; a new one is one file and one line here."""
+"""Classification methods by name, for boxes and for whole images; a new one is one more line."""
 
-from balms_seg.methods.base import Method, MethodOptions
+from balms_seg.methods.base import ClassifierMethod, Method, MethodOptions
+from balms_seg.methods.image_base import ImageMethod, ImageMethodOptions, TrainingProgress
+from balms_seg.methods.image_softmax import ImageBalancedSoftmax, ImageSoftmax
 from balms_seg.methods.sigmoid import BalancedSigmoid, Sigmoid
 from balms_seg.methods.softmax import BalancedSoftmax, Softmax
 
@@ -11,4 +13,18 @@ METHODS: dict[str, type[Method]] = {
     "balanced_sigmoid": BalancedSigmoid,
 }
 
-__all__ = ["METHODS", "Method", "MethodOptions"]
+IMAGE_METHODS: dict[str, type[ImageMethod]] = {
+    "softmax": ImageSoftmax,
+    "balanced_softmax": ImageBalancedSoftmax,
+}
+
+__all__ = [
+    "IMAGE_METHODS",
+    "METHODS",
+    "ClassifierMethod",
+    "ImageMethod",
+    "ImageMethodOptions",
+    "Method",
+    "MethodOptions",
+    "TrainingProgress",
+]

@@ -1,10 +1,10 @@
-"""What a box-classification method has to answer."""
+"""What a classification method has to answer, and what one for boxes adds."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,41 +33,45 @@ class MethodOptions:
     sigmoid_prior_probability: float = 0.001
 
 
-class Method(nn.Module, ABC):
-    """How many logits a box classifier has, its loss, and its probabilities.
+Options = TypeVar("Options")
 
-    R rows (proposals), K foreground classes; `gt_classes` lie in [0, K], K is background. Class
-    counts live in buffers that follow the model's device and stay out of checkpoints.
+
+class ClassifierMethod(nn.Module, ABC, Generic[Options]):
+    """Options and class priors, for boxes and whole images alike; K classes.
+
+    Class counts live in buffers that follow the model's device and stay out of checkpoints.
     """
 
     needs_statistics: bool = False  # of the training set, for the loss
     independent_scores: bool = False  # a sigmoid per class, so that scores do not sum to 1
+    num_classes_key: str  # of the configuration, for errors
+    options_class: type[Options]
 
     def __init__(
         self,
         num_classes: int,
         *,
         statistics: ClassStatistics | None = None,
-        options: MethodOptions | None = None,
+        options: Options | None = None,
     ) -> None:
         super().__init__()
         if statistics is not None and statistics.num_classes != num_classes:
             raise ValueError(
                 f"Expected statistics of {num_classes} classes, but got "
-                f"{statistics.num_classes}; set MODEL.ROI_HEADS.NUM_CLASSES to the number of "
+                f"{statistics.num_classes}; set {self.num_classes_key} to the number of "
                 "classes of the training set."
             )
         self.num_classes = num_classes
-        self.options = options or MethodOptions()
+        self.options = self.options_class() if options is None else options
         self.prepare(statistics)
 
     def prepare(self, statistics: ClassStatistics | None) -> None:  # noqa: B027 (most need none)
         """Take what the loss needs from the training set's statistics (None: inference only)."""
 
     @property
+    @abstractmethod
     def num_columns(self) -> int:
-        """Logits per row; K + 1 with the background last, unless the method has its own layout."""
-        return self.num_classes + 1
+        """Logits per row."""
 
     @property
     def initial_bias(self) -> float:
@@ -75,22 +79,8 @@ class Method(nn.Module, ABC):
         return 0.0
 
     @abstractmethod
-    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
-        """Loss of the proposals, as a sum over the rows or its mean.
-
-        Args:
-            logits: (R, num_columns).
-            gt_classes: (R,).
-            reduction: "mean" (0 with a gradient where R = 0) and "sum" give a scalar, "none" (R,).
-        """
-
-    @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(R, num_columns) logits to (R, K + 1) scores whose last column is background."""
-
-    def decision_scores(self, logits: Tensor) -> Tensor:
-        """(R, K + 1) scores whose argmax is the class decided for, background last."""
-        return logits
+        """(R, num_columns) logits to scores in [0, 1]."""
 
     def _register_prior(self, name: str, values: object | None) -> None:
         """Keep a (K,) vector of the training set, or nothing for inference only."""
@@ -111,3 +101,36 @@ class Method(nn.Module, ABC):
                 "model, or pass statistics=."
             )
         return buffer
+
+
+class Method(ClassifierMethod[MethodOptions]):
+    """How many logits a box classifier has, its loss, and its probabilities.
+
+    R rows (proposals), K foreground classes; `gt_classes` lie in [0, K], K is background.
+    """
+
+    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    options_class = MethodOptions
+
+    @property
+    def num_columns(self) -> int:
+        """Logits per row; K + 1 with the background last, unless the method has its own layout."""
+        return self.num_classes + 1
+
+    @abstractmethod
+    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
+        """Loss of the proposals, as a sum over the rows or its mean.
+
+        Args:
+            logits: (R, num_columns).
+            gt_classes: (R,).
+            reduction: "mean" (0 with a gradient where R = 0) and "sum" give a scalar, "none" (R,).
+        """
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(R, num_columns) logits to (R, K + 1) scores whose last column is background."""
+
+    def decision_scores(self, logits: Tensor) -> Tensor:
+        """(R, K + 1) scores whose argmax is the class decided for, background last."""
+        return logits
