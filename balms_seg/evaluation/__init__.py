@@ -1,4 +1,7 @@
-"""Evaluation by LVIS's rules, tables and results.json; only the evaluator needs detectron2."""
+"""Evaluation of instances by LVIS's rules and of image classifiers, tables and results.json.
+
+Only the evaluators need detectron2.
+"""
 
 from typing import Any
 
@@ -11,6 +14,7 @@ from .table import format_lvis_table
 
 __all__ = [
     "FREQUENCY_GROUPS",
+    "ClassificationEvaluator",
     "GroundTruth",
     "LVISResult",
     "LongTailedLVISEvaluator",
@@ -31,6 +35,10 @@ def __getattr__(name: str) -> Any:
         from .lvis_evaluator import LongTailedLVISEvaluator
 
         return LongTailedLVISEvaluator
+    if name == "ClassificationEvaluator":
+        from .classification_evaluator import ClassificationEvaluator
+
+        return ClassificationEvaluator
     if name == "build_evaluator":
         from .build import build_evaluator
 

@@ -9,11 +9,16 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data import training_statistics
+
+from .classification_evaluator import ClassificationEvaluator
 from .lvis_evaluator import LongTailedLVISEvaluator
 
 logger = logging.getLogger(__name__)
 
 INSTANCE_EVALUATOR_TYPES = ("lvis", "long_tailed", "coco")
+IMAGE_EVALUATOR_TYPE = "image_classification"
 
 
 def build_evaluator(
@@ -35,11 +40,13 @@ def build_evaluator(
         if len(cfg.DATASETS.TEST) > 1:
             output_dir = os.path.join(output_dir, dataset_name)
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if evaluator_type == IMAGE_EVALUATOR_TYPE:
+        return ClassificationEvaluator(dataset_name, _training_statistics(cfg), output_dir)
     if evaluator_type not in INSTANCE_EVALUATOR_TYPES:
         raise ValueError(
             f"Expected data set '{dataset_name}' to have an evaluator_type among "
-            f"{INSTANCE_EVALUATOR_TYPES}, but got {evaluator_type!r}; register it with "
-            "register_long_tailed_instances or correct DATASETS.TEST."
+            f"{(*INSTANCE_EVALUATOR_TYPES, IMAGE_EVALUATOR_TYPE)}, but got {evaluator_type!r}; "
+            "register it with register_long_tailed_instances or correct DATASETS.TEST."
         )
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
     options = cfg.TEST.get("LONG_TAILED")
@@ -65,3 +72,14 @@ def build_evaluator(
         resume=options.RESUME,
         settings="\n".join(cfg[node].dump() for node in ("MODEL", "INPUT", "TEST")),
     )
+
+
+def _training_statistics(cfg: CfgNode) -> ClassStatistics | None:
+    """Of the training set, for the frequency groups; None where it is not at hand."""
+    if not cfg.DATASETS.TRAIN:
+        return None
+    try:
+        return training_statistics(cfg)
+    except FileNotFoundError as error:
+        logger.warning("No accuracy of many, medium and few: no training counts. %s", error)
+        return None

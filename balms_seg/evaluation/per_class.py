@@ -19,7 +19,7 @@ from .table import NOT_AVAILABLE, format_percent
 from .training_counts import TrainingCounts
 
 SCHEMA_VERSION = 1
-_PERCENT_COLUMNS = ("AP", "AP50", "AR")
+_PERCENT_COLUMNS = ("AP", "AP50", "AR", "accuracy", "top5", "precision")
 
 
 def per_class_rows(
@@ -96,10 +96,10 @@ def write_per_class_json(path: str | Path, rows: Sequence[Mapping[str, Any]], *,
 
 
 def read_per_class_json(path: str | Path) -> list[dict[str, Any]]:
-    """Rows that `write_per_class_json` wrote; null in AP, AP50 and AR becomes nan again."""
+    """Rows that `write_per_class_json` wrote; null in a percentage becomes nan again."""
     record = read_json(path)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"{path} has another version of per-class results; evaluate again.")
     for row in record["classes"]:
-        row.update({c: math.nan for c in _PERCENT_COLUMNS if row[c] is None})
+        row.update({c: math.nan for c in _PERCENT_COLUMNS if c in row and row[c] is None})
     return record["classes"]

@@ -1,4 +1,4 @@
-"""The LVIS table for people."""
+"""Tables of results for people."""
 
 from __future__ import annotations
 
@@ -26,20 +26,52 @@ def format_lvis_table(
         [task, *(format_percent(metrics.get(column)) for column in TABLE_COLUMNS)]
         for task, metrics in results.items()
     ]
-    cells = [["task", *TABLE_COLUMNS], *rows]
+    lines = _layout([["task", *TABLE_COLUMNS], *rows])
+    if group_sizes:
+        lines.append(f"Classes with ground truth / all: {_shown_sizes(group_sizes)}")
+    return "\n".join(lines)
+
+
+def format_classification_table(
+    results: Mapping[str, Mapping[str, float]],
+    group_sizes: Mapping[str, Mapping[str, int]] | None = None,
+) -> str:
+    """Lay out accuracies as a table with one row per data set and a line with the group sizes.
+
+    Args:
+        results: metrics in percent per data set; nan reads n/a.
+        group_sizes: `classes` and `with_ground_truth` per group name.
+
+    Returns:
+        Lines without a trailing newline.
+    """
+    columns = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
+    rows = [
+        [name, *(format_percent(metrics.get(column)) for column in columns)]
+        for name, metrics in results.items()
+    ]
+    lines = _layout([["data set", *columns], *rows])
+    if group_sizes:
+        lines.append(f"Classes with images / all: {_shown_sizes(group_sizes)}")
+    return "\n".join(lines)
+
+
+def _layout(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown lines of a table whose first row is its head."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [
         "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in cells
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
-    if group_sizes:
-        sizes = ", ".join(
-            f"{name} {size['with_ground_truth']}/{size['classes']}"
-            for name, size in group_sizes.items()
-        )
-        lines.append(f"Classes with ground truth / all: {sizes}")
-    return "\n".join(lines)
+    return lines
+
+
+def _shown_sizes(group_sizes: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(
+        f"{name} {size['with_ground_truth']}/{size['classes']}"
+        for name, size in group_sizes.items()
+    )
 
 
 def format_percent(value: float | None, digits: int = 2) -> str:
