@@ -11,6 +11,10 @@ from balms_seg.losses import (
     balanced_sigmoid_loss,
     balanced_softmax_loss,
     balanced_softmax_loss_with_background,
+    feature_balanced_loss,
+    focal_loss,
+    ldam_loss,
+    logit_adjusted_loss,
     sigmoid_loss,
 )
 
@@ -34,6 +38,12 @@ def with_vector(function: Loss, vector: Tensor) -> Loss:
     return lambda logits, targets, **options: function(logits, targets, vector, **options)
 
 
+def with_features(logits: Tensor, targets: Tensor, **options: str) -> Tensor:
+    """Feature-Balanced Loss with the same features for every row."""
+    features = logits.new_full((len(logits), 3), 2.0) if logits.dim() == 2 else logits
+    return feature_balanced_loss(logits, targets, COUNTS, features, strength=5.0, **options)
+
+
 # name -> (loss of (logits, targets), columns, highest target)
 LOSSES = {
     "softmax": (with_vector(balanced_softmax_loss, COUNTS), 4, 3),
@@ -43,6 +53,10 @@ LOSSES = {
     "prior": (with_background("prior", 30.0), 5, 4),
     "balanced_sigmoid": (with_vector(balanced_sigmoid_loss, FREQUENCY), 4, 4),
     "sigmoid": (sigmoid_loss, 4, 4),
+    "focal": (partial(focal_loss, gamma=2.0), 4, 3),
+    "ldam": (partial(with_vector(ldam_loss, COUNTS), scale=2.0), 4, 3),
+    "logit_adjusted": (with_vector(partial(logit_adjusted_loss, tau=1.5), COUNTS), 4, 3),
+    "feature_balanced": (with_features, 4, 3),
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -198,7 +212,7 @@ def test_wrong_arguments_are_errors(name: str) -> None:
         loss(logits.detach().long(), targets)
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES if n != "sigmoid"])
+@pytest.mark.parametrize("name", [n for n in LOSSES if n not in ("sigmoid", "focal")])
 def test_class_vector_of_the_wrong_length_is_an_error(name: str) -> None:
     loss, logits, targets = problem(name)
     with pytest.raises(ValueError, match=r"of shape \(5,\)|of shape \(6,\)"):
