@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balms_seg.job import classifier_name, classifies_images
 from balms_seg.meta_settings import meta_problems
 
 if TYPE_CHECKING:
@@ -83,6 +84,43 @@ def add_balms_config(cfg: CfgNode) -> None:
 
     # Data sets to register before anything else: a list of [name, json file, image folder].
     cfg.DATASETS.REGISTER = []
+    # Image classification sets to register: a list of [name, source, root]. source: a folder or zip
+    # of class folders (root: the folder in it, such as train), or a list file of "path label" lines
+    # (root: the folder or zip of its images).
+    cfg.DATASETS.REGISTER_IMAGES = []
+
+    classifier = cfg.MODEL.IMAGE_CLASSIFIER = CfgNode()
+    # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.IMAGE_METHODS.
+    classifier.METHOD = "softmax"
+    # K.
+    classifier.NUM_CLASSES = 10
+    # cifar_resnet32 | resnet10 | resnet50 | resnet152 | resnext50 (the last four torchvision's).
+    classifier.BACKBONE = "cifar_resnet32"
+    # Factor on the channels of every layer of the backbone.
+    classifier.WIDTH = 1
+    # Start from torchvision's ImageNet weights, which are downloaded where they are not cached.
+    classifier.PRETRAINED = False
+    # linear | cosine (of normalised features and weights). auto: what the method is made for.
+    classifier.CLASSIFIER = "auto"
+    # Channels last in memory: faster convolutions, in bfloat16 on a CPU above all.
+    classifier.CHANNELS_LAST = True
+    # Classes without a training image: floor (count one image, warn) | error.
+    classifier.EMPTY_CLASSES = "error"
+
+    images = cfg.INPUT.IMAGES = CfgNode()
+    # Height and width of the images that the image classifier gets, in px.
+    images.SIZE = 32
+    # Decode all images before training, for sets of small images of one size; else data workers
+    # decode, crop and resize them.
+    images.IN_MEMORY = True
+    # Where images in memory lie and are augmented: cpu | cuda. Empty: the model's device.
+    images.MEMORY_DEVICE = ""
+    # Augmentation in training, in this order; names of balms_seg.data.image_augmentation.
+    images.AUGMENTATIONS = ["crop_flip"]
+    # Black border before the random crop of images in memory, in px.
+    images.PADDING = 4
+    # Images of a batch in evaluation.
+    cfg.TEST.IMAGES_PER_BATCH = 500
 
     cfg.META = CfgNode()
     # What a meta step learns for each class: none | weights (loss weights, the Meta Reweighter) |
@@ -284,7 +322,11 @@ def _init_classifier_problems(cfg: CfgNode) -> list[str]:
         problems.append(
             f"MODEL.INIT_CLASSIFIER is {how!r}; expected one of {', '.join(INIT_CLASSIFIERS)}."
         )
-    elif how != "keep" and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS:
+    elif (
+        how != "keep"
+        and not classifies_images(cfg)
+        and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS
+    ):
         problems.append(
             f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME "
             f"{cfg.MODEL.ROI_HEADS.NAME!r} does not read; set the name to LongTailedROIHeads."
@@ -292,7 +334,7 @@ def _init_classifier_problems(cfg: CfgNode) -> list[str]:
     if how == "lws" and (not trained or not all(name.endswith(".scale") for name in trained)):
         problems.append(
             f"MODEL.INIT_CLASSIFIER is lws, which trains the scales alone, but MODEL.TRAIN_ONLY is "
-            f"{trained}; set it to [roi_heads.box_predictor.cls_score.scale]."
+            f"{trained}; set it to [{classifier_name(cfg)}.scale]."
         )
     if tau < 0:
         problems.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")

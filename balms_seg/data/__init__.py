@@ -6,6 +6,7 @@ Names are imported when they are first used, so that the parts without detectron
 from importlib import import_module
 
 _MODULES = {
+    "build_image_test_loader": "image_loader",
     "build_train_loader": "loader",
     "get_metadata": "registration",
     "get_training_dicts": "training_set",
@@ -16,6 +17,7 @@ _MODULES = {
     "PreflightError": "preflight_checks",
     "read_once": "builtin",
     "register_from_config": "registration",
+    "register_images": "image_sets",
     "register_long_tailed_instances": "registration",
     "share_frequency_groups": "training_set",
     "training_classes": "training_set",

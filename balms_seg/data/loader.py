@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from balms_seg.data.keyed_loader import KeyedLoader
 from balms_seg.data.mapped_dataset import KeyedMapDataset, MappedElement
 from balms_seg.data.mapper import build_mapper
+from balms_seg.job import classifies_images, num_classes
 from balms_seg.sampling import (
     Draw,
     GlobalBatchSampler,
@@ -26,12 +29,12 @@ logger = logging.getLogger(__name__)
 PREFETCH_FACTOR = 2  # batches that each data worker works ahead
 
 
-class TrainLoader:
+class TrainLoader(KeyedLoader):
     """Infinite iterable of this rank's share of the global batches.
 
     Indices are drawn in the main process of each rank; data workers only map. So batches depend
-    neither on the number of workers nor on their timing, the union over ranks is the one-process
-    stream, and `state_dict` is small and the same on all ranks.
+    neither on the number of workers nor on their timing, and the union over ranks is the
+    one-process stream.
 
     Args:
         dataset: maps (seed, draw) to a model input.
@@ -41,6 +44,7 @@ class TrainLoader:
         groups: (N,) int group of each image; a batch stays within one. None: no groups.
         num_workers: data worker processes of this rank; 0 maps in the main process.
         start_method: "fork", "spawn" or "forkserver"; None takes Python's default.
+        collate: model inputs of a batch -> what the model gets; runs in the workers.
 
     Raises:
         ValueError: `batch_size` cannot be shared out equally among the ranks, or the workers would
@@ -57,70 +61,32 @@ class TrainLoader:
         groups: np.ndarray | None = None,
         num_workers: int = 0,
         start_method: str | None = None,
+        collate: Callable[[list[dict]], Any] = list,
     ) -> None:
+        super().__init__(stream, batch_size, seed=seed, groups=groups)
         self.dataset = dataset
-        self._batches = GlobalBatchSampler(
-            stream,
-            batch_size,
-            groups=groups,
-            rank=comm.get_rank(),
-            world_size=comm.get_world_size(),
-        )
         _check_drawn_ahead(stream, batch_size, self._batches.num_groups, num_workers)
-        self._keyed_batches = _SeededBatches(self._batches, int(seed))
         self._reported: set[int] = set()
         self._data_loader = DataLoader(
             dataset,
-            batch_sampler=self._keyed_batches,
+            batch_sampler=_SeededBatches(self._batches, self),
             num_workers=num_workers,
-            collate_fn=_identity,
+            collate_fn=partial(_collate, collate),
             persistent_workers=num_workers > 0,
             prefetch_factor=PREFETCH_FACTOR if num_workers > 0 else None,
             multiprocessing_context=start_method if num_workers > 0 else None,
             generator=torch.Generator(),  # else the loader draws from torch's global generator
         )
 
-    @property
-    def seed(self) -> int:
-        """The run's data seed; that of the saved run after `load_state_dict`."""
-        return self._keyed_batches.seed
-
-    @property
-    def stream(self) -> IndexStream:
-        """The index stream, at the draw point: ahead of training when there are workers."""
-        return self._batches.stream
-
-    def __iter__(self) -> Iterator[list[dict]]:
+    def __iter__(self) -> Iterator[Any]:
         """Batches from the first one not consumed on; ends an earlier iteration."""
-        for elements in self._data_loader:
-            self._report_dropped(elements)
+        for batch, dropped in self._data_loader:
+            self._report_dropped(dropped)
             self._batches.mark_consumed()
-            yield [element.output for element in elements]
+            yield batch
 
-    def state_dict(self) -> dict[str, Any]:
-        """What makes the next batch come out the same: seed, stream, batches drawn ahead.
-
-        Identical on all ranks that consumed equally many batches; independent of their number.
-        """
-        return {"seed": self.seed, **self._batches.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with the batch after the last one consumed; call iter() again afterwards.
-
-        Raises:
-            ValueError: the state belongs to another data set, sampler or batch size.
-        """
-        self._batches.load_state_dict(state)
-        if state["seed"] != self.seed:
-            logger.warning(
-                "Resuming with the saved run's data seed %d instead of %d.",
-                state["seed"],
-                self.seed,
-            )
-            self._keyed_batches.seed = int(state["seed"])
-
-    def _report_dropped(self, elements: list[MappedElement]) -> None:
-        for index in (index for element in elements for index in element.dropped):
+    def _report_dropped(self, dropped: list[int]) -> None:
+        for index in dropped:
             if index not in self._reported:
                 self._reported.add(index)
                 logger.warning(
@@ -132,13 +98,12 @@ class TrainLoader:
 class _SeededBatches:
     """Batches of (seed, draw); the seed travels along because workers outlive a resume."""
 
-    def __init__(self, batches: GlobalBatchSampler, seed: int) -> None:
-        self.seed = seed
-        self._batches = batches
+    def __init__(self, batches: GlobalBatchSampler, loader: KeyedLoader) -> None:
+        self._batches, self._loader = batches, loader
 
     def __iter__(self) -> Iterator[list[tuple[int, Draw]]]:
         for batch in self._batches:
-            yield [(self.seed, draw) for draw in batch]
+            yield [(self._loader.seed, draw) for draw in batch]
 
 
 def build_train_loader(
@@ -148,7 +113,7 @@ def build_train_loader(
     dataset_dicts: list[dict] | None = None,
     seed: int | None = None,
     start_method: str | None = None,
-) -> TrainLoader:
+) -> KeyedLoader:
     """The training loader of a configuration.
 
     Reads `DATALOADER.SAMPLER_TRAIN` and what that sampler reads, `DATALOADER.NUM_WORKERS`,
@@ -178,9 +143,11 @@ def build_train_loader(
         from balms_seg.data import get_training_dicts
 
         dataset_dicts = get_training_dicts(cfg)
-    stream = build_index_stream(
-        cfg, dataset_dicts, num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES, seed=seed
-    )
+    stream = build_index_stream(cfg, dataset_dicts, num_classes=num_classes(cfg), seed=seed)
+    if classifies_images(cfg):
+        from balms_seg.data.image_loader import build_image_train_loader
+
+        return build_image_train_loader(cfg, dataset_dicts, stream, seed=seed)
     groups = aspect_ratio_groups(dataset_dicts) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     return TrainLoader(
         KeyedMapDataset(dataset_dicts, build_mapper(cfg) if mapper is None else mapper),
@@ -230,5 +197,9 @@ def _check_drawn_ahead(
         )
 
 
-def _identity(elements: list[MappedElement]) -> list[MappedElement]:
-    return elements
+def _collate(
+    collate: Callable[[list[dict]], Any], elements: list[MappedElement]
+) -> tuple[Any, list[int]]:
+    """What the model gets, and the images that the mapper dropped."""
+    dropped = [index for element in elements for index in element.dropped]
+    return collate([element.output for element in elements]), dropped

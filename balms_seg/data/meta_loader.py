@@ -10,6 +10,7 @@ from detectron2.utils import comm
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.loader import TrainLoader, build_train_loader
 from balms_seg.data.training_set import get_training_dicts
+from balms_seg.job import num_classes
 from balms_seg.sampling import position_seed
 
 
@@ -37,7 +38,7 @@ def build_meta_loader(cfg: Any) -> TrainLoader:
 def meta_instance_counts(cfg: Any) -> np.ndarray:
     """(K,) instances of each class in the meta set, crowds left out."""
     dicts = get_training_dicts(_meta_config(cfg))
-    statistics = ClassStatistics.from_dataset_dicts(dicts, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    statistics = ClassStatistics.from_dataset_dicts(dicts, num_classes(cfg))
     return statistics.instance_counts
 
 

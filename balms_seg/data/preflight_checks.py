@@ -12,8 +12,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.data.builtin import load_dataset_dicts, read_once
 from balms_seg.data.image_checks import describe_missing, missing_images, unreadable_images
+from balms_seg.data.image_preflight import image_set_problems
+from balms_seg.data.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
 from balms_seg.data.registration import register_from_config
 from balms_seg.data.training_set import describe_difference, training_statistics
+from balms_seg.job import classifies_images
 from balms_seg.requirements import require
 
 if TYPE_CHECKING:
@@ -63,7 +66,8 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
         for name in names:
             is_trained_on = name in train
             problems += _dataset_problems(cfg, name, is_trained_on)
-        problems += _class_problems(cfg, names)
+        if not classifies_images(cfg):
+            problems += _class_problems(cfg, names)
         if training and not problems:
             problems += _statistics_problems(cfg)
     if problems:
@@ -100,6 +104,15 @@ def _content_problems(
     cfg: CfgNode, name: str, records: list[dict[str, Any]], is_trained_on: bool
 ) -> Iterator[str]:
     metadata = MetadataCatalog.get(name)
+    is_classification = metadata.get("evaluator_type") == IMAGE_EVALUATOR_TYPE
+    if is_classification != classifies_images(cfg):
+        yield _other_job(cfg)
+        return
+    if is_classification:
+        yield from image_set_problems(
+            cfg, records, class_names=metadata.thing_classes, trained_on=is_trained_on
+        )
+        return
     yield from _metadata_problems(metadata)
     missing = missing_images(record["file_name"] for record in records)
     if missing:
@@ -117,6 +130,18 @@ def _content_problems(
         yield "it has no usable annotation to train on."
     if cfg.MODEL.MASK_ON:
         yield from _mask_problems(cfg, instances, is_trained_on)
+
+
+def _other_job(cfg: CfgNode) -> str:
+    if classifies_images(cfg):
+        return (
+            "it is of annotated instances, but MODEL.META_ARCHITECTURE ImageClassifier needs whole "
+            "images with one label each; register them with DATASETS.REGISTER_IMAGES."
+        )
+    return (
+        "it is of whole images with one label each, which only MODEL.META_ARCHITECTURE "
+        "ImageClassifier takes; start from a configuration below configs/classification."
+    )
 
 
 def _metadata_problems(metadata: Any) -> Iterator[str]:
@@ -178,7 +203,7 @@ def _class_problems(cfg: CfgNode, names: list[str]) -> Iterator[str]:
 
 
 def _statistics_problems(cfg: CfgNode) -> Iterator[str]:
-    if cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES != "error":
+    if classifies_images(cfg) or cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES != "error":
         return  # every class gets a count
     try:
         training_statistics(cfg).prior_counts("image")

@@ -13,6 +13,7 @@ from detectron2.data.catalog import Metadata
 
 from balms_seg.data.annotation_file import read_annotation_file
 from balms_seg.data.annotations import file_metadata, load_annotations
+from balms_seg.data.image_sets import register_images_from_config
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -103,7 +104,7 @@ def register_long_tailed_instances(
 
 
 def register_from_config(cfg: CfgNode) -> None:
-    """Register what DATASETS.REGISTER lists: [name, json file, image folder] each.
+    """Register what DATASETS.REGISTER lists: [name, json file, image folder] each; and images.
 
     Raises:
         ValueError: an entry has another form, or a name is taken.
@@ -114,6 +115,7 @@ def register_from_config(cfg: CfgNode) -> None:
                 f"DATASETS.REGISTER holds {entry!r}; each entry is [name, json file, image folder]."
             )
         register_long_tailed_instances(*entry)
+    register_images_from_config(cfg)
 
 
 def get_metadata(name: str) -> Metadata:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from detectron2.data import MetadataCatalog
 
 from balms_seg.data.builtin import load_dataset_dicts
+from balms_seg.job import empty_class_policy
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -65,9 +66,8 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
     from balms_seg.sampling import expected_repeats
 
     dicts, classes = get_training_dicts(cfg), training_classes(cfg)
-    head = cfg.MODEL.ROI_BOX_HEAD
     factors = None
-    if head.PRIOR == "sampled":
+    if cfg.MODEL.ROI_BOX_HEAD.PRIOR == "sampled":
         factors = expected_repeats(cfg, dicts, num_classes=len(classes))
     return ClassStatistics.from_dataset_dicts(
         dicts,
@@ -75,7 +75,7 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
         class_names=classes,
         frequency=_class_frequency(cfg),
         repeat_factors=factors,
-        empty_classes=head.EMPTY_CLASSES,
+        empty_classes=empty_class_policy(cfg),
     )
 
 
@@ -113,6 +113,8 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
 
 
 def _has_instance(record: dict[str, Any]) -> bool:
+    if "label" in record:
+        return True
     return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
 
 

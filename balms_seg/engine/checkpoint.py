@@ -24,8 +24,6 @@ _NUMPY_GLOBALS = [
     ),
     _codecs.encode,  # bytes of arrays pickled under protocol 2
 ]
-# Parameters of the box classifier, one or (cascade) several.
-_CLASSIFIER = "box_predictor."
 
 
 class LongTailedCheckpointer(DetectionCheckpointer):
@@ -75,22 +73,22 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         absent = [
             name for name in parameters if name in {*incompatible.missing_keys, *wrong_shapes}
         ]
-        trunk = [name for name in parameters if _CLASSIFIER not in name]
-        absent_trunk = [name for name in absent if _CLASSIFIER not in name]
+        trunk = [name for name in parameters if not _is_of_classifier(name)]
+        absent_trunk = [name for name in absent if not _is_of_classifier(name)]
         # An FPN may be new to a backbone; a backbone with layers missing is another one.
         absent_backbone = [name for name in absent if name.startswith("backbone.bottom_up.")]
         is_other = len(absent_backbone) > 0 or len(absent_trunk) > len(trunk) / 2
         if is_other and not is_backbone_only:
             raise RuntimeError(
                 f"The checkpoint is of another architecture: {len(absent_trunk)} of the model's "
-                f"{len(trunk)} parameters outside the box predictor are missing in it or of "
+                f"{len(trunk)} parameters outside the classifier are missing in it or of "
                 f"another shape, for example {', '.join([*absent_backbone, *absent_trunk][:3])}. "
                 "Use the configuration that it was trained with."
             )
         for name, (theirs, ours) in wrong_shapes.items():
-            if name.endswith("cls_score.weight"):
+            if name.endswith(("cls_score.weight", "classifier.weight")):
                 self.logger.warning(
-                    "The checkpoint's box classifier %s has %d columns, the model's %d (another "
+                    "The checkpoint's classifier %s has %d columns, the model's %d (another "
                     "method or other classes): it is not loaded and starts from initialisation.",
                     name.removesuffix(".weight"),
                     theirs[0],
@@ -98,3 +96,8 @@ class LongTailedCheckpointer(DetectionCheckpointer):
                 )
         self.absent_parameters = absent
         return incompatible
+
+
+def _is_of_classifier(parameter: str) -> bool:
+    """Whether a parameter is of the box predictor, of those of a cascade, or of whole images'."""
+    return "box_predictor." in parameter or parameter.startswith("classifier.")

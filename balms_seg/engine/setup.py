@@ -23,6 +23,7 @@ from balms_seg.data import (
     share_frequency_groups,
     training_statistics,
 )
+from balms_seg.job import classifies_images
 from balms_seg.meta_settings import check_meta_training
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def setup(args: Namespace) -> CfgNode:
         logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
     register_from_config(cfg)
     preflight(cfg, training=not args.eval_only)
-    _share_frequency_groups(cfg)
+    if not classifies_images(cfg):
+        _share_frequency_groups(cfg)
     return cfg
 
 

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from torch.nn.parallel import DistributedDataParallel
 
-from balms_seg.data import build_train_loader, training_statistics
+from balms_seg.data import build_image_test_loader, build_train_loader, training_statistics
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
 from balms_seg.engine.class_values import ClassValueRecorder
 from balms_seg.engine.classifier_step import ClassifierStep
@@ -27,6 +27,7 @@ from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
+from balms_seg.job import classifies_images
 from balms_seg.meta_settings import check_meta_training
 from balms_seg.modeling.box_rows import trains_box_classifier_alone
 from balms_seg.modeling.classifier_init import start_classifiers
@@ -95,6 +96,13 @@ class LongTailedTrainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """This package's loader, keyed by stream position."""
         return build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """detectron2's for detectors, this package's for image classifiers."""
+        if classifies_images(cfg):
+            return build_image_test_loader(cfg, dataset_name)
+        return super().build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -2,6 +2,7 @@
 
 import balms_seg.needs_detectron2  # noqa: F401
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.image_classifier import ImageClassifier
 from balms_seg.modeling.keyed_sampling import KeyedRPN, keyed_sampling
 from balms_seg.modeling.replace import replace_box_classifier
 from balms_seg.modeling.roi_heads import (
@@ -19,6 +20,7 @@ __all__ = [
     "BalancedSigmoidROIHeads",
     "BalancedSoftmaxROIHeads",
     "CascadeLongTailedROIHeads",
+    "ImageClassifier",
     "KeyedRPN",
     "LongTailedBoxPredictor",
     "LongTailedROIHeads",

@@ -6,7 +6,6 @@ background.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,14 +20,11 @@ from torch import Tensor, nn
 from balms_seg.methods import METHODS, Method, MethodOptions
 from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_init import ScaledLinear
+from balms_seg.modeling.training_counts import statistics_if_available
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.structures import Instances
-
-    from balms_seg.class_statistics import ClassStatistics
-
-logger = logging.getLogger(__name__)
 
 
 class LongTailedBoxPredictor(FastRCNNOutputLayers):
@@ -131,7 +127,7 @@ def build_method(cfg: CfgNode) -> Method:
     """
     head, num_classes = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NUM_CLASSES
     method = METHODS[head.CLASSIFIER]
-    statistics = _statistics_if_available(cfg) if method.needs_statistics else None
+    statistics = statistics_if_available(cfg) if method.needs_statistics else None
     foreground = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
     options = MethodOptions(
         prior=head.PRIOR,
@@ -153,7 +149,7 @@ def build_calibration(cfg: CfgNode, method: Method) -> ScoreCalibration | None:
     settings = cfg.MODEL.ROI_BOX_HEAD.CALIBRATION
     if settings.METHOD == "none":
         return None
-    statistics = _statistics_if_available(cfg)
+    statistics = statistics_if_available(cfg)
     if statistics is None:
         raise FileNotFoundError(
             f"MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD is {settings.METHOD}, which needs the class "
@@ -169,18 +165,3 @@ def build_calibration(cfg: CfgNode, method: Method) -> ScoreCalibration | None:
         dimensions=torch.as_tensor(settings.DIMENSIONS) if len(settings.DIMENSIONS) else None,
         independent=method.independent_scores,
     )
-
-
-def _statistics_if_available(cfg: CfgNode) -> ClassStatistics | None:
-    from balms_seg.data import training_statistics
-
-    if not cfg.DATASETS.TRAIN:
-        return None
-    try:
-        return training_statistics(cfg)
-    except (FileNotFoundError, KeyError) as error:
-        logger.warning(
-            "No class statistics: %s. The model can predict, but computing its loss will fail.",
-            str(error).strip("'\""),
-        )
-        return None

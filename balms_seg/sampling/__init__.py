@@ -11,7 +11,7 @@ from balms_seg.sampling.image_rates import (
     ImageRates,
     SigmoidLink,
 )
-from balms_seg.sampling.keyed import keyed_rng, position_seed
+from balms_seg.sampling.keyed import keyed_rng, keyed_uniforms, position_seed
 from balms_seg.sampling.meta_repeat_factor import MetaRepeatFactorTrainingSampler
 from balms_seg.sampling.registry import SAMPLER_REGISTRY, build_index_stream, expected_repeats
 from balms_seg.sampling.repeat_factor import (
@@ -44,5 +44,6 @@ __all__ = [
     "draws_of",
     "expected_repeats",
     "keyed_rng",
+    "keyed_uniforms",
     "position_seed",
 ]

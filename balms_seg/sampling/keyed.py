@@ -42,6 +42,33 @@ def position_seed(seed: int, position: int, purpose: str) -> int:
     return _mix(state, zlib.crc32(purpose.encode())) >> 1
 
 
+def keyed_uniforms(seed: int, positions: np.ndarray, purpose: str, count: int) -> np.ndarray:
+    """Uniform numbers of many stream positions at once.
+
+    Args:
+        seed: the run's seed.
+        positions: (B,) int64 positions in the global training stream.
+        purpose: as for `position_seed`.
+        count: numbers for each position.
+
+    Returns:
+        (B, count) float64 in [0, 1), row i a function of seed, positions[i] and purpose alone.
+    """
+    start = np.uint64(_mix(0, seed & _MASK_64))
+    state = _mix_array(start ^ positions.astype(np.uint64))
+    state = _mix_array(state ^ np.uint64(zlib.crc32(purpose.encode())))
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (_mix_array(state[:, None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix_array(state: np.ndarray) -> np.ndarray:
+    """As `_mix` of each element with 0."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
 @contextmanager
 def keyed_rng(seed: int, position: int, purpose: str = "map") -> Iterator[None]:
     """Seed numpy's, Python's and torch's global CPU generators; restore them afterwards.

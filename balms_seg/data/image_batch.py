@@ -1,0 +1,56 @@
+"""A batch of whole images, as the loaders make it and the image classifier takes it.
+
+B images; K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch(Sequence):
+    """Images with labels; as a sequence, what the sampler knows of each of them.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in [0, 1], or uint8, RGB.
+        labels: (B,) int64 in [0, K).
+        positions: (B,) int64 stream positions; data set indices in evaluation. On the CPU.
+        dataset_indices: (B,) int64 on the CPU.
+        draw_probabilities: (B,) float64 on the CPU, nan where the sampler gives none.
+        label_mix: (B,) second labels and (B,) shares of the first ones, of mixup and cutmix.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor
+    dataset_indices: Tensor
+    draw_probabilities: Tensor
+    label_mix: tuple[Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """What is known of one image, under the names of the training loader's dicts."""
+        entry = {
+            "stream_position": int(self.positions[index]),
+            "dataset_index": int(self.dataset_indices[index]),
+        }
+        probability = float(self.draw_probabilities[index])
+        return entry if probability != probability else {**entry, "draw_probability": probability}
+
+    def to(self, device: torch.device | str) -> ImageBatch:
+        """The same batch with images and labels on a device."""
+        mix = self.label_mix
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            label_mix=None if mix is None else (mix[0].to(device), mix[1].to(device)),
+        )

@@ -1,0 +1,76 @@
+"""What training loaders share: global batches on an index stream, and a state that resumes them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from detectron2.utils import comm
+
+from balms_seg.sampling import GlobalBatchSampler, IndexStream
+
+logger = logging.getLogger(__name__)
+
+
+class KeyedLoader:
+    """This rank's share of global batches; `state_dict` is small and the same on all ranks.
+
+    Args:
+        stream: index stream over the data set.
+        batch_size: images of a global batch, over all ranks.
+        seed: the run's seed.
+        groups: (N,) int group of each image; a batch stays within one. None: no groups.
+
+    Raises:
+        ValueError: `batch_size` cannot be shared out equally among the ranks.
+    """
+
+    def __init__(
+        self,
+        stream: IndexStream,
+        batch_size: int,
+        *,
+        seed: int,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        self._seed = int(seed)
+        self._batches = GlobalBatchSampler(
+            stream,
+            batch_size,
+            groups=groups,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+        )
+
+    @property
+    def seed(self) -> int:
+        """The run's data seed; that of the saved run after `load_state_dict`."""
+        return self._seed
+
+    @property
+    def stream(self) -> IndexStream:
+        """The index stream, at the draw point: ahead of training when there are workers."""
+        return self._batches.stream
+
+    def state_dict(self) -> dict[str, Any]:
+        """What makes the next batch come out the same: seed, stream, batches drawn ahead.
+
+        Identical on all ranks that consumed equally many batches; independent of their number.
+        """
+        return {"seed": self.seed, **self._batches.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the batch after the last one consumed; call iter() again afterwards.
+
+        Raises:
+            ValueError: the state belongs to another data set, sampler or batch size.
+        """
+        self._batches.load_state_dict(state)
+        if state["seed"] != self.seed:
+            logger.warning(
+                "Resuming with the saved run's data seed %d instead of %d.",
+                state["seed"],
+                self.seed,
+            )
+            self._seed = int(state["seed"])
