@@ -12,12 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from .findings import GROUPS, METRIC_OF_GROUP, ClassFinding
-from .run_files import TASK_NAMES, Run
+from balms_seg.class_statistics import CLASSIFICATION_GROUPS
+
+from .findings import GROUPS, METRIC_OF_GROUP
+from .run_files import IMAGE_TASK, TASK_NAMES, Run
 
 Spec = dict[str, Any]
 
-GROUP_COLORS = {group: f"var(--{group})" for group in GROUPS}
+GROUP_COLORS = {
+    group: f"var(--{GROUPS[i]})"
+    for groups in (GROUPS, CLASSIFICATION_GROUPS)
+    for i, group in enumerate(groups)
+}
+_TOP_LEGEND = {"orient": "top", "title": None}
 POWERS = {"values": [10**power for power in range(7)], "format": ",d"}
 
 
@@ -37,6 +44,12 @@ def run_color(runs: Sequence[Run]) -> dict[str, Any]:
     colors = [f"var(--run-{i % 6 + 1})" for i in range(len(names))]
     legend = {"orient": "top", "title": None, "labelLimit": 300} if len(names) > 1 else None
     return field("run", "nominal", scale={"domain": names, "range": colors}, legend=legend)
+
+
+def group_color(groups: Sequence[str], **parts: Any) -> dict[str, Any]:
+    """Colour by frequency group, with a legend unless told otherwise."""
+    scale = {"domain": list(groups), "range": [GROUP_COLORS[group] for group in groups]}
+    return field("group", "nominal", **{"scale": scale, "legend": _TOP_LEGEND, **parts})
 
 
 def bars_height(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> int:
@@ -68,21 +81,38 @@ def ap_by_group(
             if not math.isnan(low):
                 row |= {"low": round(low, 2), "high": round(high, 2)}
             rows.append(row)
+    return group_bars(runs, rows, "AP", f"AP of {TASK_NAMES[task]} (%)")
+
+
+def group_bars(
+    runs: Sequence[Run], rows: Sequence[Mapping[str, Any]], metric: str, title: str
+) -> Spec | None:
+    """Bars by frequency group and run.
+
+    Args:
+        runs: side by side.
+        rows: with run, group ("all" or one of the runs' groups), the metric, and low and high
+            where an interval is known.
+        metric: name of the column.
+        title: of the axis.
+    """
     if not rows:
         return None
-    y = field("group", "nominal", sort=["all", *GROUPS], axis={"labelFontSize": 13})
+    groups = ["all", *runs[0].groups]
+    y = field("group", "nominal", sort=groups, axis={"labelFontSize": 13})
     offset = {"yOffset": {"field": "run", "sort": [run.name for run in runs]}}
-    colors = {"domain": ["all", *GROUPS], "range": ["var(--unknown)", *GROUP_COLORS.values()]}
+    known = [GROUP_COLORS[group] for group in runs[0].groups]
+    colors = {"domain": groups, "range": ["var(--unknown)", *known]}
     color = field("group", "nominal", scale=colors, legend=None)
     shared = {"y": y, "color": color}
     if len(runs) > 1:
         shared |= {"color": run_color(runs), **offset}
-    tooltip = [field(name, "nominal", name) for name in ("run", "group", "AP", "low", "high")]
-    x = field("AP", "quantitative", f"AP of {TASK_NAMES[task]} (%)", scale={"zero": True})
+    tooltip = [field(name, "nominal", name) for name in ("run", "group", metric, "low", "high")]
+    x = field(metric, "quantitative", title, scale={"zero": True})
     bars = {"mark": {"type": "bar", "height": {"band": 0.8}, "opacity": 0.85}}
     ends = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
     text = {"type": "text", "align": "left", "dx": 5, "baseline": "middle", "color": "var(--ink)"}
-    place = {"calculate": "isValid(datum.high) ? datum.high : datum.AP", "as": "end"}
+    place = {"calculate": f"isValid(datum.high) ? datum.high : datum['{metric}']", "as": "end"}
     return spec(
         rows,
         height=bars_height(rows, runs),
@@ -104,36 +134,42 @@ def ap_by_group(
                 "encoding": {
                     **{**shared, "color": {"value": "var(--ink)"}},
                     "x": {"field": "end", "type": "quantitative"},
-                    "text": {"field": "AP", "type": "quantitative", "format": ".1f"},
+                    "text": {"field": metric, "type": "quantitative", "format": ".1f"},
                 },
             },
         ],
     )
 
 
-def frequency_and_ap(
-    runs: Sequence[Run], findings: Sequence[Sequence[ClassFinding]]
+def frequency_and_metric(
+    runs: Sequence[Run],
+    class_rows: Sequence[Sequence[Mapping[str, Any]]],
+    metric: str = "AP",
 ) -> Spec | None:
-    """Training images of each class as bars, most frequent first, with AP as points over them."""
+    """Training images of each class as bars, most frequent first, with a metric as points.
+
+    Args:
+        runs: side by side.
+        class_rows: per run, a row a class with name, group, train_image_count and the metric.
+        metric: its name.
+    """
     bars, points = [], []
-    for run, own in zip(runs, findings, strict=True):
-        counts = [finding.row.get("train_image_count") for finding in own]
+    for run, own in zip(runs, class_rows, strict=True):
+        counts = [row.get("train_image_count") for row in own]
         if not counts or any(count is None for count in counts):
             continue
         order = np.argsort([-count for count in counts], kind="stable")
         for rank, i in enumerate(order.tolist(), start=1):
-            row = own[i].row
+            row = own[i]
             entry = {"rank": rank, "name": row["name"], "group": row["group"] or "unknown"}
             entry |= {"images": row["train_image_count"], "run": run.name}
             if run is runs[0]:
                 bars.append({**entry, "top": max(entry["images"], 0.7)})
-            if not math.isnan(row["AP"]):
-                points.append({**entry, "AP": round(row["AP"], 1)})
+            if not math.isnan(row[metric]):
+                points.append({**entry, metric: round(row[metric], 1)})
     if not points or not bars:
         return None
-    scale = {"domain": list(GROUPS), "range": list(GROUP_COLORS.values())}
-    legend = {"orient": "top", "title": None}
-    group = field("group", "nominal", scale=scale, legend=legend)
+    group = group_color(runs[0].groups)
     x = field(
         "rank",
         "quantitative",
@@ -142,7 +178,7 @@ def frequency_and_ap(
         axis={"grid": False, "tickMinStep": 1},
     )
     many = len(runs) > 1
-    tooltip = [field(n, "nominal", n) for n in ("name", "group", "images", "AP", "run")]
+    tooltip = [field(n, "nominal", n) for n in ("name", "group", "images", metric, "run")]
     images = {"type": "log", "domainMin": 0.6}
     return spec(
         points,
@@ -173,9 +209,9 @@ def frequency_and_ap(
                 "encoding": {
                     "x": x,
                     "y": field(
-                        "AP",
+                        metric,
                         "quantitative",
-                        "AP (points, %)",
+                        f"{metric} (points, %)",
                         axis={"orient": "right", "grid": False},
                     ),
                     "color": run_color(runs) if many else {**group, "legend": None},
@@ -187,7 +223,11 @@ def frequency_and_ap(
 
 
 def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
-    """Share of right detections against their score, for one group ("all" for all classes)."""
+    """Share of right detections against their score, for one group ("all" for all classes).
+
+    Of images where the task is their classification.
+    """
+    noun = "images" if task == IMAGE_TASK else "detections"
     rows = []
     for run in runs:
         known = run.tasks[task].reliability if task in run.tasks else None
@@ -197,21 +237,19 @@ def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
         keys = ("mean_scores", "precisions", "counts")
         for score, precision, count in zip(*(own[key] for key in keys), strict=True):
             if count:
-                rows.append(
-                    {"run": run.name, "score": score, "right": precision, "detections": count}
-                )
+                rows.append({"run": run.name, "score": score, "right": precision, noun: count})
     if not rows:
         return None
     tooltip = [
         field("run", "nominal", "run"),
         field("score", "quantitative", "mean score", format=".2f"),
         field("right", "quantitative", "share right", format=".2f"),
-        field("detections", "quantitative", "detections", format=","),
+        field(noun, "quantitative", noun, format=","),
     ]
     unit = {"scale": {"domain": [0, 1]}, "axis": {"tickCount": 5}}
     axes = {
         "x": field("score", "quantitative", "score", **unit),
-        "y": field("right", "quantitative", "share of right detections", **unit),
+        "y": field("right", "quantitative", f"share of right {noun}", **unit),
     }
     return spec(
         rows,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import charts, error_charts, sections, training_charts
-from .findings import GROUPS, ClassFinding
+from .findings import ClassFinding
 from .gallery import GalleryEntry
 from .object_fates import ObjectFates
-from .run_files import TASK_NAMES, Run
+from .run_files import IMAGE_TASK, TASK_NAMES, Run
 
 _CONFUSION_MIN_WIDTH_PX = 640
 
@@ -53,7 +53,8 @@ def class_section(
     content: PageContent,
 ) -> str:
     """AP over class frequency, and the table of classes."""
-    frequency = content.place("frequency-and-ap", charts.frequency_and_ap(runs, findings))
+    rows = [[finding.row for finding in own] for own in findings]
+    frequency = content.place("frequency-and-ap", charts.frequency_and_metric(runs, rows))
     table = sections.class_table(runs, columns) if columns else ""
     return sections.section("classes", "Classes", frequency, table)
 
@@ -107,12 +108,13 @@ def reliability_section(runs: Sequence[Run], content: PageContent) -> str:
     """Reliability of the scores, one figure a group."""
     task = runs[0].main_task
     figures = []
-    for group in ("all", *GROUPS):
+    for group in ("all", *runs[0].groups):
         errors = [
             f"{100 * error:.1f}"
             for run in runs
             if task in run.tasks and (known := run.tasks[task].reliability)
-            if (error := known[group]["expected_calibration_error"]) is not None
+            if (own := known.get(group))
+            and (error := own["expected_calibration_error"]) is not None
         ]
         title = f"{group}: ECE {' / '.join(errors)} %"
         spec = charts.reliability(runs, task, group)
@@ -120,12 +122,13 @@ def reliability_section(runs: Sequence[Run], content: PageContent) -> str:
     figures = [one for one in figures if one]
     if not figures:
         return ""
+    noun, rule = ("image", "") if task == IMAGE_TASK else ("detection", " (IoU from 0.5)")
     return sections.section(
         "reliability",
         "Can the scores be trusted?",
         sections.note(
-            "On the dashed line scores are the share of right detections (IoU from 0.5); below it "
-            "the model is too sure. ECE is the mean distance, each detection counting once."
+            f"On the dashed line scores are the share of right {noun}s{rule}; below it the model "
+            f"is too sure. ECE is the mean distance, each {noun} counting once."
         ),
         sections.grid(figures, small=True),
     )

@@ -18,15 +18,18 @@ from balms_seg.evaluation.detection_file import read_detections
 from balms_seg.evaluation.ground_truth import load_ground_truth
 from balms_seg.requirements import require
 
-from . import figure_sections, sections
+from . import figure_sections, image_sections, sections
 from .class_rows import class_rows
 from .figure_sections import PageContent
 from .findings import find_classes
 from .gallery import GalleryEntry, GallerySource, choose_objects, make_entry
 from .object_fates import find_fates
-from .run_files import TASK_NAMES, Run
+from .run_files import IMAGE_TASK, TASK_NAMES, Run
 
 logger = logging.getLogger(__name__)
+
+# html of the sections; columns and rows of the table of classes
+Parts = tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]
 
 _NUM_FAILURES, _NUM_SUCCESSES = 8, 4
 
@@ -51,7 +54,7 @@ def write_report(
 
     Raises:
         ModuleNotFoundError: the plotting library is not installed.
-        ValueError: the runs are of different data sets, or a file is malformed.
+        ValueError: the runs are of different data sets or jobs, or a file is malformed.
     """
     script = _plotting_script()
     if len({run.dataset for run in runs}) != 1:
@@ -59,7 +62,40 @@ def write_report(
         raise ValueError(
             f"Expected runs evaluated on one data set, but got {shown}; name one with --dataset."
         )
+    if len({run.main_task == IMAGE_TASK for run in runs}) != 1:
+        raise ValueError("Expected runs of one job, but some classify images and some do not.")
     content = PageContent()
+    build = _image_parts if runs[0].main_task == IMAGE_TASK else _instance_parts
+    parts, columns, rows = build(
+        runs,
+        content,
+        ground_truth_json=ground_truth_json,
+        image_root=image_root,
+        num_resamples=num_resamples,
+    )
+    parts.append(
+        sections.section(
+            "provenance",
+            "Where this comes from",
+            *map(sections.note, content.notes),
+            sections.grid([sections.provenance(run, several=len(runs) > 1) for run in runs]),
+        )
+    )
+    data = {"figures": content.figures, "columns": columns, "classes": rows}
+    text = _assemble(runs, [part for part in parts if part], data, script)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _instance_parts(
+    runs: Sequence[Run],
+    content: PageContent,
+    *,
+    ground_truth_json: str | Path | None,
+    image_root: str | Path | None,
+    num_resamples: int,
+) -> Parts:
     source = _read_objects(runs, ground_truth_json, content)
     fates = source.fates if source is not None else [None] * len(runs)
     findings = [find_classes(run, run.main_task, own) for run, own in zip(runs, fates, strict=True)]
@@ -89,18 +125,23 @@ def write_report(
         figure_sections.reliability_section(runs, content),
         figure_sections.curve_section(runs, content),
         figure_sections.rates_section(runs, content),
-        sections.section(
-            "provenance",
-            "Where this comes from",
-            *map(sections.note, content.notes),
-            sections.grid([sections.provenance(run, several=len(runs) > 1) for run in runs]),
-        ),
     ]
-    data = {"figures": content.figures, "columns": columns, "classes": rows}
-    text = _assemble(runs, [part for part in parts if part], data, script)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    return parts, columns, rows
+
+
+def _image_parts(runs: Sequence[Run], content: PageContent, **_: Any) -> Parts:
+    columns, rows = image_sections.class_rows(runs)
+    parts = [
+        image_sections.verdict(runs),
+        sections.section("headline", "Headline", image_sections.headline(runs)),
+        image_sections.group_section(runs, content),
+        image_sections.class_section(runs, columns, content),
+        image_sections.confusion_section(runs, content),
+        figure_sections.reliability_section(runs, content),
+        figure_sections.curve_section(runs, content),
+        figure_sections.rates_section(runs, content),
+    ]
+    return parts, columns, rows
 
 
 def _plotting_script() -> str:

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
 from balms_seg.evaluation.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.per_class import read_per_class_json
 from balms_seg.evaluation.results import read_results
 
 TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
+IMAGE_TASK = "classification"
 DETECTIONS_FILE = "lvis_instances_results.json"
 
 
@@ -26,12 +29,16 @@ class TaskFiles:
     Attributes:
         classes: rows of per_class_{task}.json.
         reliability: per group, as calibration_{task}.json has it.
-        matches: for intervals and comparisons.
+        matches: for intervals and comparisons; of instances.
+        predictions: likewise, arrays of predictions_{task}.npz; of whole images.
+        confusion: rows of confusion_{task}.csv; of whole images.
     """
 
     classes: list[dict[str, Any]] | None
     reliability: dict[str, dict[str, Any]] | None
-    matches: StoredMatches | None
+    matches: StoredMatches | None = None
+    predictions: dict[str, np.ndarray] | None = None
+    confusion: list[dict[str, str]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +78,11 @@ class Run:
         """Masks where there are any."""
         return next(iter(self.tasks))
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Frequency groups, rarest first."""
+        return CLASSIFICATION_GROUPS if self.main_task == IMAGE_TASK else LVIS_GROUPS
+
 
 def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None = None) -> Run:
     """Read an output folder of training, of --eval-only or of tools/evaluate.py --output.
@@ -108,10 +120,12 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
     evaluation = _evaluation_folder(folder, dataset)
     missing: list[str] = []
     tasks = {task: _read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
+    if IMAGE_TASK in metrics:
+        tasks = {IMAGE_TASK: _read_image_task(evaluation, missing)}
     if not tasks:
         raise ValueError(
-            f"Expected metrics of {' or '.join(TASK_NAMES)} on '{dataset}' in {folder}, but got "
-            f"{sorted(metrics)}; evaluate with the LVIS evaluator."
+            f"Expected metrics of {', '.join(TASK_NAMES)} or {IMAGE_TASK} on '{dataset}' in "
+            f"{folder}, but got {sorted(metrics)}; evaluate with this package's evaluators."
         )
     return Run(
         name=name or folder.resolve().name,
@@ -121,8 +135,8 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
         group_sizes=(record.get("group_sizes") or {}).get(dataset) or {},
         tasks=tasks,
         curves=_read_curves(folder / "metrics.json", missing),
-        learned_rates=_read_learned_rates(folder / "meta_rates.csv"),
-        detections=_find_detections(evaluation, record, missing),
+        learned_rates=_read_csv(folder / "meta_rates.csv"),
+        detections=None if IMAGE_TASK in metrics else _find_detections(evaluation, record, missing),
         config=_config_text(folder, record),
         record=record,
         missing=missing,
@@ -176,6 +190,28 @@ def _read_task(folder: Path, task: str, missing: list[str]) -> TaskFiles:
     )
 
 
+def _read_image_task(folder: Path, missing: list[str]) -> TaskFiles:
+    found = {}
+    for name, purpose in (
+        (f"per_class_{IMAGE_TASK}.json", "results per class"),
+        (f"calibration_{IMAGE_TASK}.json", "calibration"),
+        (f"predictions_{IMAGE_TASK}.npz", "comparison"),
+        (f"confusion_{IMAGE_TASK}.csv", "confusion"),
+    ):
+        found[name] = folder / name
+        if not found[name].is_file():
+            missing.append(f"No {purpose}: {name} is missing.")
+    classes, reliability, predictions, confusion = found.values()
+    return TaskFiles(
+        classes=read_per_class_json(classes) if classes.is_file() else None,
+        reliability=json.loads(reliability.read_text())["groups"]
+        if reliability.is_file()
+        else None,
+        predictions=dict(np.load(predictions)) if predictions.is_file() else None,
+        confusion=_read_csv(confusion) or None,
+    )
+
+
 def _read_curves(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     """Lines of metrics.json; of a repeated iteration, as after resuming, the last one stays."""
     if not path.is_file():
@@ -192,7 +228,7 @@ def _read_curves(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     return [lines[iteration] for iteration in sorted(lines)]
 
 
-def _read_learned_rates(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -108,7 +108,7 @@ def _worst_list(findings: Sequence[ClassFinding]) -> str:
         images = "" if known is None else f"{known:,} training image{'' if known == 1 else 's'}"
         items.append(
             f'<li><div class="value">{finding.ap:.1f}<small>AP</small></div><div>'
-            f"<b>{escape(row['name'])}</b> {_chip(row['group'])} "
+            f"<b>{escape(row['name'])}</b> {chip(row['group'])} "
             f'<span class="soft">{images}</span><br>{escape(_sentence(reasons))}</div></li>'
         )
     if not items:
@@ -120,7 +120,8 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _chip(group: str | None) -> str:
+def chip(group: str | None) -> str:
+    """A frequency group in its colour."""
     return f'<span class="chip {escape(group)}">{escape(group)}</span>' if group else ""
 
 
@@ -179,7 +180,7 @@ def class_table(runs: Sequence[Run], columns: Sequence[Mapping[str, Any]]) -> st
     buttons = "".join(
         f'<button type="button" data-group-filter="{group}" aria-pressed="{str(not group).lower()}"'
         f">{group or 'all'}</button>"
-        for group in ("", *METRIC_OF_GROUP)
+        for group in ("", *runs[0].groups)
     )
     choice = ""
     if len(runs) > 1:
@@ -215,7 +216,7 @@ def gallery(runs: Sequence[Run], entries: Sequence[GalleryEntry]) -> str:
             kind = "good" if entry.is_right[i] else "wrong"
             tiles.append(_tile(entry.predictions[i], f"{who}{entry.outcomes[i]}", kind))
         shown.append(
-            f'<div class="entry"><h3>{escape(entry.class_name)} {_chip(entry.group)} '
+            f'<div class="entry"><h3>{escape(entry.class_name)} {chip(entry.group)} '
             f'<span class="soft">{escape(entry.file_name)}</span></h3>'
             f'<div class="tiles">{"".join(tiles)}</div></div>'
         )

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .charts import GROUP_COLORS, POWERS, Spec, field, run_color, spec
-from .findings import GROUPS
+from .charts import POWERS, Spec, field, group_color, run_color, spec
 from .run_files import Run
 
 _MAX_CURVE_POINTS = 400
@@ -74,7 +73,7 @@ def learned_rates(run: Run) -> Spec | None:
                 "images", "quantitative", "training images", scale={"type": "log"}, axis=POWERS
             ),
             "y": field("value", "quantitative", "last learned value", scale={"zero": False}),
-            "color": _group_color(),
+            "color": group_color(run.groups),
             "tooltip": [field(n, "nominal", n) for n in ("name", "group", "images", "value")],
         },
     )
@@ -99,15 +98,10 @@ def learned_rates_by_iteration(run: Run) -> Spec | None:
         encoding={
             "x": field("iteration", "quantitative", "iteration", axis={"grid": False}),
             "y": field("value", "quantitative", "mean of the group", scale={"zero": False}),
-            "color": _group_color(),
+            "color": group_color(run.groups),
             "tooltip": [field(n, "nominal", n) for n in ("iteration", "group", "value")],
         },
     )
-
-
-def _group_color() -> dict[str, Any]:
-    scale = {"domain": list(GROUPS), "range": list(GROUP_COLORS.values())}
-    return field("group", "nominal", scale=scale, legend={"orient": "top", "title": None})
 
 
 def _is_number(value: Any) -> bool:

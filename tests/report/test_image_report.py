@@ -1,0 +1,150 @@
+"""The report on image classifiers: what it shows, how sure it is, and who is ahead."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from report_runs import write_run
+
+from balms_seg.class_statistics import ClassStatistics
+from balms_seg.evaluation import ClassificationEvaluator, write_results
+from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
+from balms_seg.report.run_files import read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+DATASET = "image_report_test_set"
+NAMES = ["cat", "dog", "</script><b>axe"]
+COUNTS = [150, 50, 5]
+PER_CLASS = 40
+
+
+class Images(list):
+    """A batch as the loader gives it, as far as the evaluator looks at it."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        super().__init__({"dataset_index": i} for i in range(len(labels)))
+        self.labels = labels
+
+
+def write_image_run(folder: Path, *, right_of_last: int) -> Path:
+    """A run that gets 40, 30 and so many images of its classes right; the others are class 0."""
+    labels = torch.arange(3).repeat_interleave(PER_CLASS)
+    right = torch.cat([torch.arange(PER_CLASS) < n for n in (PER_CLASS, 30, right_of_last)])
+    predicted = torch.where(right, labels, 0)
+    logits = 2.0 * torch.nn.functional.one_hot(predicted, 3)
+    MetadataCatalog.get(DATASET).set(thing_classes=NAMES)
+    statistics = ClassStatistics.from_labels(np.repeat(range(3), COUNTS), 3, class_names=NAMES)
+    try:
+        evaluator = ClassificationEvaluator(DATASET, statistics, str(folder / "inference"))
+        evaluator.process(Images(labels), logits.softmax(1))
+        results = evaluator.evaluate()
+    finally:
+        MetadataCatalog.pop(DATASET)
+    write_results(
+        folder / "results.json",
+        metrics={DATASET: results},
+        group_sizes={DATASET: evaluator.group_sizes},
+        config="SEED: 3\n",
+        commit="0123abc",
+    )
+    lines = [{"iteration": i, "total_loss": 5.0 / (i + 1), "lr": 0.1} for i in range(5)]
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Making the plotting library's script takes seconds, and only a browser needs it."""
+    monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
+    spec = importlib.util.spec_from_file_location("report_tool", ROOT / "tools" / "report.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page_of(tool: ModuleType, *runs: Path) -> tuple[str, dict]:
+    tool.main([*map(str, runs)])
+    text = (runs[0] / "report.html").read_text()
+    return text, json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
+
+
+def test_page_of_a_classifier_has_every_part(tool: ModuleType, tmp_path: Path) -> None:
+    text, data = page_of(tool, write_image_run(tmp_path / "run", right_of_last=10))
+    assert re.findall(r'<section id="(\w+)"', text) == [
+        *("verdict", "headline", "groups", "classes", "errors", "reliability", "curves"),
+        "provenance",
+    ]
+    assert set(re.findall(r'data-figure="([\w-]+)"', text)) == set(data["figures"])
+    assert "Top-1 accuracy is 66.7 (many 100.0, medium 75.0, few 25.0)." in text
+    assert "The few group trails the many group by 75.0 points." in text
+    assert [(row["name"], row["accuracy0"], row["taken"]) for row in data["classes"]] == [
+        *(("cat", 100, [None]), ("dog", 75, ["cat"]), (NAMES[2], 25, ["cat"])),
+    ]
+    squares = data["figures"]["confusion-0"]["data"]["values"]
+    assert {(s["label"], s["predicted"], s["images"]) for s in squares} == {
+        *(("cat", "cat", 40), ("dog", "dog", 30), ("dog", "cat", 10)),
+        *((NAMES[2], NAMES[2], 10), (NAMES[2], "cat", 30)),
+    }
+    assert 'data-group-filter="few"' in text
+    assert "<b>axe" not in text
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
+
+
+def test_two_classifiers_are_compared_on_the_same_images(tool: ModuleType, tmp_path: Path) -> None:
+    runs = [write_image_run(tmp_path / n, right_of_last=k) for n, k in (("a", 10), ("b", 20))]
+    text, data = page_of(tool, *runs)
+    assert "b against a: top-1 +8.3 (+3.4 to +13.3, larger than chance)" in text
+    assert "few +25.0" in text
+    assert "many +0.0 (+0.0 to +0.0, within chance)" in text
+    assert data["classes"][2]["accuracy1"] == 50
+
+
+def test_intervals_are_those_of_a_share(tmp_path: Path) -> None:
+    run = read_run(write_image_run(tmp_path / "run", right_of_last=10))
+    intervals = accuracy_intervals(run)
+    half = 196 * math.sqrt(0.25 * 0.75 / PER_CLASS)
+    assert intervals["top1-few"] == pytest.approx((25 - half, 25 + half))
+    assert intervals["top1-many"] == (100, 100)
+    spread = 196 * math.sqrt((0.25 * 0.75 + 0.75 * 0.25) / PER_CLASS) / 3
+    assert intervals["top1"] == pytest.approx((200 / 3 - spread, 200 / 3 + spread))
+
+
+def test_runs_on_other_images_are_not_compared(tmp_path: Path) -> None:
+    first, second = (
+        write_image_run(tmp_path / name, right_of_last=10) for name in ("first", "second")
+    )
+    path = second / "inference" / "predictions_classification.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "samples": arrays["samples"] + 1})
+    assert accuracy_changes(read_run(first), read_run(second)) == {}
+
+
+def test_what_a_classifier_lacks_is_left_out_with_a_sentence(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    run = write_image_run(tmp_path / "run", right_of_last=10)
+    for path in (run / "inference").iterdir():
+        path.unlink()
+    text, _ = page_of(tool, run)
+    assert "No results per class" in text
+    assert "No confusion" in text
+    assert '<section id="headline"' in text
+    assert '<section id="classes"' not in text
+
+
+def test_the_two_jobs_do_not_share_a_page(tool: ModuleType, tmp_path: Path) -> None:
+    classifier = write_image_run(tmp_path / "run", right_of_last=10)
+    results = json.loads((classifier / "results.json").read_text())
+    results["metrics"] = {"made_up_val": results["metrics"][DATASET]}
+    (classifier / "results.json").write_text(json.dumps(results))
+    with pytest.raises(SystemExit, match="runs of one job"):
+        tool.main([str(classifier), str(write_run(tmp_path / "detector"))])
