@@ -58,6 +58,7 @@ def _training_step(arguments: argparse.Namespace, method: str | None) -> Callabl
         labels = torch.arange(arguments.classes).repeat(3)
         statistics_ = ClassStatistics.from_labels(labels.numpy(), arguments.classes)
         replace_box_classifier(model, method, statistics_)
+    propose_anchors(model)
     # Without learning: a network from scratch with frozen normalisation would diverge.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
     batch = made_up_batch(arguments.batch, arguments.size, arguments.classes)
@@ -72,6 +73,16 @@ def _training_step(arguments: argparse.Namespace, method: str | None) -> Callabl
             torch.cuda.synchronize()
 
     return step
+
+
+def propose_anchors(model: torch.nn.Module) -> None:
+    """Let an untrained detector sample as many proposals as a trained one, in place.
+
+    The deltas of an untrained RPN send all anchors to the same few boxes; without deltas the
+    proposals are the anchors themselves.
+    """
+    with torch.no_grad():
+        model.proposal_generator.rpn_head.anchor_deltas.weight.zero_()
 
 
 def made_up_batch(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from benchmark_iteration import made_up_batch
+from benchmark_iteration import made_up_batch, propose_anchors
 from benchmark_meta_reference import ReferenceScheme
 from benchmark_timing import Row, measure_alternately
 
@@ -75,6 +75,7 @@ def build_step(scheme: str, arguments: argparse.Namespace) -> Callable[[], None]
     labels = torch.arange(arguments.classes).repeat(3)
     statistics_ = ClassStatistics.from_labels(labels.numpy(), arguments.classes)
     replace_box_classifier(model, "balanced_sigmoid", statistics_)
+    propose_anchors(model)
     train_only(model, [CLASSIFIER])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.001, momentum=0.9, weight_decay=1e-4)

@@ -31,13 +31,17 @@ class ClassLearner(Protocol):
     def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
         """(R,) constant loss weights of a batch's rows."""
 
+    def learns_from(self, rows: BoxRows) -> Tensor | None:
+        """(R,) bool: rows whose weights depend on psi; None: all."""
+
     def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
         """Move psi along the meta loss; returns the weights of the real step.
 
         Args:
             batch: what `weigh` had last.
             rows: of the batch.
-            weight_gradient: (R,) derivative of the meta loss by each of those weights.
+            weight_gradient: (R,) derivative of the meta loss by each of those weights; of rows that
+                nothing is learned from it may be 0.
         """
 
     def values(self) -> Tensor:
@@ -68,6 +72,10 @@ class LearnedWeights:
         """Weights of mean 1 over the foreground rows; background has 1."""
         self._weighed = self.reweighter.weigh(rows.gt_classes)
         return self._weighed.weights
+
+    def learns_from(self, rows: BoxRows) -> Tensor:
+        """The foreground."""
+        return rows.gt_classes < len(self.reweighter.rates)
 
     def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
         """One Adam step; the batch weighed anew."""
@@ -114,6 +122,9 @@ class LearnedRates:
         """Each row's image weight p / p_draw."""
         weights = self.sampler.loss_weights(draws_of(batch))
         return weights.to(rows.features)[rows.images]
+
+    def learns_from(self, rows: BoxRows) -> None:
+        """All: every row has its image's weight."""
 
     def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
         """One Adam step; the batch keeps its weights."""

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from balms_seg.engine.meta_step import MetaStep
+from balms_seg.engine.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.ranks import sum_over_ranks
 from balms_seg.engine.step import TrainingStep
 from balms_seg.modeling.box_rows import BoxRows, compute_box_rows
@@ -55,15 +56,17 @@ class ClassifierStep(TrainingStep):
 
         logits = self._predictor.cls_score(rows.features)
         self._predictor.log_accuracy(logits, rows.gt_classes)
-        row_losses = self._predictor.method.loss(logits, rows.gt_classes, reduction="none")
+        row_losses, residuals = loss_and_residuals(self._predictor.method, logits, rows.gt_classes)
+        row_weights = torch.ones_like(row_losses)
         if self.meta is not None:
-            row_losses = row_losses * self._row_weights(batch, rows, logits.detach(), normaliser)
-        loss = row_losses.sum() / normaliser
+            row_weights = self._row_weights(batch, rows, residuals, normaliser)
+        row_weights = row_weights / normaliser
+        loss = (row_losses * row_weights).sum()
 
         self.optimizer.zero_grad()
-        loss.backward()
+        logits.backward(residuals * row_weights[:, None])
         # Raises on NaN, before any weight has changed.
-        self._write_metrics({"loss_cls": sum_over_ranks(loss.detach())}, data_time)
+        self._write_metrics({"loss_cls": sum_over_ranks(loss)}, data_time)
         for parameter in self._predictor.cls_score.parameters():
             if parameter.grad is not None:
                 parameter.grad = sum_over_ranks(parameter.grad)
@@ -73,7 +76,7 @@ class ClassifierStep(TrainingStep):
         return self._forward(self._trunk, batch, seed)
 
     def _row_weights(
-        self, batch: list[dict], rows: BoxRows, logits: Tensor, normaliser: Tensor
+        self, batch: list[dict], rows: BoxRows, residuals: Tensor, normaliser: Tensor
     ) -> Tensor:
         assert self.meta is not None
         try:
@@ -81,7 +84,7 @@ class ClassifierStep(TrainingStep):
                 self.iter,
                 batch,
                 rows,
-                logits=logits,
+                residuals=residuals,
                 normaliser=normaliser,
                 rows_of=self._rows_of,
             )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -75,11 +74,12 @@ class MetaStep:
         sgd_settings(optimizer, layer.parameters())
         self.learner, self.batches = learner, batches
         self.layer, self.optimizer, self.period = layer, optimizer, period
-        self._residuals: Callable[[Tensor, Tensor], Tensor] = partial(loss_residuals, method)
         has_background = method.num_columns > method.num_classes
         plain = softmax_residuals if has_background else sigmoid_residuals
         self._num_classes = method.num_classes
-        self._meta_residuals = plain if objective == "plain" else self._residuals
+        self._meta_residuals: Callable[[Tensor, Tensor], Tensor] = (
+            plain if objective == "plain" else lambda *rows: loss_and_residuals(method, *rows)[1]
+        )
 
     def row_weights(
         self,
@@ -87,7 +87,7 @@ class MetaStep:
         batch: list[dict],
         rows: BoxRows,
         *,
-        logits: Tensor,
+        residuals: Tensor,
         normaliser: Tensor,
         rows_of: RowsOf,
     ) -> Tensor:
@@ -97,7 +97,7 @@ class MetaStep:
             iteration: counts from 0.
             batch: of the training loader.
             rows: of the batch.
-            logits: (R, C) of the classifier as it is.
+            residuals: (R, C) derivative of each row's unweighted loss by its logits.
             normaliser: () what the sum of the weighted losses over all ranks is divided by.
             rows_of: runs the trunk.
 
@@ -116,7 +116,12 @@ class MetaStep:
             num_meta, num_foreground = sum_over_ranks(counts)
             if num_foreground > 0:  # the same on all ranks
                 gradient = self._weight_gradient(
-                    rows, meta, weights, logits=logits, normaliser=normaliser, num_meta=num_meta
+                    rows,
+                    meta,
+                    weights,
+                    residuals=residuals,
+                    normaliser=normaliser,
+                    num_meta=num_meta,
                 )
                 weights = self.learner.learn(batch, rows, gradient)
         self.batches.add(batch, rows)
@@ -128,7 +133,7 @@ class MetaStep:
         meta: BoxRows,
         weights: Tensor,
         *,
-        logits: Tensor,
+        residuals: Tensor,
         normaliser: Tensor,
         num_meta: Tensor,
     ) -> Tensor:
@@ -137,8 +142,9 @@ class MetaStep:
             linear_classifier(self.layer),
             sgd_settings(self.optimizer, self.layer.parameters()),
             features=rows.features,
-            residuals=self._residuals(logits, rows.gt_classes),
+            residuals=residuals,
             sample_weights=weights,
+            learned=self.learner.learns_from(rows),
             normaliser=normaliser,
             meta_features=meta.features,
             meta_residuals=lambda virtual: self._meta_residuals(virtual, meta.gt_classes),
@@ -170,9 +176,9 @@ class MetaStep:
         self.batches.load_state_dict(state["batches"])
 
 
-def loss_residuals(method: Method, logits: Tensor, gt_classes: Tensor) -> Tensor:
-    """(R, C) derivative of each row's training loss by its logits."""
+def loss_and_residuals(method: Method, logits: Tensor, gt_classes: Tensor) -> tuple[Tensor, Tensor]:
+    """(R,) training losses of (R, C) logits and their (R, C) derivatives, both constants."""
     with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        total = method.loss(logits, gt_classes, reduction="sum")
-        return torch.autograd.grad(total, logits)[0]
+        leaf = logits.detach().requires_grad_()
+        losses = method.loss(leaf, gt_classes, reduction="none")
+        return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]

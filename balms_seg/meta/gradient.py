@@ -97,6 +97,7 @@ def one_step_meta_gradient(
     meta_features: Tensor,
     meta_residuals: Callable[[Tensor], Tensor],
     meta_normaliser: float | Tensor,
+    learned: Tensor | None = None,
     sum_over_ranks: Sum | None = None,
 ) -> MetaGradient:
     """Derivative of a meta loss, one SGD step ahead, by the weight of each training sample.
@@ -117,6 +118,8 @@ def one_step_meta_gradient(
         meta_residuals: (M, C) logits of the virtual classifier to the derivative of each meta row's
             loss by its logits.
         meta_normaliser: what the meta losses are divided by, usually the meta rows on all ranks.
+        learned: (N,) bool, training rows whose derivative is wanted; the others get 0 at no cost.
+            None: all.
         sum_over_ranks: adds a tensor up over the ranks, for several of them. It is called for
             the virtual gradient (weight, then bias), then for the meta gradient.
 
@@ -153,9 +156,13 @@ def one_step_meta_gradient(
 
         # <residual x features, G> = (residual @ G) . features: no (N, C, D) tensor is made.
         rate_weight, rate_bias = (settings.gradient_rate for settings in sgd)
-        inner = (residuals @ (rate_weight * meta.weight) * features).sum(dim=1)
+        rows = slice(None) if learned is None else learned.nonzero().flatten()
+        residuals = residuals[rows]
+        inner = (residuals @ (rate_weight * meta.weight) * features[rows]).sum(dim=1)
         inner = inner + residuals @ (rate_bias * meta.bias)
-        return MetaGradient(sample_weights=-inner / normaliser, virtual=virtual)
+        derivative = torch.zeros_like(sample_weights)
+        derivative[rows] = -inner / normaliser
+        return MetaGradient(sample_weights=derivative, virtual=virtual)
 
 
 def _summed(gradient: LinearClassifier, sum_over_ranks: Sum | None) -> LinearClassifier:

@@ -179,6 +179,18 @@ def test_autocast_and_half_precision_features_are_computed_in_float32() -> None:
     assert torch.equal(result.sample_weights, expected.sample_weights)
 
 
+def test_rows_that_nothing_is_learned_from_get_zero_and_the_others_what_they_had() -> None:
+    problem = make_problem()
+    optimizer = make_optimizer(problem, "momentum", 2)
+    settings = sgd_settings(optimizer, problem.layer.parameters())
+    classifier, rows = linear_classifier(problem.layer), problem.rows()
+    everything = one_step_meta_gradient(classifier, settings, **rows).sample_weights
+    learned = torch.arange(len(everything)) % 3 == 0
+    some = one_step_meta_gradient(classifier, settings, **rows, learned=learned).sample_weights
+    assert torch.equal(some[~learned], torch.zeros_like(some[~learned]))
+    torch.testing.assert_close(some[learned], everything[learned], rtol=1e-12, atol=0)
+
+
 def test_an_empty_meta_batch_gives_zero() -> None:
     problem = make_problem()
     problem.meta_features, problem.meta_targets = (
