@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balms_seg.job import classifier_name, classifies_images
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 META_SAMPLER = "MetaRepeatFactorTrainingSampler"
-CLASSIFIER = "roi_heads.box_predictor.cls_score"
 LEARN = ("auto", "none", "weights", "rates")
 OBJECTIVES = ("plain", "balanced")
 SOURCES = ("loader", "feature_bank")
@@ -81,13 +82,15 @@ def check_meta_training(cfg: CfgNode) -> None:
     if learned == "none":
         return
     problems = []
-    if list(cfg.MODEL.TRAIN_ONLY) != [CLASSIFIER]:
+    classifier = classifier_name(cfg)
+    if list(cfg.MODEL.TRAIN_ONLY) != [classifier]:
         problems.append(
             f"MODEL.TRAIN_ONLY is {list(cfg.MODEL.TRAIN_ONLY)}; the meta step needs a frozen trunk "
-            f"and a classifier that trains: set it to ['{CLASSIFIER}'], and MODEL.WEIGHTS to the "
+            f"and a classifier that trains: set it to ['{classifier}'], and MODEL.WEIGHTS to the "
             "checkpoint of a feature stage."
         )
-    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or "Cascade" in cfg.MODEL.ROI_HEADS.NAME:
+    is_detector = cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
+    if not classifies_images(cfg) and (not is_detector or "Cascade" in cfg.MODEL.ROI_HEADS.NAME):
         problems.append(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r} and MODEL.ROI_HEADS.NAME "
             f"{cfg.MODEL.ROI_HEADS.NAME!r}; the meta step unrolls the one linear classifier of "

@@ -12,6 +12,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from numpy._core import multiarray
 from torch import nn
 
+from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
+
 # Older checkpoints, the authors' among them, hold numpy values; torch refuses those unless told.
 _NUMPY_GLOBALS = [
     np.ndarray,
@@ -86,7 +88,7 @@ class LongTailedCheckpointer(DetectionCheckpointer):
                 "Use the configuration that it was trained with."
             )
         for name, (theirs, ours) in wrong_shapes.items():
-            if name.endswith(("cls_score.weight", "classifier.weight")):
+            if name.endswith(CLASSIFIER_WEIGHTS):
                 self.logger.warning(
                     "The checkpoint's classifier %s has %d columns, the model's %d (another "
                     "method or other classes): it is not loaded and starts from initialisation.",

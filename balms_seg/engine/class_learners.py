@@ -16,7 +16,7 @@ from torch import Tensor
 from balms_seg.engine.ranks import sum_over_ranks
 from balms_seg.meta import MetaReweighter
 from balms_seg.meta.class_weights import RowWeights
-from balms_seg.modeling.box_rows import BoxRows
+from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.sampling import MetaRepeatFactorTrainingSampler, draws_of
 
 logger = logging.getLogger(__name__)
@@ -28,13 +28,13 @@ class ClassLearner(Protocol):
     def set_meta_classes(self, has_samples: Tensor, *, warn: bool = True) -> None:
         """Say which (K,) classes the meta set holds; the others stay where they are."""
 
-    def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
+    def weigh(self, batch: list[dict], rows: ClassifierRows) -> Tensor:
         """(R,) constant loss weights of a batch's rows."""
 
-    def learns_from(self, rows: BoxRows) -> Tensor | None:
+    def learns_from(self, rows: ClassifierRows) -> Tensor | None:
         """(R,) bool: rows whose weights depend on psi; None: all."""
 
-    def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
+    def learn(self, batch: list[dict], rows: ClassifierRows, weight_gradient: Tensor) -> Tensor:
         """Move psi along the meta loss; returns the weights of the real step.
 
         Args:
@@ -68,16 +68,16 @@ class LearnedWeights:
         self.load_state_dict = reweighter.load_state_dict
         self._weighed: RowWeights | None = None
 
-    def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
+    def weigh(self, batch: list[dict], rows: ClassifierRows) -> Tensor:
         """Weights of mean 1 over the foreground rows; background has 1."""
         self._weighed = self.reweighter.weigh(rows.gt_classes)
         return self._weighed.weights
 
-    def learns_from(self, rows: BoxRows) -> Tensor:
+    def learns_from(self, rows: ClassifierRows) -> Tensor:
         """The foreground."""
         return rows.gt_classes < len(self.reweighter.rates)
 
-    def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
+    def learn(self, batch: list[dict], rows: ClassifierRows, weight_gradient: Tensor) -> Tensor:
         """One Adam step; the batch weighed anew."""
         assert self._weighed is not None
         self.reweighter.step(self._weighed, weight_gradient)
@@ -118,15 +118,15 @@ class LearnedRates:
                 ", ".join(self.class_names[i] for i in missing[:5]) + ", ..." * (len(missing) > 5),
             )
 
-    def weigh(self, batch: list[dict], rows: BoxRows) -> Tensor:
+    def weigh(self, batch: list[dict], rows: ClassifierRows) -> Tensor:
         """Each row's image weight p / p_draw."""
         weights = self.sampler.loss_weights(draws_of(batch))
         return weights.to(rows.features)[rows.images]
 
-    def learns_from(self, rows: BoxRows) -> None:
+    def learns_from(self, rows: ClassifierRows) -> None:
         """All: every row has its image's weight."""
 
-    def learn(self, batch: list[dict], rows: BoxRows, weight_gradient: Tensor) -> Tensor:
+    def learn(self, batch: list[dict], rows: ClassifierRows, weight_gradient: Tensor) -> Tensor:
         """One Adam step; the batch keeps its weights."""
         weights = self.weigh(batch, rows)
         by_image = torch.zeros(len(batch), dtype=torch.float64)

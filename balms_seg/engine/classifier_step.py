@@ -1,13 +1,12 @@
-"""One step of decoupled training: the box classifier alone, on a trunk that stays as it is.
+"""One step of decoupled training: the classifier alone, on a trunk that stays as it is.
 
-R: rows (sampled proposals) of this rank's images.
+R: rows (sampled proposals, or whole images) of this rank's images.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,13 +16,14 @@ from torch import Tensor, nn
 from balms_seg.engine.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.ranks import sum_over_ranks
 from balms_seg.engine.step import TrainingStep
-from balms_seg.modeling.box_rows import BoxRows, compute_box_rows
+from balms_seg.modeling.classifier_rows import ClassifierRows
+from balms_seg.modeling.trunks import find_trunk
 
 logger = logging.getLogger(__name__)
 
 
 class ClassifierStep(TrainingStep):
-    """Equals the plain step for a model of which only the box classifier trains, at less cost.
+    """Equals the plain step for a model of which only the classifier trains, at less cost.
 
     The trunk runs without autograd and up to the classifier's input only. Everything after it, the
     classifier included, is computed in float32.
@@ -38,25 +38,28 @@ class ClassifierStep(TrainingStep):
     def __init__(
         self, model: nn.Module, *args: Any, meta: MetaStep | None = None, **kwargs: Any
     ) -> None:
-        """As `TrainingStep`; `model` is one that `trains_box_classifier_alone`."""
+        """As `TrainingStep`; `model` is one in which `find_trunk` finds a trunk."""
         super().__init__(model, *args, **kwargs)
         self.meta = meta
         core = model.module if hasattr(model, "module") else model
-        if core.vis_period > 0:
-            logger.warning("VIS_PERIOD is ignored where only the box classifier trains.")
-        self._trunk = partial(compute_box_rows, core)
-        self._predictor = core.roi_heads.box_predictor
+        if getattr(core, "vis_period", 0) > 0:
+            logger.warning("VIS_PERIOD is ignored where only the classifier trains.")
+        trunk = find_trunk(core)
+        assert trunk is not None
+        self._trunk = trunk
 
     def run_step(self) -> None:
         """Load a batch, and take one optimiser step on its classification loss."""
         batch, data_time = self._next_batch()
         rows = self._rows_of(batch, self.seed)
         num_rows = sum_over_ranks(rows.gt_classes.new_tensor(len(rows.gt_classes))).clamp(min=1)
-        normaliser = num_rows / self._predictor.loss_weight.get("loss_cls", 1.0)
+        normaliser = num_rows / self._trunk.loss_weight
 
-        logits = self._predictor.cls_score(rows.features)
-        self._predictor.log_accuracy(logits, rows.gt_classes)
-        row_losses, residuals = loss_and_residuals(self._predictor.method, logits, rows.gt_classes)
+        logits = self._trunk.layer(rows.features)
+        self._trunk.log_accuracy(logits, rows.gt_classes)
+        row_losses, residuals = loss_and_residuals(
+            lambda leaf: self._trunk.compute_losses(leaf, rows), logits
+        )
         row_weights = torch.ones_like(row_losses)
         if self.meta is not None:
             row_weights = self._row_weights(batch, rows, residuals, normaliser)
@@ -67,16 +70,16 @@ class ClassifierStep(TrainingStep):
         logits.backward(residuals * row_weights[:, None])
         # Raises on NaN, before any weight has changed.
         self._write_metrics({"loss_cls": sum_over_ranks(loss)}, data_time)
-        for parameter in self._predictor.cls_score.parameters():
+        for parameter in self._trunk.layer.parameters():
             if parameter.grad is not None:
                 parameter.grad = sum_over_ranks(parameter.grad)
         self.optimizer.step()
 
-    def _rows_of(self, batch: list[dict], seed: int) -> BoxRows:
-        return self._forward(self._trunk, batch, seed)
+    def _rows_of(self, batch: list[dict], seed: int) -> ClassifierRows:
+        return self._forward(self._trunk.compute_rows, batch, seed)
 
     def _row_weights(
-        self, batch: list[dict], rows: BoxRows, residuals: Tensor, normaliser: Tensor
+        self, batch: list[dict], rows: ClassifierRows, residuals: Tensor, normaliser: Tensor
     ) -> Tensor:
         assert self.meta is not None
         try:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from balms_seg.data.loader import TrainLoader
 from balms_seg.meta import FeatureBank
-from balms_seg.modeling.box_rows import BoxRows
+from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.sampling import position_seed
 
-RowsOf = Callable[[list[dict], int], BoxRows]  # of a batch and the seed that keys its randomness
+RowsOf = Callable[
+    [list[dict], int], ClassifierRows
+]  # of a batch and the seed that keys its randomness
 
 
 class MetaBatches(Protocol):
@@ -24,10 +26,10 @@ class MetaBatches(Protocol):
     def has_samples(self) -> Tensor:
         """(K,) bool: classes that a meta batch can hold."""
 
-    def next_rows(self, iteration: int, rows_of: RowsOf) -> BoxRows:
+    def next_rows(self, iteration: int, rows_of: RowsOf) -> ClassifierRows:
         """This rank's part of the next meta batch; may be empty."""
 
-    def add(self, batch: list[dict], rows: BoxRows) -> None:
+    def add(self, batch: list[dict], rows: ClassifierRows) -> None:
         """Take note of a training batch that was used."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -51,12 +53,12 @@ class LoadedBatches:
         """Classes of the loader's data set."""
         return self._has_samples
 
-    def next_rows(self, iteration: int, rows_of: RowsOf) -> BoxRows:
+    def next_rows(self, iteration: int, rows_of: RowsOf) -> ClassifierRows:
         """The rows of the loader's next batch."""
         with EventStorage():  # its proposal counts are not those of training
             return rows_of(next(self._iterator), self.loader.seed)
 
-    def add(self, batch: list[dict], rows: BoxRows) -> None:
+    def add(self, batch: list[dict], rows: ClassifierRows) -> None:
         """Nothing to note."""
 
 
@@ -88,7 +90,7 @@ class BankedBatches:
         """Classes that the bank holds by now."""
         return self.bank.sizes[:-1] > 0
 
-    def next_rows(self, iteration: int, rows_of: RowsOf) -> BoxRows:
+    def next_rows(self, iteration: int, rows_of: RowsOf) -> ClassifierRows:
         """This rank's share of the rows drawn for an iteration; none from an empty bank."""
         key = position_seed(self.seed, iteration, "feature bank")
         features, classes = self.bank.draw(
@@ -96,9 +98,9 @@ class BankedBatches:
         )
         share = slice(comm.get_rank(), None, comm.get_world_size())
         features, classes = features[share].to(self._device), classes[share].to(self._device)
-        return BoxRows(features, classes, images=torch.zeros_like(classes))
+        return ClassifierRows(features, classes, images=torch.zeros_like(classes))
 
-    def add(self, batch: list[dict], rows: BoxRows) -> None:
+    def add(self, batch: list[dict], rows: ClassifierRows) -> None:
         """Take in the foreground of all ranks' images, and as much background of each image."""
         num_classes = len(self.bank.sizes) - 1
         is_foreground = rows.gt_classes < num_classes

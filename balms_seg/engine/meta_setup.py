@@ -12,69 +12,73 @@ from balms_seg.engine.class_learners import ClassLearner, LearnedRates, LearnedW
 from balms_seg.engine.meta_batches import BankedBatches, LoadedBatches, MetaBatches
 from balms_seg.engine.meta_step import MetaStep
 from balms_seg.engine.ranks import sum_over_ranks
+from balms_seg.job import num_classes
 from balms_seg.meta import FeatureBank, MetaReweighter
 from balms_seg.meta_settings import learned_quantity
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from balms_seg.data.loader import TrainLoader
+    from balms_seg.data.keyed_loader import KeyedLoader
+    from balms_seg.modeling.classifier_rows import ClassifierTrunk
 
 
 def build_meta_step(
-    cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, loader: TrainLoader
+    cfg: CfgNode, trunk: ClassifierTrunk, optimizer: torch.optim.Optimizer, loader: KeyedLoader
 ) -> MetaStep | None:
     """The meta step that a configuration asks for; None where nothing is learned.
 
     Args:
         cfg: one that passed `check_meta_training`.
-        model: whose box classifier trains alone.
+        trunk: of the model, whose classifier trains alone.
         optimizer: of the model.
         loader: the training loader; holds the sampler whose rates may be learned.
     """
     if learned_quantity(cfg) == "none":
         return None
-    learner = _build_learner(cfg, model, loader)
+    learner = _build_learner(cfg, trunk, loader)
     has_samples = torch.from_numpy(meta_instance_counts(cfg) > 0)
     learner.set_meta_classes(has_samples)  # warns
-    predictor = model.roi_heads.box_predictor
     return MetaStep(
         learner,
-        _build_batches(cfg, model, has_samples),
-        layer=predictor.cls_score,
-        method=predictor.method,
+        _build_batches(cfg, trunk, has_samples),
+        layer=trunk.layer,
+        method=trunk.method,
         optimizer=optimizer,
         objective=cfg.META.OBJECTIVE,
         period=cfg.META.PERIOD,
     )
 
 
-def _build_batches(cfg: CfgNode, model: nn.Module, has_samples: Tensor) -> MetaBatches:
+def _build_batches(cfg: CfgNode, trunk: ClassifierTrunk, has_samples: Tensor) -> MetaBatches:
     if cfg.META.SOURCE == "loader":
         return LoadedBatches(build_meta_loader(cfg), has_samples)
-    bank = FeatureBank(
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-        model.roi_heads.box_predictor.cls_score.in_features,
-        per_class=cfg.META.BANK.PER_CLASS,
-        background=cfg.META.BANK.BACKGROUND,
-        max_memory_mb=cfg.META.BANK.MAX_MEMORY_MB,
-        device=cfg.META.BANK.DEVICE or model.device,
-    )
+    device = trunk.layer.weight.device
     # As many rows, and as many of them foreground, as a batch of images would give at most.
     num_images = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
-    num_rows = num_images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
-    num_foreground = max(1, round(num_rows * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION))
+    num_rows = num_foreground = num_images
+    if trunk.has_background:
+        num_rows = num_images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+        num_foreground = max(1, round(num_rows * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION))
+    bank = FeatureBank(
+        num_classes(cfg),
+        trunk.layer.in_features,
+        per_class=cfg.META.BANK.PER_CLASS,
+        background=cfg.META.BANK.BACKGROUND if trunk.has_background else 0,
+        max_memory_mb=cfg.META.BANK.MAX_MEMORY_MB,
+        device=cfg.META.BANK.DEVICE or device,
+    )
     return BankedBatches(
         bank,
         num_foreground=num_foreground,
         num_background=num_rows - num_foreground,
         seed=cfg.SEED,
-        device=model.device,
+        device=device,
     )
 
 
-def _build_learner(cfg: CfgNode, model: nn.Module, loader: TrainLoader) -> ClassLearner:
+def _build_learner(cfg: CfgNode, trunk: ClassifierTrunk, loader: KeyedLoader) -> ClassLearner:
     names = training_classes(cfg)
     if learned_quantity(cfg) == "rates":
         return LearnedRates(loader.stream, names)
@@ -87,4 +91,4 @@ def _build_learner(cfg: CfgNode, model: nn.Module, loader: TrainLoader) -> Class
         sum_over_ranks=sum_over_ranks,
         class_names=names,
     )
-    return LearnedWeights(reweighter.to(model.device))
+    return LearnedWeights(reweighter.to(trunk.layer.weight.device))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ from balms_seg.meta import (
     sigmoid_residuals,
     softmax_residuals,
 )
-from balms_seg.methods import Method
-from balms_seg.modeling.box_rows import BoxRows
+from balms_seg.methods import ClassifierMethod
+from balms_seg.modeling.classifier_rows import ClassifierRows
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class MetaStep:
         batches: MetaBatches,
         *,
         layer: nn.Module,
-        method: Method,
+        method: ClassifierMethod[Any],
         optimizer: torch.optim.Optimizer,
         objective: str = "plain",
         period: int = 1,
@@ -74,18 +75,17 @@ class MetaStep:
         sgd_settings(optimizer, layer.parameters())
         self.learner, self.batches = learner, batches
         self.layer, self.optimizer, self.period = layer, optimizer, period
-        has_background = method.num_columns > method.num_classes
-        plain = softmax_residuals if has_background else sigmoid_residuals
+        plain = sigmoid_residuals if method.independent_scores else softmax_residuals
         self._num_classes = method.num_classes
         self._meta_residuals: Callable[[Tensor, Tensor], Tensor] = (
-            plain if objective == "plain" else lambda *rows: loss_and_residuals(method, *rows)[1]
+            plain if objective == "plain" else partial(_training_residuals, method)
         )
 
     def row_weights(
         self,
         iteration: int,
         batch: list[dict],
-        rows: BoxRows,
+        rows: ClassifierRows,
         *,
         residuals: Tensor,
         normaliser: Tensor,
@@ -129,8 +129,8 @@ class MetaStep:
 
     def _weight_gradient(
         self,
-        rows: BoxRows,
-        meta: BoxRows,
+        rows: ClassifierRows,
+        meta: ClassifierRows,
         weights: Tensor,
         *,
         residuals: Tensor,
@@ -176,9 +176,20 @@ class MetaStep:
         self.batches.load_state_dict(state["batches"])
 
 
-def loss_and_residuals(method: Method, logits: Tensor, gt_classes: Tensor) -> tuple[Tensor, Tensor]:
-    """(R,) training losses of (R, C) logits and their (R, C) derivatives, both constants."""
+def loss_and_residuals(
+    compute_losses: Callable[[Tensor], Tensor], logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(R,) losses of (R, C) logits and their (R, C) derivatives, both constants."""
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
-        losses = method.loss(leaf, gt_classes, reduction="none")
+        losses = compute_losses(leaf)
         return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
+
+
+def _training_residuals(
+    method: ClassifierMethod[Any], logits: Tensor, gt_classes: Tensor
+) -> Tensor:
+    """(R, C) derivative of each row's training loss by its logits."""
+    return loss_and_residuals(lambda leaf: method.loss(leaf, gt_classes, reduction="none"), logits)[
+        1
+    ]

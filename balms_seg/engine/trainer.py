@@ -29,9 +29,9 @@ from balms_seg.engine.step import TrainingStep
 from balms_seg.evaluation import build_evaluator
 from balms_seg.job import classifies_images
 from balms_seg.meta_settings import check_meta_training
-from balms_seg.modeling.box_rows import trains_box_classifier_alone
 from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.freeze import train_only
+from balms_seg.modeling.trunks import find_trunk
 
 if TYPE_CHECKING:
     import torch
@@ -74,9 +74,10 @@ class LongTailedTrainer(DefaultTrainer):
         check_meta_training(cfg)
         loader = self.build_train_loader(cfg)
         settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
-        if not trains_box_classifier_alone(model):
+        trunk = find_trunk(model)
+        if trunk is None:
             return TrainingStep(_data_parallel(model), loader, optimizer, **settings)
-        meta = build_meta_step(cfg, model, optimizer, loader)
+        meta = build_meta_step(cfg, trunk, optimizer, loader)
         return ClassifierStep(_data_parallel(model), loader, optimizer, meta=meta, **settings)
 
     @classmethod

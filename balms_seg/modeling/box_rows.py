@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from torch import Tensor, nn
 
+from balms_seg.job import BOX_CLASSIFIER as CLASSIFIER
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierTrunk, trains_alone
 from balms_seg.modeling.keyed_sampling import KeyedRPN
-
-# All parameters that the fast path below can train.
-CLASSIFIER = "roi_heads.box_predictor.cls_score"
-
-
-class BoxRows(NamedTuple):
-    """R sampled proposals of a batch, image by image.
-
-    Attributes:
-        features: (R, D) float32 input of the box classifier.
-        gt_classes: (R,) int64 in [0, K]; K is background.
-        images: (R,) int64 place of each row's image in the batch.
-    """
-
-    features: Tensor
-    gt_classes: Tensor
-    images: Tensor
 
 
 def trains_box_classifier_alone(model: nn.Module) -> bool:
     """Whether all that trains is the classifier of detectron2's two-stage model without cascade."""
     predictor = getattr(getattr(model, "roi_heads", None), "box_predictor", None)
-    trained = [name for name, value in model.named_parameters() if value.requires_grad]
     return (
         isinstance(model, GeneralizedRCNN)
         and isinstance(predictor, LongTailedBoxPredictor)
-        and bool(trained)
-        and all(name.startswith(f"{CLASSIFIER}.") for name in trained)
+        and trains_alone(model, CLASSIFIER)
     )
 
 
 @torch.no_grad()
-def compute_box_rows(model: GeneralizedRCNN, batch: list[dict]) -> BoxRows:
+def compute_box_rows(model: GeneralizedRCNN, batch: list[dict]) -> ClassifierRows:
     """Run the trunk of a model in training mode, up to the input of its box classifier.
 
     The proposals are those of the full forward pass under the same `keyed_sampling`. What cannot
@@ -61,8 +44,26 @@ def compute_box_rows(model: GeneralizedRCNN, batch: list[dict]) -> BoxRows:
     proposals = heads.label_and_sample_proposals(proposals, ground_truth)
     boxes = [each.proposal_boxes for each in proposals]
     pooled = heads.box_pooler([maps[name] for name in heads.box_in_features], boxes)
-    return BoxRows(
+    return ClassifierRows(
         features=heads.box_head(pooled).flatten(start_dim=1).float(),
         gt_classes=torch.cat([each.gt_classes for each in proposals]),
         images=torch.cat([torch.full_like(p.gt_classes, i) for i, p in enumerate(proposals)]),
+    )
+
+
+def box_trunk(model: GeneralizedRCNN) -> ClassifierTrunk:
+    """A detector that `trains_box_classifier_alone`, seen from its box classifier."""
+    predictor = model.roi_heads.box_predictor
+
+    def compute_losses(logits: Tensor, rows: ClassifierRows) -> Tensor:
+        return predictor.method.loss(logits, rows.gt_classes, reduction="none")
+
+    return ClassifierTrunk(
+        layer=predictor.cls_score,
+        method=predictor.method,
+        compute_rows=partial(compute_box_rows, model),
+        compute_losses=compute_losses,
+        log_accuracy=predictor.log_accuracy,
+        loss_weight=predictor.loss_weight.get("loss_cls", 1.0),
+        has_background=True,
     )

@@ -1,7 +1,8 @@
-"""What becomes of a checkpoint's box classifier: `MODEL.INIT_CLASSIFIER`.
+"""What becomes of a checkpoint's classifier: `MODEL.INIT_CLASSIFIER`.
 
 C: columns of the classifier, K of them foreground classes and, for softmax methods, background
-last; D: features. Cascade heads have several classifiers, and each is treated alike.
+last; D: features. Cascade heads have several classifiers, and each is treated alike;
+an image classifier has one, without background.
 
 Source: Kang et al. 2020 (arXiv 1910.09217), classifier re-training, learnable weight scaling and
 tau-normalisation; what background gets is ours.
@@ -11,18 +12,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from balms_seg.methods import ClassifierMethod
     from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 
 logger = logging.getLogger(__name__)
 
 INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm")
+# Ends of the names of the classifiers' weights.
+CLASSIFIER_WEIGHTS = ("cls_score.weight", "classifier.weight")
 _STD = 0.01  # of detectron2's initial classifier weights
 
 
@@ -95,44 +99,48 @@ def box_predictors(model: nn.Module) -> list[LongTailedBoxPredictor]:
     return list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
 
 
+def classifiers_of(model: nn.Module) -> list[tuple[nn.Module, ClassifierMethod[Any]]]:
+    """The classifiers of a model of either job, each with its method."""
+    if hasattr(model, "roi_heads"):
+        return [(each.cls_score, each.method) for each in box_predictors(model)]
+    return [(model.classifier, model.method)]
+
+
 @torch.no_grad()
 def reset_classifiers(model: nn.Module, *, seed: int) -> None:
-    """Initialise the box classifiers anew, in place: the same on every rank, a function of `seed`.
+    """Initialise the classifiers anew, in place: the same on every rank, a function of `seed`.
 
-    As at construction: weights from N(0, 0.01), bias the method's initial one.
+    As at construction: weights from N(0, 0.01), of which a cosine classifier takes the direction;
+    bias the method's initial one.
     """
     generator = torch.Generator().manual_seed(seed)
-    for predictor in box_predictors(model):
-        classifier = predictor.cls_score
+    for classifier, method in classifiers_of(model):
         fresh = torch.empty(classifier.weight.shape).normal_(std=_STD, generator=generator)
         classifier.weight.copy_(fresh)
-        classifier.bias.fill_(predictor.method.initial_bias)
-    logger.info("The box classifier starts from initialisation (MODEL.INIT_CLASSIFIER: reset).")
+        if classifier.bias is not None:
+            classifier.bias.fill_(method.initial_bias)
+    logger.info("The classifier starts from initialisation (MODEL.INIT_CLASSIFIER: reset).")
 
 
 @torch.no_grad()
 def tau_normalise_classifiers(model: nn.Module, *, tau: float) -> None:
-    """Apply `tau_normalised` to the box classifiers, in place."""
-    for predictor in box_predictors(model):
-        classifier = predictor.cls_score
+    """Apply `tau_normalised` to linear classifiers, in place."""
+    for classifier, method in classifiers_of(model):
         weight, bias = tau_normalised(
-            classifier.weight,
-            classifier.bias,
-            tau=tau,
-            num_classes=predictor.method.num_classes,
+            classifier.weight, classifier.bias, tau=tau, num_classes=method.num_classes
         )
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)
-    logger.info("The box classifier is normalised with tau = %g.", tau)
+    logger.info("The classifier is normalised with tau = %g.", tau)
 
 
 def start_classifiers(
     model: nn.Module, how: str, *, seed: int, absent_parameters: Collection[str]
 ) -> None:
-    """Prepare the box classifiers for training, once the checkpoint is loaded; not on resuming.
+    """Prepare the classifiers for training, once the checkpoint is loaded; not on resuming.
 
     Args:
-        model: a detector with this package's heads.
+        model: an image classifier, or a detector with this package's heads.
         how: `MODEL.INIT_CLASSIFIER`.
         seed: the run's.
         absent_parameters: names of parameters that the checkpoint did not fill.
@@ -142,7 +150,7 @@ def start_classifiers(
     """
     if how == "reset":
         reset_classifiers(model, seed=seed)
-    absent = [name for name in absent_parameters if name.endswith("cls_score.weight")]
+    absent = [name for name in absent_parameters if name.endswith(CLASSIFIER_WEIGHTS)]
     if how == "lws" and absent:
         raise RuntimeError(
             "MODEL.INIT_CLASSIFIER is lws, which learns one scale for each class of a trained "

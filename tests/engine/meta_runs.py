@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from balms_seg.engine import LongTailedTrainer
-from balms_seg.meta_settings import CLASSIFIER, META_SAMPLER
+from balms_seg.job import BOX_CLASSIFIER as CLASSIFIER
+from balms_seg.meta_settings import META_SAMPLER
 
 DECOUPLED = {
     "MODEL.TRAIN_ONLY": [CLASSIFIER],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from balms_seg.engine.class_learners import LearnedRates, mean_of_others
-from balms_seg.modeling.box_rows import BoxRows
+from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.sampling import ImageClasses, MetaRepeatFactorTrainingSampler
 
 SHOWN = [[0], [0, 1], [], [0, 2], [0]]
@@ -32,7 +32,7 @@ def gradient_of(learner: LearnedRates, drawn: tuple[int, ...]) -> Tensor:
     p = learner.sampler.rates.probabilities
     batch = [{"dataset_index": i, "draw_probability": p[i]} for i in drawn]
     images = torch.arange(len(drawn)).repeat_interleave(2)
-    rows = BoxRows(torch.zeros(len(images), 1), torch.zeros_like(images), images)
+    rows = ClassifierRows(torch.zeros(len(images), 1), torch.zeros_like(images), images)
     by_row = torch.from_numpy(DERIVATIVE[list(drawn)] / len(drawn)).repeat_interleave(2) / 2
     learner.learn(batch, rows, by_row)
     return given[0]

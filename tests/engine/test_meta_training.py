@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from balms_seg.engine import LongTailedTrainer, setup
 from balms_seg.losses import sigmoid_loss
-from balms_seg.modeling.box_rows import BoxRows
+from balms_seg.modeling.classifier_rows import ClassifierRows
 
 slow = pytest.mark.slow
 BOTH = pytest.mark.parametrize(
@@ -24,15 +25,15 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-def record_rows(trainer: LongTailedTrainer) -> list[tuple[list[dict], BoxRows]]:
+def record_rows(trainer: LongTailedTrainer) -> list[tuple[list[dict], ClassifierRows]]:
     """Batches and their rows, in the order in which the trunk sees them."""
     trunk, seen = trainer._trainer._trunk, []
 
-    def recording(batch: list[dict]) -> BoxRows:
-        seen.append((batch, trunk(batch)))
+    def recording(batch: list[dict]) -> ClassifierRows:
+        seen.append((batch, trunk.compute_rows(batch)))
         return seen[-1][1]
 
-    trainer._trainer._trunk = recording
+    trainer._trainer._trunk = replace(trunk, compute_rows=recording)
     return seen
 
 
@@ -58,7 +59,7 @@ def adams_gradient(trainer: LongTailedTrainer) -> Tensor:
 
 
 def row_weights_by_definition(
-    trainer: LongTailedTrainer, psi: Tensor, batch: list[dict], rows: BoxRows
+    trainer: LongTailedTrainer, psi: Tensor, batch: list[dict], rows: ClassifierRows
 ) -> Tensor:
     """Row weights as a differentiable function of psi, from their definition."""
     learner = trainer._trainer.meta.learner
@@ -192,7 +193,7 @@ def test_a_meta_batch_without_foreground_moves_nothing(
     batches = trainer._trainer.meta.batches
     next_rows = batches.next_rows
 
-    def only_background(*args: object) -> BoxRows:
+    def only_background(*args: object) -> ClassifierRows:
         rows = next_rows(*args)
         return rows._replace(gt_classes=torch.full_like(rows.gt_classes, 3))
 
@@ -251,7 +252,7 @@ def test_class_parameters_that_are_not_finite_stop_the_run_and_name_a_class(
     batches = trainer._trainer.meta.batches
     next_rows = batches.next_rows
 
-    def broken(iteration: int, rows_of: object) -> BoxRows:
+    def broken(iteration: int, rows_of: object) -> ClassifierRows:
         rows = next_rows(iteration, rows_of)
         value = float("nan") if iteration == 2 else 1.0
         return rows._replace(features=rows.features * value)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from balms_seg.modeling import keyed_sampling
 from balms_seg.modeling.box_rows import (
     CLASSIFIER,
-    BoxRows,
     compute_box_rows,
     trains_box_classifier_alone,
 )
+from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.modeling.freeze import train_only
 
 SOFTMAX = {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}
@@ -27,7 +27,9 @@ def built(**overrides: object) -> nn.Module:
     return build_model(small_config({**SOFTMAX, **overrides})).train()
 
 
-def rows_of(model: nn.Module, batch: list[dict], positions: tuple[int, ...] = POSITIONS) -> BoxRows:
+def rows_of(
+    model: nn.Module, batch: list[dict], positions: tuple[int, ...] = POSITIONS
+) -> ClassifierRows:
     with EventStorage(), keyed_sampling(0, positions):
         return compute_box_rows(model, batch)
 
