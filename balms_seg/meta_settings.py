@@ -28,7 +28,7 @@ def learned_quantity(cfg: CfgNode) -> str:
 def meta_problems(cfg: CfgNode) -> list[str]:
     """Values of META keys that mean nothing, or contradict other keys in training and without."""
     from balms_seg.meta.class_weights import NORMALISE
-    from balms_seg.sampling.meta_repeat_factor import ESTIMATORS
+    from balms_seg.sampling import ESTIMATORS
 
     meta = cfg.META
     allowed = {

@@ -131,7 +131,8 @@ class LearnedRates:
         weights = self.weigh(batch, rows)
         by_image = torch.zeros(len(batch), dtype=torch.float64)
         by_image.index_add_(0, rows.images.cpu(), weight_gradient.double().cpu())
-        by_image = by_image - mean_of_others(by_image)
+        if self.sampler.estimator == "score":
+            by_image = by_image - mean_of_others(by_image)
         gradient = sum_over_ranks(self.sampler.rate_gradient(draws_of(batch), by_image))
         self.sampler.update(torch.where(self._has_samples, gradient, torch.zeros_like(gradient)))
         return weights

@@ -42,7 +42,7 @@ class ImageMethodOptions:
         cb_beta: beta of the effective number of samples, for cb_loss and ldam_drw.
         cb_loss: what cb_loss weighs: "softmax" or "focal".
         ldam_max_margin: margin of the rarest class.
-        ldam_scale: what multiplies the cosines.
+        cosine_scale: what a cosine classifier multiplies its cosines with.
         drw_start: share of the run after which ldam_drw weighs the classes.
         logit_adjustment_tau: tau.
         fbl_lambda: lambda of the Feature-Balanced Loss.
@@ -55,7 +55,7 @@ class ImageMethodOptions:
     cb_beta: float = 0.9999
     cb_loss: str = "softmax"
     ldam_max_margin: float = 0.5
-    ldam_scale: float = 30.0
+    cosine_scale: float = 30.0
     drw_start: float = 0.8
     logit_adjustment_tau: float = 1.0
     fbl_lambda: float = 60.0
@@ -84,11 +84,6 @@ class ImageMethod(ClassifierMethod[ImageMethodOptions]):
     def num_columns(self) -> int:
         """K logits."""
         return self.num_classes
-
-    @property
-    def cosine_scale(self) -> float:
-        """What a cosine classifier multiplies its cosines with."""
-        return 16.0
 
     def loss(
         self,

@@ -93,17 +93,12 @@ class ImageCBLoss(ImageClassBalancedWeighting):
 
 
 class ImageLDAM(CountingImageMethod):
-    """Margins by class on a cosine classifier.
+    """Margins by class on a cosine classifier, which scales its cosines.
 
     Source: Cao et al. 2019 (arXiv 1906.07413).
     """
 
     classifier_kind = "cosine"
-
-    @property
-    def cosine_scale(self) -> float:
-        """1: the loss scales the cosines itself."""
-        return 1.0
 
     def row_losses(
         self,
@@ -113,18 +108,15 @@ class ImageLDAM(CountingImageMethod):
         progress: TrainingProgress | None,
     ) -> Tensor:
         """(B,) losses."""
+        scale = self.options.cosine_scale
         return ldam_loss(
-            logits,
+            _checks.widen(logits) / scale,
             labels,
             self._prior("counts"),
             max_margin=self.options.ldam_max_margin,
-            scale=self.options.ldam_scale,
+            scale=scale,
             reduction="none",
         )
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax of the scaled cosines."""
-        return F.softmax(self.options.ldam_scale * logits, dim=-1)
 
 
 class ImageLDAMDRW(ImageLDAM):

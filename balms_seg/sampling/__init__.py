@@ -5,6 +5,7 @@ from balms_seg.sampling.class_balanced import (
     ClassBalancedTrainingSampler,
     compute_class_balanced_factors,
 )
+from balms_seg.sampling.estimators import ESTIMATORS
 from balms_seg.sampling.image_rates import (
     BoundedLink,
     ImageClasses,
@@ -23,6 +24,7 @@ from balms_seg.sampling.streams import Block, IndexStream
 from balms_seg.sampling.training import TrainingSampler
 
 __all__ = [
+    "ESTIMATORS",
     "SAMPLER_REGISTRY",
     "Block",
     "BoundedLink",

@@ -152,9 +152,9 @@ def draws_of(batch: Sequence[dict]) -> Block:
     """The draws behind a batch of the training loader, in its order.
 
     Raises:
-        KeyError: a dict lacks "dataset_index" or "draw_probability".
+        KeyError: a dict lacks "dataset_index", "draw_probability" or "stream_position".
     """
-    for key in ("dataset_index", "draw_probability"):
+    for key in ("dataset_index", "draw_probability", "stream_position"):
         if any(key not in output for output in batch):
             raise KeyError(
                 f"Expected every element of the batch to carry {key!r}; load the data with "
@@ -164,6 +164,7 @@ def draws_of(batch: Sequence[dict]) -> Block:
     return Block(
         np.array([output["dataset_index"] for output in batch], dtype=np.int64),
         np.array([output["draw_probability"] for output in batch], dtype=np.float64),
+        np.array([output["stream_position"] for output in batch], dtype=np.int64),
     )
 
 

@@ -12,13 +12,14 @@ from torch import Tensor
 
 
 class ClassParameters:
-    """psi: K float64 parameters on the CPU, from 0, moved by Adam.
+    """psi: K float64 parameters on the CPU, moved by Adam.
 
     Args:
         num_classes: K.
         learning_rate: Adam's.
         betas: Adam's.
-        weight_decay: L2 penalty, added to the gradient.
+        weight_decay: L2 penalty on the distance from the start, added to the gradient.
+        start: (K,) where psi starts; None: 0.
 
     Attributes:
         class_names: K names for error messages; class ids where None.
@@ -31,9 +32,13 @@ class ClassParameters:
         learning_rate: float,
         betas: tuple[float, float],
         weight_decay: float = 0.0,
+        start: np.ndarray | None = None,
     ) -> None:
         self.class_names: Sequence[str] | None = None
-        self._psi = torch.zeros(num_classes, dtype=torch.float64)
+        start = np.zeros(num_classes) if start is None else start
+        self._start = torch.tensor(start, dtype=torch.float64)
+        self._weight_decay = weight_decay
+        self._psi = self._start.clone()
         self._optimizer = torch.optim.Adam(
             [self._psi], lr=learning_rate, betas=betas, weight_decay=weight_decay
         )
@@ -60,7 +65,7 @@ class ClassParameters:
             )
         gradient = gradient.detach().to("cpu", torch.float64)
         self._check_finite(gradient, "gradient by psi")
-        self._psi.grad = gradient.clone()
+        self._psi.grad = gradient - self._weight_decay * self._start  # Adam adds that of psi
         self._optimizer.step()
         self._check_finite(self._psi, "parameter psi")
 

@@ -1,4 +1,4 @@
-"""From class parameters to image probabilities, and the gradient back.
+"""From class parameters to image probabilities and to the weights of draws.
 
 Symbols: N images, K classes, P distinct (image, class) pairs; psi (K,) the class parameters;
 r(c) = base(c) * link(psi_c) the class rates; r(I) the largest rate among the image's classes;
@@ -73,6 +73,25 @@ class SigmoidLink:
         return np.exp(-np.logaddexp(0, psi))
 
 
+def tilted_start(image_counts: np.ndarray, power: float) -> np.ndarray:
+    """Start of the class parameters: sigmoid(psi_c) is in proportion to 1 / n_c^power.
+
+    Args:
+        image_counts: (K,) images of each class; a class without any counts as one.
+        power: 0 draws all images equally often at first, 1 all classes.
+
+    Returns:
+        (K,) such that the smallest and the largest sigmoid add up to 1; zeros where power is 0.
+
+    Source: jiawei-ren/BalancedMetaSoftmax-Classification: data/MetaSampler.py, `init_pow`.
+    """
+    if power == 0:
+        return np.zeros(len(image_counts))
+    log_rates = -power * np.log(np.maximum(image_counts, 1))
+    log_rates -= np.logaddexp(log_rates.min(), log_rates.max())
+    return log_rates - np.log(-np.expm1(log_rates))
+
+
 class ImageClasses:
     """Which classes each image shows.
 
@@ -87,6 +106,7 @@ class ImageClasses:
         images: (P,) int64 image of each distinct pair, ascending.
         classes: (P,) int64 class of each pair.
         image_counts: (K,) int64 images that show each class.
+        has_several: whether some image shows more than one class.
     """
 
     def __init__(self, dataset_dicts: Sequence[dict], num_classes: int) -> None:
@@ -97,6 +117,7 @@ class ImageClasses:
         is_first = np.diff(self.images, prepend=-1) > 0
         self._first_pairs = np.flatnonzero(is_first)
         self._images_with_classes = self.images[is_first]
+        self.has_several = not bool(is_first.all())
 
     def maximum(self, class_rates: np.ndarray) -> np.ndarray:
         """(N,) largest of the (K,) rates among each image's classes; 1 where an image has none."""
@@ -171,33 +192,3 @@ def compute_loss_weights(draws: Block, rates: ImageRates) -> np.ndarray:
     """
     assert draws.probabilities is not None
     return rates.probabilities[draws.indices] / draws.probabilities
-
-
-def score_gradient(
-    weight_gradient: np.ndarray, draws: Block, rates: ImageRates, image_classes: ImageClasses
-) -> np.ndarray:
-    """Gradient by psi of a loss that depends on psi through the draws' weights.
-
-    With a_I the sum of weight * gradient over the draws of image I, dL / dlog r(I) is
-    a_I - p(I) * sum of a: the second term is the normaliser's. The weights' expectation over the
-    draws is that of p whatever p_draw was, so this is the score-function (likelihood ratio)
-    estimator, which needs the loss's derivative only.
-
-    Args:
-        weight_gradient: (B,) derivative of the loss by each draw's weight.
-        draws: the B draws with their probabilities.
-        rates: the rates that gave the weights.
-        image_classes: of all N images.
-
-    Returns:
-        (K,) dL / dpsi. Linear in the draws: those of several ranks add up.
-    """
-    changes = weight_gradient * compute_loss_weights(draws, rates)
-    by_image = np.bincount(draws.indices, weights=changes, minlength=image_classes.num_images)
-    by_image -= rates.probabilities * by_image.sum()
-    by_class = np.bincount(
-        image_classes.classes,
-        weights=rates.shares * by_image[image_classes.images],
-        minlength=image_classes.num_classes,
-    )
-    return by_class * rates.log_derivative

@@ -1,11 +1,15 @@
-"""The meta repeat-factor sampler: repeat factors with a learned factor per class."""
+"""The meta repeat-factor sampler: image rates with a learned factor per class.
+
+For detection the factor multiplies repeat factors; for whole images it is the class rate itself,
+as in the paper's Meta Sampler.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +17,19 @@ import torch
 from torch import Tensor
 
 from balms_seg.sampling.class_parameters import ClassParameters
+from balms_seg.sampling.estimators import ESTIMATORS
 from balms_seg.sampling.image_rates import (
     BoundedLink,
     ImageClasses,
     ImageRates,
     Link,
+    SigmoidLink,
     compute_image_rates,
     compute_loss_weights,
     never_largest,
-    score_gradient,
+    tilted_start,
 )
+from balms_seg.sampling.keyed import keyed_uniforms
 from balms_seg.sampling.registry import SAMPLER_REGISTRY
 from balms_seg.sampling.repeat_factor import (
     class_repeat_factors,
@@ -34,9 +41,6 @@ from balms_seg.sampling.streams import Block, IndexStream
 from balms_seg.sampling.systematic import systematic_counts
 
 logger = logging.getLogger(__name__)
-
-Estimator = Callable[[np.ndarray, Block, ImageRates, ImageClasses], np.ndarray]
-ESTIMATORS: dict[str, Estimator] = {"score": score_gradient}
 
 
 class PlannedRates(NamedTuple):
@@ -56,7 +60,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
     """Draws image I with probability p(I) = r(I) / sum of r, whose class rates are learned.
 
     r(I) is the largest of r(c) = base(c) * link(psi_c) among the image's classes (1 for an image
-    without any); psi starts at 0. A training step with this sampler:
+    without any). A training step with this sampler:
 
     1. `draws = draws_of(batch)`; the weights `loss_weights(draws)` multiply the images' losses;
     2. `gradient = rate_gradient(draws, dL / dweight)`, summed over the ranks;
@@ -79,7 +83,8 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         lookahead: how many indices a loader may draw ahead of training.
         learning_rate: of Adam on psi.
         betas: of Adam on psi.
-        weight_decay: of Adam on psi: draws every class back to its base rate.
+        weight_decay: of Adam on psi: draws every class back to where it started.
+        start: (K,) where psi starts; None: 0.
 
     Raises:
         ValueError: shapes disagree, a base rate is not positive, or a setting is out of range.
@@ -101,6 +106,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         learning_rate: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
+        start: np.ndarray | None = None,
     ) -> None:
         super().__init__(image_classes.num_images, seed=seed)
         self.link = BoundedLink() if link is None else link
@@ -109,12 +115,13 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         self._image_classes = image_classes
         self._base_rates = np.array(base_rates, dtype=np.float64)
         _check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
-        self._estimate = ESTIMATORS[estimator]
+        self.estimator = estimator
         self.parameters = ClassParameters(
             image_classes.num_classes,
             learning_rate=learning_rate,
             betas=betas,
             weight_decay=weight_decay,
+            start=start,
         )
         self._plan = [PlannedRates(0, self.parameters.numpy())]
         self._rates: ImageRates | None = None
@@ -126,17 +133,16 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
     def from_config(
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
     ) -> MetaRepeatFactorTrainingSampler:
-        """Build on the repeat factors of `DATALOADER.REPEAT_THRESHOLD`, with the `META` keys.
+        """Build with the `META` keys.
+
+        For detection on the repeat factors of `DATALOADER.REPEAT_THRESHOLD`, with a bounded link;
+        for whole images on flat rates, with a sigmoid that starts as `META.INIT_POW` says.
 
         Raises:
             ValueError: `META.BLOCK` is no multiple of `SOLVER.IMS_PER_BATCH`, or another setting is
                 out of range.
         """
         image_classes = ImageClasses(dataset_dicts, num_classes)
-        counts, num_images = image_classes.image_counts, len(dataset_dicts)
-        base_rates = class_repeat_factors(counts, num_images, **repeat_factor_settings(cfg))
-        if (base_rates[counts > 0] == 1).all():
-            warn_that_none_repeats(counts / num_images, cfg.DATALOADER.REPEAT_THRESHOLD)
         meta = getattr(cfg, "META", None)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
         block_size = getattr(meta, "BLOCK", 1024)
@@ -145,25 +151,38 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 f"Expected META.BLOCK to be a multiple of SOLVER.IMS_PER_BATCH {batch_size}, but "
                 f"got {block_size}; set it to {math.ceil(block_size / batch_size) * batch_size}."
             )
+        link: Link
+        if _classifies_images(cfg):
+            base_rates, link = np.ones(num_classes), SigmoidLink()
+            start = tilted_start(image_classes.image_counts, getattr(meta, "INIT_POW", 0.0))
+        else:
+            base_rates, link = _repeat_factors(cfg, image_classes), _bounded_link(meta)
+            start = None
         return cls(
             image_classes,
             base_rates,
             seed=seed,
-            link=BoundedLink(getattr(meta, "MAX_FACTOR", 4.0)),
+            link=link,
             estimator=getattr(meta, "ESTIMATOR", "score"),
             block_size=block_size,
             lookahead=getattr(meta, "LOOKAHEAD", 16) * batch_size,
             learning_rate=getattr(meta, "LR", 0.01),
             betas=tuple(getattr(meta, "BETAS", (0.9, 0.999))),
             weight_decay=getattr(meta, "WEIGHT_DECAY", 0.0),
+            start=start,
         )
 
     @classmethod
     def expected_repeats(
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
     ) -> np.ndarray:
-        """(N,) image repeat factors at the start, before anything is learned."""
-        return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
+        """(N,) image rates at the start, before anything is learned."""
+        if not _classifies_images(cfg):
+            return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
+        image_classes = ImageClasses(dataset_dicts, num_classes)
+        power = getattr(getattr(cfg, "META", None), "INIT_POW", 0.0)
+        start = tilted_start(image_classes.image_counts, power)
+        return image_classes.maximum(SigmoidLink().factor(start))
 
     @property
     def rates(self) -> ImageRates:
@@ -204,7 +223,17 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 f"{tuple(weight_gradient.shape)}."
             )
         by_weight = weight_gradient.detach().to("cpu", torch.float64).numpy()
-        return torch.from_numpy(self._estimate(by_weight, draws, self.rates, self._image_classes))
+
+        def noise(rows: slice, count: int) -> np.ndarray:
+            if draws.positions is None:
+                raise ValueError(
+                    f"Expected draws with their stream positions for META.ESTIMATOR "
+                    f"{self.estimator}, whose noise they key; take them from draws_of(batch)."
+                )
+            return -np.log1p(-keyed_uniforms(self.seed, draws.positions[rows], "gumbel", count))
+
+        estimate = ESTIMATORS[self.estimator]
+        return torch.from_numpy(estimate(by_weight, draws, self.rates, self._image_classes, noise))
 
     def update(self, gradient: Tensor) -> None:
         """Take an Adam step on psi and plan its rates for the first block not yet settled.
@@ -282,6 +311,23 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 self._block_number,
             )
         self._num_never_largest = count
+
+
+def _classifies_images(cfg: Any) -> bool:
+    return getattr(getattr(cfg, "MODEL", None), "META_ARCHITECTURE", "") == "ImageClassifier"
+
+
+def _bounded_link(meta: Any) -> BoundedLink:
+    return BoundedLink(getattr(meta, "MAX_FACTOR", 4.0))
+
+
+def _repeat_factors(cfg: Any, image_classes: ImageClasses) -> np.ndarray:
+    """(K,) class repeat factors; warns where none is above 1."""
+    counts, num_images = image_classes.image_counts, image_classes.num_images
+    factors = class_repeat_factors(counts, num_images, **repeat_factor_settings(cfg))
+    if (factors[counts > 0] == 1).all():
+        warn_that_none_repeats(counts / num_images, cfg.DATALOADER.REPEAT_THRESHOLD)
+    return factors
 
 
 def _check_settings(

@@ -12,7 +12,7 @@ import itertools
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,18 +30,23 @@ class Block:
         indices: (n,) int64 data set indices.
         probabilities: (n,) float64 probability each index had when it was drawn, or None for
             samplers whose draws carry no weight.
+        positions: (n,) int64 positions in the stream, where they are known.
     """
 
     indices: np.ndarray
     probabilities: np.ndarray | None = None
+    positions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def slice(self, start: int, stop: int) -> Block:
         """The draws [start, stop) of this block."""
-        probabilities = None if self.probabilities is None else self.probabilities[start:stop]
-        return Block(self.indices[start:stop], probabilities)
+        probabilities, positions = (
+            None if column is None else column[start:stop]
+            for column in (self.probabilities, self.positions)
+        )
+        return Block(self.indices[start:stop], probabilities, positions)
 
 
 def _rank_and_world_size() -> tuple[int, int]:
@@ -135,10 +140,10 @@ class IndexStream(Sampler[int]):
             self._offset += len(part)
             missing -= len(part)
             parts.append(part)
+        drawn = parts[0] if len(parts) == 1 else _concatenate(parts)
+        positions = np.arange(self._position, self._position + count)
         self._position += count
-        if len(parts) == 1:
-            return parts[0]
-        return _concatenate(parts)
+        return replace(drawn, positions=positions)
 
     def __iter__(self) -> Iterator[int]:
         stream = copy.copy(self)  # blocks and states are replaced, never changed in place

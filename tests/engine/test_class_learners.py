@@ -17,10 +17,10 @@ SHOWN = [[0], [0, 1], [], [0, 2], [0]]
 DERIVATIVE = -3 + np.array([0.4, -0.2, 0.1, 0.7, -0.5])  # a larger step helps, whatever is drawn
 
 
-def make_learner() -> LearnedRates:
+def make_learner(estimator: str = "score") -> LearnedRates:
     dicts = [{"annotations": [{"category_id": c} for c in classes]} for classes in SHOWN]
     sampler = MetaRepeatFactorTrainingSampler(
-        ImageClasses(dicts, 3), [1.0, 1.5, 2.0], seed=0, block_size=4
+        ImageClasses(dicts, 3), [1.0, 1.5, 2.0], seed=0, block_size=4, estimator=estimator
     )
     return LearnedRates(sampler, ["a", "b", "c"])
 
@@ -30,7 +30,10 @@ def gradient_of(learner: LearnedRates, drawn: tuple[int, ...]) -> Tensor:
     given: list[Tensor] = []
     learner.sampler.update = given.append
     p = learner.sampler.rates.probabilities
-    batch = [{"dataset_index": i, "draw_probability": p[i]} for i in drawn]
+    batch = [
+        {"dataset_index": i, "draw_probability": p[i], "stream_position": place}
+        for place, i in enumerate(drawn)
+    ]
     images = torch.arange(len(drawn)).repeat_interleave(2)
     rows = ClassifierRows(torch.zeros(len(images), 1), torch.zeros_like(images), images)
     by_row = torch.from_numpy(DERIVATIVE[list(drawn)] / len(drawn)).repeat_interleave(2) / 2
@@ -58,6 +61,12 @@ def test_a_class_that_was_not_drawn_has_no_gradient() -> None:
     gradient = gradient_of(make_learner(), (0, 1, 4))
     assert gradient[2] == pytest.approx(0, abs=1e-12)
     assert gradient[:2].abs().min() > 1e-3
+
+
+def test_a_straight_through_gradient_has_no_baseline() -> None:
+    """It would change the expectation there: all draws of an image alike still have a gradient."""
+    assert gradient_of(make_learner("gumbel_image"), (4, 4, 4)).abs().min() > 1e-4
+    assert gradient_of(make_learner(), (4, 4, 4)).abs().max() < 1e-12
 
 
 def test_one_image_alone_has_no_baseline() -> None:

@@ -71,10 +71,10 @@ def loss_of(method: ImageMethod, logits: Tensor, labels: Tensor, **kwargs: objec
         ),
         (
             "ldam",
-            {"ldam_max_margin": 0.3, "ldam_scale": 5.0},
-            lambda z, y: ldam_loss(z, y, COUNTS, max_margin=0.3, scale=5.0),
+            {"ldam_max_margin": 0.3, "cosine_scale": 5.0},
+            lambda z, y: ldam_loss(z / 5, y, COUNTS, max_margin=0.3, scale=5.0),
         ),
-        ("ldam_drw", {}, lambda z, y: ldam_loss(z, y, COUNTS)),
+        ("ldam_drw", {}, lambda z, y: ldam_loss(z / 30, y, COUNTS)),
         (
             "feature_balanced",
             {"fbl_lambda": 7.0},
@@ -108,7 +108,7 @@ def test_cb_loss_weighs_the_focal_loss_too() -> None:
 def test_reweighting_is_deferred() -> None:
     """Until `drw_start` of the run plain, from it on the weighted mean of the reference."""
     logits = logits_of()
-    rows = ldam_loss(logits, LABELS, COUNTS, reduction="none")
+    rows = ldam_loss(logits / 30, LABELS, COUNTS, reduction="none")
     weights = effective_number_weights(COUNTS)[LABELS]
     method = build("ldam_drw")
     before = TrainingProgress(iteration=799, max_iter=1000, epoch=159, max_epoch=200)
@@ -154,13 +154,9 @@ def test_post_hoc_adjustment_divides_by_the_class_shares() -> None:
     torch.testing.assert_close(method.probabilities(logits), expected)
 
 
-@pytest.mark.parametrize("name", [n for n in IMAGE_METHODS if "ldam" in n])
-def test_ldam_scales_cosines_once(name: str) -> None:
-    method = build(name, ldam_scale=20.0)
-    assert method.classifier_kind == "cosine"
-    assert method.cosine_scale == 1
-    cosines = logits_of().detach().tanh()
-    torch.testing.assert_close(method.probabilities(cosines), (20 * cosines).softmax(1))
+@every_method
+def test_ldam_alone_is_made_for_cosines(name: str) -> None:
+    assert build(name).classifier_kind == ("cosine" if "ldam" in name else "linear")
 
 
 @pytest.mark.parametrize("name", [n for n, m in IMAGE_METHODS.items() if m.needs_statistics])

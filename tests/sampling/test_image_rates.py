@@ -11,12 +11,12 @@ from sampler_problem import NUM_CLASSES, SHOWN, THRESHOLD, made_up_dicts
 from torch import Tensor
 
 from balms_seg.sampling import Block, BoundedLink, ImageClasses, SigmoidLink, compute_repeat_factors
+from balms_seg.sampling.estimators import score_gradient
 from balms_seg.sampling.image_rates import (
     Link,
     compute_image_rates,
     compute_loss_weights,
     never_largest,
-    score_gradient,
 )
 from balms_seg.sampling.repeat_factor import class_repeat_factors
 

@@ -363,10 +363,11 @@ def test_classes_that_cannot_learn_are_counted_and_logged(
 
 
 def test_a_batch_without_probabilities_is_refused() -> None:
-    good = {"dataset_index": 3, "draw_probability": 0.25}
-    draws = draws_of([good, {"dataset_index": 1, "draw_probability": 0.5}])
+    good = {"dataset_index": 3, "draw_probability": 0.25, "stream_position": 8}
+    draws = draws_of([good, {**good, "dataset_index": 1, "draw_probability": 0.5}])
     assert draws.indices.tolist() == [3, 1]
     assert draws.probabilities.tolist() == [0.25, 0.5]
+    assert draws.positions.tolist() == [8, 8]
     with pytest.raises(KeyError, match="draw_probability.*build_train_loader"):
         draws_of([good, {"dataset_index": 1}])
 
@@ -378,7 +379,7 @@ def test_bad_settings_are_refused() -> None:
         make(image_classes, np.ones(5), seed=0)
     with pytest.raises(ValueError, match="base rates above 0"):
         make(image_classes, [1, 1, 0, 1, 1, 1], seed=0)
-    with pytest.raises(ValueError, match=r"\['score'\], but got 'scores'"):
+    with pytest.raises(ValueError, match=r"'score'\], but got 'scores'"):
         make(image_classes, np.ones(6), seed=0, estimator="scores")
     with pytest.raises(ValueError, match=r"META\.BLOCK"):
         make(image_classes, np.ones(6), seed=0, block_size=0)
