@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balms_seg.image_settings import image_problems
 from balms_seg.job import classifier_name, classifies_images
 from balms_seg.meta_settings import meta_problems
 
@@ -102,6 +103,27 @@ def add_balms_config(cfg: CfgNode) -> None:
     classifier.PRETRAINED = False
     # linear | cosine (of normalised features and weights). auto: what the method is made for.
     classifier.CLASSIFIER = "auto"
+    # What a cosine classifier multiplies its cosines with; also s of ldam.
+    classifier.COSINE_SCALE = 30.0
+    # gamma of focal, and of cb_loss on it.
+    classifier.FOCAL_GAMMA = 1.0
+    # beta of the effective number of samples, for cb_loss and ldam_drw.
+    classifier.CB_BETA = 0.9999
+    # What cb_loss weighs: softmax | focal.
+    classifier.CB_LOSS = "softmax"
+    # Margin of the rarest class in ldam and ldam_drw.
+    classifier.LDAM_MAX_MARGIN = 0.5
+    # Share of the run after which ldam_drw weighs the classes; 160 epochs of 200.
+    classifier.DRW_START = 0.8
+    # tau of logit_adjustment and post_hoc_logit_adjustment.
+    classifier.LOGIT_ADJUSTMENT_TAU = 1.0
+    # lambda of feature_balanced: 60 on CIFAR, 150 elsewhere.
+    classifier.FBL_LAMBDA = 60.0
+    # Its curriculum alpha(e): released (ends above 1) | clipped (at 1).
+    classifier.FBL_ALPHA = "released"
+    # Share of the run after which alpha is 1. 0: ten epochs before the end, in whole epochs, as
+    # released; runs of few epochs need another.
+    classifier.FBL_RAMP = 0.0
     # Channels last in memory: faster convolutions, in bfloat16 on a CPU above all.
     classifier.CHANNELS_LAST = True
     # Classes without a training image: floor (count one image, warn) | error.
@@ -148,9 +170,13 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.META.BETAS = (0.9, 0.999)
     # L2 penalty on psi, which draws every class back to where it started.
     cfg.META.WEIGHT_DECAY = 0.0
-    # How sample rates get their gradient: score (through the draws' probabilities).
+    # How sample rates get their gradient: score (through the draws' probabilities) | gumbel_image
+    # (straight-through over the images, as published) | gumbel_class (the same over the classes).
     cfg.META.ESTIMATOR = "score"
-    # MetaRepeatFactorTrainingSampler: a class's learned factor g(psi) stays in [1/this, this].
+    # Whole images: class rates start in proportion to 1 / n_c^this. 0: all images equally often,
+    # 1: all classes.
+    cfg.META.INIT_POW = 0.0
+    # Detectors: a class's learned factor g(psi) stays in [1/this, this].
     cfg.META.MAX_FACTOR = 4.0
     # Images drawn at the same rates, a multiple of SOLVER.IMS_PER_BATCH; new rates wait for the
     # next block.
@@ -200,6 +226,7 @@ def check_config(cfg: CfgNode) -> None:
         ValueError: names every key to change, one line each.
     """
     problems = [
+        *image_problems(cfg),
         *_classifier_problems(cfg),
         *_init_classifier_problems(cfg),
         *_solver_problems(cfg),

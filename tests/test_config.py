@@ -40,7 +40,7 @@ def test_every_key_of_ours_has_a_comment() -> None:
     source = (ROOT / "balms_seg" / "config.py").read_text()
     lines = source[: source.index("def check_config")].splitlines()
     keys = [
-        i for i, line in enumerate(lines) if re.match(r"    (cfg|head|test)\.[A-Z_.]+ = ", line)
+        i for i, line in enumerate(lines) if re.match(r"    (cfg|head|test|classifier|images)\.[A-Z_.]+ = ", line)
     ]
     assert len(keys) > 10
     nodes = [i for i in keys if lines[i].endswith("CfgNode()")]
@@ -100,7 +100,7 @@ def test_every_key_of_ours_has_a_comment() -> None:
         (["META.OBJECTIVE", "shifted"], "META.OBJECTIVE"),
         (["META.SOURCE", "images"], "loader, feature_bank"),
         (["META.NORMALISE", "batch"], "META.NORMALISE"),
-        (["META.ESTIMATOR", "gumbel_image"], "expected one of score"),
+        (["META.ESTIMATOR", "gumbel"], "expected one of score"),
         (["META.PERIOD", "0"], "META.PERIOD is 0; expected at least 1"),
         (["META.BATCH_SIZE", "-1"], "META.BATCH_SIZE"),
         (["META.WEIGHT_DECAY", "-1.0"], "META.WEIGHT_DECAY"),

@@ -17,7 +17,7 @@ LAYERS = (
     {"losses", "class_statistics", "needs_detectron2"},
     {"methods", "sampling", "meta"},
     {"data"},
-    {"modeling", "evaluation", "meta_settings"},
+    {"modeling", "evaluation", "meta_settings", "image_settings"},
     {"config"},
     {"engine"},
     {"report"},

@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from balms_seg.data.image_batch import ImageBatch
-from balms_seg.methods import IMAGE_METHODS, ImageMethod, TrainingProgress
+from balms_seg.methods import IMAGE_METHODS, ImageMethod, ImageMethodOptions, TrainingProgress
 from balms_seg.modeling.classifier_init import ScaledLinear
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.image_backbones import build_image_backbone
@@ -71,7 +71,11 @@ class ImageClassifier(nn.Module):
         """Keyword arguments of `__init__` from a configuration."""
         settings = cfg.MODEL.IMAGE_CLASSIFIER
         statistics = statistics_if_available(cfg)
-        method = IMAGE_METHODS[settings.METHOD](settings.NUM_CLASSES, statistics=statistics)
+        method = IMAGE_METHODS[settings.METHOD](
+            settings.NUM_CLASSES,
+            statistics=statistics,
+            options=ImageMethodOptions.from_config(settings),
+        )
         backbone = build_image_backbone(
             settings.BACKBONE, width=settings.WIDTH, pretrained=settings.PRETRAINED
         )
@@ -162,7 +166,7 @@ def _build_classifier(cfg: CfgNode, method: ImageMethod, in_features: int) -> nn
     settings = cfg.MODEL.IMAGE_CLASSIFIER
     kind = method.classifier_kind if settings.CLASSIFIER == "auto" else settings.CLASSIFIER
     if kind == "cosine":
-        return CosineClassifier(in_features, method.num_columns, scale=method.cosine_scale)
+        return CosineClassifier(in_features, method.num_columns, scale=settings.COSINE_SCALE)
     linear = nn.Linear(in_features, method.num_columns)
     nn.init.normal_(linear.weight, std=0.01)
     nn.init.constant_(linear.bias, method.initial_bias)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from balms_seg.job import classifies_images
 from balms_seg.sampling.class_parameters import ClassParameters
 from balms_seg.sampling.estimators import ESTIMATORS
 from balms_seg.sampling.image_rates import (
@@ -152,7 +153,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 f"got {block_size}; set it to {math.ceil(block_size / batch_size) * batch_size}."
             )
         link: Link
-        if _classifies_images(cfg):
+        if classifies_images(cfg):
             base_rates, link = np.ones(num_classes), SigmoidLink()
             start = tilted_start(image_classes.image_counts, getattr(meta, "INIT_POW", 0.0))
         else:
@@ -177,7 +178,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) image rates at the start, before anything is learned."""
-        if not _classifies_images(cfg):
+        if not classifies_images(cfg):
             return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
         image_classes = ImageClasses(dataset_dicts, num_classes)
         power = getattr(getattr(cfg, "META", None), "INIT_POW", 0.0)
@@ -311,10 +312,6 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 self._block_number,
             )
         self._num_never_largest = count
-
-
-def _classifies_images(cfg: Any) -> bool:
-    return getattr(getattr(cfg, "MODEL", None), "META_ARCHITECTURE", "") == "ImageClassifier"
 
 
 def _bounded_link(meta: Any) -> BoundedLink:

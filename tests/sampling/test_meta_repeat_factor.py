@@ -36,12 +36,15 @@ FACTORS = compute_repeat_factors(made_up_dicts(), NUM_CLASSES, THRESHOLD)
 START = FACTORS / FACTORS.sum()
 
 
-def _config(batch_size: int = 4, **meta: object) -> SimpleNamespace:
+def _config(
+    batch_size: int = 4, architecture: str = "GeneralizedRCNN", **meta: object
+) -> SimpleNamespace:
     loader = {
         "SAMPLER_TRAIN": "MetaRepeatFactorTrainingSampler",
         "REPEAT_THRESHOLD": THRESHOLD,
     }
     return SimpleNamespace(
+        MODEL=SimpleNamespace(META_ARCHITECTURE=architecture),
         DATALOADER=SimpleNamespace(**loader),
         SOLVER=SimpleNamespace(IMS_PER_BATCH=batch_size),
         **({"META": SimpleNamespace(**meta)} if meta else {}),
@@ -306,6 +309,17 @@ def test_the_configuration_gives_repeat_factors_and_settings() -> None:
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.5, (0.8, 0.9), 0.1)
     np.testing.assert_array_equal(stream.repeat_factors, FACTORS)
     np.testing.assert_array_equal(expected_repeats(cfg, dicts, num_classes=NUM_CLASSES), FACTORS)
+
+
+def test_whole_images_have_flat_rates_under_a_tilted_sigmoid() -> None:
+    dicts = [{"label": label} for label in (0, 0, 0, 0, 1, 2, 2)]
+    cfg = _config(architecture="ImageClassifier", INIT_POW=0.5, ESTIMATOR="gumbel_class")
+    stream = build_index_stream(cfg, dicts, num_classes=3, seed=3)
+    assert stream.link == SigmoidLink()
+    assert stream.estimator == "gumbel_class"
+    np.testing.assert_allclose(stream.rates.class_rates * [2, 1, np.sqrt(2)], 2 / 3)
+    repeats = expected_repeats(cfg, dicts, num_classes=3)
+    np.testing.assert_allclose(repeats / repeats.sum(), stream.rates.probabilities)
 
 
 def test_without_meta_keys_the_settings_are_the_declared_defaults() -> None:
