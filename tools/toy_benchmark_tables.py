@@ -90,17 +90,34 @@ def _background_rows() -> dict[str, Recipe]:
 
 _FEATURE = Recipe(_method("softmax").overrides, num_iters=1000)
 _CLASSIFIER_ITERS = 400
+_FEW_STEPS = 50
 _DECOUPLED = "Balanced Softmax, decoupled"
 
 
-def _second_stage(*overrides: str) -> Recipe:
-    return Recipe(overrides, num_iters=_CLASSIFIER_ITERS, after=_FEATURE)
+_WEIGHTS = ("META.LEARN", "weights")
+_SAMPLER = ("DATALOADER.SAMPLER_TRAIN", "MetaRepeatFactorTrainingSampler", "META.BLOCK", "64")
+_CONTROL = "BALMS sampler, static control"
+
+
+def _second_stage(*overrides: str, num_iters: int = _CLASSIFIER_ITERS) -> Recipe:
+    return Recipe(overrides, num_iters=num_iters, after=_FEATURE)
+
+
+def _few_steps_rows() -> dict[str, Recipe]:
+    """Second stages cut short, with psi fast enough to move within them."""
+    bank = ("META.SOURCE", "feature_bank")
+    learned = {"reweighter": _WEIGHTS, "sampler": _SAMPLER}
+    rows = {_DECOUPLED: (), _CONTROL: (*_SAMPLER, "META.LEARN", "none")} | {
+        f"BALMS {name}, META.LR {rate}": (*keys, *bank, "META.LR", rate)
+        for name, keys in learned.items()
+        for rate in ("0.01", "0.1")
+    }
+    return {name: _second_stage(*keys, num_iters=_FEW_STEPS) for name, keys in rows.items()}
 
 
 def _balms_rows() -> dict[str, Recipe]:
     """Second stages from the same features, and Balanced Softmax end to end for as long."""
-    weights = ("META.LEARN", "weights")
-    sampler = ("DATALOADER.SAMPLER_TRAIN", "MetaRepeatFactorTrainingSampler", "META.BLOCK", "64")
+    weights, sampler = _WEIGHTS, _SAMPLER
     return {
         "softmax, classifier trained on": _second_stage("MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmax"),
         "Balanced Softmax, end to end": replace(_method("balanced_softmax"), num_iters=1400),
@@ -110,7 +127,7 @@ def _balms_rows() -> dict[str, Recipe]:
         "BALMS reweighter, bank": _second_stage(*weights, "META.SOURCE", "feature_bank"),
         "BALMS sampler, loader": _second_stage(*sampler, "META.SOURCE", "loader"),
         "BALMS sampler, bank": _second_stage(*sampler, "META.SOURCE", "feature_bank"),
-        "BALMS sampler, static control": _second_stage(*sampler, "META.LEARN", "none"),
+        _CONTROL: _second_stage(*sampler, "META.LEARN", "none"),
     }
 
 
@@ -127,8 +144,20 @@ TABLES = {
             ("decoupled, prior sampled", _DECOUPLED),
             ("BALMS reweighter, loader", _DECOUPLED),  # equal weights are its static control
             ("BALMS reweighter, bank", _DECOUPLED),
-            ("BALMS sampler, loader", "BALMS sampler, static control"),
-            ("BALMS sampler, bank", "BALMS sampler, static control"),
+            ("BALMS sampler, loader", _CONTROL),
+            ("BALMS sampler, bank", _CONTROL),
+        ),
+    ),
+    "balms_few_steps": Table(
+        "BALMS against its static controls where the classifier has few steps",
+        "glyphs_val",
+        seeds=3,
+        num_iters=_FEW_STEPS,
+        rows=_few_steps_rows(),
+        pairs=tuple(
+            (f"BALMS {name}, META.LR {rate}", control)
+            for name, control in (("reweighter", _DECOUPLED), ("sampler", _CONTROL))
+            for rate in ("0.01", "0.1")
         ),
     ),
     "backgrounds": Table(
