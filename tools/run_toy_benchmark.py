@@ -10,20 +10,12 @@ Example: python tools/run_toy_benchmark.py --table methods --jobs 2
 from __future__ import annotations
 
 import argparse
-import csv
-import itertools
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import threading
-import time
-from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from table_records import hardware, paired_difference, summarise, write_csv
+from table_runs import train_all
 from toy_benchmark_tables import TABLES, Run, Table
 
 from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
@@ -53,39 +45,15 @@ def main() -> None:
         published = _published(name, TABLES[name], Path(args.results))
         runs = TABLES[name].runs()
         missing |= {run.name: run for run in runs if (run.row, run.seed) not in published}
-    _run_all(list(missing.values()), Path(args.output), args.jobs, args.minutes)
+    train_all(
+        list(missing.values()),
+        Path(args.output),
+        _command,
+        jobs=args.jobs,
+        minutes=args.minutes,
+    )
     for name in names:
         write_table(name, TABLES[name], Path(args.output), Path(args.results))
-
-
-def _run_all(runs: list[Run], output: Path, jobs: int, minutes: float | None) -> None:
-    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
-    done, lock = itertools.count(1), threading.Lock()
-    locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-
-    def train(run: Run) -> None:
-        if run.after:
-            train(run.after)
-        folder = output / run.name
-        with locks[run.name]:  # rows that share a stage wait for it
-            if (folder / "results.json").is_file() or time.monotonic() > deadline:
-                return
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "stdout.txt").open("w") as log:
-                code = subprocess.run(
-                    _command(run, output),
-                    cwd=ROOT,
-                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    check=False,
-                ).returncode
-        with lock:
-            outcome = "done" if code == 0 else f"FAILED ({code}), see {folder / 'stdout.txt'}"
-            print(f"[{next(done)}] {run.name}: {outcome}", flush=True)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(train, runs))
 
 
 def _command(run: Run, output: Path) -> list[str]:
@@ -141,57 +109,25 @@ def write_table(name: str, table: Table, output: Path, results: Path) -> None:
         print(f"{name}: no finished run")
         return
     columns = [f"{task}/{key}" for task in TASKS for key in GROUPS]
-    summary = _summarise(records, columns)
-    differences = [_paired(records, columns, *pair) for pair in table.pairs]
+    summary = summarise(records, columns)
+    differences = [paired_difference(records, columns, *pair) for pair in table.pairs]
     content = {
         "title": table.title,
         "split": table.split,
         "iterations": table.num_iters,
         "command": f"python tools/run_toy_benchmark.py --table {name}",
         "commits": sorted({str(record["commit"]) for record in records}),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "rows": summary,
         "paired_differences": differences,
         "runs": records,
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / f"toy_{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    with (results / f"toy_{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["row", "seed", *columns], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(records)
+    write_csv(results / f"toy_{name}.csv", records, columns)
     text = _markdown(content, columns)
     (results / f"toy_{name}.md").write_text(text)
     print(text)
-
-
-def _summarise(records: list[dict], columns: list[str]) -> list[dict]:
-    rows = []
-    for row in dict.fromkeys(record["row"] for record in records):
-        mine = [record for record in records if record["row"] == row]
-        entry = {"row": row, "seeds": len(mine)}
-        for column in columns:
-            values = [record[column] for record in mine]
-            entry[column] = {
-                "mean": statistics.fmean(values),
-                "min": min(values),
-                "max": max(values),
-            }
-        rows.append(entry)
-    return rows
-
-
-def _paired(records: list[dict], columns: list[str], left: str, right: str) -> dict:
-    """Mean and standard error of left - right over the seeds that both have."""
-    by_seed = {(record["row"], record["seed"]): record for record in records}
-    seeds = [s for row, s in by_seed if row == left and (right, s) in by_seed]
-    result: dict = {"left": left, "right": right, "seeds": len(seeds)}
-    for column in columns:
-        gaps = [by_seed[left, s][column] - by_seed[right, s][column] for s in seeds]
-        if len(gaps) > 1:
-            error = statistics.stdev(gaps) / len(gaps) ** 0.5
-            result[column] = {"mean": statistics.fmean(gaps), "standard_error": error}
-    return result
 
 
 def _markdown(content: dict, columns: list[str]) -> str:
@@ -219,17 +155,6 @@ def _markdown(content: dict, columns: list[str]) -> str:
                 + " |"
             )
     return "\n".join(lines) + "\n"
-
-
-def _hardware() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        model = next(
-            line.split(":")[1].strip() for line in text.splitlines() if "model name" in line
-        )
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores, one thread a run"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -44,7 +45,9 @@ def test_tables_give_means_ranges_and_paired_differences(tool: ModuleType, tmp_p
     tool.write_table("methods", table, tmp_path / "runs", tmp_path / "results")
     content = json.loads((tmp_path / "results" / "toy_methods.json").read_text())
     softmax = next(row for row in content["rows"] if row["row"] == "softmax")
-    assert softmax["segm/AP"] == {"mean": 30.0, "min": 20.0, "max": 40.0}
+    spread = softmax["segm/AP"]
+    assert (spread["mean"], spread["min"], spread["max"]) == (30.0, 20.0, 40.0)
+    assert spread["standard_deviation"] == pytest.approx(62.5**0.5)
     pair = content["paired_differences"][0]
     assert (pair["left"], pair["right"], pair["seeds"]) == ("balanced_softmax", "softmax", 5)
     assert pair["segm/APr"]["mean"] == pytest.approx(4.0)
@@ -83,9 +86,9 @@ def test_a_stage_is_trained_once_a_seed_and_before_what_starts_from_it(
         commands.append((folder.name, weights))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(tool.subprocess, "run", train)
+    monkeypatch.setattr(subprocess, "run", train)
     table = tool.TABLES["balms"]
-    tool._run_all(table.runs(), tmp_path, 2, None)
+    tool.train_all(table.runs(), tmp_path, tool._command, jobs=2)
     names = [name for name, _ in commands]
     features = {f"softmax_1000_seed{seed}" for seed in range(table.seeds)}
     assert len(set(names)) == len(names) == len(table.runs()) + len(features)
@@ -107,7 +110,7 @@ def test_published_runs_are_kept_and_only_missing_ones_are_trained(
             _write_run(tmp_path / "first" / run.name, 20.0 + run.seed)
     tool.write_table("methods", table, tmp_path / "first", results)
     monkeypatch.setattr(tool, "make_glyph_dataset", lambda *_: None)
-    monkeypatch.setattr(tool, "_run_all", lambda runs, *_: trained.extend(runs))
+    monkeypatch.setattr(tool, "train_all", lambda runs, *_, **__: trained.extend(runs))
     argv = ["tool", "--table", "methods", "--output", str(tmp_path / "second")]
     monkeypatch.setattr(sys, "argv", [*argv, "--results", str(results)])
     tool.main()
