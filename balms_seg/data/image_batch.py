@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from balms_seg.sampling import Block
+
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch(Sequence):
@@ -44,6 +46,15 @@ class ImageBatch(Sequence):
         }
         probability = float(self.draw_probabilities[index])
         return entry if probability != probability else {**entry, "draw_probability": probability}
+
+    def draws(self) -> Block:
+        """The sampler's draws behind the batch, as `balms_seg.sampling.draws_of` takes them."""
+        known = not bool(self.draw_probabilities.isnan().any())
+        return Block(
+            self.dataset_indices.numpy(),
+            self.draw_probabilities.numpy() if known else None,
+            self.positions.numpy(),
+        )
 
     def to(self, device: torch.device | str) -> ImageBatch:
         """The same batch with images and labels on a device."""

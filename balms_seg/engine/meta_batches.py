@@ -13,7 +13,7 @@ from torch import Tensor
 from balms_seg.data.loader import TrainLoader
 from balms_seg.meta import FeatureBank
 from balms_seg.modeling.classifier_rows import ClassifierRows
-from balms_seg.sampling import position_seed
+from balms_seg.sampling import position_seed, positions_of
 
 RowsOf = Callable[
     [list[dict], int], ClassifierRows
@@ -111,7 +111,7 @@ class BankedBatches:
         place = background_so_far - 1 - (before.cumsum(0) - before)[rows.images]
         kept = is_foreground | (place < count[rows.images])
 
-        positions = torch.tensor([sample["stream_position"] for sample in batch])
+        positions = torch.tensor(positions_of(batch))
         row_positions = positions[rows.images[kept].cpu()]
         features, classes = rows.features[kept].half(), rows.gt_classes[kept].cpu()
         if comm.get_world_size() > 1:

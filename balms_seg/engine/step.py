@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from balms_seg.modeling import keyed_sampling
-from balms_seg.sampling.keyed import position_seed
+from balms_seg.sampling import position_seed, positions_of
 
 Result = TypeVar("Result")
 
@@ -72,7 +72,7 @@ class TrainingStep(SimpleTrainer):
         self, forward: Callable[[list[dict[str, Any]]], Result], batch: list[dict], seed: int
     ) -> Result:
         """Run something on a batch, its random numbers keyed by seed and stream positions."""
-        positions = [sample["stream_position"] for sample in batch]
+        positions = positions_of(batch)
         torch.manual_seed(position_seed(seed, positions[0], "step"))
         try:
             with keyed_sampling(seed, positions), self._autocast:

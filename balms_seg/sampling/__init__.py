@@ -1,6 +1,12 @@
 """Repeat factors, samplers and seeded index streams; pure numpy and torch."""
 
-from balms_seg.sampling.batches import Draw, GlobalBatchSampler, check_batch_size, draws_of
+from balms_seg.sampling.batches import (
+    Draw,
+    GlobalBatchSampler,
+    check_batch_size,
+    draws_of,
+    positions_of,
+)
 from balms_seg.sampling.class_balanced import (
     ClassBalancedTrainingSampler,
     compute_class_balanced_factors,
@@ -48,4 +54,5 @@ __all__ = [
     "keyed_rng",
     "keyed_uniforms",
     "position_seed",
+    "positions_of",
 ]

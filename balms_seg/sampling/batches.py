@@ -148,23 +148,41 @@ class GlobalBatchSampler:
             )
 
 
+def positions_of(batch: Sequence[dict]) -> list[int]:
+    """Stream positions of the elements of a batch of the training loader.
+
+    Of dicts, or of a batch with a `draws` method, which is spared making them.
+    """
+    if hasattr(batch, "draws"):
+        return batch.draws().positions.tolist()
+    return [output["stream_position"] for output in batch]
+
+
 def draws_of(batch: Sequence[dict]) -> Block:
-    """The draws behind a batch of the training loader, in its order.
+    """The draws behind a batch of the training loader, in its order; batches as `positions_of`.
 
     Raises:
-        KeyError: a dict lacks "dataset_index", "draw_probability" or "stream_position".
+        KeyError: "dataset_index", "draw_probability" or "stream_position" is not known.
     """
-    for key in ("dataset_index", "draw_probability", "stream_position"):
-        if any(key not in output for output in batch):
-            raise KeyError(
-                f"Expected every element of the batch to carry {key!r}; load the data with "
-                "balms_seg.data.build_train_loader and DATALOADER.SAMPLER_TRAIN "
-                "MetaRepeatFactorTrainingSampler."
-            )
+    keys = ("dataset_index", "draw_probability", "stream_position")
+    if hasattr(batch, "draws"):
+        draws = batch.draws()
+        missing = [] if draws.probabilities is not None else ["draw_probability"]
+    else:
+        missing = [key for key in keys if any(key not in output for output in batch)]
+    if missing:
+        raise KeyError(
+            f"Expected every element of the batch to carry {missing[0]!r}; load the data with "
+            "balms_seg.data.build_train_loader and DATALOADER.SAMPLER_TRAIN "
+            "MetaRepeatFactorTrainingSampler."
+        )
+    if hasattr(batch, "draws"):
+        return draws
+    indices, probabilities, positions = ([output[key] for output in batch] for key in keys)
     return Block(
-        np.array([output["dataset_index"] for output in batch], dtype=np.int64),
-        np.array([output["draw_probability"] for output in batch], dtype=np.float64),
-        np.array([output["stream_position"] for output in batch], dtype=np.int64),
+        np.array(indices, dtype=np.int64),
+        np.array(probabilities, dtype=np.float64),
+        np.array(positions, dtype=np.int64),
     )
 
 
