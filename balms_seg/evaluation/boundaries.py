@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
+from .detections import Detections
 from .overlaps import Overlaps, mask_ious
 from .progress import with_progress
 
@@ -19,7 +20,7 @@ BAND_PER_DIAGONAL = 0.02
 
 def limit_by_boundaries(
     overlaps: Overlaps,
-    detection_masks: Sequence[dict[str, Any]],
+    detections: Detections,
     annotation_masks: Sequence[dict[str, Any]],
     annotation_keys: np.ndarray,
     *,
@@ -29,14 +30,14 @@ def limit_by_boundaries(
 
     Args:
         overlaps: pairs with their mask IoU.
-        detection_masks: compressed RLEs; only those in a pair are decoded.
-        annotation_masks: likewise.
+        detections: with masks, of which only those in a pair are decoded.
+        annotation_masks: compressed RLEs; likewise.
         annotation_keys: (m,) int64, the keys that the pairs share.
         threshold: smallest IoU of a pair.
     """
     own_rows = np.unique(overlaps.rows).tolist()
     own = {
-        row: boundary_rle(detection_masks[row])
+        row: boundary_rle(detections.shapes[detections.places[row]])
         for row in with_progress(own_rows, label="boundaries", unit="mask")
     }
     others = {

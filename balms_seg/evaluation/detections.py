@@ -14,6 +14,7 @@ from .ground_truth import GroundTruth
 from .masks import mask_areas, segmentation_to_rle
 
 _NUM_NAMED = 5
+_CHUNK = 2048  # what fits into the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +26,27 @@ class Detections:
         classes: (n,) int64 class index.
         scores: (n,) float64.
         areas: (n,) float64 in square pixels, of the box or of the mask.
-        shapes: (n, 4) float64 boxes x, y, width, height; or a list of n compressed RLEs.
+        places: (n,) int64 where `shapes` has the shape of each; millions of masks are not moved.
+        shapes: (N, 4) float64 boxes x, y, width, height; or a list of N compressed RLEs.
     """
 
     images: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
     areas: np.ndarray
+    places: np.ndarray
     shapes: np.ndarray | list[dict[str, Any]]
+
+    def take(self, rows: np.ndarray) -> Detections:
+        """The chosen detections, in the order of `rows`."""
+        return Detections(
+            images=self.images[rows],
+            classes=self.classes[rows],
+            scores=self.scores[rows],
+            areas=self.areas[rows],
+            places=self.places[rows],
+            shapes=self.shapes,
+        )
 
 
 def select_detections(
@@ -55,19 +69,12 @@ def select_detections(
             or mask, or a mask of another size than its image.
     """
     key = "bbox" if iou_type == "bbox" else "segmentation"  # also for boundaries
-    try:
-        all_shapes = list(map(itemgetter(key), detections))
-    except KeyError:
-        _reject(
-            detections,
-            [key not in d for d in detections],
-            f"Expected '{key}' in every detection to compute {iou_type} AP",
-        )
-    image_index = {image_id: index for index, image_id in enumerate(ground_truth.image_ids)}
-    class_index = {id_: index for index, id_ in enumerate(ground_truth.category_ids)}
-    images = _lookup(detections, "image_id", image_index)
-    classes = _lookup(detections, "category_id", class_index)
-    scores = np.fromiter(map(itemgetter("score"), detections), np.float64, len(detections))
+    image_ids, category_ids, score_values, all_shapes = _columns(
+        detections, ("image_id", "category_id", "score", key)
+    )
+    images = _lookup(detections, "image_id", image_ids, ground_truth.image_ids)
+    classes = _lookup(detections, "category_id", category_ids, ground_truth.category_ids)
+    scores = np.array(score_values, dtype=np.float64)
     _reject(detections, ~np.isfinite(scores), "Expected finite scores")
 
     kept = np.arange(len(scores))
@@ -82,36 +89,54 @@ def select_detections(
         _reject(
             detections, np.isin(np.arange(len(detections)), not_finite), "Expected finite boxes"
         )
-        areas = shapes[:, 2] * shapes[:, 3]
+        areas, places = shapes[:, 2] * shapes[:, 3], np.arange(len(kept))
     else:
-        sizes = ground_truth.image_sizes
-        _reject_other_sizes(detections, all_shapes, images, sizes)
-        shapes = _compressed([all_shapes[i] for i in kept.tolist()], images[kept], sizes)
-        areas = mask_areas(shapes)
+        shapes = _compressed(detections, all_shapes, images, ground_truth.image_sizes, kept)
+        areas, places = mask_areas([shapes[i] for i in kept.tolist()]), kept
 
-    # Positions break ties last: detections of one image keep the order in which they came.
-    order = np.lexsort((kept, images[kept], -scores[kept], classes[kept]))
-    order = order[areas[order] > 0]
+    kept, areas, places = (values[areas > 0] for values in (kept, areas, places))
+    # The sort is stable: tied detections of one image keep the order in which they came.
+    keys = (-scores[kept], classes[kept])
+    is_ordered = (np.diff(images[kept]) >= 0).all()
+    order = np.lexsort(keys if is_ordered else (images[kept], *keys))
     kept = kept[order]
     return Detections(
         images=images[kept],
         classes=classes[kept],
         scores=scores[kept],
         areas=areas[order],
-        shapes=shapes[order] if iou_type == "bbox" else [shapes[i] for i in order],
+        places=places[order],
+        shapes=shapes,
     )
 
 
+def _columns(detections: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> list[list[Any]]:
+    """The values of each key, gathered in one pass: visiting millions of dicts takes long."""
+    columns: list[list[Any]] = [[] for _ in keys]
+    try:
+        for start in range(0, len(detections), _CHUNK):
+            rows = map(itemgetter(*keys), detections[start : start + _CHUNK])
+            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+                column.extend(values)
+    except KeyError as error:
+        key = error.args[0]
+        is_missing = [key not in detection for detection in detections]
+        _reject(detections, is_missing, f"Expected '{key}' in every detection")
+        raise
+    return columns
+
+
 def _lookup(
-    detections: Sequence[Mapping[str, Any]], key: str, index: Mapping[Any, int]
+    detections: Sequence[Mapping[str, Any]], key: str, ids: list[Any], known: Sequence[Any]
 ) -> np.ndarray:
-    ids = map(itemgetter(key), detections)
-    found = np.fromiter(map(index.get, ids, repeat(-1)), np.int64, len(detections))
+    """Place of each id among the known ones."""
+    index = {id_: place for place, id_ in enumerate(known)}
+    found = np.fromiter(map(index.get, ids, repeat(-1)), np.int64, len(ids))
     if len(found) and (found < 0).all():
         raise ValueError(
             f"Expected detections on the images and categories of the ground truth, but none of "
             f"the {len(found)} detections has a known {key}: the first has "
-            f"{detections[0][key]!r}, the ground truth {list(index)[:_NUM_NAMED]} and so on. These "
+            f"{ids[0]!r}, the ground truth {list(known)[:_NUM_NAMED]} and so on. These "
             "are results of another data set."
         )
     _reject(detections, found < 0, f"Expected every {key} to be one of the ground truth's", key)
@@ -145,43 +170,42 @@ def _box_array(boxes: list[Any]) -> np.ndarray:
     return np.fromiter(flat, np.float64, 4 * len(boxes)).reshape(-1, 4)
 
 
-def _reject_other_sizes(
+def _compressed(
     detections: Sequence[Mapping[str, Any]],
     masks: list[Any],
     images: np.ndarray,
     sizes: Sequence[tuple[int, int] | None],
-) -> None:
-    """Check the size of every RLE, also of those that will not count."""
-    if None not in sizes and set(map(type, masks)) <= {dict}:
-        numbers = chain.from_iterable(map(itemgetter("size"), masks))
-        found = np.fromiter(numbers, np.int64, 2 * len(masks)).reshape(-1, 2)
-        expected = np.array(sizes, dtype=np.int64).reshape(-1, 2)[images]
-        suspects = np.flatnonzero((found != expected).any(axis=1)).tolist()
-    else:
-        suspects = range(len(masks))
-    for i in suspects:
-        mask, size = masks[i], sizes[images[i]]
-        if size is None or (isinstance(mask, dict) and tuple(mask["size"]) != size):
-            try:
-                segmentation_to_rle(mask, size)
-            except ValueError as error:
-                raise ValueError(
-                    f"Detection in image {detections[i]['image_id']}: {error}"
-                ) from error
-
-
-def _compressed(
-    masks: list[Any], images: np.ndarray, sizes: Sequence[tuple[int, int] | None]
-) -> list[dict[str, Any]]:
-    """Masks whose sizes have been checked, all as compressed RLE."""
-    if set(map(type, masks)) <= {dict} and list not in set(
-        map(type, map(itemgetter("counts"), masks))
-    ):
+    kept: np.ndarray,
+) -> list[Any]:
+    """The masks, those to be kept as compressed RLE, after a check of every RLE's size."""
+    expected = [None if size is None else list(size) for size in sizes]
+    is_ready = True
+    for start in range(0, len(masks), _CHUNK):
+        part = masks[start : start + _CHUNK]
+        own = images[start : start + _CHUNK].tolist()
+        if set(map(type, part)) == {dict}:
+            is_ready &= list not in set(map(type, map(itemgetter("counts"), part)))
+            if list(map(itemgetter("size"), part)) == [expected[image] for image in own]:
+                continue
+        else:
+            is_ready = False
+        for i, (mask, image) in enumerate(zip(part, own, strict=True), start):
+            size = sizes[image]
+            if size is None or (isinstance(mask, dict) and tuple(mask["size"]) != size):
+                _raise_for_size(detections[i], mask, size)
+    if is_ready:
         return masks
-    return [
-        segmentation_to_rle(mask, sizes[image])
-        for mask, image in zip(masks, images.tolist(), strict=True)
-    ]
+    masks = list(masks)
+    for i in kept.tolist():
+        masks[i] = segmentation_to_rle(masks[i], sizes[images[i]])
+    return masks
+
+
+def _raise_for_size(detection: Mapping[str, Any], mask: Any, size: tuple[int, int] | None) -> None:
+    try:
+        segmentation_to_rle(mask, size)
+    except ValueError as error:
+        raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
 
 
 def _top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:

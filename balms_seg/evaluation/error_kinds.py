@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from .detections import Detections
 from .ground_truth import GroundTruth
 from .matching import IOU_THRESHOLDS, Matches
 from .overlaps import Overlaps, find_overlaps
@@ -54,7 +53,7 @@ def count_errors(ground_truth: GroundTruth, matches: Matches, shapes: Any) -> Er
     is_false[matches.rows[matches.is_matched[:, 0, 0]]] = False
     false = np.flatnonzero(is_false)
     overlaps = find_overlaps(
-        _take(detections, false),
+        detections.take(false),
         ground_truth.images,
         shapes,
         detections.images[false],
@@ -92,17 +91,6 @@ def count_errors(ground_truth: GroundTruth, matches: Matches, shapes: Any) -> Er
             detections.scores[false][kind == 1],
             num_classes,
         ),
-    )
-
-
-def _take(detections: Detections, rows: np.ndarray) -> Detections:
-    shapes = detections.shapes
-    return Detections(
-        images=detections.images[rows],
-        classes=detections.classes[rows],
-        scores=detections.scores[rows],
-        areas=detections.areas[rows],
-        shapes=shapes[rows] if isinstance(shapes, np.ndarray) else [shapes[i] for i in rows],
     )
 
 

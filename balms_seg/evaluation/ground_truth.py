@@ -115,8 +115,10 @@ def load_ground_truth(
     class_index = {category["id"]: index for index, category in enumerate(categories)}
     _check_references(content["annotations"], image_index, class_index)
 
-    usable = [a for a in content["annotations"] if not _is_unusable(a)]
-    unusable = [a for a in content["annotations"] if _is_unusable(a)]
+    usable: list[dict[str, Any]] = []
+    unusable: list[dict[str, Any]] = []
+    for entry in content["annotations"]:
+        (unusable if _is_unusable(entry) else usable).append(entry)
     sizes = tuple(_image_size(image) for image in images)
     boxes = np.array([_box(a, sizes[image_index[a["image_id"]]]) for a in usable]).reshape(-1, 4)
     areas = np.array([_area(a, sizes[image_index[a["image_id"]]]) for a in usable], dtype=float)
@@ -195,9 +197,7 @@ def _is_unusable(annotation: Mapping[str, Any]) -> bool:
     """Tell whether it is a crowd region or has polygons of fewer than three points only."""
     segmentation = annotation.get("segmentation")
     is_degenerate = (
-        isinstance(segmentation, list)
-        and len(segmentation) > 0
-        and all(len(polygon) < 6 for polygon in segmentation)
+        isinstance(segmentation, list) and len(segmentation) > 0 and max(map(len, segmentation)) < 6
     )
     return bool(annotation.get("iscrowd", 0)) or is_degenerate
 

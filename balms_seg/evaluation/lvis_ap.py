@@ -134,17 +134,18 @@ def find_matches(
         max_per_class=max_per_class,
     )
     shapes = annotation_shapes(ground_truth, iou_type) if shapes is None else shapes
-    keys = ground_truth.classes * ground_truth.num_images + ground_truth.images
+    # By image first: masks of an image lie close together in memory.
+    keys = ground_truth.images * ground_truth.num_classes + ground_truth.classes
     overlaps = find_overlaps(
         selected,
         keys,
         shapes,
-        selected.classes * ground_truth.num_images + selected.images,
+        selected.images * ground_truth.num_classes + selected.classes,
         threshold=IOU_THRESHOLDS[0],
     )
     if iou_type == "boundary":
         overlaps = limit_by_boundaries(
-            overlaps, selected.shapes, shapes, keys, threshold=IOU_THRESHOLDS[0]
+            overlaps, selected, shapes, keys, threshold=IOU_THRESHOLDS[0]
         )
     return match_detections(ground_truth, selected, overlaps)
 

@@ -56,13 +56,14 @@ def find_overlaps(
     areas = None if is_box else mask_areas(annotation_shapes)
     parts = []
     for rows, columns in _pairs(detection_keys, annotation_keys):
+        places = detections.places[rows]
         if areas is None:
-            ious = box_ious(detections.shapes[rows], annotation_shapes[columns])
+            ious = box_ious(detections.shapes[places], annotation_shapes[columns])
         else:
             possible = _of_similar_area(detections.areas[rows], areas[columns], threshold)
-            rows, columns = rows[possible], columns[possible]
+            rows, columns, places = rows[possible], columns[possible], places[possible]
             ious = mask_ious(
-                detections.shapes, annotation_shapes, rows, columns, detection_keys[rows]
+                detections.shapes, annotation_shapes, places, columns, detection_keys[rows]
             )
         kept = ious >= threshold
         parts.append((rows[kept], columns[kept], ious[kept]))
@@ -80,9 +81,10 @@ def _of_similar_area(first: np.ndarray, second: np.ndarray, threshold: float) ->
 def _pairs(
     row_keys: np.ndarray, column_keys: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All (row, column) of equal key, by row, then column, in parts of bounded size."""
+    """All (row, column) of equal key, by key, row, then column, in parts of bounded size."""
     order = np.argsort(column_keys, kind="stable")
-    ordered = column_keys[order]
+    row_order = np.argsort(row_keys, kind="stable")
+    ordered, row_keys = column_keys[order], row_keys[row_order]
     starts = np.searchsorted(ordered, row_keys, side="left")
     counts = np.searchsorted(ordered, row_keys, side="right") - starts
     part = np.cumsum(counts) // _PAIRS_AT_ONCE
@@ -90,7 +92,7 @@ def _pairs(
     for own in with_progress(parts, label="overlaps", unit="part"):
         rows = np.repeat(own, counts[own])
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts[own]) - counts[own], counts[own])
-        yield rows, order[np.repeat(starts[own], counts[own]) + within]
+        yield row_order[rows], order[np.repeat(starts[own], counts[own]) + within]
 
 
 def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:

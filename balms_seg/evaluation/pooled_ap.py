@@ -71,16 +71,9 @@ def pool_classes(matches: Matches, members: np.ndarray) -> Matches:
     places = new_place[matches.rows]
     rows = np.flatnonzero(places >= 0)
     rows = rows[np.argsort(places[rows], kind="stable")]
-    shapes = detections.shapes
+    chosen = detections.take(kept)
     return Matches(
-        detections=dataclasses.replace(
-            detections,
-            images=detections.images[kept],
-            classes=np.zeros(len(kept), dtype=np.int64),
-            scores=detections.scores[kept],
-            areas=detections.areas[kept],
-            shapes=shapes[kept] if isinstance(shapes, np.ndarray) else [shapes[i] for i in kept],
-        ),
+        detections=dataclasses.replace(chosen, classes=np.zeros_like(chosen.classes)),
         rows=places[rows],
         is_matched=matches.is_matched[rows],
         is_ignored=matches.is_ignored[rows],
