@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balms_seg.image_input_settings import image_input_problems
 from balms_seg.image_settings import image_problems
 from balms_seg.job import classifier_name, classifies_images
 from balms_seg.meta_settings import meta_problems
@@ -137,10 +138,21 @@ def add_balms_config(cfg: CfgNode) -> None:
     images.IN_MEMORY = True
     # Where images in memory lie and are augmented: cpu | cuda. Empty: the model's device.
     images.MEMORY_DEVICE = ""
-    # Augmentation in training, in this order; names of balms_seg.data.image_augmentation.
+    # Augmentation in training, in this order: crop_flip, autoaugment, randaugment, cutout, and
+    # color_jitter for images that data workers decode (whose crop is of random size).
     images.AUGMENTATIONS = ["crop_flip"]
     # Black border before the random crop of images in memory, in px.
     images.PADDING = 4
+    # Side of the square that cutout blackens, in px.
+    images.CUTOUT = 16
+    # Operations that randaugment applies to an image, and their level from 0 to 30.
+    images.RANDAUGMENT = (2, 9)
+    # alpha of mixup; 0: off.
+    images.MIXUP = 0.0
+    # alpha of cutmix; 0: off. With mixup on as well, each image gets either with equal chance.
+    images.CUTMIX = 0.0
+    # A training image that cannot be decoded: stop | skip (another takes its place, and a warning).
+    images.UNREADABLE = "stop"
     # Images of a batch in evaluation.
     cfg.TEST.IMAGES_PER_BATCH = 500
 
@@ -214,6 +226,9 @@ def add_balms_config(cfg: CfgNode) -> None:
 
     # Optimiser: SGD | AdamW. AdamW reads BASE_LR, WEIGHT_DECAY and the clipping keys as SGD does.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Share that the moving average of the weights keeps at an iteration; it is what is evaluated.
+    # 0: no average.
+    cfg.SOLVER.EMA_DECAY = 0.0
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -227,6 +242,7 @@ def check_config(cfg: CfgNode) -> None:
     """
     problems = [
         *image_problems(cfg),
+        *image_input_problems(cfg),
         *_classifier_problems(cfg),
         *_init_classifier_problems(cfg),
         *_solver_problems(cfg),
@@ -401,6 +417,8 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
             f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}; expected one of "
             f"{', '.join(OPTIMIZERS)}."
         )
+    if not 0 <= cfg.SOLVER.EMA_DECAY < 1:
+        problems.append(f"SOLVER.EMA_DECAY is {cfg.SOLVER.EMA_DECAY}; expected a share in [0, 1).")
     if cfg.SOLVER.MAX_ITER < 1:
         problems.append(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1.")
     if cfg.SOLVER.IMS_PER_BATCH < 1:

@@ -18,6 +18,7 @@ LAYERS = (
     {"methods", "sampling", "meta"},
     {"data"},
     {"modeling", "evaluation", "meta_settings", "image_settings"},
+    {"image_input_settings"},
     {"config"},
     {"engine"},
     {"report"},

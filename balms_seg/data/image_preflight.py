@@ -37,7 +37,8 @@ def image_set_problems(
         yield describe_missing(missing, len(records), None)
     absent = set(missing)
     present = [record["file_name"] for record in records if record["file_name"] not in absent]
-    yield from _unreadable(present)
+    if not trained_on or cfg.INPUT.IMAGES.UNREADABLE == "stop":
+        yield from _unreadable(present)
 
 
 def _label_problems(

@@ -147,7 +147,9 @@ def build_train_loader(
     if classifies_images(cfg):
         from balms_seg.data.image_loader import build_image_train_loader
 
-        return build_image_train_loader(cfg, dataset_dicts, stream, seed=seed)
+        return build_image_train_loader(
+            cfg, dataset_dicts, stream, seed=seed, start_method=start_method
+        )
     groups = aspect_ratio_groups(dataset_dicts) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     return TrainLoader(
         KeyedMapDataset(dataset_dicts, build_mapper(cfg) if mapper is None else mapper),

@@ -12,6 +12,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from numpy._core import multiarray
 from torch import nn
 
+from balms_seg.engine.weight_average import CHECKPOINT_KEY
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
 
 # Older checkpoints, the authors' among them, hold numpy values; torch refuses those unless told.
@@ -39,6 +40,7 @@ class LongTailedCheckpointer(DetectionCheckpointer):
     def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any) -> None:
         """As detectron2's."""
         super().__init__(model, save_dir, **checkpointables)
+        self._resumes = False
         self.absent_parameters = [name for name, _ in self.model.named_parameters()]
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -65,7 +67,16 @@ class LongTailedCheckpointer(DetectionCheckpointer):
                 "from it)."
             ) from error
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As detectron2's."""
+        self._resumes = resume and self.has_checkpoint()
+        return super().resume_or_load(path, resume=resume)
+
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        average = checkpoint.get(CHECKPOINT_KEY)
+        if average and not (self._resumes and CHECKPOINT_KEY in self.checkpointables):
+            self.logger.info("The checkpoint's averaged weights are taken (SOLVER.EMA_DECAY).")
+            checkpoint["model"] = average["model"]
         is_backbone_only = checkpoint.get("matching_heuristics", False)
         parameters = dict(self.model.named_parameters())
         incompatible = super()._load_model(checkpoint)

@@ -17,6 +17,12 @@ from balms_seg.sampling import position_seed, positions_of
 Result = TypeVar("Result")
 
 
+def autocast(device_type: str, *, enabled: bool) -> torch.autocast:
+    """Mixed precision: float16 on CUDA, bfloat16 elsewhere."""
+    dtype = torch.float16 if device_type == "cuda" else torch.bfloat16
+    return torch.autocast(device_type, dtype=dtype, enabled=enabled)
+
+
 class TrainingStep(SimpleTrainer):
     """detectron2's SimpleTrainer with keyed randomness, and mixed precision on any device.
 
@@ -45,8 +51,7 @@ class TrainingStep(SimpleTrainer):
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
         device_type = next(model.parameters()).device.type
-        dtype = torch.float16 if device_type == "cuda" else torch.bfloat16
-        self._autocast = torch.autocast(device_type, dtype=dtype, enabled=mixed_precision)
+        self._autocast = autocast(device_type, enabled=mixed_precision)
         scale = mixed_precision and device_type == "cuda"
         self.grad_scaler = torch.amp.GradScaler(device_type, enabled=scale)
 

@@ -9,6 +9,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import inference_on_dataset
@@ -25,7 +26,8 @@ from balms_seg.engine.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.results import log_copy_paste_lines, save_results
-from balms_seg.engine.step import TrainingStep
+from balms_seg.engine.step import TrainingStep, autocast
+from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
 from balms_seg.evaluation import build_evaluator
 from balms_seg.job import classifies_images
 from balms_seg.meta_settings import check_meta_training
@@ -34,7 +36,6 @@ from balms_seg.modeling.freeze import train_only
 from balms_seg.modeling.trunks import find_trunk
 
 if TYPE_CHECKING:
-    import torch
     from detectron2.config import CfgNode
     from detectron2.evaluation import DatasetEvaluator
     from torch import nn
@@ -134,6 +135,8 @@ class LongTailedTrainer(DefaultTrainer):
                 path=f"{self.cfg.OUTPUT_DIR}/meta_rates.csv",
             )
             built.insert(0, recorder)
+        if self.cfg.SOLVER.EMA_DECAY > 0:
+            self._average_weights(built)
         if self.cfg.TEST.AUG.ENABLED:
             augmented = hooks.EvalHook(0, lambda: self._test_with_augmentation())
             first_writer = next(
@@ -142,6 +145,15 @@ class LongTailedTrainer(DefaultTrainer):
             )
             built.insert(first_writer, augmented)
         return built
+
+    def _average_weights(self, built: list[Any]) -> None:
+        """Put a weight average before all other hooks, and under their evaluations."""
+        average = WeightAverage(self.checkpointer.model, self.cfg.SOLVER.EMA_DECAY)
+        self.checkpointer.add_checkpointable(CHECKPOINT_KEY, average)
+        for hook in built:
+            if isinstance(hook, hooks.EvalHook):
+                hook._func = average.around(hook._func)
+        built.insert(0, average)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As detectron2's; at a run's start the classifier is what `MODEL.INIT_CLASSIFIER` says."""
@@ -185,12 +197,16 @@ class LongTailedTrainer(DefaultTrainer):
             ranks other than the main one.
         """
         results, group_sizes = OrderedDict(), {}
+        # As detectron2 does, detectors are evaluated in full precision.
+        in_mixed_precision = classifies_images(cfg) and cfg.SOLVER.AMP.ENABLED
+        device_type = torch.device(cfg.MODEL.DEVICE).type
         for index, name in enumerate(cfg.DATASETS.TEST):
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
             loader = cls.build_test_loader(cfg, name)
             if hasattr(evaluator, "remaining"):  # after an interrupted evaluation
                 loader = evaluator.remaining(loader, model)
-            results[name] = inference_on_dataset(model, loader, evaluator) or {}
+            with autocast(device_type, enabled=in_mixed_precision):
+                results[name] = inference_on_dataset(model, loader, evaluator) or {}
             group_sizes[name] = getattr(evaluator, "group_sizes", None)
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from torch import nn
+from torchvision.models import ResNet, resnet
+from torchvision.models.resnet import BasicBlock
 
 from balms_seg.modeling.cifar_resnet import CifarResNet
 
-# name -> (width, pretrained) -> module with the attribute out_channels
-ImageBackbone = Callable[..., nn.Module]
+
+def _torchvision(name: str, *, width: int, pretrained: bool) -> nn.Module:
+    """A residual network of torchvision without its classifier."""
+    assert width == 1
+    # V1: the training that published long-tailed results start from.
+    return _headless(getattr(resnet, name)(weights="IMAGENET1K_V1" if pretrained else None))
+
+
+def _resnet10(*, width: int, pretrained: bool) -> nn.Module:
+    """One basic block a stage, as in the ImageNet-LT experiments."""
+    assert width == 1
+    assert not pretrained
+    return _headless(ResNet(BasicBlock, [1, 1, 1, 1]))
 
 
 def _cifar_resnet32(*, width: int, pretrained: bool) -> nn.Module:
-    if pretrained:
-        raise ValueError(
-            "MODEL.IMAGE_CLASSIFIER.PRETRAINED is True, but there are no weights for "
-            "cifar_resnet32; set it to False."
-        )
+    assert not pretrained
     return CifarResNet(32, width=width)
 
 
-IMAGE_BACKBONES: dict[str, ImageBackbone] = {"cifar_resnet32": _cifar_resnet32}
+def _headless(model: Any) -> nn.Module:
+    model.out_channels = model.fc.in_features
+    model.fc = nn.Identity()
+    return model
+
+
+IMAGE_BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "cifar_resnet32": _cifar_resnet32,
+    "resnet10": _resnet10,
+    "resnet50": partial(_torchvision, "resnet50"),
+    "resnet152": partial(_torchvision, "resnet152"),
+    "resnext50": partial(_torchvision, "resnext50_32x4d"),
+}
+OF_ANY_WIDTH = ("cifar_resnet32",)
+PRETRAINED = ("resnet50", "resnet152", "resnext50")
 
 
 def build_image_backbone(name: str, *, width: int = 1, pretrained: bool = False) -> nn.Module:
@@ -29,7 +54,8 @@ def build_image_backbone(name: str, *, width: int = 1, pretrained: bool = False)
 
     Args:
         name: a key of `IMAGE_BACKBONES`.
-        width: factor on the channels.
-        pretrained: with ImageNet weights.
+        width: factor on the channels; 1 but for those `OF_ANY_WIDTH`.
+        pretrained: with torchvision's ImageNet weights, downloaded where they are not cached; for
+            those in `PRETRAINED`.
     """
     return IMAGE_BACKBONES[name](width=width, pretrained=pretrained)

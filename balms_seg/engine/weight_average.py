@@ -1,0 +1,81 @@
+"""An exponential moving average of the weights, which is what gets evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase
+from torch import Tensor, nn
+
+CHECKPOINT_KEY = "weight_average"
+
+
+class WeightAverage(HookBase):
+    """Averages parameters and buffers over the iterations.
+
+    A checkpoint holds the average beside the weights: --resume continues both, everything else
+    that starts from the checkpoint (evaluation, a second stage) takes the average.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        """Average a model.
+
+        Args:
+            model: in training.
+            decay: share that the average keeps at an iteration; early on less, so that it does
+                not lag behind: (1 + n) / (10 + n) after n iterations.
+        """
+        self._model, self.decay = model, decay
+        self._num_averaged = 0
+        self._average = self._copy()
+
+    def before_train(self) -> None:
+        """Start from the weights that were loaded, unless a checkpoint brought an average."""
+        if self._num_averaged == 0:
+            self._average = self._copy()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Take the new weights in."""
+        self._num_averaged += 1
+        decay = min(self.decay, (1 + self._num_averaged) / (10 + self._num_averaged))
+        for name, value in self._model.state_dict().items():
+            if value.is_floating_point():
+                self._average[name].lerp_(value, 1 - decay)
+            else:
+                self._average[name].copy_(value)
+
+    def around(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """A function during which the model has the averaged weights."""
+
+        def averaged() -> Any:
+            with self.applied():
+                return function()
+
+        return averaged
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the model the averaged weights for a while."""
+        own = self._copy()
+        self._model.load_state_dict(self._average)
+        try:
+            yield
+        finally:
+            self._model.load_state_dict(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, and over how many iterations it goes."""
+        return {"num_averaged": self._num_averaged, "model": self._average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._num_averaged = state["num_averaged"]
+        for name, value in self._average.items():
+            value.copy_(state["model"][name])
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._model.state_dict().items()}

@@ -1,0 +1,42 @@
+"""Short runs of the image classifier in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from detectron2.engine import default_argument_parser
+from image_sets import SMALL
+from made_up_data import words
+
+from balms_seg.data import read_once
+from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
+from balms_seg.model_zoo import get_config_file
+
+Settings = Mapping[str, object]
+
+
+def build_image_trainer(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:
+    """A trainer of the small classifier, before it has loaded any checkpoint."""
+    with read_once():
+        return LongTailedTrainer(setup(_arguments(settings, output, *flags)))
+
+
+def run_image_training(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:
+    """Train the small classifier to the end."""
+    trainer = build_image_trainer(settings, output, *flags)
+    train(trainer, resume="--resume" in flags)
+    return trainer
+
+
+def run_image_evaluation(settings: Settings, output: Path, *flags: str) -> dict:
+    """Evaluate only."""
+    args = _arguments(settings, output, "--eval-only", *flags)
+    return evaluate(setup(args), resume=args.resume)
+
+
+def _arguments(settings: Settings, output: Path, *flags: str) -> object:
+    base = get_config_file("classification/base.yaml")
+    command = ["--config-file", base, "--num-gpus", "0", *flags]
+    command += words({**SMALL, **settings, "OUTPUT_DIR": str(output)})
+    return default_argument_parser().parse_args(command)
