@@ -1,4 +1,4 @@
-"""Made-up image classification sets, and settings of a classifier that trains on them in seconds."""
+"""Made-up image classification sets, and settings that train a classifier on them in seconds."""
 
 from __future__ import annotations
 
