@@ -61,6 +61,11 @@ def meta_problems(cfg: CfgNode) -> list[str]:
         problems.append(f"META.BETAS is {meta.BETAS}; expected two numbers in [0, 1).")
     if not 1 < meta.MAX_FACTOR < float("inf"):
         problems.append(f"META.MAX_FACTOR is {meta.MAX_FACTOR}; expected a number above 1.")
+    if meta.ESTIMATOR == "gumbel_class" and not classifies_images(cfg):
+        problems.append(
+            "META.ESTIMATOR is gumbel_class, which needs images of one class each; set it to score "
+            "for a detector."
+        )
     if meta.SOURCE == "feature_bank" and meta.DATASET:
         problems.append(
             f"META.DATASET is {meta.DATASET!r}, but META.SOURCE feature_bank keeps features of the "

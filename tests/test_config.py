@@ -100,6 +100,7 @@ def test_every_key_of_ours_has_a_comment() -> None:
         (["META.SOURCE", "images"], "loader, feature_bank"),
         (["META.NORMALISE", "batch"], "META.NORMALISE"),
         (["META.ESTIMATOR", "gumbel"], "expected one of score"),
+        (["META.ESTIMATOR", "gumbel_class"], "META.ESTIMATOR is gumbel_class"),
         (["META.PERIOD", "0"], "META.PERIOD is 0; expected at least 1"),
         (["META.BATCH_SIZE", "-1"], "META.BATCH_SIZE"),
         (["META.WEIGHT_DECAY", "-1.0"], "META.WEIGHT_DECAY"),
