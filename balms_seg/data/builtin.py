@@ -1,4 +1,4 @@
-"""Registered names: detectron2's builtin LVIS sets, read by this package's loader, and images."""
+"""detectron2's builtin LVIS names, read by this package's loader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.data.annotations import load_annotations
-from balms_seg.data.image_sets import register_builtin_image_sets
 from balms_seg.data.registration import require_registered
 
 # Builtin LVIS sets with annotations; the test sets have none.
@@ -25,7 +24,6 @@ BUILTIN_LVIS_NAMES = (
 )
 
 
-register_builtin_image_sets()
 _kept: dict[str, list[dict[str, Any]]] | None = None
 
 

@@ -87,7 +87,7 @@ def _from_class_folders(source: str, root: str) -> ImageRecords:
 
 
 def _files_below(source: str) -> Iterable[str]:
-    if source.endswith(".zip"):
+    if not os.path.isdir(source):
         return archive_members(source)
     return (
         os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")

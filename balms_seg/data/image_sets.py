@@ -71,7 +71,7 @@ def register_images_from_config(cfg: CfgNode) -> None:
         register_images(*entry)
 
 
-def register_builtin_image_sets() -> None:
+def _register_builtin() -> None:
     """Register the names of the companion benchmarks, below DETECTRON2_DATASETS."""
     for classes in _CIFAR:
         for part in ("train", "test"):
@@ -140,3 +140,6 @@ def _absolute(path: str) -> str:
 
 def _data_root() -> str:
     return os.path.abspath(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+
+
+_register_builtin()
