@@ -55,6 +55,8 @@ KINDS = [
     "classification/cifar10_lt/lws_rho200.yaml",
     "classification/cifar10_lt_cpu/balms_reweighter_rho100.yaml",
     "classification/cifar10_lt_cpu/balms_rho100.yaml",
+    "classification/cifar10_lt/strong_rho200.yaml",
+    "classification/imagenet_lt/balms_resnet10.yaml",
 ]
 
 
@@ -80,7 +82,7 @@ def starts_from_another(name: str) -> bool:
 
 
 def built_on_meta(cfg: CfgNode) -> ImageClassifier:
-    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.DEVICE, cfg.MODEL.IMAGE_CLASSIFIER.PRETRAINED = "meta", False  # no download
     cfg.DATASETS.TRAIN = ()  # no class statistics: nothing on disk is read
     with torch.device("meta"):
         return LongTailedTrainer.build_model(cfg)
@@ -94,6 +96,31 @@ def test_the_promised_configurations_are_there(folder: str) -> None:
     found = {path.stem for path in (FOLDER / folder).glob("*_rho*.yaml")}
     assert expected <= found
     assert set(PUBLISHED) == {*END_TO_END, *SECOND_STAGES}
+
+
+def test_the_larger_sets_have_their_configurations() -> None:
+    four = ("softmax", "balanced_softmax", "classifier_balanced_softmax", "balms")
+    expected = {
+        "imagenet_lt": {f"{m}_{b}" for m in four for b in ("resnet10", "resnext50")},
+        "places_lt": {f"{m}_resnet152" for m in four if m != "balanced_softmax"},
+        "inaturalist2018": {"softmax_resnet50", "balanced_softmax_resnet50"},
+    }
+    for folder, names in expected.items():
+        found = {path.stem for path in (FOLDER / folder).glob("*_res*.yaml")}
+        assert found == names
+
+
+def test_second_stages_of_the_larger_sets_have_the_released_schedule() -> None:
+    """Epochs, rate, meta rate, meta batch and tilt; the images of an epoch are the lists'."""
+    for name, epochs, images, *expected in (
+        ("imagenet_lt/balms_resnet10", 20, 115_846, 0.5, 0.001, 1024, 0.1),
+        ("places_lt/balms_resnet152", 10, 62_500, 0.02, 0.001, 512, 0.3),
+    ):
+        cfg = load(f"classification/{name}.yaml")
+        meta = cfg.META
+        assert expected == [cfg.SOLVER.BASE_LR, meta.LR, meta.BATCH_SIZE, meta.INIT_POW]
+        iterations = epochs * images / cfg.SOLVER.IMS_PER_BATCH
+        assert pytest.approx(iterations, abs=1) == cfg.SOLVER.MAX_ITER
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -133,7 +160,7 @@ def test_files_are_named_after_their_data_method_and_output(folder: str) -> None
         assert int(classes) == cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES
         assert f"output/{folder}/{path.stem}" == cfg.OUTPUT_DIR
         loss = cfg.MODEL.IMAGE_CLASSIFIER.METHOD
-        if method in ("classifier_balanced_softmax", "balms_reweighter", "balms"):
+        if method.startswith(("classifier_", "balms", "strong")):
             assert loss == "balanced_softmax"
         elif method in ("crt", "lws", "tau_norm", "class_balanced_sampling"):
             assert loss == "softmax"
