@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmark_evaluation import add_evaluation_arguments, benchmark_evaluation
 from benchmark_iteration import add_iteration_arguments, benchmark_iteration
 from benchmark_meta import add_meta_arguments, benchmark_meta
+from benchmark_meta_sampler import add_meta_sampler_arguments, benchmark_meta_sampler
 from benchmark_timing import Row, measure_alternately
 
 from balms_seg import losses
@@ -134,6 +135,7 @@ BENCHMARKS: dict[str, tuple[Callable, Callable]] = {
     "loss": (benchmark_loss, add_loss_arguments),
     "iteration": (benchmark_iteration, add_iteration_arguments),
     "meta": (benchmark_meta, add_meta_arguments),
+    "meta_sampler": (benchmark_meta_sampler, add_meta_sampler_arguments),
     "evaluation": (benchmark_evaluation, add_evaluation_arguments),
 }
 
