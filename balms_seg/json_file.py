@@ -20,17 +20,12 @@ def read_json(path: str | Path) -> Any:
     """
     path = check_is_file(path)
     raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b" or raw[:4] == b"PK\x03\x04":
-        raise ValueError(f"{path} is compressed; unpack it and give the json inside.")
-    if not raw.strip():
-        raise ValueError(f"{path} is empty ({len(raw)} bytes); copy or make it again.")
+    check_start(path, raw)
     try:
         with paused_garbage_collection():
             return json.loads(raw)
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text: byte {error.start} of {len(raw)} is wrong."
-        ) from error
+        raise ValueError(encoding_message(path, error.start, len(raw))) from error
     except json.JSONDecodeError as error:
         raise ValueError(_malformed_message(path, error, len(raw))) from error
 
@@ -43,6 +38,19 @@ def check_is_file(path: str | Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(_missing_message(path))
     return path
+
+
+def check_start(path: Path, start: bytes) -> None:
+    """Raise ValueError where a file's first bytes say that it is compressed, or has no text."""
+    if start[:2] == b"\x1f\x8b" or start[:4] == b"PK\x03\x04":
+        raise ValueError(f"{path} is compressed; unpack it and give the json inside.")
+    if not start.strip():
+        raise ValueError(f"{path} is empty ({path.stat().st_size} bytes); copy or make it again.")
+
+
+def encoding_message(path: Path, byte: int, size: int) -> str:
+    """What to say of a byte that is not UTF-8."""
+    return f"{path} is not UTF-8 text: byte {byte} of {size} is wrong."
 
 
 @contextmanager

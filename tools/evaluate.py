@@ -17,13 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.evaluation import format_lvis_table, read_detections, write_results
+from balms_seg.evaluation import format_lvis_table, write_results
 from balms_seg.evaluation.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.bootstrap import bootstrap_intervals
 from balms_seg.evaluation.evaluation_files import write_task_files
 from balms_seg.evaluation.evaluation_set import EvaluationSet
 from balms_seg.evaluation.lvis_ap import BACKENDS
-from balms_seg.evaluation.pooled_ap import fixed_and_pooled_ap
+from balms_seg.evaluation.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
+from balms_seg.evaluation.stored_detections import read_stored_detections
 from balms_seg.evaluation.table import format_intervals, format_percent
 from balms_seg.evaluation.training_counts import TrainingCounts
 
@@ -116,10 +117,17 @@ def run(arguments: argparse.Namespace) -> str:
     start = time.perf_counter()
     evaluation_set = load_evaluation_set(arguments)
     ground_truth = evaluation_set.ground_truth
-    detections = read_detections(arguments.results)
-    if not detections:
+    wanted = set(arguments.tasks or ("bbox", "segm"))
+    stored = read_stored_detections(
+        arguments.results,
+        ground_truth,
+        max_detections=arguments.max_detections,
+        max_per_class=FIXED_PER_CLASS if arguments.fixed else None,
+        with_masks=bool(wanted - {"bbox"}) and all(ground_truth.segmentations),
+    )
+    if not stored.number:
         logging.warning("%s holds no detections; every AP is 0.", arguments.results)
-    tasks = arguments.tasks or evaluation_set.possible_tasks(detections)
+    tasks = arguments.tasks or evaluation_set.possible_tasks(stored.shape_keys)
     if not tasks:
         raise ValueError(
             f"Expected 'bbox' or 'segmentation' in every detection of {arguments.results}, but "
@@ -129,15 +137,15 @@ def run(arguments: argparse.Namespace) -> str:
     for task in tasks:
         analysis = analyse_task(
             ground_truth,
-            detections,
+            stored.capped,
             task,
-            max_detections=arguments.max_detections,
+            max_detections=None,  # the reader has kept to it
             with_errors=not arguments.no_error_kinds,
             backend=arguments.backend,
         )
         found = dict(analysis.result.metrics)
         if arguments.fixed:
-            found |= fixed_and_pooled_ap(ground_truth, detections, task)
+            found |= fixed_and_pooled_ap(ground_truth, stored.best_of_classes, task)
         metrics[task] = {name: 100 * value for name, value in found.items()}
         if arguments.resamples:
             resampled = bootstrap_intervals(analysis.matches, num_resamples=arguments.resamples)

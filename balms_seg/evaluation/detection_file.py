@@ -1,14 +1,21 @@
-"""Reads a result file in the LVIS format and checks that its entries have the right form."""
+"""Reads result files in the LVIS format and checks that their entries have the right form."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from balms_seg.json_file import read_json
+import numpy as np
 
+from balms_seg.json_file import paused_garbage_collection, read_json
+from balms_seg.json_list import is_json_list, iterate_json_list
+
+from .progress import with_progress
+
+BATCH_SIZE = 10_000
 _NUM_NAMED = 5
 _NUMBERS = (int, float)
 
@@ -25,15 +32,31 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
         ValueError: the file is empty, truncated or not json (the message has the byte), or an
             entry has another form, or several have the same `id`.
     """
+    with paused_garbage_collection():
+        return [detection for batch in iterate_detections(path) for detection in batch]
+
+
+def iterate_detections(path: str | Path) -> Iterator[list[dict[str, Any]]]:
+    """The same in batches of `BATCH_SIZE`, one in memory at a time; the same errors."""
     path = Path(path)
-    content = read_json(path)
-    if not isinstance(content, list):
+    if not is_json_list(path):
         raise ValueError(
-            f"Expected a list of detections in {path}, but got {_describe(content)}; give the "
-            "result file itself, in the LVIS or COCO results format."
+            f"Expected a list of detections in {path}, but got {_describe(read_json(path))}; give "
+            "the result file itself, in the LVIS or COCO results format."
         )
-    _check_entries(content, path)
-    return content
+    entries = iterate_json_list(path)
+    ids = _Ids()
+    start = 0
+    for batch in with_progress(
+        iter(lambda: list(islice(entries, BATCH_SIZE)), []),
+        label="reading detections",
+        unit="batch",
+    ):
+        _check_entries(batch, path, start)
+        ids.add(batch)
+        start += len(batch)
+        yield batch
+    ids.reject_repeated(path)
 
 
 def _describe(content: Any) -> str:
@@ -42,26 +65,27 @@ def _describe(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def _check_entries(detections: list[Any], path: Path) -> None:
-    _reject(
-        detections, path, lambda d: isinstance(d, dict), "Expected every detection to be an object"
-    )
+def _check_entries(detections: list[Any], path: Path, start: int) -> None:
+    def reject(is_right: Callable[[Any], bool], expectation: str) -> None:
+        bad = [i for i, detection in enumerate(detections) if not is_right(detection)]
+        if bad:
+            first = str(detections[bad[0]])
+            behind = f" from position {start}" if start else ""
+            raise ValueError(
+                f"{expectation}, but {len(bad)} of {len(detections)} detections{behind} in {path} "
+                f"break this, the first at position {start + bad[0]}: {first[:200]}"
+                f"{'...' if len(first) > 200 else ''}."
+            )
+
+    reject(lambda d: isinstance(d, dict), "Expected every detection to be an object")
     for key in ("image_id", "category_id", "score"):
-        _reject(detections, path, lambda d, key=key: key in d, f"Expected '{key}' in each")
-    _reject(
-        detections,
-        path,
-        lambda d: isinstance(d["score"], _NUMBERS),
-        "Expected every score to be a number",
-    )
-    _reject(detections, path, lambda d: "bbox" not in d or _is_box(d["bbox"]), "Expected 4 numbers")
-    _reject(
-        detections,
-        path,
+        reject(lambda d, key=key: key in d, f"Expected '{key}' in each")
+    reject(lambda d: isinstance(d["score"], _NUMBERS), "Expected every score to be a number")
+    reject(lambda d: "bbox" not in d or _is_box(d["bbox"]), "Expected 4 numbers")
+    reject(
         lambda d: "segmentation" not in d or _is_rle(d["segmentation"]),
         "Expected every segmentation to be an RLE with 'size' and 'counts'",
     )
-    _reject_repeated_ids(detections, path)
 
 
 def _is_box(box: Any) -> bool:
@@ -74,24 +98,29 @@ def _is_rle(segmentation: Any) -> bool:
     ) or isinstance(segmentation, list)
 
 
-def _reject(
-    detections: list[Any], path: Path, is_right: Callable[[Any], bool], expectation: str
-) -> None:
-    bad = [i for i, detection in enumerate(detections) if not is_right(detection)]
-    if bad:
-        first = str(detections[bad[0]])
-        raise ValueError(
-            f"{expectation}, but {len(bad)} of {len(detections)} detections in {path} break this, "
-            f"the first at position {bad[0]}: {first[:200]}{'...' if len(first) > 200 else ''}."
-        )
+class _Ids:
+    """All values of `id`; whole numbers, as they nearly always are, take eight bytes each."""
 
+    def __init__(self) -> None:
+        self._numbers = array("q")
+        self._others: list[str] = []
 
-def _reject_repeated_ids(detections: list[dict[str, Any]], path: Path) -> None:
-    ids = Counter(detection["id"] for detection in detections if "id" in detection)
-    repeated = [id_ for id_, times in ids.items() if times > 1]
-    if repeated:
-        raise ValueError(
-            f"Expected different ids, but {len(repeated)} of {len(ids)} ids in {path} stand for "
-            f"several detections, the first {repeated[:_NUM_NAMED]}; were two result files joined? "
-            "Number the detections anew, or leave out 'id', which the format does not need."
-        )
+    def add(self, detections: list[dict[str, Any]]) -> None:
+        for detection in detections:
+            id_ = detection.get("id")
+            if type(id_) is int and abs(id_) < 1 << 63:
+                self._numbers.append(id_)
+            elif id_ is not None:
+                self._others.append(repr(id_))
+
+    def reject_repeated(self, path: Path) -> None:
+        for ids in (np.array(self._numbers, dtype=np.int64), np.array(self._others)):
+            different, times = np.unique(ids, return_counts=True)
+            repeated = different[times > 1]
+            if len(repeated):
+                raise ValueError(
+                    f"Expected different ids, but {len(repeated)} of {len(different)} ids in "
+                    f"{path} stand for several detections, the first "
+                    f"{repeated[:_NUM_NAMED].tolist()}; were two result files joined? Number the "
+                    "detections anew, or leave out 'id', which the format does not need."
+                )

@@ -1,20 +1,18 @@
-"""Checks detections in the LVIS results format and turns them into arrays."""
+"""Turns detections in the LVIS results format into arrays of those that count."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from .detection_checks import CHUNK, check_mask_sizes, finite_scores, look_up, reject
 from .ground_truth import GroundTruth
 from .masks import mask_areas, segmentation_to_rle
-
-_NUM_NAMED = 5
-_CHUNK = 2048  # what fits into the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,26 +70,25 @@ def select_detections(
     image_ids, category_ids, score_values, all_shapes = _columns(
         detections, ("image_id", "category_id", "score", key)
     )
-    images = _lookup(detections, "image_id", image_ids, ground_truth.image_ids)
-    classes = _lookup(detections, "category_id", category_ids, ground_truth.category_ids)
-    scores = np.array(score_values, dtype=np.float64)
-    _reject(detections, ~np.isfinite(scores), "Expected finite scores")
+    images = look_up(detections, "image_id", image_ids, ground_truth.image_ids)
+    classes = look_up(detections, "category_id", category_ids, ground_truth.category_ids)
+    scores = finite_scores(detections, score_values)
 
     kept = np.arange(len(scores))
     if max_detections is not None:
-        kept = _top_of_each(images, scores, max_detections)
+        kept = top_of_each(images, scores, max_detections)
     if max_per_class is not None:
-        kept = kept[_top_of_each(classes[kept], scores[kept], max_per_class)]
+        kept = kept[top_of_each(classes[kept], scores[kept], max_per_class)]
     kept = kept[ground_truth.is_verified[images[kept], classes[kept]]]
     if iou_type == "bbox":
         shapes: Any = _box_array([all_shapes[i] for i in kept.tolist()])
         not_finite = kept[~np.isfinite(shapes).all(axis=1)]
-        _reject(
-            detections, np.isin(np.arange(len(detections)), not_finite), "Expected finite boxes"
-        )
+        reject(detections, np.isin(np.arange(len(detections)), not_finite), "Expected finite boxes")
         areas, places = shapes[:, 2] * shapes[:, 3], np.arange(len(kept))
     else:
-        shapes = _compressed(detections, all_shapes, images, ground_truth.image_sizes, kept)
+        sizes = ground_truth.image_sizes
+        is_compressed = check_mask_sizes(detections, all_shapes, images, sizes)
+        shapes = all_shapes if is_compressed else _compressed(all_shapes, images, sizes, kept)
         areas, places = mask_areas([shapes[i] for i in kept.tolist()]), kept
 
     kept, areas, places = (values[areas > 0] for values in (kept, areas, places))
@@ -114,52 +111,16 @@ def _columns(detections: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> 
     """The values of each key, gathered in one pass: visiting millions of dicts takes long."""
     columns: list[list[Any]] = [[] for _ in keys]
     try:
-        for start in range(0, len(detections), _CHUNK):
-            rows = map(itemgetter(*keys), detections[start : start + _CHUNK])
+        for start in range(0, len(detections), CHUNK):
+            rows = map(itemgetter(*keys), detections[start : start + CHUNK])
             for column, values in zip(columns, zip(*rows, strict=True), strict=True):
                 column.extend(values)
     except KeyError as error:
         key = error.args[0]
         is_missing = [key not in detection for detection in detections]
-        _reject(detections, is_missing, f"Expected '{key}' in every detection")
+        reject(detections, is_missing, f"Expected '{key}' in every detection")
         raise
     return columns
-
-
-def _lookup(
-    detections: Sequence[Mapping[str, Any]], key: str, ids: list[Any], known: Sequence[Any]
-) -> np.ndarray:
-    """Place of each id among the known ones."""
-    index = {id_: place for place, id_ in enumerate(known)}
-    found = np.fromiter(map(index.get, ids, repeat(-1)), np.int64, len(ids))
-    if len(found) and (found < 0).all():
-        raise ValueError(
-            f"Expected detections on the images and categories of the ground truth, but none of "
-            f"the {len(found)} detections has a known {key}: the first has "
-            f"{ids[0]!r}, the ground truth {list(known)[:_NUM_NAMED]} and so on. These "
-            "are results of another data set."
-        )
-    _reject(detections, found < 0, f"Expected every {key} to be one of the ground truth's", key)
-    return found
-
-
-def _reject(
-    detections: Sequence[Mapping[str, Any]],
-    is_bad: Sequence[bool] | np.ndarray,
-    expectation: str,
-    key: str | None = None,
-) -> None:
-    bad = np.flatnonzero(is_bad)
-    if len(bad) == 0:
-        return
-    keys = ("image_id", "category_id", "score") if key is None else (key,)
-    named = "; ".join(
-        f"#{i} " + ", ".join(f"{k} {detections[i].get(k)}" for k in keys) for i in bad[:_NUM_NAMED]
-    )
-    raise ValueError(
-        f"{expectation}, but {len(bad)} of {len(detections)} detections break this: {named}"
-        f"{'; ...' if len(bad) > _NUM_NAMED else ''}. Check the data set and the model's output."
-    )
 
 
 def _box_array(boxes: list[Any]) -> np.ndarray:
@@ -171,44 +132,19 @@ def _box_array(boxes: list[Any]) -> np.ndarray:
 
 
 def _compressed(
-    detections: Sequence[Mapping[str, Any]],
     masks: list[Any],
     images: np.ndarray,
     sizes: Sequence[tuple[int, int] | None],
     kept: np.ndarray,
 ) -> list[Any]:
-    """The masks, those to be kept as compressed RLE, after a check of every RLE's size."""
-    expected = [None if size is None else list(size) for size in sizes]
-    is_ready = True
-    for start in range(0, len(masks), _CHUNK):
-        part = masks[start : start + _CHUNK]
-        own = images[start : start + _CHUNK].tolist()
-        if set(map(type, part)) == {dict}:
-            is_ready &= list not in set(map(type, map(itemgetter("counts"), part)))
-            if list(map(itemgetter("size"), part)) == [expected[image] for image in own]:
-                continue
-        else:
-            is_ready = False
-        for i, (mask, image) in enumerate(zip(part, own, strict=True), start):
-            size = sizes[image]
-            if size is None or (isinstance(mask, dict) and tuple(mask["size"]) != size):
-                _raise_for_size(detections[i], mask, size)
-    if is_ready:
-        return masks
+    """The masks, those to be kept as compressed RLE."""
     masks = list(masks)
     for i in kept.tolist():
         masks[i] = segmentation_to_rle(masks[i], sizes[images[i]])
     return masks
 
 
-def _raise_for_size(detection: Mapping[str, Any], mask: Any, size: tuple[int, int] | None) -> None:
-    try:
-        segmentation_to_rle(mask, size)
-    except ValueError as error:
-        raise ValueError(f"Detection in image {detection['image_id']}: {error}") from error
-
-
-def _top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
+def top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
     """Indices of the `limit` highest scores of each group, in ascending order."""
     if np.bincount(groups).max(initial=0) <= limit:
         return np.arange(len(groups))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,17 @@ class EvaluationSet:
             training=training,
         )
 
-    def possible_tasks(self, detections: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """Tasks of "bbox" and "segm" that all detections and the ground truth have shapes for."""
+    def possible_tasks(self, shape_keys: Collection[str]) -> tuple[str, ...]:
+        """Tasks of "bbox" and "segm" that the ground truth has shapes for.
+
+        Args:
+            shape_keys: of "bbox" and "segmentation", those that every detection has.
+        """
         has_masks = all(self.ground_truth.segmentations)
         return tuple(
             task
             for task, key in _KEY_OF_TASK.items()
-            if (task == "bbox" or has_masks) and all(key in found for found in detections)
+            if (task == "bbox" or has_masks) and key in shape_keys
         )
 
 
