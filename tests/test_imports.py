@@ -14,11 +14,11 @@ PACKAGE = ROOT / "balms_seg"
 # A part may import what stands on a lower line.
 LAYERS = (
     {"requirements", "json_file", "job", "model_zoo", "configs"},
-    {"losses", "class_statistics", "needs_detectron2"},
+    {"losses", "class_statistics", "needs_detectron2", "json_list"},
     {"methods", "sampling", "meta"},
     {"data"},
     {"modeling", "evaluation", "meta_settings", "image_settings"},
-    {"image_input_settings"},
+    {"image_input_settings", "detector_settings"},
     {"config"},
     {"engine"},
     {"report"},
