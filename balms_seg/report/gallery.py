@@ -60,7 +60,6 @@ class GallerySource:
         content: of the annotation json.
         ground_truth: the same, as arrays.
         image_root: folder of the images.
-        detections: per run, by image id.
         fates: per run.
         findings: per run and class.
     """
@@ -68,7 +67,6 @@ class GallerySource:
     content: Mapping[str, Any]
     ground_truth: GroundTruth
     image_root: Path
-    detections: Sequence[Mapping[Any, Sequence[Mapping[str, Any]]]]
     fates: Sequence[ObjectFates]
     findings: Sequence[Sequence[ClassFinding]]
 
@@ -121,8 +119,8 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     }
     finding = source.findings[0][int(truth.classes[index])]
     predictions, outcomes, is_right = [], [], []
-    for fates, detections in zip(source.fates, source.detections, strict=True):
-        speaker = _speaker(source, fates, position, detections.get(image_id, []))
+    for fates in source.fates:
+        speaker = fates.speakers[position]
         shown = [] if speaker is None else [speaker]
         drawn = draw_instances(pixels, shown, categories, scale=scale)
         predictions.append(_data_uri(drawn[crop]))
@@ -138,21 +136,6 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
         outcomes=outcomes,
         is_right=is_right,
     )
-
-
-def _speaker(
-    source: GallerySource,
-    fates: ObjectFates,
-    position: int,
-    detections: Sequence[Mapping[str, Any]],
-) -> Mapping[str, Any] | None:
-    """The detection that decided the object's fate, found again by its class and score."""
-    predicted = fates.predicted[position]
-    if predicted < 0:
-        return None
-    category_id = source.ground_truth.category_ids[predicted]
-    own = [d for d in detections if d["category_id"] == category_id]
-    return min(own, key=lambda d: abs(d["score"] - fates.scores[position]), default=None)
 
 
 def _outcome(source: GallerySource, fates: ObjectFates, position: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from balms_seg.evaluation.masks import segmentation_to_rle
 FATES = ("right", "confused", "misplaced", "missed")
 COVERING_IOU = 0.5
 TOUCHING_IOU = 0.1
+_AT_ONCE = 10_000  # detections
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,7 @@ class ObjectFates:
         predicted: (m,) class of the detection that speaks for it, -1 where none covers it.
         scores: (m,) score of that detection, nan where there is none.
         ious: (m,) its IoU, nan likewise.
+        speakers: (m,) that detection, None likewise.
     """
 
     annotations: np.ndarray
@@ -45,6 +48,7 @@ class ObjectFates:
     predicted: np.ndarray
     scores: np.ndarray
     ious: np.ndarray
+    speakers: list[Mapping[str, Any] | None]
 
     def counts(self, num_classes: int) -> np.ndarray:
         """Objects per class and fate, (K, 4)."""
@@ -66,43 +70,69 @@ def find_fates(
 
     Args:
         ground_truth: of the evaluation set.
-        detections: in the LVIS results format; those of unknown images are left out.
+        detections: in the LVIS results format, in any order; of those that pass by only the ones
+            that speak for an object are kept. Those of unknown images are left out.
         task: "segm" compares masks, "bbox" boxes.
     """
-    image_index = {image_id: i for i, image_id in enumerate(ground_truth.image_ids)}
-    class_index = {category_id: i for i, category_id in enumerate(ground_truth.category_ids)}
-    found = defaultdict(list)
-    for detection in detections:
-        if detection["image_id"] in image_index and detection["category_id"] in class_index:
-            found[image_index[detection["image_id"]]].append(detection)
     objects = np.flatnonzero(~ground_truth.is_ignored)
     order = objects[np.argsort(ground_truth.images[objects], kind="stable")]
+    fates = ObjectFates(
+        annotations=order,
+        classes=ground_truth.classes[order],
+        fates=np.full(len(order), FATES.index("missed")),
+        predicted=np.full(len(order), -1),
+        scores=np.full(len(order), np.nan),
+        ious=np.full(len(order), np.nan),
+        speakers=[None] * len(order),
+    )
     images, starts = np.unique(ground_truth.images[order], return_index=True)
-    size = len(order)
-    fates = np.full(size, FATES.index("missed"))
-    predicted = np.full(size, -1)
-    scores, ious = np.full(size, np.nan), np.full(size, np.nan)
-    for image, start, stop in zip(images, starts, [*starts[1:], size], strict=True):
-        own = found.get(int(image), [])
-        if not own:
-            continue
-        overlaps = _ious(ground_truth, order[start:stop], own, task)
-        own_scores = np.array([detection["score"] for detection in own], dtype=float)
-        own_classes = np.array([class_index[detection["category_id"]] for detection in own])
-        for row in range(start, stop):
-            overlap, true = overlaps[:, row - start], ground_truth.classes[order[row]]
-            covers = np.flatnonzero(overlap >= COVERING_IOU)
-            if len(covers):
-                best = covers[np.argmax(own_scores[covers])]
-                predicted[row], scores[row], ious[row] = (
-                    own_classes[best],
-                    own_scores[best],
-                    overlap[best],
-                )
-                fates[row] = FATES.index("right" if own_classes[best] == true else "confused")
-            elif (overlap[own_classes == true] >= TOUCHING_IOU).any():
-                fates[row] = FATES.index("misplaced")
-    return ObjectFates(order, ground_truth.classes[order], fates, predicted, scores, ious)
+    stops = [*starts[1:].tolist(), len(order)]
+    rows_of = dict(zip(images.tolist(), map(range, starts.tolist(), stops), strict=True))
+    image_index = {image_id: i for i, image_id in enumerate(ground_truth.image_ids)}
+    class_index = {category_id: i for i, category_id in enumerate(ground_truth.category_ids)}
+    remaining = iter(detections)
+    while batch := list(islice(remaining, _AT_ONCE)):
+        found = defaultdict(list)
+        for detection in batch:
+            image = image_index.get(detection["image_id"], -1)
+            if image in rows_of and detection["category_id"] in class_index:
+                found[image].append(detection)
+        for image, own in found.items():
+            rows = rows_of[image]
+            overlaps = _ious(ground_truth, order[rows.start : rows.stop], own, task)
+            classes = np.array([class_index[detection["category_id"]] for detection in own])
+            _update(fates, rows, own, classes, overlaps)
+    return fates
+
+
+def _update(
+    fates: ObjectFates,
+    rows: range,
+    detections: list[Mapping[str, Any]],
+    classes: np.ndarray,
+    overlaps: np.ndarray,
+) -> None:
+    """Let further detections of an image speak for its objects, in place.
+
+    Args:
+        fates: what is known so far.
+        rows: the image's m objects.
+        detections: n of the image.
+        classes: (n,) class index of each.
+        overlaps: (n, m) IoU.
+    """
+    all_scores = np.array([detection["score"] for detection in detections], dtype=float)
+    for row, overlap in zip(rows, overlaps.T, strict=True):
+        true = fates.classes[row]
+        covers = np.flatnonzero(overlap >= COVERING_IOU)
+        if len(covers):
+            best = covers[np.argmax(all_scores[covers])]
+            if fates.predicted[row] < 0 or all_scores[best] > fates.scores[row]:
+                fates.predicted[row], fates.scores[row] = classes[best], all_scores[best]
+                fates.ious[row], fates.speakers[row] = overlap[best], detections[best]
+                fates.fates[row] = FATES.index("right" if classes[best] == true else "confused")
+        elif fates.predicted[row] < 0 and (overlap[classes == true] >= TOUCHING_IOU).any():
+            fates.fates[row] = FATES.index("misplaced")
 
 
 def _ious(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.bootstrap import bootstrap_intervals
 from balms_seg.evaluation.comparison import Difference, compare_runs
-from balms_seg.evaluation.detection_file import read_detections
+from balms_seg.evaluation.detection_file import iterate_detections
 from balms_seg.evaluation.ground_truth import load_ground_truth
 from balms_seg.requirements import require
 
@@ -107,7 +107,6 @@ def _instance_parts(
             source.content,
             source.ground_truth,
             Path(image_root),
-            source.detections,
             source.fates,
             findings,
         )
@@ -165,20 +164,16 @@ def _read_objects(
     annotations = read_annotation_json(ground_truth_json)
     truth = load_ground_truth(annotations, class_frequency=_groups_of(runs[0], annotations))
     task = runs[0].main_task
-    detections, fates = [], []
+    fates = []
     for run in runs:
         if len(run.tasks[run.main_task].classes or ()) != truth.num_classes:
             raise ValueError(
                 f"Expected results of {truth.num_classes} classes as in {ground_truth_json}, but "
                 f"{run.folder} has others; give the annotations it was evaluated on."
             )
-        found = read_detections(run.detections or "")
-        by_image = defaultdict(list)
-        for detection in found:
-            by_image[detection["image_id"]].append(detection)
-        detections.append(by_image)
-        fates.append(find_fates(truth, found, task))
-    return GallerySource(annotations, truth, Path(), detections, fates, [])
+        batches = iterate_detections(run.detections or "")
+        fates.append(find_fates(truth, chain.from_iterable(batches), task))
+    return GallerySource(annotations, truth, Path(), fates, [])
 
 
 def _groups_of(run: Run, annotations: Mapping[str, Any]) -> dict[int, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from balms_seg.class_statistics.annotation_counts import read_annotation_json
-from balms_seg.evaluation.detection_file import read_detections
+from balms_seg.evaluation.detection_file import iterate_detections
 from balms_seg.evaluation.ground_truth import FREQUENCY_GROUPS
 
 _TILE_PX = 320  # longer side of an image on the sheet
@@ -52,13 +53,17 @@ def draw_predictions(
         FileNotFoundError: a file is missing.
         ValueError: the detections are of other images or classes than the ground truth.
     """
-    sources = _Sources.read(ground_truth_json, image_root, detections_json, min_score=min_score)
-    tiles = []
-    for image in sources.rarest_first()[:num_images]:
-        pixels = sources.read_image(image)
-        scale = _TILE_PX / max(pixels.shape[:2])
-        pair = sources.draw_pair(image, pixels, scale=scale)
-        tiles.append(np.concatenate([_framed(side) for side in pair], axis=1))
+    sources = _Sources.read(
+        ground_truth_json,
+        image_root,
+        detections_json,
+        num_images=num_images,
+        min_score=min_score,
+    )
+    tiles = [
+        np.concatenate([_framed(side) for side in pair], axis=1)
+        for _, pair in sources.draw_pairs(lambda longer_px: _TILE_PX / longer_px)
+    ]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), _sheet(tiles))
 
@@ -93,12 +98,17 @@ def draw_each_image(
         FileNotFoundError: a file is missing.
         ValueError: the detections are of other images or classes than the ground truth.
     """
-    sources = _Sources.read(ground_truth_json, image_root, detections_json, min_score=min_score)
+    sources = _Sources.read(
+        ground_truth_json,
+        image_root,
+        detections_json,
+        num_images=num_images,
+        min_score=min_score,
+    )
     written = []
-    for image in sources.rarest_first()[:num_images]:
-        pixels = sources.read_image(image)
-        scale = max(_SMALLEST_SIDE_PX / max(pixels.shape[:2]), 1.0)
-        pair = sources.draw_pair(image, pixels, scale=scale, with_group=with_group)
+    for image, pair in sources.draw_pairs(
+        lambda longer_px: max(_SMALLEST_SIDE_PX / longer_px, 1.0), with_group=with_group
+    ):
         gap = np.full((pair[0].shape[0], _MARGIN_PX, 3), 255, dtype=np.uint8)
         path = Path(output_dir) / Path(_file_name(image)).with_suffix(".png").name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +119,7 @@ def draw_each_image(
 
 @dataclass(frozen=True, eq=False)
 class _Sources:
-    """Images with their annotations and detections."""
+    """The images to draw, those with the most rare instances first, and what is drawn on them."""
 
     images: list[dict[str, Any]]
     categories: dict[int, dict[str, Any]]
@@ -124,6 +134,7 @@ class _Sources:
         image_root: str | Path,
         detections_json: str | Path,
         *,
+        num_images: int,
         min_score: float,
     ) -> _Sources:
         truth = read_annotation_json(ground_truth_json)
@@ -131,47 +142,37 @@ class _Sources:
         annotations, detections = defaultdict(list), defaultdict(list)
         for annotation in truth["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
-        found = read_detections(detections_json)
-        known = {image["id"] for image in truth["images"]}
-        foreign = [
-            d for d in found if d["image_id"] not in known or d["category_id"] not in categories
-        ]
-        if foreign:
-            raise ValueError(
-                f"{len(foreign)} of {len(found)} detections in {detections_json} are of images or "
-                f"classes that {ground_truth_json} does not have, the first of image "
-                f"{foreign[0]['image_id']} and class {foreign[0]['category_id']}; give the "
-                "annotations that belong to them."
-            )
-        for detection in found:
-            if detection["score"] >= min_score:
-                detections[detection["image_id"]].append(detection)
-        return cls(truth["images"], categories, annotations, detections, Path(image_root))
 
-    def rarest_first(self) -> list[dict[str, Any]]:
         def num_rare(image: dict[str, Any]) -> int:
-            own = self.annotations[image["id"]]
-            return sum(self.categories[a["category_id"]].get("frequency") == "r" for a in own)
+            own = annotations[image["id"]]
+            return sum(categories[a["category_id"]].get("frequency") == "r" for a in own)
 
-        return sorted(self.images, key=num_rare, reverse=True)
+        images = sorted(truth["images"], key=num_rare, reverse=True)[:num_images]
+        known = {image["id"] for image in truth["images"]}
+        chosen = {image["id"] for image in images}
+        for detection in chain.from_iterable(iterate_detections(detections_json)):
+            if detection["image_id"] not in known or detection["category_id"] not in categories:
+                raise ValueError(
+                    f"Expected {detections_json} to hold detections on the images and classes of "
+                    f"{ground_truth_json}, but one is of image {detection['image_id']} and class "
+                    f"{detection['category_id']}; give the annotations that belong to them."
+                )
+            if detection["score"] >= min_score and detection["image_id"] in chosen:
+                detections[detection["image_id"]].append(detection)
+        return cls(images, categories, annotations, detections, Path(image_root))
 
-    def read_image(self, image: Mapping[str, Any]) -> np.ndarray:
-        return read_image(self.image_root, image)
-
-    def draw_pair(
-        self,
-        image: Mapping[str, Any],
-        pixels: np.ndarray,
-        *,
-        scale: float,
-        with_group: bool = False,
-    ) -> list[np.ndarray]:
-        return [
-            draw_instances(
-                pixels, own[image["id"]], self.categories, scale=scale, with_group=with_group
-            )
-            for own in (self.annotations, self.detections)
-        ]
+    def draw_pairs(
+        self, scale_of: Callable[[int], float], *, with_group: bool = False
+    ) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
+        """Each image, with ground truth and with detections; `scale_of` its longer side in px."""
+        for image in self.images:
+            pixels = read_image(self.image_root, image)
+            scale = scale_of(max(pixels.shape[:2]))
+            pair = [
+                draw_instances(pixels, own, self.categories, scale=scale, with_group=with_group)
+                for own in (self.annotations[image["id"]], self.detections[image["id"]])
+            ]
+            yield image, pair
 
 
 def read_image(image_root: Path, image: Mapping[str, Any]) -> np.ndarray:
