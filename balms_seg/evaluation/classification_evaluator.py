@@ -8,7 +8,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
@@ -17,6 +16,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.image_batch import ImageBatch
 
 from .classification import (
     ClassificationResult,
@@ -85,12 +85,11 @@ class ClassificationEvaluator(DatasetEvaluator):
         self.group_sizes: dict[str, dict[str, int]] = {}
         self.result: ClassificationResult | None = None
 
-    def process(self, inputs: Any, outputs: Tensor) -> None:
+    def process(self, inputs: ImageBatch, outputs: Tensor) -> None:
         """Take in the predictions for a batch of images.
 
         Args:
-            inputs: B images with `labels` (B,) int64; `inputs[i]["dataset_index"]` is the place of
-                the i-th in its data set.
+            inputs: B images.
             outputs: (B, K) probabilities.
 
         Raises:
@@ -98,7 +97,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         """
         probabilities = outputs.detach().float().cpu().numpy()
         labels = inputs.labels.cpu().numpy()
-        samples = np.array([record["dataset_index"] for record in inputs], np.int64)
+        samples = inputs.dataset_indices.numpy()
         self._check(probabilities, labels)
         self._num_classes = probabilities.shape[1]
         self._parts.append(ImagePredictions.from_probabilities(probabilities, labels, samples))
@@ -154,21 +153,10 @@ class ClassificationEvaluator(DatasetEvaluator):
             groups = dict(reversed(self._statistics.groups.items()))  # many first, as published
         self.result = evaluate_classification(predictions, num_classes, groups)
         self.group_sizes = self.result.group_sizes
-        self._warn_about_missing(len(predictions.labels))
         self._write_files(predictions, self.result)
         table = format_classification_table({self._name: self.result.metrics}, self.group_sizes)
         logger.info("Evaluation results:\n%s", table)
         return OrderedDict({TASK: self.result.metrics})
-
-    def _warn_about_missing(self, num_images: int) -> None:
-        expected = MetadataCatalog.get(self._name).get("num_images")
-        if expected is not None and num_images < expected:
-            logger.warning(
-                "%d of the %d images of data set '%s' were not evaluated.",
-                expected - num_images,
-                expected,
-                self._name,
-            )
 
     def _write_files(self, predictions: ImagePredictions, result: ClassificationResult) -> None:
         if self._output_dir is None:

@@ -15,6 +15,7 @@ from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.image_batch import ImageBatch
 from balms_seg.evaluation import ClassificationEvaluator, build_evaluator
 from balms_seg.evaluation.per_class import read_per_class_json
 
@@ -23,12 +24,11 @@ NAMES = ["cat", "dog", "eel"]
 STATISTICS = ClassStatistics.from_labels(np.repeat([0, 1, 2], [150, 50, 5]), 3, class_names=NAMES)
 
 
-class Images(list):
-    """A batch as the loader gives it, as far as the evaluator looks at it."""
-
-    def __init__(self, labels: torch.Tensor, samples: list[int]) -> None:
-        super().__init__({"dataset_index": sample} for sample in samples)
-        self.labels = labels
+def batch(labels: torch.Tensor, samples: list[int]) -> ImageBatch:
+    """A batch as the loader gives it; the evaluator does not look at the pixels."""
+    indices = torch.tensor(samples)
+    unknown = torch.full((len(samples),), float("nan"), dtype=torch.float64)
+    return ImageBatch(torch.zeros(len(samples), 3, 2, 2), labels, indices, indices, unknown)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def evaluate(
     evaluator.reset()
     for samples in batches:
         labels, probabilities = outputs_of(samples)
-        evaluator.process(Images(labels, samples), probabilities)
+        evaluator.process(batch(labels, samples), probabilities)
     return evaluator.evaluate()
 
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_evaluated_is_an_error(
 ) -> None:
     evaluator = ClassificationEvaluator(NAME, STATISTICS)
     with pytest.raises(ValueError, match=message):
-        evaluator.process(Images(torch.tensor(labels), [0, 1]), probabilities)
+        evaluator.process(batch(torch.tensor(labels), [0, 1]), probabilities)
 
 
 def test_a_test_set_with_other_classes_than_the_training_set_is_an_error() -> None:
@@ -139,7 +139,7 @@ def test_a_test_set_with_other_classes_than_the_training_set_is_an_error() -> No
 
 def test_half_precision_outputs_are_taken(tmp_path: Path) -> None:
     evaluator = ClassificationEvaluator(NAME)
-    evaluator.process(Images(torch.tensor([0]), [0]), torch.eye(3)[:1].bfloat16())
+    evaluator.process(batch(torch.tensor([0]), [0]), torch.eye(3)[:1].bfloat16())
     assert evaluator.evaluate()["classification"]["top1"] == 100
 
 

@@ -16,6 +16,7 @@ from detectron2.data import MetadataCatalog
 from report_runs import write_run
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.image_batch import ImageBatch
 from balms_seg.evaluation import ClassificationEvaluator, write_results
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
 from balms_seg.report.run_files import read_run
@@ -25,14 +26,6 @@ DATASET = "image_report_test_set"
 NAMES = ["cat", "dog", "</script><b>axe"]
 COUNTS = [150, 50, 5]
 PER_CLASS = 40
-
-
-class Images(list):
-    """A batch as the loader gives it, as far as the evaluator looks at it."""
-
-    def __init__(self, labels: torch.Tensor) -> None:
-        super().__init__({"dataset_index": i} for i in range(len(labels)))
-        self.labels = labels
 
 
 def write_image_run(folder: Path, *, right_of_last: int) -> Path:
@@ -45,7 +38,11 @@ def write_image_run(folder: Path, *, right_of_last: int) -> Path:
     statistics = ClassStatistics.from_labels(np.repeat(range(3), COUNTS), 3, class_names=NAMES)
     try:
         evaluator = ClassificationEvaluator(DATASET, statistics, str(folder / "inference"))
-        evaluator.process(Images(labels), logits.softmax(1))
+        places = torch.arange(len(labels))
+        unknown = torch.full((len(labels),), float("nan"), dtype=torch.float64)
+        pixels = torch.zeros(len(labels), 3, 2, 2)
+        batch = ImageBatch(pixels, labels, places, places, unknown)
+        evaluator.process(batch, logits.softmax(1))
         results = evaluator.evaluate()
     finally:
         MetadataCatalog.pop(DATASET)
