@@ -27,6 +27,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmark_classification import add_classification_arguments, benchmark_classification
 from benchmark_evaluation import add_evaluation_arguments, benchmark_evaluation
 from benchmark_iteration import add_iteration_arguments, benchmark_iteration
 from benchmark_meta import add_meta_arguments, benchmark_meta
@@ -136,6 +137,7 @@ BENCHMARKS: dict[str, tuple[Callable, Callable]] = {
     "iteration": (benchmark_iteration, add_iteration_arguments),
     "meta": (benchmark_meta, add_meta_arguments),
     "meta_sampler": (benchmark_meta_sampler, add_meta_sampler_arguments),
+    "classification": (benchmark_classification, add_classification_arguments),
     "evaluation": (benchmark_evaluation, add_evaluation_arguments),
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from balms_seg.sampling import keyed_rng, position_seed
+from balms_seg.sampling import keyed_rng, keyed_uniforms, position_seed
 from balms_seg.sampling.keyed import _mix
 
 
@@ -104,3 +104,23 @@ def test_keying_is_cheap() -> None:
                 pass
         best = min(best, (time.perf_counter() - start) / 200)
     assert best < 1e-3
+
+
+def test_uniforms_of_a_position_do_not_depend_on_its_batch() -> None:
+    positions = np.array([5, 0, 2**40, 7])
+    together = keyed_uniforms(3, positions, "crop", 4)
+    assert together.shape == (4, 4)
+    for row, position in zip(together, positions, strict=True):
+        assert np.array_equal(row, keyed_uniforms(3, np.array([position]), "crop", 4)[0])
+    assert not np.array_equal(together, keyed_uniforms(4, positions, "crop", 4))
+    assert not np.array_equal(together, keyed_uniforms(3, positions, "flip", 4))
+
+
+def test_uniforms_are_uniform_and_unrelated() -> None:
+    numbers = keyed_uniforms(0, np.arange(20_000), "crop", 3)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    deciles = np.stack([np.histogram(column, 10, (0, 1))[0] for column in numbers.T])
+    assert abs(deciles - 2000).max() < 200  # 4.7 standard deviations
+    related = np.corrcoef(np.concatenate([numbers[1:], numbers[:-1]], axis=1).T) - np.eye(6)
+    assert abs(related).max() < 0.04
