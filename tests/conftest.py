@@ -1,7 +1,10 @@
 """Fixtures that several test modules share, and the option that divides the tests into parts."""
 
+import importlib.util
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,3 +41,19 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the real data at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def load_tool() -> Callable[[str], ModuleType]:
+    """A function that imports a command of tools/ by its name."""
+
+    def load(name: str) -> ModuleType:
+        path = Path(__file__).resolve().parents[1] / "tools" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_tool", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "balms_seg"
 
 # A part may import what stands on a lower line.
 LAYERS = (
-    {"requirements", "json_file", "job", "model_zoo", "configs"},
+    {"requirements", "json_file", "job", "command_line", "model_zoo", "configs"},
     {"losses", "class_statistics", "needs_detectron2", "json_list"},
     {"methods", "sampling", "meta"},
     {"data"},

@@ -19,6 +19,7 @@ from balms_seg.class_statistics import (
     cached_statistics,
     cached_statistics_from_json,
 )
+from balms_seg.command_line import errors_in_one_line
 from balms_seg.report.class_table import format_class_statistics, write_class_csv
 from balms_seg.report.figures import plot_class_frequency
 
@@ -59,15 +60,11 @@ def main() -> None:
     """Count, print, and write what was asked for."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
+    with errors_in_one_line("class_statistics"):
         if arguments.json is not None:
             statistics = cached_statistics_from_json(arguments.json)
         else:
             statistics = registered_statistics(arguments.dataset)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"class_statistics: {error}")
-    except KeyError as error:  # an unknown data set; str(error) would quote the message
-        sys.exit(f"class_statistics: {error.args[0]}")
     print(format_class_statistics(statistics, num_listed=arguments.list))
     if arguments.csv:
         write_class_csv(statistics, arguments.csv)

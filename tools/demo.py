@@ -19,6 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from balms_seg.command_line import errors_in_one_line
+
 logger = logging.getLogger("demo")
 
 _SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
@@ -124,12 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run, and tell what is wrong in one line."""
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
+    with errors_in_one_line("demo"):
         run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"demo: {error}")
-    except KeyError as error:  # str(error) would quote the message
-        sys.exit(f"demo: {error.args[0]}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from balms_seg.command_line import errors_in_one_line
 from balms_seg.evaluation import format_lvis_table, write_results
 from balms_seg.evaluation.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.bootstrap import bootstrap_intervals
@@ -192,12 +193,8 @@ def write_files(
 def main(arguments: list[str] | None = None) -> None:
     """Run, and tell what is wrong in one line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
+    with errors_in_one_line("evaluate"):
         print(run(parse_arguments(arguments)))
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        sys.exit(f"evaluate: {error}")
-    except KeyError as error:  # an unknown data set; str(error) would quote the message
-        sys.exit(f"evaluate: {error.args[0]}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +25,6 @@ from balms_seg.engine.box_outputs import (
 from balms_seg.engine.calibrate import Trial, best_trial, is_validation_set
 from balms_seg.model_zoo import get_config_file
 
-ROOT = Path(__file__).resolve().parents[2]
 NORCAL = {
     "MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD": "norcal",
     "MODEL.ROI_BOX_HEAD.CALIBRATION.STRENGTH": 0.8,
@@ -34,11 +33,8 @@ CASCADE = {"MODEL.ROI_HEADS.NAME": "CascadeLongTailedROIHeads"}
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("calibrate_tool", ROOT / "tools" / "calibrate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
+    return load_tool("calibrate")
 
 
 def detections_of(model: torch.nn.Module, loader: list) -> list[tuple]:
