@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectron2.data import MetadataCatalog
 from detectron2.utils.events import get_event_storage
 
 from balms_seg.evaluation import write_results
@@ -61,7 +62,15 @@ def save_results(
         time_seconds=time.perf_counter() - _JOB_START,
         iteration=_iteration(cfg.SOLVER.MAX_ITER),
         command=" ".join(sys.argv),
+        **_training_subsets(cfg),
     )
+
+
+def _training_subsets(cfg: CfgNode) -> dict[str, Any]:
+    """How the training sets that are drawn from larger ones were drawn, seed included."""
+    drawn = {name: MetadataCatalog.get(name).get("subset") for name in cfg.DATASETS.TRAIN}
+    known = {name: subset for name, subset in drawn.items() if subset}
+    return {"training_subsets": known} if known else {}
 
 
 def _iteration(max_iter: int) -> int | None:

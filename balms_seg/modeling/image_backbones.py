@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.hub import get_dir
 from torchvision.models import ResNet, resnet
 from torchvision.models.resnet import BasicBlock
 
@@ -17,7 +18,16 @@ def _torchvision(name: str, *, width: int, pretrained: bool) -> nn.Module:
     """A residual network of torchvision without its classifier."""
     assert width == 1
     # V1: the training that published long-tailed results start from.
-    return _headless(getattr(resnet, name)(weights="IMAGENET1K_V1" if pretrained else None))
+    build = getattr(resnet, name)
+    if not pretrained:
+        return _headless(build())
+    try:
+        return _headless(build(weights="IMAGENET1K_V1"))
+    except (OSError, RuntimeError) as error:  # no network; a download cut short
+        raise RuntimeError(
+            f"The ImageNet weights of {name} could not be downloaded ({error}). Put torchvision's "
+            f"file into {get_dir()}/checkpoints, or set MODEL.IMAGE_CLASSIFIER.PRETRAINED False."
+        ) from error
 
 
 def _resnet10(*, width: int, pretrained: bool) -> nn.Module:

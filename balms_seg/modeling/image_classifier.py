@@ -77,7 +77,9 @@ class ImageClassifier(nn.Module):
             options=ImageMethodOptions.from_config(settings),
         )
         backbone = build_image_backbone(
-            settings.BACKBONE, width=settings.WIDTH, pretrained=settings.PRETRAINED
+            settings.BACKBONE,
+            width=settings.WIDTH,
+            pretrained=settings.PRETRAINED and not cfg.MODEL.WEIGHTS,  # which would replace them
         )
         schedule = None
         if statistics is not None:

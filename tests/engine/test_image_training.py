@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from image_runs import build_image_trainer, run_image_evaluation, run_image_training
 from image_sets import write_folders, write_image_sets
 from runs import assert_same_tensors, read_checkpoint
+
+from balms_seg.data import register_images
 
 EVERYTHING = {
     "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip", "autoaugment", "cutout"],
@@ -24,6 +27,7 @@ WORKERS = {
     "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip", "color_jitter"],
     "DATALOADER.NUM_WORKERS": 1,
 }
+SUBSET = {"rho": 100, "kind": "exponential", "seed": 0}
 DECOUPLED = {"MODEL.TRAIN_ONLY": ["classifier"], "MODEL.INIT_CLASSIFIER": "reset"}
 
 slow = pytest.mark.slow
@@ -41,10 +45,17 @@ def stage_one(images: dict[str, object], tmp_path_factory: pytest.TempPathFactor
     return str(output / "model_final.pth")
 
 
-def test_a_run_leaves_a_checkpoint_and_results(images: dict[str, object], tmp_path: Path) -> None:
+def test_a_run_leaves_a_checkpoint_and_results(
+    images: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for entry in images["DATASETS.REGISTER_IMAGES"]:
+        register_images(*entry)
+    metadata = MetadataCatalog.get(images["DATASETS.TRAIN"][0])
+    monkeypatch.setitem(vars(metadata), "subset", SUBSET)  # as the names of CIFAR-LT have
     trainer = run_image_training(images, tmp_path)
     assert trainer.iter == 2
     results = json.loads((tmp_path / "results.json").read_text())
+    assert results["training_subsets"] == {images["DATASETS.TRAIN"][0]: SUBSET}
     assert results["metrics"][images["DATASETS.TEST"][0]]["classification"].keys() >= {"top1"}
     assert (tmp_path / "inference" / "per_class_classification.csv").is_file()
 
@@ -115,6 +126,7 @@ def test_the_classifier_alone_is_that_of_the_whole_model(
         assert torch.equal(value, before[name]) == (not name.startswith("classifier.")), name
 
 
+@slow
 def test_frozen_norms_can_follow_the_batches(
     images: dict[str, object], stage_one: str, tmp_path: Path
 ) -> None:
@@ -127,6 +139,7 @@ def test_frozen_norms_can_follow_the_batches(
     assert torch.equal(trained["backbone.stem.weight"], before["backbone.stem.weight"])
 
 
+@slow
 def test_a_learned_scale_multiplies_a_fixed_classifier(
     images: dict[str, object], stage_one: str, tmp_path: Path
 ) -> None:
@@ -158,6 +171,7 @@ def test_the_average_is_evaluated_and_what_a_second_stage_starts_from(
     assert torch.equal(state["backbone.stem.weight"], average["backbone.stem.weight"])
 
 
+@slow
 def test_images_that_workers_decode_train_as_well(
     images: dict[str, object], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import ImageClassifier
 from balms_seg.modeling.cifar_resnet import CifarResNet
 from balms_seg.modeling.cosine_classifier import CosineClassifier
-from balms_seg.modeling.image_backbones import IMAGE_BACKBONES, build_image_backbone
+from balms_seg.modeling.image_backbones import IMAGE_BACKBONES, PRETRAINED, build_image_backbone
 from balms_seg.modeling.image_classifier import TrainingSchedule
 
 COUNTS = (50, 10, 2)
@@ -81,12 +81,27 @@ def test_no_network_has_a_depth_between() -> None:
         CifarResNet(31)
 
 
-@pytest.mark.parametrize("name", IMAGE_BACKBONES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in PRETRAINED else ())
+        for name in IMAGE_BACKBONES
+    ],
+)
 def test_every_backbone_gives_the_features_that_it_says(name: str) -> None:
     with torch.device("meta"):
         backbone = build_image_backbone(name)
         features = backbone.eval()(torch.zeros(2, 3, 64, 64))
     assert features.shape == (2, backbone.out_channels)
+
+
+def test_weights_that_cannot_be_downloaded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    with pytest.raises(RuntimeError, match=r"resnet50 .*no network.*PRETRAINED False"):
+        build_image_backbone("resnet50", pretrained=True)
 
 
 @pytest.mark.parametrize("method", ["softmax", "balanced_softmax"])
