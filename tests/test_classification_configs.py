@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,11 @@ KINDS = [
     "classification/cifar10_lt/strong_rho200.yaml",
     "classification/imagenet_lt/balms_resnet10.yaml",
 ]
+
+
+def slow_but_for(few: list[str], names: list[str]) -> list[Any]:
+    """All names, most of them for the slow tests only."""
+    return [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def load(name: str, *overrides: str) -> CfgNode:
@@ -149,6 +155,7 @@ def test_headers_quote_the_rows_of_the_paper(folder: str) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", CIFAR)
 def test_files_are_named_after_their_data_method_and_output(folder: str) -> None:
     classes = re.search(r"\d+", folder).group()
@@ -190,7 +197,7 @@ def test_feature_balanced_loss_has_its_own_schedule() -> None:
         assert cfg.MODEL.IMAGE_CLASSIFIER.FBL_LAMBDA == 60
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", slow_but_for(KINDS, RUNNABLE))
 def test_every_configuration_resolves_and_its_model_builds(name: str) -> None:
     cfg = load(name)
     model = built_on_meta(cfg)
@@ -204,6 +211,7 @@ def test_every_configuration_resolves_and_its_model_builds(name: str) -> None:
         assert trained == set(dict(model.named_parameters()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RUNNABLE if starts_from_another(name)])
 def test_a_second_stage_starts_from_what_its_stage_one_writes(name: str) -> None:
     second = load(name)

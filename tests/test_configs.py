@@ -90,7 +90,13 @@ def test_the_promised_configurations_are_there() -> None:
         assert {path.name for path in (ROOT / folder).iterdir()} == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith("classification/") else name
+        for name in NAMES
+    ],
+)
 def test_every_configuration_holds_only_what_differs_from_its_base(name: str) -> None:
     content = raw(name)
     base = content.pop("_BASE_", None)
