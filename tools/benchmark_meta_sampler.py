@@ -196,8 +196,10 @@ class MadeUpMetaBatches:
 
 def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
     """Each estimator of the Meta Sampler against the release's scheme, in time and extra memory."""
-    plain_mb = peak_memory_mb(PLAIN, arguments)
-    reference_mb = peak_memory_mb(REFERENCE, arguments) - plain_mb
+    # First of all: a process is born with its parent's peak, which has to be small still.
+    schemes = (PLAIN, REFERENCE, *arguments.estimators)
+    peaks = {scheme: peak_memory_mb(scheme, arguments) for scheme in schemes}
+    extra_mb = {scheme: peak - peaks[PLAIN] for scheme, peak in peaks.items()}
     plain, reference = (build_step(scheme, arguments) for scheme in (PLAIN, REFERENCE))
     rows = []
     for estimator in arguments.estimators:
@@ -206,7 +208,6 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
         reference_seconds, seconds = measure_alternately(reference, ours, **settings)
         _, plain_seconds = measure_alternately(ours, plain, **settings)
         ratios = [r / o for r, o in zip(reference_seconds, seconds, strict=True)]
-        extra_mb = peak_memory_mb(estimator, arguments) - plain_mb
         rows.append(
             {
                 "estimator": estimator,
@@ -214,9 +215,9 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
                 "no_sampler_seconds": statistics.median(plain_seconds),
                 "reference_seconds": statistics.median(reference_seconds),
                 "times_faster": statistics.median(ratios),
-                "extra_mb": extra_mb,
-                "reference_extra_mb": reference_mb,
-                "share_of_memory": extra_mb / reference_mb,
+                "extra_mb": extra_mb[estimator],
+                "reference_extra_mb": extra_mb[REFERENCE],
+                "share_of_memory": extra_mb[estimator] / extra_mb[REFERENCE],
             }
         )
     return rows
