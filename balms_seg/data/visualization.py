@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from balms_seg.data.builtin import read_once
+from balms_seg.data.image_visualization import draw_training_images
 from balms_seg.data.loader import build_train_loader
 from balms_seg.data.registration import register_from_config
 from balms_seg.data.training_set import get_training_dicts, training_statistics
+from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -41,6 +43,8 @@ def draw_training_data(
 ) -> list[Path]:
     """Draw images of DATASETS.TRAIN with boxes, masks, class names and frequency groups.
 
+    For an image classifier: one sheet of images, each with its class.
+
     Args:
         cfg: configuration with this package's keys.
         output_dir: where the pictures go; made if it does not exist.
@@ -63,6 +67,8 @@ def draw_training_data(
 
     register_from_config(cfg)
     output_dir.mkdir(parents=True, exist_ok=True)
+    if classifies_images(cfg):
+        return draw_training_images(cfg, output_dir, num_images=num_images, source=source)
     paths = []
     with read_once():
         statistics = training_statistics(cfg)
