@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +24,9 @@ from .evaluation_set import regroup
 from .ground_truth import GroundTruth, load_ground_truth
 from .lvis_ap import LVISResult
 from .pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
-from .prediction_parts import (
-    ImagePredictions,
-    PartWriter,
-    finished_images,
-    is_part_of,
-    part_path,
-    parts_in,
-    read_parts,
-)
+from .prediction_parts import ImagePredictions
 from .progress import with_progress
+from .rank_parts import RankParts, results_file
 from .resume import RemainingImages, prediction_fingerprint
 from .table import format_lvis_table
 from .training_counts import TrainingCounts
@@ -123,10 +112,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self._ground_truth: GroundTruth | None = None
         if not distributed or comm.is_main_process():
             self._load_ground_truth(PathManager.get_local_path(json_file), group_bounds)
-        self._temporary: tempfile.TemporaryDirectory | None = None
-        self._writer: PartWriter | None = None
-        self._fingerprint = ""
-        self._keep = False
+        self._parts = RankParts(output_dir, distributed=distributed)
         self.reset()
 
     def _load_ground_truth(self, path: str, group_bounds: tuple[int, int] | None) -> None:
@@ -157,30 +143,20 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         """
         if not self._resume or self._output_dir is None:
             return loader
-        fingerprint = prediction_fingerprint(model, self._settings)
-        # Normalisation statistics are each process's own, so all go by the main process's.
-        self._fingerprint = comm.all_gather(fingerprint)[0] if self._distributed else fingerprint
-        folder = self._parts_folder()
-        paths = parts_in(folder) if self._distributed else [part_path(folder, comm.get_rank())]
-        done = finished_images(paths, self._fingerprint)
-        if self._distributed:
-            comm.synchronize()  # nobody writes before all have read
-        self._keep = bool(done)
+        done = self._parts.take_up(prediction_fingerprint(model, self._settings))
         if not done:
             return loader
         logger.info(
             "An interrupted evaluation left predictions for %d images; going on with the others. "
             "TEST.LONG_TAILED.RESUME False, or removing %s, starts anew.",
             len(done),
-            folder,
+            self._parts.folder,
         )
         return RemainingImages(loader, done)
 
     def reset(self) -> None:
         """Forget all predictions but those that `remaining` has found."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._parts.stop()
         self.group_sizes: dict[str, dict[str, int]] = {}
         self.class_results: dict[str, LVISResult] = {}
 
@@ -191,11 +167,10 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             inputs: dicts with "image_id".
             outputs: dicts with "instances" in the coordinates of the original image.
         """
-        writer = self._open_part()
         for image, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to("cpu")
             image_id = image["image_id"]
-            writer.write(
+            self._parts.write(
                 ImagePredictions(
                     image_id=image_id,
                     has_masks=instances.has("pred_masks"),
@@ -210,7 +185,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             Metrics in percent per task, nan for empty groups. Empty on other processes than the
             main one, without any prediction, and where the json has no annotations.
         """
-        paths = self._close_parts()
+        paths = self._parts.finish()
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
         if self._ground_truth is None:
             return results
@@ -227,7 +202,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             logger.info("The ground truth has no annotations; only the detections are written.")
         else:
             self._evaluate_tasks(stream, self._chosen_tasks(has_masks), results)
-        self._remove_parts(paths)
+        self._parts.remove(paths)
         return results
 
     def _chosen_tasks(self, has_masks: bool) -> tuple[str, ...]:
@@ -259,56 +234,17 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             self._write_files(task, analysis)
         logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
 
-    def _parts_folder(self) -> Path:
-        if self._output_dir is not None:
-            return Path(self._output_dir) / "parts"
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="predictions_")
-        return Path(self._temporary.name)
-
-    def _open_part(self) -> PartWriter:
-        """This process's part, truncated unless `remaining` found it worth keeping."""
-        if self._writer is None:
-            folder, rank = self._parts_folder(), comm.get_rank()
-            if self._distributed and rank == 0 and not self._keep:
-                current = [part_path(folder, i) for i in range(comm.get_world_size())]
-                for path in set(parts_in(folder)).difference(current):
-                    path.unlink()  # of an earlier run with more processes
-            self._writer = PartWriter(part_path(folder, rank), self._fingerprint, keep=self._keep)
-        return self._writer
-
-    def _close_parts(self) -> list[Path]:
-        """Finish this process's part; the paths of all that are to be evaluated here."""
-        writer = self._open_part()
-        writer.close()
-        self._writer = None
-        paths = [writer.path]
-        if self._distributed:
-            comm.synchronize()
-            paths = comm.gather(writer.path, dst=0)
-            if paths and self._keep:
-                others = set(parts_in(self._parts_folder())).difference(paths)
-                paths += [path for path in sorted(others) if is_part_of(path, self._fingerprint)]
-        self._keep = False
-        return paths
-
-    def _remove_parts(self, paths: list[Path]) -> None:
-        for path in paths:
-            path.unlink()
-        if self._output_dir is not None and not parts_in(self._parts_folder()):
-            self._parts_folder().rmdir()
-
     def _read(self, paths: list[Path], stream: DetectionStream) -> tuple[int, bool]:
         """Pass all parts to the stream and the results file; number of images, any masks."""
         num_images, has_masks = 0, False
         missing = set(self._ground_truth.image_ids)
         images = with_progress(
-            read_parts(paths, self._fingerprint),
+            self._parts.read(paths),
             total=len(missing),
             label="reading predictions",
             unit="image",
         )
-        with self._results_file() as write:
+        with results_file(self._output_dir) as write:
             for image in images:
                 detections = self._in_dataset_ids(image.detections)
                 stream.add(image.image_id, detections)
@@ -336,28 +272,6 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                     f"{len(category_ids)} or evaluate on the data set the model was trained for."
                 )
         return [{**d, "category_id": category_ids[d["category_id"]]} for d in detections]
-
-    @contextmanager
-    def _results_file(self) -> Iterator[Any]:
-        """A function that adds detections to the json list of all, written as they come."""
-        if self._output_dir is None:
-            yield lambda detections: None
-            return
-        PathManager.mkdirs(self._output_dir)
-        path = os.path.join(self._output_dir, "lvis_instances_results.json")
-        number = 0
-
-        def write(detections: list[dict[str, Any]]) -> None:
-            nonlocal number
-            for detection in detections:
-                file.write((", " if number else "") + json.dumps(detection))
-                number += 1
-
-        with PathManager.open(path, "w") as file:
-            file.write("[")
-            yield write
-            file.write("]")
-        logger.info("Wrote %d detections to %s", number, path)
 
     def _write_files(self, task: str, analysis: TaskAnalysis) -> None:
         if self._output_dir is None:
