@@ -159,7 +159,7 @@ def build_image_train_loader(
         seed=seed,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         start_method=start_method,
-        collate=partial(_collate_images, mix, seed),
+        collate=partial(_collate_images, mix),
     )
 
 
@@ -187,7 +187,7 @@ def labels_of(records: list[dict]) -> Tensor:
     return torch.tensor([record["label"] for record in records], dtype=torch.int64)
 
 
-def _collate_images(mix: LabelMixing, seed: int, samples: list[dict]) -> ImageBatch:
+def _collate_images(mix: LabelMixing, samples: list[dict], seed: int) -> ImageBatch:
     batch = ImageBatch(
         images=torch.stack([sample["image"] for sample in samples]),
         labels=torch.tensor([sample["label"] for sample in samples]),

@@ -44,7 +44,8 @@ class TrainLoader(KeyedLoader):
         groups: (N,) int group of each image; a batch stays within one. None: no groups.
         num_workers: data worker processes of this rank; 0 maps in the main process.
         start_method: "fork", "spawn" or "forkserver"; None takes Python's default.
-        collate: model inputs of a batch -> what the model gets; runs in the workers.
+        collate: model inputs of a batch and the run's seed -> what the model gets; runs in the
+            workers. None: the list as it is.
 
     Raises:
         ValueError: `batch_size` cannot be shared out equally among the ranks, or the workers would
@@ -61,7 +62,7 @@ class TrainLoader(KeyedLoader):
         groups: np.ndarray | None = None,
         num_workers: int = 0,
         start_method: str | None = None,
-        collate: Callable[[list[dict]], Any] = list,
+        collate: Callable[[list[dict], int], Any] | None = None,
     ) -> None:
         super().__init__(stream, batch_size, seed=seed, groups=groups)
         self.dataset = dataset
@@ -200,8 +201,9 @@ def _check_drawn_ahead(
 
 
 def _collate(
-    collate: Callable[[list[dict]], Any], elements: list[MappedElement]
+    collate: Callable[[list[dict], int], Any] | None, elements: list[MappedElement]
 ) -> tuple[Any, list[int]]:
     """What the model gets, and the images that the mapper dropped."""
     dropped = [index for element in elements for index in element.dropped]
-    return collate([element.output for element in elements]), dropped
+    samples = [element.output for element in elements]
+    return (samples if collate is None else collate(samples, elements[0].seed)), dropped

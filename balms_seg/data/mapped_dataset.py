@@ -20,10 +20,12 @@ class MappedElement(NamedTuple):
     Attributes:
         output: what the model gets.
         dropped: data set indices for which the mapper returned None.
+        seed: the run's, which travels with every draw.
     """
 
     output: dict
     dropped: tuple[int, ...]
+    seed: int
 
 
 class KeyedMapDataset(Dataset):
@@ -66,7 +68,7 @@ class KeyedMapDataset(Dataset):
                 output["dataset_index"] = draw.image
                 if draw.probability == draw.probability:  # not nan
                     output["draw_probability"] = draw.probability
-                return MappedElement(output, tuple(dropped))
+                return MappedElement(output, tuple(dropped), seed)
             dropped.append(index)
             index = position_seed(seed, draw.position, f"replacement/{attempt}") % len(self)
         names = sorted({self.describe(index) for index in dropped})
