@@ -42,11 +42,13 @@ class WeightAverage(HookBase):
         """Take the new weights in."""
         self._num_averaged += 1
         decay = min(self.decay, (1 + self._num_averaged) / (10 + self._num_averaged))
-        for name, value in self._model.state_dict().items():
-            if value.is_floating_point():
-                self._average[name].lerp_(value, 1 - decay)
-            else:
-                self._average[name].copy_(value)
+        pairs = [(self._average[name], value) for name, value in self._model.state_dict().items()]
+        averaged = [pair for pair in pairs if pair[1].is_floating_point()]
+        # In a few kernels, as torch.optim.swa_utils does.
+        torch._foreach_lerp_(*map(list, zip(*averaged, strict=True)), 1 - decay)
+        for average, value in pairs:
+            if not value.is_floating_point():
+                average.copy_(value)
 
     def around(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """A function during which the model has the averaged weights."""

@@ -116,3 +116,12 @@ def test_autoaugment_draws_every_sub_policy() -> None:
     uniforms = np.random.default_rng(0).random((500, augment.num_uniforms))
     changed = (augment(images, uniforms) != images).flatten(start_dim=1).any(dim=1)
     assert 0.5 < changed.float().mean() < 1
+
+
+@pytest.mark.gpu
+def test_a_gpu_augments_as_the_cpu() -> None:
+    augment, images = BatchAugmentation([*ALL, RandAugment(2, 9)]), made_up_images(64)
+    positions = np.arange(64)
+    ours = augment(images.cuda(), 0, positions).cpu()
+    differences = (ours.int() - augment(images, 0, positions).int()).abs()
+    assert (differences > 1).float().mean() < 0.01  # places halfway between two pixels
