@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 ESTIMATORS = ("score", "gumbel_image", "gumbel_class")
@@ -37,8 +38,10 @@ class Run:
     @property
     def name(self) -> str:
         """Folder of the run; two rows that ask for the same run share it."""
-        parts = [self.config.removesuffix(".yaml").replace("/", "-"), *self.overrides[1::2]]
-        return "_".join([*parts, f"seed{self.seed}"])
+        pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
+        settings = [f"{key.rpartition('.')[2]} {value}" for key, value in pairs]
+        parts = [self.config.removesuffix(".yaml"), *settings, f"seed{self.seed}"]
+        return "_".join(re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,17 @@ _PAPER_100 = {
     "balms": 84.9,
 }
 _CPU_ROWS = ("softmax", "balanced_softmax", "classifier_balanced_softmax", "balms")
+_STRONG = "strong"
+_STRONG_WITHOUT = {
+    "the paper's length": ("SOLVER.MAX_ITER", "13000"),
+    "AutoAugment for RandAugment": (
+        "INPUT.IMAGES.AUGMENTATIONS",
+        "['crop_flip', 'autoaugment', 'cutout']",
+    ),
+    "no mixup": ("INPUT.IMAGES.MIXUP", "0.0"),
+    "linear classifier": ("MODEL.IMAGE_CLASSIFIER.CLASSIFIER", "linear"),
+    "no average of the weights": ("SOLVER.EMA_DECAY", "0.0"),
+}
 
 TABLES = {
     "rho200": Table(
@@ -188,6 +202,30 @@ TABLES = {
         "softmax_rho200",
         _estimator_rows(200),
         _estimator_pairs(),
+    ),
+    "strong": Table(
+        "Beyond the paper: a stronger recipe, and without each of its parts; CIFAR-10-LT, rho 200",
+        "cifar10_lt",
+        "softmax_rho200",
+        {
+            _BALMS: Row("balms_rho200", published=_PAPER_200["balms"], stage_one=True),
+            _STRONG: Row("strong_rho200"),
+            **{
+                f"{_STRONG}, {change}": Row("strong_rho200", overrides)
+                for change, overrides in _STRONG_WITHOUT.items()
+            },
+        },
+        (
+            (_STRONG, _BALMS),
+            *((f"{_STRONG}, {change}", _STRONG) for change in _STRONG_WITHOUT),
+        ),
+    ),
+    "strong_rho100": Table(
+        "Beyond the paper: a stronger recipe, and four times as wide; CIFAR-10-LT, rho 100",
+        "cifar10_lt",
+        "softmax_rho100",
+        {_STRONG: Row("strong_rho100"), f"{_STRONG}, width 4": Row("strong_width4_rho100")},
+        ((f"{_STRONG}, width 4", _STRONG),),
     ),
     "cpu": Table(
         "CIFAR-10-LT, rho 100, about ten epochs on a CPU",

@@ -167,8 +167,9 @@ def _markdown(content: dict[str, Any], table: Table, columns: list[str]) -> str:
         f"### {content['title']}",
         "",
         "cifar10_test, percent, mean over seeds ± standard deviation (least to greatest). Training "
-        f"images: {subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Command: "
-        f"`{content['command']}`. Commit {', '.join(content['commits'])}. Hardware: "
+        f"images: {subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Differences "
+        "are over paired seeds: mean ± standard error (95 % interval). "
+        f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. Hardware: "
         f"{content['hardware']}.",
         "",
         "| row | seeds | " + " | ".join(columns) + f" | top-1 in the {table.published} |",
@@ -181,12 +182,9 @@ def _markdown(content: dict[str, Any], table: Table, columns: list[str]) -> str:
         lines.append(f"| {row['row']} | {row['seeds']} | " + " | ".join(cells) + " |")
     for pair in content["paired_differences"]:
         if columns[0] in pair:
-            cells = [f"{pair[c]['mean']:+.1f} ± {pair[c]['standard_error']:.1f}" for c in columns]
-            lines.append(
-                f"| {pair['left']} - {pair['right']} (± standard error) | {pair['seeds']} | "
-                + " | ".join([*cells, "-"])
-                + " |"
-            )
+            name = f"{pair['left']} - {pair['right']}"
+            cells = [_difference(pair[column]) for column in columns]
+            lines.append(f"| {name} | {pair['seeds']} | " + " | ".join([*cells, "-"]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -197,6 +195,11 @@ def _spread(value: dict[str, float | None]) -> str:
         f"{value['mean']:.1f} ± {value['standard_deviation']:.1f} "
         f"({value['min']:.1f} to {value['max']:.1f})"
     )
+
+
+def _difference(value: dict[str, Any]) -> str:
+    low, high = value["interval"]
+    return f"{value['mean']:+.1f} ± {value['standard_error']:.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

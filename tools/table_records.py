@@ -13,6 +13,9 @@ from typing import Any
 
 Record = Mapping[str, Any]  # "row", "seed", and the columns
 
+# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom; then the normal's.
+_T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
 
 def summarise(records: Sequence[Record], columns: Sequence[str]) -> list[dict[str, Any]]:
     """Per row: seeds, and of each column mean, standard deviation, least and greatest value."""
@@ -35,15 +38,21 @@ def summarise(records: Sequence[Record], columns: Sequence[str]) -> list[dict[st
 def paired_difference(
     records: Sequence[Record], columns: Sequence[str], left: str, right: str
 ) -> dict[str, Any]:
-    """Mean and standard error of left - right over the seeds that both have, where two or more."""
+    """What left has more than right over the seeds that both have, where two or more.
+
+    Returns:
+        left, right, seeds; per column mean, standard error and 95 % interval (Student's t).
+    """
     by_seed = {(record["row"], record["seed"]): record for record in records}
     seeds = [s for row, s in by_seed if row == left and (right, s) in by_seed]
     result: dict[str, Any] = {"left": left, "right": right, "seeds": len(seeds)}
     for column in columns:
         gaps = [by_seed[left, s][column] - by_seed[right, s][column] for s in seeds]
         if len(gaps) > 1:
-            error = statistics.stdev(gaps) / len(gaps) ** 0.5
-            result[column] = {"mean": statistics.fmean(gaps), "standard_error": error}
+            mean, error = statistics.fmean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+            half = error * (_T_QUANTILES[len(gaps) - 2] if len(gaps) < 11 else 1.96)
+            interval = [mean - half, mean + half]
+            result[column] = {"mean": mean, "standard_error": error, "interval": interval}
     return result
 
 

@@ -19,6 +19,7 @@ from balms_seg.model_zoo import get_config_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import run_cifar_table as tool  # noqa: E402
+import table_records  # noqa: E402
 import table_runs  # noqa: E402
 
 
@@ -67,13 +68,26 @@ def test_a_table_has_means_paired_differences_and_its_subset(tmp_path: Path, tra
     assert softmax["top1"] == {"mean": 61, "standard_deviation": 1, "min": 60, "max": 62}
     assert balanced["top1"]["mean"] == 71
     pair = content["paired_differences"][0]
-    assert (pair["top1"]["mean"], pair["top1"]["standard_error"]) == (10, 0)
+    assert pair["top1"] == {"mean": 10, "standard_error": 0, "interval": [10, 10]}
     assert content["subset"] == {"rho": 100, "kind": "exponential", "seed": 0}
     assert "top1-few" not in softmax  # no class of it has so few images
     text = (tmp_path / "results" / "cifar_cpu.md").read_text()
     assert "| 61.0 ± 1.0 (60.0 to 62.0) |" in text
     assert "| 77.4 |" in text
     assert (tmp_path / "results" / "cifar_cpu.csv").read_text().count("\n") == 1 + 15
+
+
+def test_an_interval_is_students() -> None:
+    records = [
+        {"row": row, "seed": seed, "top1": 50.0 + seed * (row == "new") + 3 * (row == "new")}
+        for row in ("new", "old")
+        for seed in range(3)
+    ]
+    gap = table_records.paired_difference(records, ["top1"], "new", "old")["top1"]
+    error = 1 / 3**0.5
+    assert gap["mean"] == 4
+    assert gap["standard_error"] == pytest.approx(error)
+    assert gap["interval"] == pytest.approx([4 - 4.3027 * error, 4 + 4.3027 * error], abs=1e-3)
 
 
 def test_stage_one_is_trained_once_a_seed_and_is_the_row_of_softmax(
