@@ -106,6 +106,14 @@ def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
     return total / max(loss.numel(), 1) if reduction == "mean" else total
 
 
+def widen_with(values: Tensor, like: Tensor) -> Tensor:
+    """Class counts in the wider of their dtype and that of widened logits; integers in the latter.
+
+    So that the logarithm of integer or float32 counts is as exact as float64 logits.
+    """
+    return values.to(torch.promote_types(values.dtype, like.dtype))
+
+
 def widen(values: Tensor) -> Tensor:
     """Half precision and integers become float32; float32 and float64 stay as they are."""
     return values if values.dtype in (torch.float32, torch.float64) else values.float()

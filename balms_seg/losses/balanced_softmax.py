@@ -37,5 +37,5 @@ def balanced_softmax_loss(
     _checks.check_logits_and_targets(logits, targets)
     _checks.check_class_vector(counts, name="counts", num_classes=logits.shape[1], upper=math.inf)
     logits = _checks.widen(logits)
-    shift = _checks.widen(counts).log().to(logits)
+    shift = _checks.widen_with(counts, logits).log().to(logits)
     return _checks.reduce_loss(shifted_cross_entropy(logits, targets, shift), reduction)

@@ -62,7 +62,8 @@ def balanced_softmax_loss_with_background(
     _checks.check_class_vector(counts, name="counts", num_classes=num_classes, upper=math.inf)
     check_background(background, background_count)
 
-    logits, counts = _checks.widen(logits), _checks.widen(counts)
+    logits = _checks.widen(logits)
+    counts = _checks.widen_with(counts, logits)
     if background == "factored":
         loss = factored_cross_entropy(logits, targets, counts.to(logits))
     else:

@@ -66,6 +66,6 @@ def feature_balanced_loss(
         )
     logits = _checks.widen(logits)
     norms = torch.linalg.vector_norm(_checks.widen(features), dim=1, keepdim=True)
-    rarity = relative_rarity(_checks.widen(counts)).to(logits)
+    rarity = relative_rarity(_checks.widen_with(counts, logits)).to(logits)
     shifted = logits - strength * rarity / (norms.to(logits) + _EPSILON)
     return _checks.reduce_loss(F.cross_entropy(shifted, targets, reduction="none"), reduction)

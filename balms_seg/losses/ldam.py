@@ -11,8 +11,8 @@ from balms_seg.losses import _checks
 
 
 def ldam_margins(counts: Tensor, *, max_margin: float = 0.5) -> Tensor:
-    """(K,) margins in proportion to n_j^(-1/4), the largest of them `max_margin`."""
-    margins = _checks.widen(counts) ** -0.25
+    """(K,) margins in proportion to n_j^(-1/4), the largest `max_margin`; counts are floats."""
+    margins = counts**-0.25
     return margins * (max_margin / margins.max())
 
 
@@ -51,7 +51,7 @@ def ldam_loss(
     _checks.check_logits_and_targets(logits, targets)
     _checks.check_class_vector(counts, name="counts", num_classes=logits.shape[1], upper=math.inf)
     logits = _checks.widen(logits)
-    margins = ldam_margins(counts, max_margin=max_margin).to(logits)
+    margins = ldam_margins(_checks.widen_with(counts, logits), max_margin=max_margin).to(logits)
     shifted = logits.scatter_add(1, targets[:, None], -margins[targets][:, None])
     loss = F.cross_entropy(scale * shifted, targets, reduction="none")
     return _checks.reduce_loss(loss, reduction)

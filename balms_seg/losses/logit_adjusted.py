@@ -38,6 +38,6 @@ def logit_adjusted_loss(
     _checks.check_logits_and_targets(logits, targets)
     _checks.check_class_vector(counts, name="counts", num_classes=logits.shape[1], upper=math.inf)
     logits = _checks.widen(logits)
-    counts = _checks.widen(counts)
+    counts = _checks.widen_with(counts, logits)
     shift = (tau * (counts / counts.sum()).log()).to(logits)
     return _checks.reduce_loss(shifted_cross_entropy(logits, targets, shift), reduction)

@@ -48,7 +48,7 @@ def balanced_softmax_residuals(logits: Tensor, targets: Tensor, counts: Tensor) 
     _checks.check_logits_and_targets(logits, targets)
     _checks.check_class_vector(counts, name="counts", num_classes=logits.shape[1], upper=math.inf)
     logits = _checks.widen(logits)
-    shift = _checks.widen(counts).log().to(logits)
+    shift = _checks.widen_with(counts, logits).log().to(logits)
     return _subtract_targets(torch.softmax(logits + shift, dim=1), targets)
 
 
@@ -66,7 +66,8 @@ def balanced_softmax_residuals_with_background(
     num_classes = logits.shape[1] - 1
     _checks.check_class_vector(counts, name="counts", num_classes=num_classes, upper=math.inf)
     check_background(background, background_count)
-    logits, counts = _checks.widen(logits), _checks.widen(counts)
+    logits = _checks.widen(logits)
+    counts = _checks.widen_with(counts, logits)
     if background == "factored":
         return factored_residuals(logits, targets, counts.to(logits))
     shift, is_shifted = background_shift(counts.log(), targets, background, background_count)

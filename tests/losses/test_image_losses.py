@@ -73,6 +73,18 @@ def test_value_and_gradient_equal_the_reference(
     close(logits.grad, golden[f"{name}_gradient"])
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["balanced_softmax", "ldam"])
+def test_counts_of_any_dtype_are_as_exact_as_the_logits(
+    golden: dict[str, Tensor], name: str, dtype: torch.dtype
+) -> None:
+    loss, argument = {
+        "balanced_softmax": (balanced_softmax_loss, "logits"),
+        "ldam": (ldam_loss, "cosines"),
+    }[name]
+    close(loss(golden[argument], golden["targets"], golden["counts"].to(dtype)), golden[name])
+
+
 def test_class_weights_equal_the_reference(golden: dict[str, Tensor]) -> None:
     close(effective_number_weights(golden["counts"].double()), golden["class_weights"])
 
