@@ -146,10 +146,12 @@ def build_meta_step(
 
 def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
     """Iterations with a meta step against decoupled ones and against the release's scheme."""
-    sizes, rows = arguments.sizes, []
-    for size in sizes:
+    peaks, rows = {}, []
+    for size in arguments.sizes:  # first: a process starts with the peak of the one that made it
         arguments.size = size
-        peaks = {scheme: peak_memory_mb(scheme, arguments) for scheme in SCHEMES}
+        peaks[size] = {scheme: peak_memory_mb(scheme, arguments) for scheme in SCHEMES}
+    for size in arguments.sizes:
+        arguments.size = size
         steps = {scheme: build_step(scheme, arguments) for scheme in SCHEMES}
         for above, below in PAIRS:
             reference, ours = measure_alternately(
@@ -168,8 +170,8 @@ def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
                     "over_seconds": statistics.median(reference),
                     "ratio": statistics.median(ours) / statistics.median(reference),
                     "median_paired_ratio": statistics.median(ratios),
-                    "peak_mb": peaks[above],
-                    "over_peak_mb": peaks[below],
+                    "peak_mb": peaks[size][above],
+                    "over_peak_mb": peaks[size][below],
                 }
             )
     return rows
