@@ -104,7 +104,8 @@ def _second_stage(*overrides: str, num_iters: int = _CLASSIFIER_ITERS) -> Recipe
 
 
 def _few_steps_rows() -> dict[str, Recipe]:
-    """Second stages cut short, with psi fast enough to move within them."""
+    """New classifiers, cut short, with psi fast enough to move within so few steps."""
+    fresh = ("MODEL.INIT_CLASSIFIER", "reset", "SOLVER.BASE_LR", "0.05", "SOLVER.WARMUP_ITERS", "5")
     bank = ("META.SOURCE", "feature_bank")
     learned = {"reweighter": _WEIGHTS, "sampler": _SAMPLER}
     rows = {_DECOUPLED: (), _CONTROL: (*_SAMPLER, "META.LEARN", "none")} | {
@@ -112,7 +113,7 @@ def _few_steps_rows() -> dict[str, Recipe]:
         for name, keys in learned.items()
         for rate in ("0.01", "0.1")
     }
-    return {name: _second_stage(*keys, num_iters=_FEW_STEPS) for name, keys in rows.items()}
+    return {name: _second_stage(*keys, *fresh, num_iters=_FEW_STEPS) for name, keys in rows.items()}
 
 
 def _balms_rows() -> dict[str, Recipe]:
@@ -149,7 +150,7 @@ TABLES = {
         ),
     ),
     "balms_few_steps": Table(
-        "BALMS against its static controls where the classifier has few steps",
+        "BALMS against its static controls where a new classifier has few steps",
         "glyphs_val",
         seeds=3,
         num_iters=_FEW_STEPS,
