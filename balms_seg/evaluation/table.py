@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-TABLE_COLUMNS = ("AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl", "AR")
+TABLE_COLUMNS = (
+    *("AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl"),
+    *("AR", "ARr", "ARc", "ARf"),
+)
 NOT_AVAILABLE = "n/a"
 
 

@@ -18,10 +18,12 @@ def test_table_has_a_row_a_task_and_the_group_sizes() -> None:
         {"bbox": bbox, "segm": {**bbox, "AP": 100}}, sizes
     ).split("\n")
     assert header.replace("|", "").split() == (
-        ["task", "AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl", "AR"]
+        ["task", "AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl"]
+        + ["AR", "ARr", "ARc", "ARf"]
     )
     assert row.replace("|", "").split() == (
-        ["bbox", "31.83", "50.00", "30.00", "n/a", "1.00", "2.00", "n/a", "n/a", "n/a", "40.00"]
+        ["bbox", "31.83", "50.00", "30.00", "n/a", "1.00", "2.00", "n/a", "n/a", "n/a"]
+        + ["40.00", "n/a", "n/a", "n/a"]
     )
     assert "100.00" in other
     assert {len(line) for line in (header, rule, row, other)} == {len(header)}
@@ -33,8 +35,8 @@ def test_empty_groups_never_read_as_numbers() -> None:
     metrics = {name: 100 * value for name, value in result.metrics.items()}
     table = format_lvis_table({"bbox": metrics}, result.group_sizes)
     row = table.split("\n")[2]
-    # Rare, frequent, and the ranges that the 20 px box is not in.
-    assert row.count("n/a") == 4
+    # AP and AR of rare and frequent classes, and AP of the ranges that the 20 px box is not in.
+    assert row.count("n/a") == 6
     assert "-1" not in row
     assert "nan" not in row
 
