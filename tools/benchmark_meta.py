@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 from benchmark_iteration import made_up_batch, propose_anchors
 from benchmark_meta_reference import ReferenceScheme
-from benchmark_timing import Row, measure_alternately
+from benchmark_timing import Row, measure_alternately, peak_memory_mb
 
 DECOUPLED, LOADER, BANK = "decoupled", "BALMS, loader", "BALMS, feature bank"
 REFERENCE = "the release's scheme (torch.func)"
@@ -149,7 +147,9 @@ def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
     peaks, rows = {}, []
     for size in arguments.sizes:  # first: a process starts with the peak of the one that made it
         arguments.size = size
-        peaks[size] = {scheme: peak_memory_mb(scheme, arguments) for scheme in SCHEMES}
+        peaks[size] = {
+            scheme: peak_memory_mb(build_step, scheme, arguments, calls=2) for scheme in SCHEMES
+        }
     for size in arguments.sizes:
         arguments.size = size
         steps = {scheme: build_step(scheme, arguments) for scheme in SCHEMES}
@@ -175,22 +175,6 @@ def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
                 }
             )
     return rows
-
-
-def peak_memory_mb(scheme: str, arguments: argparse.Namespace) -> int:
-    """Peak of a process that runs a scheme alone: of the GPU, or of the whole process on a CPU."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run_and_measure, (scheme, arguments))
-
-
-def _run_and_measure(scheme: str, arguments: argparse.Namespace) -> int:
-    torch.set_num_threads(arguments.threads)
-    step = build_step(scheme, arguments)
-    for _ in range(2):
-        step()
-    if arguments.device.startswith("cuda"):
-        return round(torch.cuda.max_memory_allocated() / 2**20)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 def add_meta_arguments(parser: argparse.ArgumentParser) -> None:

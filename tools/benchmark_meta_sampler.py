@@ -7,8 +7,6 @@ trunk, which all schemes would share, play a part.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_meta_sampler_reference import ReferenceMetaSampler
-from benchmark_timing import Row, measure_alternately
+from benchmark_timing import Row, measure_alternately, peak_memory_mb
 from torch import Tensor, nn
 
 PLAIN, REFERENCE = "no sampler", "the release's scheme"
@@ -198,7 +196,7 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
     """Each estimator of the Meta Sampler against the release's scheme, in time and extra memory."""
     # First of all: a process is born with its parent's peak, which has to be small still.
     schemes = (PLAIN, REFERENCE, *arguments.estimators)
-    peaks = {scheme: peak_memory_mb(scheme, arguments) for scheme in schemes}
+    peaks = {scheme: peak_memory_mb(build_step, scheme, arguments, calls=3) for scheme in schemes}
     extra_mb = {scheme: peak - peaks[PLAIN] for scheme, peak in peaks.items()}
     plain, reference = (build_step(scheme, arguments) for scheme in (PLAIN, REFERENCE))
     rows = []
@@ -221,22 +219,6 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
             }
         )
     return rows
-
-
-def peak_memory_mb(scheme: str, arguments: argparse.Namespace) -> int:
-    """Peak of a process that runs a scheme alone: of the GPU, or of the whole process on a CPU."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run_and_measure, (scheme, arguments))
-
-
-def _run_and_measure(scheme: str, arguments: argparse.Namespace) -> int:
-    torch.set_num_threads(arguments.threads)
-    step = build_step(scheme, arguments)
-    for _ in range(3):
-        step()
-    if arguments.device.startswith("cuda"):
-        return round(torch.cuda.max_memory_allocated() / 2**20)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 def add_meta_sampler_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,15 @@
-"""Timing of two functions side by side, for `tools/benchmark.py`."""
+"""Time of two functions side by side, and memory of one, for `tools/benchmark.py`."""
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
+import resource
 import time
 from collections.abc import Callable
 from typing import Any
+
+import torch
 
 Row = dict[str, Any]
 
@@ -41,3 +46,35 @@ def measure_alternately(
             if round_index > 0:
                 seconds[side].append((now() - start) / calls)
     return seconds[0], seconds[1]
+
+
+BuildStep = Callable[[str, argparse.Namespace], Callable[[], None]]
+
+
+def peak_memory_mb(
+    build_step: BuildStep, scheme: str, arguments: argparse.Namespace, *, calls: int
+) -> int:
+    """Peak of a process that runs a scheme alone: of the GPU, or of the whole process on a CPU.
+
+    A process starts with the peak of the one that made it, so ask before taking memory here.
+
+    Args:
+        build_step: a module's function; a scheme and the arguments to one step of it.
+        scheme: name of the scheme.
+        arguments: with `threads` and `device`.
+        calls: steps to run.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_run_and_measure, (build_step, scheme, arguments, calls))
+
+
+def _run_and_measure(
+    build_step: BuildStep, scheme: str, arguments: argparse.Namespace, calls: int
+) -> int:
+    torch.set_num_threads(arguments.threads)
+    step = build_step(scheme, arguments)
+    for _ in range(calls):
+        step()
+    if arguments.device.startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
