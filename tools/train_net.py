@@ -21,10 +21,10 @@ def main(args: Namespace) -> None:
     with read_once():  # preflight, class statistics and loader share the annotations
         try:
             cfg = setup(args)
+            trainer = None if args.eval_only else LongTailedTrainer(cfg)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
             sys.exit(f"{type(error).__name__}: {message}")
-        trainer = None if args.eval_only else LongTailedTrainer(cfg)
     if trainer is None:
         evaluate(cfg, resume=args.resume)
     else:
