@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from balms_seg.data.image_files import CIFAR_FOLDERS
+from balms_seg.data.images.image_files import CIFAR_FOLDERS
 from balms_seg.data.preparation import datasets_root
 
 SETS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}

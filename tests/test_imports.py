@@ -13,15 +13,14 @@ PACKAGE = ROOT / "balms_seg"
 
 # A part may import what stands on a lower line.
 LAYERS = (
-    {"requirements", "json_file", "job", "command_line", "model_zoo", "configs"},
-    {"losses", "class_statistics", "needs_detectron2", "json_list"},
+    {"annotations", "distributed", "job", "model_zoo", "progress", "requirements", "configs"},
+    {"losses", "class_statistics", "needs_detectron2"},
     {"methods", "sampling", "meta"},
     {"data"},
-    {"modeling", "evaluation", "meta_settings", "image_settings"},
-    {"image_input_settings", "detector_settings"},
-    {"config"},
+    {"modeling", "evaluation"},
+    {"glyphs", "config"},
     {"engine"},
-    {"report"},
+    {"report", "commands"},
     {"balms_seg"},
     {"tools"},
 )
@@ -29,7 +28,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 TRAINS = {"losses", "methods", "sampling", "meta", "modeling", "data", "engine"}
 PURE = ["losses", "class_statistics", "methods", "sampling", "meta"]
 
-SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")])
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
 
 
 def part_of(path: Path) -> str:
@@ -100,9 +99,7 @@ def test_the_report_imports_nothing_that_trains(path: Path) -> None:
 
 
 def test_a_breach_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    breach = (
-        "def late():\n    from ..engine.trainer import Trainer\n    import balms_seg.data.loader\n"
-    )
+    breach = "def late():\n    from ..engine.trainer import Trainer\n    import balms_seg.data\n"
     source = tmp_path / "balms_seg" / "losses" / "breach.py"
     source.parent.mkdir(parents=True)
     source.write_text(breach)

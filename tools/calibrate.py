@@ -22,11 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.command_line import errors_in_one_line
+from balms_seg.commands.command_line import errors_in_one_line
 from balms_seg.engine import load_config
-from balms_seg.engine.calibrate import METHODS, best_trial
-from balms_seg.engine.results import current_commit, package_versions
-from balms_seg.engine.tune_calibration import (
+from balms_seg.engine.run_results import current_commit, package_versions
+from balms_seg.engine.tuning.calibration_run import (
     METRICS,
     Session,
     format_trials,
@@ -35,6 +34,7 @@ from balms_seg.engine.tune_calibration import (
     tune,
     write_fragment,
 )
+from balms_seg.engine.tuning.calibration_search import METHODS, best_trial
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from balms_seg.class_statistics import (
     cached_statistics,
     cached_statistics_from_json,
 )
-from balms_seg.command_line import errors_in_one_line
+from balms_seg.commands.command_line import errors_in_one_line
 from balms_seg.report.class_table import format_class_statistics, write_class_csv
 from balms_seg.report.figures import plot_class_frequency
 

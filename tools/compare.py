@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.evaluation.comparison import compare_runs, format_comparison
-from balms_seg.evaluation.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

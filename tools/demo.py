@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.command_line import errors_in_one_line
+from balms_seg.commands.command_line import errors_in_one_line
 
 logger = logging.getLogger("demo")
 

@@ -17,17 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.command_line import errors_in_one_line
+from balms_seg.commands.command_line import errors_in_one_line
 from balms_seg.evaluation import format_lvis_table, write_results
-from balms_seg.evaluation.analysis import TaskAnalysis, analyse_task
-from balms_seg.evaluation.bootstrap import bootstrap_intervals
-from balms_seg.evaluation.evaluation_files import write_task_files
-from balms_seg.evaluation.evaluation_set import EvaluationSet
-from balms_seg.evaluation.lvis_ap import BACKENDS
-from balms_seg.evaluation.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
-from balms_seg.evaluation.stored_detections import read_stored_detections
-from balms_seg.evaluation.table import format_intervals, format_percent
-from balms_seg.evaluation.training_counts import TrainingCounts
+from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
+from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
+from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
+from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
+from balms_seg.evaluation.output.evaluation_files import write_task_files
+from balms_seg.evaluation.output.result_table import format_intervals, format_percent
+from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
+from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import sys
 
-from balms_seg.data.glyphs import PRESETS, GlyphConfig, make_glyph_dataset
+from balms_seg.glyphs.glyph_dataset import PRESETS, GlyphConfig, make_glyph_dataset
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

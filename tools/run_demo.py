@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from balms_seg.data.glyphs import PRESETS, make_glyph_dataset
 from balms_seg.engine import load_config
 from balms_seg.evaluation import format_lvis_table, read_results
+from balms_seg.glyphs.glyph_dataset import PRESETS, make_glyph_dataset
 from balms_seg.model_zoo import get_config_file
 from balms_seg.report.figures import plot_ap_by_group, plot_class_frequency
 from balms_seg.report.page import write_report

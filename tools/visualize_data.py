@@ -11,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from balms_seg.data.visualization import draw_training_data
+from balms_seg.data.instances.visualization import draw_training_data
 from balms_seg.engine import load_config
 
 

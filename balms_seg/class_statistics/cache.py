@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.class_statistics.annotation_counts import flatten_annotations
+from balms_seg.annotations.annotation_counts import flatten_annotations
+from balms_seg.annotations.json_file import check_is_file
 from balms_seg.class_statistics.statistics import ClassStatistics
-from balms_seg.json_file import check_is_file
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.class_statistics.annotation_counts import (
+from balms_seg.annotations.annotation_counts import (
     check_annotation_content,
     count_per_class,
     flatten_annotations,

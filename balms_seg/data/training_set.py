@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.data import MetadataCatalog
 
-from balms_seg.data.builtin import load_dataset_dicts
+from balms_seg.data.instances.builtin import load_dataset_dicts
 from balms_seg.job import empty_class_policy
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
             i for i, pair in enumerate(zip(expected, got, strict=True)) if len({*pair}) > 1
         )
         return f"another order, from class {index}: {expected[index]!r} and {got[index]!r}."
-    from balms_seg.data.annotation_file import shortened
+    from balms_seg.annotations.annotation_file import shortened
 
     return (
         f"{len(expected)} and {len(got)} classes; only in the first: "

@@ -13,11 +13,11 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from balms_seg.engine.meta_step import MetaStep, loss_and_residuals
-from balms_seg.engine.ranks import sum_over_ranks
+from balms_seg.distributed import sum_over_ranks
+from balms_seg.engine.meta.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.step import TrainingStep
 from balms_seg.modeling.classifier_rows import ClassifierRows
-from balms_seg.modeling.trunks import find_trunk
+from balms_seg.modeling.find_classifier import find_trunk
 
 logger = logging.getLogger(__name__)
 

@@ -18,22 +18,22 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from torch.nn.parallel import DistributedDataParallel
 
+from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_image_test_loader, build_train_loader, training_statistics
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
-from balms_seg.engine.class_values import ClassValueRecorder
 from balms_seg.engine.classifier_step import ClassifierStep
-from balms_seg.engine.meta_setup import build_meta_step
+from balms_seg.engine.meta.class_values import ClassValueRecorder
+from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.picture_writer import PictureWriter
-from balms_seg.engine.results import log_copy_paste_lines, save_results
+from balms_seg.engine.run_results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep, autocast
 from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
 from balms_seg.evaluation import build_evaluator
 from balms_seg.job import classifies_images
-from balms_seg.meta_settings import check_meta_training
 from balms_seg.modeling.classifier_init import start_classifiers
+from balms_seg.modeling.find_classifier import find_trunk
 from balms_seg.modeling.freeze import train_only
-from balms_seg.modeling.trunks import find_trunk
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode

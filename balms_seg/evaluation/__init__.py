@@ -5,12 +5,12 @@ Only the evaluators need detectron2.
 
 from typing import Any
 
-from .detection_file import read_detections
-from .ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
-from .lvis_ap import LVISResult, evaluate_lvis
-from .per_class import write_per_class_csv
-from .results import read_results, write_results
-from .table import format_lvis_table
+from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
+from balms_seg.evaluation.lvis.lvis_ap import LVISResult, evaluate_lvis
+from balms_seg.evaluation.output.per_class import write_per_class_csv
+from balms_seg.evaluation.output.result_table import format_lvis_table
+from balms_seg.evaluation.output.results_file import read_results, write_results
+from balms_seg.evaluation.predictions.detection_file import read_detections
 
 __all__ = [
     "FREQUENCY_GROUPS",
@@ -32,15 +32,15 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what needs detectron2 when it is asked for."""
     if name == "LongTailedLVISEvaluator":
-        from .lvis_evaluator import LongTailedLVISEvaluator
+        from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
 
         return LongTailedLVISEvaluator
     if name == "ClassificationEvaluator":
-        from .classification_evaluator import ClassificationEvaluator
+        from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
 
         return ClassificationEvaluator
     if name == "build_evaluator":
-        from .build import build_evaluator
+        from balms_seg.evaluation.build_evaluator import build_evaluator
 
         return build_evaluator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

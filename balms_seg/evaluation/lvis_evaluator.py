@@ -14,22 +14,24 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
-from balms_seg.json_file import paused_garbage_collection
-
-from .analysis import TaskAnalysis, analyse_task
-from .detection_stream import DetectionStream
-from .evaluation_files import write_task_files
-from .evaluation_set import regroup
-from .ground_truth import GroundTruth, load_ground_truth
-from .lvis_ap import LVISResult
-from .pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
-from .prediction_parts import ImagePredictions
-from .progress import with_progress
-from .rank_parts import RankParts, results_file
-from .resume import RemainingImages, prediction_fingerprint
-from .table import format_lvis_table
-from .training_counts import TrainingCounts
+from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.annotations.json_file import paused_garbage_collection
+from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
+from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+from balms_seg.evaluation.lvis.evaluation_set import regroup
+from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
+from balms_seg.evaluation.lvis.lvis_ap import LVISResult
+from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
+from balms_seg.evaluation.output.evaluation_files import write_task_files
+from balms_seg.evaluation.output.result_table import format_lvis_table
+from balms_seg.evaluation.predictions.detection_stream import DetectionStream
+from balms_seg.evaluation.predictions.prediction_parts import ImagePredictions
+from balms_seg.evaluation.predictions.rank_parts import RankParts, results_file
+from balms_seg.evaluation.predictions.resumed_evaluation import (
+    RemainingImages,
+    prediction_fingerprint,
+)
+from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
 

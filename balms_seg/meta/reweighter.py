@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from balms_seg.meta.adam import AdamState, adam_step
-from balms_seg.meta.class_weights import (
+from balms_seg.meta.gradient import Sum
+from balms_seg.meta.row_weights import (
     NORMALISE,
     RowWeights,
     class_weights,
     psi_gradient,
     sum_by_class,
 )
-from balms_seg.meta.gradient import Sum
 
 logger = logging.getLogger(__name__)
 

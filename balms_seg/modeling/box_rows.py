@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from balms_seg.job import BOX_CLASSIFIER as CLASSIFIER
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
-from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierTrunk, trains_alone
+from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView, trains_alone
 from balms_seg.modeling.keyed_sampling import KeyedRPN
 
 
@@ -51,14 +51,14 @@ def compute_box_rows(model: GeneralizedRCNN, batch: list[dict]) -> ClassifierRow
     )
 
 
-def box_trunk(model: GeneralizedRCNN) -> ClassifierTrunk:
+def box_trunk(model: GeneralizedRCNN) -> ClassifierView:
     """A detector that `trains_box_classifier_alone`, seen from its box classifier."""
     predictor = model.roi_heads.box_predictor
 
     def compute_losses(logits: Tensor, rows: ClassifierRows) -> Tensor:
         return predictor.method.loss(logits, rows.gt_classes, reduction="none")
 
-    return ClassifierTrunk(
+    return ClassifierView(
         layer=predictor.cls_score,
         method=predictor.method,
         compute_rows=partial(compute_box_rows, model),

@@ -29,7 +29,7 @@ class ClassifierRows(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierTrunk:
+class ClassifierView:
     """A model of which the classifier alone trains, seen from the classifier.
 
     Attributes:

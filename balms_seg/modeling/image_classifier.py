@@ -13,7 +13,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from balms_seg.data.image_batch import ImageBatch
+from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.methods import IMAGE_METHODS, ImageMethod, ImageMethodOptions, TrainingProgress
 from balms_seg.modeling.classifier_init import ScaledLinear
 from balms_seg.modeling.cosine_classifier import CosineClassifier

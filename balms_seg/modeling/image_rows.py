@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from balms_seg.data.image_batch import ImageBatch
+from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.job import IMAGE_CLASSIFIER
-from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierTrunk, trains_alone
+from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView, trains_alone
 from balms_seg.modeling.image_classifier import ImageClassifier
 
 
@@ -43,7 +43,7 @@ def compute_image_rows(model: ImageClassifier, batch: ImageBatch) -> ClassifierR
     )
 
 
-def image_trunk(model: ImageClassifier) -> ClassifierTrunk:
+def image_trunk(model: ImageClassifier) -> ClassifierView:
     """An image classifier that `trains_image_classifier_alone`, seen from its classifier."""
 
     def compute_losses(logits: Tensor, rows: ClassifierRows) -> Tensor:
@@ -55,7 +55,7 @@ def image_trunk(model: ImageClassifier) -> ClassifierTrunk:
             reduction="none",
         )
 
-    return ClassifierTrunk(
+    return ClassifierView(
         layer=model.classifier,
         method=model.method,
         compute_rows=partial(compute_image_rows, model),

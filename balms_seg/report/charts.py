@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS
-
-from .findings import GROUPS, METRIC_OF_GROUP
-from .run_files import IMAGE_TASK, TASK_NAMES, Run
+from balms_seg.report.findings import GROUPS, METRIC_OF_GROUP
+from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run
 
 Spec = dict[str, Any]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .findings import ClassFinding
-from .object_fates import FATES
-from .run_files import TASK_NAMES, Run
+from balms_seg.report.findings import ClassFinding
+from balms_seg.report.object_fates import FATES
+from balms_seg.report.run_files import TASK_NAMES, Run
 
 
 def class_rows(

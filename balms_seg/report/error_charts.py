@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .charts import Spec, bars_height, field, spec
-from .findings import GROUPS, ClassFinding, group_fates
-from .object_fates import FATES, ObjectFates
-from .run_files import Run
+from balms_seg.report.charts import Spec, bars_height, field, spec
+from balms_seg.report.findings import GROUPS, ClassFinding, group_fates
+from balms_seg.report.object_fates import FATES, ObjectFates
+from balms_seg.report.run_files import Run
 
 _FATE_COLORS = {fate: f"var(--{fate})" for fate in FATES}
 _MAX_CONFUSED_CLASSES = 24

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import charts, error_charts, sections, training_charts
-from .findings import ClassFinding
-from .gallery import GalleryEntry
-from .object_fates import ObjectFates
-from .run_files import IMAGE_TASK, TASK_NAMES, Run
+from balms_seg.report import charts, error_charts, sections, training_charts
+from balms_seg.report.findings import ClassFinding
+from balms_seg.report.gallery import GalleryEntry
+from balms_seg.report.object_fates import ObjectFates
+from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run
 
 _CONFUSION_MIN_WIDTH_PX = 640
 

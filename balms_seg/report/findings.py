@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.evaluation.ground_truth import FREQUENCY_GROUPS
-from balms_seg.evaluation.match_file import StoredMatches
-
-from .object_fates import FATES, ObjectFates
-from .run_files import TASK_NAMES, Run
+from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
+from balms_seg.evaluation.predictions.match_file import StoredMatches
+from balms_seg.report.object_fates import FATES, ObjectFates
+from balms_seg.report.run_files import TASK_NAMES, Run
 
 GROUPS = tuple(FREQUENCY_GROUPS.values())
 METRIC_OF_GROUP = {name: f"AP{letter}" for letter, name in FREQUENCY_GROUPS.items()}

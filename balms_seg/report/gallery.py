@@ -14,11 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from balms_seg.evaluation.ground_truth import GroundTruth
-
-from .findings import GROUPS, ClassFinding
-from .object_fates import FATES, ObjectFates
-from .pictures import draw_instances, read_image
+from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.report.findings import GROUPS, ClassFinding
+from balms_seg.report.object_fates import FATES, ObjectFates
+from balms_seg.report.pictures import draw_instances, read_image
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .run_files import IMAGE_TASK, Run
+from balms_seg.report.run_files import IMAGE_TASK, Run
 
 _Z = 1.96  # 95 % of a normal distribution
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import charts, sections
-from .charts import Spec, field, spec
-from .figure_sections import PageContent
-from .image_accuracy import accuracy_changes, accuracy_intervals
-from .run_files import IMAGE_TASK, Run
+from balms_seg.report import charts, sections
+from balms_seg.report.charts import Spec, field, spec
+from balms_seg.report.figure_sections import PageContent
+from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
+from balms_seg.report.run_files import IMAGE_TASK, Run
 
 _NUM_WORST = 5
 _MAX_CONFUSED_CLASSES = 24

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
-from balms_seg.evaluation.ground_truth import GroundTruth
-from balms_seg.evaluation.masks import segmentation_to_rle
+from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.lvis.masks import segmentation_to_rle
 
 FATES = ("right", "confused", "misplaced", "missed")
 COVERING_IOU = 0.5

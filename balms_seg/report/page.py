@@ -11,20 +11,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
-from balms_seg.evaluation.bootstrap import bootstrap_intervals
-from balms_seg.evaluation.comparison import Difference, compare_runs
-from balms_seg.evaluation.detection_file import iterate_detections
-from balms_seg.evaluation.ground_truth import load_ground_truth
+from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
+from balms_seg.evaluation.predictions.detection_file import iterate_detections
+from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals
+from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
+from balms_seg.report import figure_sections, image_sections, sections
+from balms_seg.report.class_rows import class_rows
+from balms_seg.report.figure_sections import PageContent
+from balms_seg.report.findings import find_classes
+from balms_seg.report.gallery import GalleryEntry, GallerySource, choose_objects, make_entry
+from balms_seg.report.object_fates import find_fates
+from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run
 from balms_seg.requirements import require
-
-from . import figure_sections, image_sections, sections
-from .class_rows import class_rows
-from .figure_sections import PageContent
-from .findings import find_classes
-from .gallery import GalleryEntry, GallerySource, choose_objects, make_entry
-from .object_fates import find_fates
-from .run_files import IMAGE_TASK, TASK_NAMES, Run
 
 logger = logging.getLogger(__name__)
 

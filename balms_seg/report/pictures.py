@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
-from balms_seg.evaluation.detection_file import iterate_detections
-from balms_seg.evaluation.ground_truth import FREQUENCY_GROUPS
+from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
+from balms_seg.evaluation.predictions.detection_file import iterate_detections
 
 _TILE_PX = 320  # longer side of an image on the sheet
 _SMALLEST_SIDE_PX = 480  # longer side of a picture of its own; smaller images are enlarged

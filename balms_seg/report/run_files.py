@@ -13,9 +13,9 @@ import numpy as np
 import yaml
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
-from balms_seg.evaluation.match_file import StoredMatches, read_matches
-from balms_seg.evaluation.per_class import read_per_class_json
-from balms_seg.evaluation.results import read_results
+from balms_seg.evaluation.output.per_class import read_per_class_json
+from balms_seg.evaluation.output.results_file import read_results
+from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 
 TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
 IMAGE_TASK = "classification"

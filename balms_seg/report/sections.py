@@ -7,11 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from balms_seg.evaluation.comparison import Difference
-
-from .findings import METRIC_OF_GROUP, ClassFinding, summarise_run, worst_classes
-from .gallery import GalleryEntry
-from .run_files import TASK_NAMES, Run
+from balms_seg.evaluation.uncertainty.run_comparison import Difference
+from balms_seg.report.findings import METRIC_OF_GROUP, ClassFinding, summarise_run, worst_classes
+from balms_seg.report.gallery import GalleryEntry
+from balms_seg.report.run_files import TASK_NAMES, Run
 
 HEADLINE = ("AP", "AP50", "AP75", "APr", "APc", "APf", "AR")
 _FIRST_VERSIONS = ("balms_seg", "detectron2", "torch")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .charts import POWERS, Spec, field, group_color, run_color, spec
-from .run_files import Run
+from balms_seg.report.charts import POWERS, Spec, field, group_color, run_color, spec
+from balms_seg.report.run_files import Run
 
 _MAX_CURVE_POINTS = 400
 

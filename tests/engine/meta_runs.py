@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from balms_seg.config.meta_learning import META_SAMPLER
 from balms_seg.engine import LongTailedTrainer
 from balms_seg.job import BOX_CLASSIFIER as CLASSIFIER
-from balms_seg.meta_settings import META_SAMPLER
 
 DECOUPLED = {
     "MODEL.TRAIN_ONLY": [CLASSIFIER],

@@ -149,7 +149,7 @@ def test_an_evaluation_half_way_names_its_iteration(
 ) -> None:
     iterations = []
     monkeypatch.setattr(
-        "balms_seg.engine.results.write_results",
+        "balms_seg.engine.run_results.write_results",
         lambda *args, **entries: iterations.append(entries["iteration"]),
     )
     run_training({**data, "TEST.EVAL_PERIOD": 2, "SOLVER.MAX_ITER": 3}, tmp_path)

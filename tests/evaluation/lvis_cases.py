@@ -187,8 +187,8 @@ def run_lvis_api(
 
 
 def made_up_lvis(*arguments: Any, **options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What tools/benchmark.py evaluates."""
-    path = Path(__file__).resolve().parents[2] / "tools" / "benchmark_evaluation.py"
+    """What tools/benchmarks/benchmark.py evaluates."""
+    path = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "benchmark_evaluation.py"
     spec = importlib.util.spec_from_file_location("benchmark_evaluation", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -17,7 +17,7 @@ from lvis_cases import ALL_METRICS, SIDE_PX, annotation, dataset
 
 from balms_seg import add_balms_config
 from balms_seg.evaluation import LongTailedLVISEvaluator, build_evaluator
-from balms_seg.evaluation.match_file import read_matches
+from balms_seg.evaluation.predictions.match_file import read_matches
 
 NAME = "evaluator_test_set"
 BOX = [10.0, 10.0, 20.0, 20.0]

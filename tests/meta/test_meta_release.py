@@ -20,7 +20,7 @@ from balms_seg.meta import (
     sgd_settings,
     sigmoid_residuals,
 )
-from balms_seg.meta.class_weights import psi_gradient, sum_by_class
+from balms_seg.meta.row_weights import psi_gradient, sum_by_class
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "meta_reweighter.npz"
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-9)

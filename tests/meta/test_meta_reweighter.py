@@ -18,7 +18,7 @@ from balms_seg.meta import (
     sgd_settings,
 )
 from balms_seg.meta.adam import AdamState, adam_step
-from balms_seg.meta.class_weights import class_weights, psi_gradient, sum_by_class
+from balms_seg.meta.row_weights import class_weights, psi_gradient, sum_by_class
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox"]
 TARGETS = torch.tensor([0, 0, 1, 3, 6, 6, 6, 0, 3, 5])

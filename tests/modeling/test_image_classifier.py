@@ -11,7 +11,7 @@ from image_sets import SMALL
 from made_up_data import words
 
 from balms_seg import ClassStatistics
-from balms_seg.data.image_batch import ImageBatch
+from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.engine import load_config
 from balms_seg.methods import TrainingProgress
 from balms_seg.model_zoo import get_config_file

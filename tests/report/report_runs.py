@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from balms_seg.evaluation.analysis import analyse_task
-from balms_seg.evaluation.evaluation_files import write_task_files
-from balms_seg.evaluation.ground_truth import load_ground_truth
-from balms_seg.evaluation.results import write_results
-from balms_seg.evaluation.training_counts import TrainingCounts
+from balms_seg.evaluation.lvis.analysis import analyse_task
+from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
+from balms_seg.evaluation.output.evaluation_files import write_task_files
+from balms_seg.evaluation.output.results_file import write_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))
 

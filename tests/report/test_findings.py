@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from report_runs import NAMES, NUM_IMAGES, annotations, predictions, write_run
 
-from balms_seg.evaluation.ground_truth import load_ground_truth
+from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.report.findings import (
     ClassFinding,
     find_classes,

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_it_measures_both_sides(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
-    command = [sys.executable, "tools/benchmark.py", "classification", "--batch", "8"]
+    command = [sys.executable, "tools/benchmarks/benchmark.py", "classification", "--batch", "8"]
     command += ["--repetitions", "1", "--output", str(output)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     rows = json.loads(output.read_text())["rows"]

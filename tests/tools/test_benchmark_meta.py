@@ -21,7 +21,7 @@ from balms_seg.modeling import replace_box_classifier
 from balms_seg.modeling.box_rows import CLASSIFIER
 from balms_seg.modeling.freeze import train_only
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
+TOOLS = Path(__file__).resolve().parents[2] / "tools" / "benchmarks"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SMALL = Namespace(
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    monkeypatch.setattr(sys, "path", [str(TESTS.parent / "tools"), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(TESTS.parent / "tools" / "benchmarks"), *sys.path])
     names = ("benchmark_meta_sampler", "benchmark_meta_sampler_reference")
     return {name: importlib.import_module(name) for name in names}
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from balms_seg.data.image_files import read_image
-from balms_seg.data.image_lists import read_image_records
+from balms_seg.data.images.image_files import read_image
+from balms_seg.data.images.image_lists import read_image_records
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 

@@ -16,7 +16,7 @@ from balms_seg.engine import load_config
 from balms_seg.evaluation import write_results
 from balms_seg.model_zoo import get_config_file
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmarks"))
 
 import run_cifar_table as tool  # noqa: E402
 import table_records  # noqa: E402

@@ -11,7 +11,7 @@ import pytest
 
 from balms_seg.evaluation import write_results
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "run_toy_benchmark.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "run_toy_benchmark.py"
 
 
 @pytest.fixture(scope="module")

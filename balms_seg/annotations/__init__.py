@@ -1,0 +1,1 @@
+"""The reader of COCO- and LVIS-style json."""

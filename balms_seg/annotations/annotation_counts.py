@@ -1,0 +1,178 @@
+"""Counting annotations per class: from dataset dicts and from COCO- or LVIS-style json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from balms_seg.annotations.json_file import read_json
+
+logger = logging.getLogger(__name__)
+
+# Training images with annotations of LVIS v0.5 and v1, whose metadata list counts only; by classes.
+_LVIS_NUM_IMAGES = {1230: 56740, 1203: 99388}
+
+
+def flatten_annotations(
+    dataset_dicts: Sequence[Mapping[str, Any]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """List every non-crowd annotation as a pair of numbers.
+
+    Args:
+        dataset_dicts: detectron2's dicts with "annotations", or classification dicts with "label",
+            which count as one annotation. An image with neither has none.
+
+    Returns:
+        image_index: (A,) int64 position in `dataset_dicts`, ascending.
+        class_id: (A,) int64 contiguous class id, as found.
+    """
+    per_image = [
+        d["annotations"] if "annotations" in d else _label_as_annotations(d) for d in dataset_dicts
+    ]
+    lengths = np.fromiter(map(len, per_image), np.int64, len(per_image))
+    total = int(lengths.sum())
+    everything = list(chain.from_iterable(per_image))
+    class_id = np.fromiter(map(itemgetter("category_id"), everything), np.int64, total)
+    is_crowd = np.fromiter((bool(a.get("iscrowd", 0)) for a in everything), bool, total)
+    image_index = np.repeat(np.arange(len(per_image)), lengths)
+    return image_index[~is_crowd], class_id[~is_crowd]
+
+
+def _label_as_annotations(dataset_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"category_id": dataset_dict["label"]}] if "label" in dataset_dict else []
+
+
+def count_per_class(
+    image_index: np.ndarray, class_id: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Count images and instances of each class.
+
+    Args:
+        image_index: (A,) int64, which image each annotation belongs to.
+        class_id: (A,) int64 in [0, num_classes).
+        num_classes: K.
+
+    Returns:
+        image_counts: (K,) int64 images that hold the class.
+        instance_counts: (K,) int64 annotations of the class.
+        num_images: images with at least one annotation.
+
+    Raises:
+        ValueError: a class id is out of range.
+    """
+    if class_id.size and (class_id.min() < 0 or class_id.max() >= num_classes):
+        raise ValueError(
+            f"Expected class ids in [0, {num_classes - 1}], but got values from {class_id.min()} "
+            f"to {class_id.max()}; set the number of classes to that of the data set, and map the "
+            "json's category ids to contiguous ones."
+        )
+    pairs = np.unique(image_index * num_classes + class_id)
+    image_counts = np.bincount(pairs % num_classes, minlength=num_classes)
+    instance_counts = np.bincount(class_id, minlength=num_classes)
+    return image_counts, instance_counts, int(np.unique(pairs // num_classes).size)
+
+
+def read_annotation_json(path: str | Path) -> dict[str, Any]:
+    """Read a COCO- or LVIS-style json.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not valid json, or has no categories or annotations.
+    """
+    content = read_json(path)
+    check_annotation_content(content, source=str(path))
+    return content
+
+
+def check_annotation_content(content: Any, *, source: str) -> None:
+    """Raise ValueError unless `content` has a list of categories and a list of annotations."""
+    for key in ("categories", "annotations"):
+        value = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(value, list):
+            raise ValueError(
+                f"{source} has no list of {key!r}; expected a COCO- or LVIS-style json with "
+                "'images', 'annotations' and 'categories'."
+            )
+    if not content["categories"]:
+        raise ValueError(f"{source} has an empty list of categories; expected at least one.")
+
+
+def sorted_categories(content: Mapping[str, Any], *, source: str) -> list[dict[str, Any]]:
+    """Sort a json's categories by id, the order of their contiguous ids; ids may have gaps.
+
+    Raises:
+        ValueError: two categories share an id.
+    """
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    ids = [category["id"] for category in categories]
+    if len(set(ids)) != len(ids):
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        raise ValueError(f"{source} has several categories with the same id: {repeated[:10]}.")
+    return categories
+
+
+def flatten_json_annotations(
+    content: Mapping[str, Any], category_ids: Sequence[int], *, source: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """List a json's non-crowd annotations as `flatten_annotations` does.
+
+    Args:
+        content: the json.
+        category_ids: ascending category ids; class k is the k-th.
+        source: what to call the json in an error.
+
+    Returns:
+        image_index: (A,) int64, a number for each distinct image id.
+        class_id: (A,) int64.
+
+    Raises:
+        ValueError: an annotation has a category that is not in the list.
+    """
+    annotations = [a for a in content["annotations"] if not a.get("iscrowd", 0)]
+    ids = np.asarray(category_ids)
+    category = np.fromiter(map(itemgetter("category_id"), annotations), np.int64, len(annotations))
+    class_id = np.searchsorted(ids, category)
+    is_unknown = ids[np.minimum(class_id, len(ids) - 1)] != category
+    if is_unknown.any():
+        unknown = np.unique(category[is_unknown])
+        raise ValueError(
+            f"{source} has {int(is_unknown.sum())} annotations with category ids that its "
+            f"categories lack: {unknown[:10].tolist()}; add the categories or drop the annotations."
+        )
+    image_ids = list(map(itemgetter("image_id"), annotations))
+    index_of = {image_id: n for n, image_id in enumerate(dict.fromkeys(image_ids))}
+    # A dict, not numpy's unique: image ids may be text.
+    image_index = np.fromiter(map(index_of.__getitem__, image_ids), np.int64, len(image_ids))
+    return image_index, class_id
+
+
+def read_metadata_counts(metadata: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Read image counts, instance counts (K,) int64 and the number of images from metadata.
+
+    `ClassStatistics.from_metadata` documents the fields and the errors.
+    """
+    rows = sorted(getattr(metadata, "class_image_count", None) or [], key=lambda row: row["id"])
+    if not rows:
+        raise ValueError("The metadata have no class_image_count; count the data set instead.")
+    num_images = getattr(metadata, "num_images", None) or _LVIS_NUM_IMAGES.get(len(rows))
+    if num_images is None:
+        raise ValueError(
+            f"The metadata list {len(rows)} classes but not the number of training images; set "
+            "metadata.num_images to the images with annotations, or count the data set instead."
+        )
+    image_counts = np.array([row["image_count"] for row in rows], np.int64)
+    if all("instance_count" in row for row in rows):
+        instance_counts = np.array([row["instance_count"] for row in rows], np.int64)
+    else:
+        logger.warning(
+            "The metadata have no instance counts; image counts stand in, so that the priors "
+            "'image' and 'instance' are the same."
+        )
+        instance_counts = image_counts
+    return image_counts, instance_counts, int(num_images)

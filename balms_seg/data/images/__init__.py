@@ -1,0 +1,1 @@
+"""Data sets of whole images: records, decoding, memory, augmentation."""

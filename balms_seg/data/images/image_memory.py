@@ -1,0 +1,100 @@
+"""Small image sets that live in memory as one uint8 tensor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balms_seg.annotations.annotation_file import shortened
+from balms_seg.data.images.image_files import read_image
+
+logger = logging.getLogger(__name__)
+
+
+def load_pixels(
+    records: Sequence[dict[str, Any]], size: int, *, unreadable: str = "stop"
+) -> Tensor:
+    """Decode all images of a set; the last few sets are kept.
+
+    Args:
+        records: with "file_name", an address of `image_files`, and "label".
+        size: height and width in px.
+        unreadable: of images that cannot be decoded: "stop", or "skip": another image of the class
+            takes their place, with a warning.
+
+    Returns:
+        (N, 3, size, size) uint8 RGB on the CPU; not to be changed.
+
+    Raises:
+        OSError: an image cannot be read, or no image of a class can; names it.
+        ValueError: an image has another size; names it.
+    """
+    pixels, broken = _decoded(tuple(record["file_name"] for record in records), size, unreadable)
+    if not broken:
+        return pixels
+    labels = [record["label"] for record in records]
+    return pixels[torch.tensor(_substitutes(labels, broken, records))]
+
+
+def _substitutes(
+    labels: Sequence[int], broken: Sequence[int], records: Sequence[dict[str, Any]]
+) -> list[int]:
+    """For each image the one that is used in its place."""
+    names = [records[index]["file_name"] for index in broken]
+    logger.warning(
+        "%d of %d images cannot be decoded; another of their class takes their place "
+        "(INPUT.IMAGES.UNREADABLE: skip): %s.",
+        *(len(broken), len(records), shortened(names)),
+    )
+    places, is_broken = list(range(len(labels))), set(broken)
+    for index in broken:
+        others = (i for i, label in enumerate(labels) if label == labels[index])
+        substitute = next((i for i in others if i not in is_broken), None)
+        if substitute is None:
+            raise OSError(
+                f"None of the images of class {labels[index]} can be decoded, for example "
+                f"{records[index]['file_name']}; replace them."
+            )
+        places[index] = substitute
+    return places
+
+
+@lru_cache(maxsize=4)
+def _decoded(
+    addresses: tuple[str, ...], size: int, unreadable: str
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Pixels of all images, and which could not be decoded."""
+    pixels = np.zeros((len(addresses), size, size, 3), np.uint8)
+    broken = []
+    for row, address in enumerate(addresses):
+        try:
+            image = read_image(address)
+        except FileNotFoundError:
+            raise
+        except (OSError, SyntaxError, EOFError) as error:  # what PIL raises on broken files
+            if unreadable == "stop":
+                raise OSError(
+                    f"Cannot read image {address} ({error}); replace it, take it out of the set, "
+                    "or set INPUT.IMAGES.UNREADABLE to skip."
+                ) from error
+            broken.append(row)
+            continue
+        if image.shape != (size, size, 3):
+            raise ValueError(
+                f"Expected images of {size} x {size} px (INPUT.IMAGES.SIZE), but {address} has "
+                f"{image.shape[1]} x {image.shape[0]}; correct the size, or set "
+                "INPUT.IMAGES.IN_MEMORY False, so that images are resized."
+            )
+        pixels[row] = image
+    logger.info(
+        "%d images of %d x %d px are in memory (%.0f MiB).",
+        *(len(addresses), size, size, pixels.nbytes / 2**20),
+    )
+    channels_first = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    return torch.from_numpy(channels_first), tuple(broken)

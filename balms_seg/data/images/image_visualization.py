@@ -1,0 +1,88 @@
+"""A sheet of the images that a classifier is trained on, each with its class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from balms_seg.data.images.image_files import read_image
+from balms_seg.data.instances.builtin import read_once
+from balms_seg.data.loading.train_loader import build_train_loader
+from balms_seg.data.training_set import get_training_dicts, training_classes
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+_TILE_PX = 128  # side of an image on the sheet
+_TEXT_PX = 14  # height of the line below it
+
+
+class _Tile(NamedTuple):
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    text: str
+
+
+def draw_training_images(
+    cfg: CfgNode, output_dir: Path, *, num_images: int, source: str
+) -> list[Path]:
+    """Write one png with images of DATASETS.TRAIN.
+
+    Args:
+        cfg: configuration of an image classifier whose sets are registered.
+        output_dir: an existing folder.
+        num_images: how many; "annotation" gives no more than there are.
+        source: "annotation": the images in order; "dataloader": as sampled, augmented and mixed.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: the training set cannot be used.
+        OSError: an image cannot be read.
+    """
+    with read_once():
+        tiles = _annotated(cfg) if source == "annotation" else _loaded(cfg)
+        sheet = _sheet(list(islice(tiles, num_images)))
+    path = output_dir / f"{source}.png"
+    sheet.save(path)
+    return [path]
+
+
+def _annotated(cfg: CfgNode) -> Iterator[_Tile]:
+    records, classes = get_training_dicts(cfg), training_classes(cfg)
+    for record in records:
+        yield _Tile(read_image(record["file_name"]), classes[record["label"]])
+
+
+def _loaded(cfg: CfgNode) -> Iterator[_Tile]:
+    loader, classes = build_train_loader(cfg), training_classes(cfg)
+    for batch in loader:
+        images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
+        for index, label in enumerate(batch.labels.tolist()):
+            text = classes[label]
+            if batch.label_mix is not None:
+                second, share = (values[index].item() for values in batch.label_mix)
+                text = f"{share:.2f} {text}, {classes[int(second)]}"
+            yield _Tile(images[index].astype(np.uint8), text)
+
+
+def _sheet(tiles: list[_Tile]) -> Image.Image:
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (columns * _TILE_PX, rows * (_TILE_PX + _TEXT_PX)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, tile in enumerate(tiles):
+        left = place % columns * _TILE_PX
+        top = place // columns * (_TILE_PX + _TEXT_PX)
+        picture = Image.fromarray(tile.pixels).resize(
+            (_TILE_PX, _TILE_PX), Image.Resampling.NEAREST
+        )
+        sheet.paste(picture, (left, top))
+        draw.text((left + 2, top + _TILE_PX + 1), tile.text[: _TILE_PX // 6], fill="black")
+    return sheet

@@ -1,0 +1,1 @@
+"""Data sets of annotated instances: dataset dicts, registration, mapping, pictures."""

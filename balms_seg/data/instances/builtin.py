@@ -1,0 +1,84 @@
+"""detectron2's builtin LVIS names, read by this package's loader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from balms_seg.data.instances.dataset_dicts import load_annotations
+from balms_seg.data.instances.registration import require_registered
+
+# Builtin LVIS sets with annotations; the test sets have none.
+BUILTIN_LVIS_NAMES = (
+    "lvis_v1_train",
+    "lvis_v1_val",
+    "lvis_v0.5_train",
+    "lvis_v0.5_val",
+    "lvis_v0.5_val_rand_100",
+    "lvis_v0.5_train_cocofied",
+    "lvis_v0.5_val_cocofied",
+)
+
+
+_kept: dict[str, list[dict[str, Any]]] | None = None
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Inside, each data set is read once however often it is loaded; for the setup of a run.
+
+    Preflight, statistics and loader each need the training set, which for LVIS takes half a minute
+    and some gigabytes. They are freed at the end.
+    """
+    global _kept
+    outer = _kept
+    _kept = {} if outer is None else outer
+    try:
+        yield
+    finally:
+        _kept = outer
+
+
+def load_dataset_dicts(name: str) -> list[dict[str, Any]]:
+    """Dataset dicts of a registered data set.
+
+    detectron2's registration of the LVIS names stays, with its class names and paths. Only the
+    reading is this package's: it needs no `lvis`, says what is wrong with a file, and adds
+    `class_frequency` and `class_image_count` to the metadata.
+
+    Raises:
+        KeyError: no data set of that name is registered.
+        FileNotFoundError: its json is missing.
+        ValueError: its json cannot be used, or does not have the builtin classes.
+    """
+    require_registered(name)
+    if _kept is None:
+        return _load(name)
+    if name not in _kept:
+        _kept[name] = _load(name)
+    return [dict(record) for record in _kept[name]]
+
+
+def _load(name: str) -> list[dict[str, Any]]:
+    if name not in BUILTIN_LVIS_NAMES:
+        return DatasetCatalog.get(name)
+    metadata = MetadataCatalog.get(name)
+    try:
+        dicts = load_annotations(metadata.json_file, metadata.image_root, name)
+    except FileNotFoundError as error:
+        root = os.environ.get("DETECTRON2_DATASETS", "not set")
+        raise FileNotFoundError(
+            f"{error} detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}; "
+            "datasets/README.md shows the tree."
+        ) from error
+    expected, got = len(metadata.thing_classes), len(metadata.thing_dataset_id_to_contiguous_id)
+    if expected != got:
+        raise ValueError(
+            f"{metadata.json_file} has {got} categories, but {name!r} has {expected}; put the "
+            "official file there, or register this one under a name of its own."
+        )
+    return dicts

@@ -1,0 +1,154 @@
+"""Registering data sets with detectron2: their annotations are read when first needed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
+
+from balms_seg.annotations.annotation_file import read_annotation_file
+from balms_seg.data.images.image_sets import register_images_from_config
+from balms_seg.data.instances.dataset_dicts import file_metadata, load_annotations
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+# What only the json knows.
+_FILE_KEYS = (
+    "thing_classes",
+    "thing_dataset_id_to_contiguous_id",
+    "evaluator_type",
+    "class_frequency",
+    "class_image_count",
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    json_file: str
+    image_root: str
+
+
+_SOURCES: dict[str, _Source] = {}
+
+
+class FileMetadata(Metadata):
+    """detectron2 metadata that reads the json when a key is asked for that only the json knows.
+
+    So `MetadataCatalog.get(name).thing_classes` holds before the annotations were loaded.
+    """
+
+    def __getattr__(self, key: str) -> Any:
+        if key in _FILE_KEYS and "json_file" in self.__dict__:
+            set_loaded_metadata(self.name, file_metadata(read_annotation_file(self.json_file)))
+            return self.__dict__[key]
+        return super().__getattr__(key)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All metadata, those of the json included."""
+        for key in _FILE_KEYS:
+            getattr(self, key)
+        return super().as_dict()
+
+
+def register_long_tailed_instances(
+    name: str,
+    json_file: str | Path,
+    image_root: str | Path,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Register COCO- or LVIS-style annotations under a name for `DATASETS.TRAIN` and `.TEST`.
+
+    Nothing is read now. Registering a name again with the same files changes nothing.
+
+    Args:
+        name: any name that detectron2 does not use itself.
+        json_file: COCO- or LVIS-style annotations.
+        image_root: folder of the images; see `load_annotations`.
+        metadata: further metadata; a key that the json decides as well wins over the json.
+
+    Raises:
+        ValueError: the name is taken, by detectron2 or with other files.
+    """
+    source = _Source(_normalised(json_file), _normalised(image_root))
+    registered = _SOURCES.get(name)
+    if registered == source:
+        return
+    if registered is not None:
+        raise ValueError(
+            f"Data set {name!r} is registered with {registered.json_file} and "
+            f"{registered.image_root}, and now with {source.json_file} and {source.image_root}; "
+            "use another name."
+        )
+    if name in DatasetCatalog.list():
+        raise ValueError(
+            f"Data set name {name!r} is taken by a data set that is registered elsewhere "
+            "(detectron2 registers its own); use another name."
+        )
+    DatasetCatalog.register(
+        name, lambda: load_annotations(source.json_file, source.image_root, name)
+    )
+    MetadataCatalog.pop(name, None)
+    MetadataCatalog[name] = FileMetadata(
+        name=name,
+        json_file=source.json_file,
+        image_root=source.image_root,
+        **(metadata or {}),
+    )
+    _SOURCES[name] = source
+
+
+def register_from_config(cfg: CfgNode) -> None:
+    """Register what DATASETS.REGISTER lists: [name, json file, image folder] each; and images.
+
+    Raises:
+        ValueError: an entry has another form, or a name is taken.
+    """
+    for entry in cfg.DATASETS.REGISTER:
+        if len(entry) != 3 or not all(isinstance(part, str) for part in entry):
+            raise ValueError(
+                f"DATASETS.REGISTER holds {entry!r}; each entry is [name, json file, image folder]."
+            )
+        register_long_tailed_instances(*entry)
+    register_images_from_config(cfg)
+
+
+def get_metadata(name: str) -> Metadata:
+    """Metadata of a registered data set, with what its json decides.
+
+    Raises:
+        KeyError: no data set of that name is registered.
+    """
+    require_registered(name)
+    metadata = MetadataCatalog.get(name)
+    metadata.as_dict()
+    return metadata
+
+
+def require_registered(name: str) -> None:
+    """Raise KeyError, with similar names and how to register, unless there is such a data set."""
+    if name in DatasetCatalog.list():
+        return
+    near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
+    similar = f" Names like it: {', '.join(near)}." if near else ""
+    raise KeyError(
+        f"Data set {name!r} is not registered.{similar} Register your own with the setting "
+        f"DATASETS.REGISTER \"[['{name}', 'annotations.json', 'image_folder']]\"."
+    )
+
+
+def set_loaded_metadata(name: str, from_file: dict[str, Any]) -> None:
+    """Set what a json decides, where nothing else has decided it before."""
+    known = vars(MetadataCatalog.get(name))
+    # Not setattr: detectron2's asks for the old value first, which would read the json again.
+    known.update({key: value for key, value in from_file.items() if key not in known})
+
+
+def _normalised(path: str | Path) -> str:
+    text = str(path)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))

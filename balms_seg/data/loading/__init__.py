@@ -1,0 +1,1 @@
+"""The keyed loaders of both jobs: every sample a function of (seed, stream position)."""

@@ -1,0 +1,219 @@
+"""Everything about data that can be wrong before the first iteration, in one error."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
+from balms_seg.data.instances.builtin import load_dataset_dicts, read_once
+from balms_seg.data.instances.registration import register_from_config
+from balms_seg.data.preflight.image_file_checks import (
+    describe_missing,
+    missing_images,
+    unreadable_images,
+)
+from balms_seg.data.preflight.image_set_checks import image_set_problems
+from balms_seg.data.training_set import describe_difference, training_statistics
+from balms_seg.job import classifies_images
+from balms_seg.requirements import require
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+
+class PreflightError(ValueError):
+    """What has to be put right before a run can start.
+
+    Attributes:
+        problems: one sentence or two for each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        noun = "problem" if len(problems) == 1 else "problems"
+        super().__init__("\n  - ".join([f"{len(problems)} {noun} before the start:", *problems]))
+
+
+def preflight(cfg: CfgNode, *, training: bool) -> None:
+    """Check data sets, classes and output folder; call it after DATASETS.REGISTER was read or not.
+
+    All images must exist; of each set a sample is decoded. Inside `read_once` the annotations
+    that this reads are not read again.
+
+    Args:
+        cfg: resolved configuration with this package's keys.
+        training: whether DATASETS.TRAIN will be trained on. Else only DATASETS.TEST is checked.
+
+    Raises:
+        PreflightError: lists everything that is wrong.
+    """
+    problems = list(output_problems(cfg.OUTPUT_DIR))
+    try:
+        register_from_config(cfg)
+    except ValueError as error:
+        problems.append(str(error))
+    if training and not cfg.DATASETS.TRAIN:
+        problems.append("DATASETS.TRAIN is empty; name at least one registered data set.")
+    if not training and not cfg.DATASETS.TEST:
+        problems.append("DATASETS.TEST is empty; name a registered data set to evaluate on.")
+    train = [*cfg.DATASETS.TRAIN, *filter(None, [cfg.META.DATASET])] if training else []
+    names = list(dict.fromkeys([*train, *cfg.DATASETS.TEST]))
+    with read_once():
+        for name in names:
+            is_trained_on = name in train
+            problems += _dataset_problems(cfg, name, is_trained_on)
+        if not classifies_images(cfg):
+            problems += _class_problems(cfg, names)
+        if training and not problems:
+            problems += _statistics_problems(cfg)
+    if problems:
+        raise PreflightError(problems)
+    logger.info("Preflight: %s can be used.", ", ".join(names))
+
+
+def output_problems(output_dir: str) -> Iterator[str]:
+    """Say why a folder cannot be written, where it cannot; it is made where it is missing."""
+    if "://" in output_dir:
+        return
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output_dir):
+            pass
+    except OSError as error:
+        yield f"OUTPUT_DIR {output_dir} cannot be written ({error.strerror}); set another one."
+
+
+def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[str]:
+    try:
+        records = load_dataset_dicts(name)
+    except KeyError as error:  # whose text is quoted
+        yield str(error.args[0])
+        return
+    except (OSError, ValueError, AssertionError) as error:
+        yield f"Data set {name!r}: {error}"
+        return
+    for problem in _content_problems(cfg, name, records, is_trained_on):
+        yield f"Data set {name!r}: {problem}"
+
+
+def _content_problems(
+    cfg: CfgNode, name: str, records: list[dict[str, Any]], is_trained_on: bool
+) -> Iterator[str]:
+    metadata = MetadataCatalog.get(name)
+    is_classification = metadata.get("evaluator_type") == IMAGE_EVALUATOR_TYPE
+    if is_classification != classifies_images(cfg):
+        yield _other_job(cfg)
+        return
+    if is_classification:
+        yield from image_set_problems(
+            cfg, records, class_names=metadata.thing_classes, trained_on=is_trained_on
+        )
+        return
+    yield from _metadata_problems(metadata)
+    missing = missing_images(record["file_name"] for record in records)
+    if missing:
+        yield describe_missing(missing, len(records), metadata.get("image_root"))
+    absent = set(missing)
+    present = [record for record in records if record["file_name"] not in absent]
+    yield from unreadable_images(present, cfg.INPUT.FORMAT)
+    instances = [
+        annotation
+        for record in records
+        for annotation in record.get("annotations", ())
+        if not annotation.get("iscrowd", 0)
+    ]
+    if is_trained_on and not instances:
+        yield "it has no usable annotation to train on."
+    if cfg.MODEL.MASK_ON:
+        yield from _mask_problems(cfg, instances, is_trained_on)
+
+
+def _other_job(cfg: CfgNode) -> str:
+    if classifies_images(cfg):
+        return (
+            "it is of annotated instances, but MODEL.META_ARCHITECTURE ImageClassifier needs whole "
+            "images with one label each; register them with DATASETS.REGISTER_IMAGES."
+        )
+    return (
+        "it is of whole images with one label each, which only MODEL.META_ARCHITECTURE "
+        "ImageClassifier takes; start from a configuration below configs/classification."
+    )
+
+
+def _metadata_problems(metadata: Any) -> Iterator[str]:
+    num_classes = len(metadata.get("thing_classes") or ())
+    for key in ("class_frequency", "class_image_count"):
+        values = metadata.get(key)
+        if values is not None and len(values) != num_classes:
+            yield (
+                f"its metadata {key} has {len(values)} entries for {num_classes} classes; give one "
+                "a class, or none at all."
+            )
+
+
+def _mask_problems(
+    cfg: CfgNode, instances: list[dict[str, Any]], is_trained_on: bool
+) -> Iterator[str]:
+    num_without = sum("segmentation" not in instance for instance in instances)
+    if num_without:
+        yield (
+            f"{num_without} of {len(instances)} instances have no segmentation, but MODEL.MASK_ON "
+            "is True; add the masks or set MODEL.MASK_ON False."
+        )
+    num_rle = sum(isinstance(instance.get("segmentation"), dict) for instance in instances)
+    if is_trained_on and num_rle and cfg.INPUT.MASK_FORMAT == "polygon":
+        yield (
+            f"{num_rle} of {len(instances)} segmentations are RLE, but INPUT.MASK_FORMAT is "
+            "'polygon'; set it to 'bitmask'."
+        )
+    if is_trained_on and cfg.INPUT.CROP.ENABLED and cfg.INPUT.MASK_FORMAT == "polygon":
+        try:
+            require("shapely", "INPUT.CROP.ENABLED with polygon masks")
+        except ModuleNotFoundError as error:
+            yield f"{error} Or set INPUT.MASK_FORMAT 'bitmask'."
+
+
+def _class_problems(cfg: CfgNode, names: list[str]) -> Iterator[str]:
+    classes = {}
+    for name in names:
+        # Only of what was loaded: asking others for their classes would read their json again.
+        known = vars(MetadataCatalog.get(name)).get("thing_classes") if _is_known(name) else None
+        if known:
+            classes[name] = list(known)
+    if not classes:
+        return
+    first, *others = classes
+    num_classes = len(classes[first])
+    if num_classes != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        yield (
+            f"Data set {first!r} has {num_classes} classes but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; set it to {num_classes}."
+        )
+    for name in others:
+        difference = describe_difference(classes[first], classes[name])
+        if difference:
+            yield (
+                f"Data sets {first!r} and {name!r} differ in classes: {difference} Classes are "
+                "taken in the order of their ids; give both the same categories."
+            )
+
+
+def _statistics_problems(cfg: CfgNode) -> Iterator[str]:
+    if classifies_images(cfg) or cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES != "error":
+        return  # every class gets a count
+    try:
+        training_statistics(cfg).prior_counts("image")
+    except ValueError as error:
+        yield f"MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is 'error': {error}"
+
+
+def _is_known(name: str) -> bool:
+    return name in DatasetCatalog.list()

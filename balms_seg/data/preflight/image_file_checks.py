@@ -1,0 +1,73 @@
+"""Whether the images that annotations name are there and can be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from balms_seg.annotations.annotation_file import shortened
+
+# Images decoded per data set: about a second, and enough to meet a wrong folder or format.
+NUM_OPENED = 32
+
+
+def missing_images(file_names: Iterable[str]) -> list[str]:
+    """Those of the files that do not exist; one folder listing each instead of a call per file."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for file_name in file_names:
+        folder, name = os.path.split(file_name)
+        if "://" in folder:
+            continue
+        if folder not in listings:
+            listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in listings[folder]:
+            missing.append(file_name)
+    return missing
+
+
+def describe_missing(missing: Sequence[str], num_images: int, image_root: str | None) -> str:
+    """One sentence on missing images, with the likely cause where it can be told."""
+    text = f"{len(missing)} of {num_images} images are missing: {shortened(missing, 3)}."
+    if image_root is None:
+        return text
+    root = Path(image_root)
+    if not root.is_dir():
+        return f"the image folder {root} does not exist, so all {num_images} images are missing."
+    hint = _folder_that_would_do(missing, root) if len(missing) == num_images else None
+    return f"{text} Register the set with image folder {hint}." if hint else text
+
+
+def _folder_that_would_do(missing: Sequence[str], root: Path) -> Path | None:
+    try:
+        relative = Path(missing[0]).relative_to(root)
+    except ValueError:
+        return None
+    below = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
+    candidates = [root.parent, root.parent.parent, *below]
+    return next((folder for folder in candidates if (folder / relative).is_file()), None)
+
+
+def unreadable_images(records: Sequence[dict[str, Any]], image_format: str) -> list[str]:
+    """What is wrong with images of a sample that is spread over the set, one line each.
+
+    Args:
+        records: dataset dicts whose files exist.
+        image_format: INPUT.FORMAT.
+    """
+    from detectron2.data.detection_utils import SizeMismatchError, check_image_size, read_image
+
+    step = max(1, len(records) / NUM_OPENED)
+    sample = [records[int(i * step)] for i in range(min(NUM_OPENED, len(records)))]
+    problems = []
+    for record in sample:
+        file_name = record["file_name"]
+        try:
+            check_image_size(dict(record), read_image(file_name, format=image_format))
+        except SizeMismatchError as error:
+            problems.append(" ".join(str(error).split()))
+        except Exception as error:  # Pillow raises a dozen kinds
+            problems.append(f"image {file_name} cannot be opened ({error}).")
+    return problems

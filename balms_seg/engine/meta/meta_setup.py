@@ -1,0 +1,94 @@
+"""From a configuration to its meta step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from balms_seg.config.meta_learning import learned_quantity
+from balms_seg.data import training_classes
+from balms_seg.data.loading.meta_loader import build_meta_loader, meta_instance_counts
+from balms_seg.distributed import sum_over_ranks
+from balms_seg.engine.meta.class_learners import ClassLearner, LearnedRates, LearnedWeights
+from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches, MetaBatches
+from balms_seg.engine.meta.meta_step import MetaStep
+from balms_seg.job import num_classes
+from balms_seg.meta import FeatureBank, MetaReweighter
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+    from torch import Tensor
+
+    from balms_seg.data.loading.keyed_loader import KeyedLoader
+    from balms_seg.modeling.classifier_rows import ClassifierView
+
+
+def build_meta_step(
+    cfg: CfgNode, trunk: ClassifierView, optimizer: torch.optim.Optimizer, loader: KeyedLoader
+) -> MetaStep | None:
+    """The meta step that a configuration asks for; None where nothing is learned.
+
+    Args:
+        cfg: one that passed `check_meta_training`.
+        trunk: of the model, whose classifier trains alone.
+        optimizer: of the model.
+        loader: the training loader; holds the sampler whose rates may be learned.
+    """
+    if learned_quantity(cfg) == "none":
+        return None
+    learner = _build_learner(cfg, trunk, loader)
+    has_samples = torch.from_numpy(meta_instance_counts(cfg) > 0)
+    learner.set_meta_classes(has_samples)  # warns
+    return MetaStep(
+        learner,
+        _build_batches(cfg, trunk, has_samples),
+        layer=trunk.layer,
+        method=trunk.method,
+        optimizer=optimizer,
+        objective=cfg.META.OBJECTIVE,
+        period=cfg.META.PERIOD,
+    )
+
+
+def _build_batches(cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor) -> MetaBatches:
+    if cfg.META.SOURCE == "loader":
+        return LoadedBatches(build_meta_loader(cfg), has_samples)
+    device = trunk.layer.weight.device
+    # As many rows, and as many of them foreground, as a batch of images would give at most.
+    num_images = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
+    num_rows = num_foreground = num_images
+    if trunk.has_background:
+        num_rows = num_images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+        num_foreground = max(1, round(num_rows * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION))
+    bank = FeatureBank(
+        num_classes(cfg),
+        trunk.layer.in_features,
+        per_class=cfg.META.BANK.PER_CLASS,
+        background=cfg.META.BANK.BACKGROUND if trunk.has_background else 0,
+        max_memory_mb=cfg.META.BANK.MAX_MEMORY_MB,
+        device=cfg.META.BANK.DEVICE or device,
+    )
+    return BankedBatches(
+        bank,
+        num_foreground=num_foreground,
+        num_background=num_rows - num_foreground,
+        seed=cfg.SEED,
+        device=device,
+    )
+
+
+def _build_learner(cfg: CfgNode, trunk: ClassifierView, loader: KeyedLoader) -> ClassLearner:
+    names = training_classes(cfg)
+    if learned_quantity(cfg) == "rates":
+        return LearnedRates(loader.stream, names)
+    reweighter = MetaReweighter(
+        len(names),
+        lr=cfg.META.LR,
+        betas=cfg.META.BETAS,
+        weight_decay=cfg.META.WEIGHT_DECAY,
+        normalise=cfg.META.NORMALISE,
+        sum_over_ranks=sum_over_ranks,
+        class_names=names,
+    )
+    return LearnedWeights(reweighter.to(trunk.layer.weight.device))

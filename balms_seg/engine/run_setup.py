@@ -1,0 +1,199 @@
+"""From the command line to a checked configuration."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from balms_seg.config import add_balms_config, check_config, check_released_keys
+from balms_seg.config.meta_learning import check_meta_training
+from balms_seg.data import (
+    output_problems,
+    preflight,
+    register_from_config,
+    share_frequency_groups,
+    training_statistics,
+)
+from balms_seg.job import classifies_images
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CfgNode:
+    """Read a configuration file (safely: a yaml cannot run code) and apply overrides.
+
+    Args:
+        config_file: yaml with this package's and detectron2's keys; `_BASE_` is followed.
+        overrides: KEY VALUE pairs.
+
+    Returns:
+        The configuration, checked for contradictions, not frozen.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        KeyError: a key does not exist, or is one of the authors' release.
+        ValueError: the yaml is malformed, holds python objects, or contradicts itself.
+    """
+    if not os.path.isfile(config_file):
+        raise FileNotFoundError(
+            f"Expected a configuration file at {config_file or '--config-file'}, but there is none."
+        )
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    try:
+        content = CfgNode.load_yaml_with_base(str(config_file), allow_unsafe=False)
+    except KeyError:
+        raise
+    except Exception as error:  # yaml raises a family of its own
+        raise ValueError(f"{config_file} is not a plain yaml configuration: {error}") from error
+    check_released_keys(content, str(config_file))
+    cfg.merge_from_file(str(config_file), allow_unsafe=False)
+    _merge_overrides(cfg, list(overrides))
+    check_config(cfg)
+    return cfg
+
+
+def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
+    if len(overrides) % 2:
+        raise ValueError(
+            f"Expected KEY VALUE pairs after the flags, but got {len(overrides)} words: "
+            f"{' '.join(overrides)}"
+        )
+    for key in overrides[::2]:
+        nested: dict = {}
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        check_released_keys(nested, "The command line")
+        _require_key(cfg, key)
+    cfg.merge_from_list(overrides)
+
+
+def _require_key(cfg: CfgNode, key: str) -> None:
+    """Raise KeyError for a key that does not exist; yacs asserts."""
+    node: object = cfg
+    for part in key.split("."):
+        known = list(node) if isinstance(node, CfgNode) else []
+        if part not in known:
+            near = difflib.get_close_matches(part, known, n=3)
+            hint = f"; there are {', '.join(near)}" if near else ""
+            raise KeyError(f"There is no key {key} ({part} is unknown{hint}).")
+        node = node[part]
+
+
+def setup(args: Namespace) -> CfgNode:
+    """Read, check and log the configuration; prepare output directory, seed and data sets.
+
+    Args:
+        args: of `detectron2.engine.default_argument_parser`.
+
+    Returns:
+        A frozen configuration with `SEED` >= 0, whose data sets are registered and checked.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    if args.num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
+    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm" and not args.eval_only:
+        raise ValueError(
+            "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
+            "of MODEL.WEIGHTS; run it with --eval-only."
+        )
+    if not args.eval_only:
+        check_meta_training(cfg)
+    seed_was_drawn = cfg.SEED < 0
+    if seed_was_drawn:
+        cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
+    _require_weights(
+        cfg,
+        resume=args.resume,
+        eval_only=args.eval_only,
+        is_named="MODEL.WEIGHTS" in args.opts[::2],
+    )
+    _require_writable(cfg.OUTPUT_DIR)
+    cfg.freeze()
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")
+    if seed_was_drawn:
+        logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
+    register_from_config(cfg)
+    preflight(cfg, training=not args.eval_only)
+    if not classifies_images(cfg):
+        _share_frequency_groups(cfg)
+    return cfg
+
+
+def _share_frequency_groups(cfg: CfgNode) -> None:
+    """Give evaluation sets that name no frequency groups those of the training set."""
+    sets = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST]
+    if cfg.DATASETS.TRAIN and any(not metadata.get("class_frequency") for metadata in sets):
+        try:
+            share_frequency_groups(cfg, training_statistics(cfg))
+        except (FileNotFoundError, KeyError) as error:
+            logger.warning("AP by frequency group is not available: %s", error)
+
+
+def _drawn_seed(output_dir: str, *, resume: bool) -> int:
+    """A new seed, the same on all ranks; with `resume` the one that config.yaml has."""
+    config, saved = Path(output_dir) / "config.yaml", None
+    if resume and config.is_file():
+        with config.open() as file:
+            saved = CfgNode.load_cfg(file).get("SEED")
+    drawn = comm.shared_random_seed() % 2**31  # waits for all ranks, before one writes config.yaml
+    return drawn if saved is None else saved
+
+
+def _require_writable(directory: str) -> None:
+    for problem in output_problems(directory):
+        raise OSError(problem)
+
+
+def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
+    if resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint"):
+        return
+    uses_stage_one = not eval_only or cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
+    if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:
+        raise ValueError(
+            f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "
+            "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
+            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
+        )
+    if cfg.MODEL.WEIGHTS:
+        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else "")
+    elif eval_only:
+        final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
+        hint = f"; there is {final}" if final.is_file() else ""
+        raise ValueError(
+            "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
+            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
+        )
+
+
+def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
+    """Stop where `MODEL.WEIGHTS` is a path, not an address, and leads nowhere."""
+    path = cfg.MODEL.WEIGHTS.partition("?")[0]  # detectron2 takes options after a question mark
+    if "://" in path or os.path.isfile(path):
+        return
+    remedy = "give the path of a checkpoint, an address, or '' to start from scratch."
+    if stage_one:
+        remedy = (
+            "it is what the stage before this one writes, so train that first: python "
+            f"tools/train_net.py --config-file configs/{stage_one} --num-gpus "
+            f"{0 if cfg.MODEL.DEVICE == 'cpu' else 8}; "
+            "or give the path of its checkpoint."
+        )
+    raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")

@@ -1,0 +1,1 @@
+"""Choosing post-hoc constants on held-out data."""

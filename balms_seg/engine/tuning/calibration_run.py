@@ -1,0 +1,262 @@
+"""Tunes calibrations of a trained model on registered sets, and writes the choice down."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+
+from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.data import (
+    get_metadata,
+    get_training_dicts,
+    load_dataset_dicts,
+    register_from_config,
+    training_statistics,
+)
+from balms_seg.engine.run import load_model
+from balms_seg.engine.trainer import LongTailedTrainer
+from balms_seg.engine.tuning.box_outputs import (
+    BoxOutputs,
+    DetectionRule,
+    load_box_outputs,
+    record_box_outputs,
+    save_box_outputs,
+)
+from balms_seg.engine.tuning.calibration_search import (
+    METHODS,
+    STRENGTHS,
+    HeldOut,
+    Trial,
+    best_trial,
+    is_validation_set,
+    training_fractal_dimensions,
+    try_strengths,
+)
+from balms_seg.evaluation import load_ground_truth
+from balms_seg.methods import METHODS as CLASSIFIERS
+from balms_seg.modeling.classifier_init import tau_normalise_classifiers
+
+METRICS = ("AP", "APr", "APc", "APf", "ECE", "ECEr", "ECEc", "ECEf")
+
+
+class Session:
+    """A configuration, its model where one is needed, and the sets it is measured on.
+
+    Attributes:
+        cfg: without a calibration.
+        statistics: of the training set.
+    """
+
+    def __init__(self, cfg: CfgNode, *, counts: str = "image") -> None:
+        """Take a checked configuration, which is copied.
+
+        Args:
+            cfg: of the run; MODEL.WEIGHTS is read when the model is first asked for.
+            counts: kind of training counts that calibrations use, "image" or "instance".
+        """
+        self.cfg = cfg.clone()
+        self.cfg.defrost()
+        self.cfg.MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD = "none"
+        self.cfg.MODEL.INIT_CLASSIFIER = "keep"
+        register_from_config(self.cfg)
+        self.statistics = training_statistics(self.cfg)
+        self._counts = counts
+        self._rule = DetectionRule(
+            self.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+            self.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
+            self.cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+        self._model: Any = None
+
+    @property
+    def model(self) -> Any:
+        """The detector with its weights."""
+        if self._model is None:
+            if not self.cfg.MODEL.WEIGHTS:
+                raise ValueError("Expected MODEL.WEIGHTS PATH after the flags, but got none.")
+            self._model = load_model(self.cfg)
+        return self._model
+
+    def held_out(self, name: str) -> HeldOut:
+        """A registered set to measure on; ValueError where it has other classes."""
+        load_dataset_dicts(name)  # fills in the metadata
+        metadata = get_metadata(name)
+        content = read_annotation_json(metadata.json_file)
+        ids = sorted(category["id"] for category in content["categories"])
+        if len(ids) != self.statistics.num_classes:
+            raise ValueError(
+                f"Expected {self.statistics.num_classes} classes in '{name}' as in training, but "
+                f"got {len(ids)}; hold out a part of the same annotations."
+            )
+        letters = {
+            category_id: self.statistics.group_names[group][0]
+            for category_id, group in zip(ids, self.statistics.group_ids, strict=True)
+        }
+        return HeldOut(
+            load_ground_truth(content, class_frequency=letters),
+            ids,
+            self.statistics,
+            self._rule,
+            self._counts,
+            CLASSIFIERS[self.cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER].independent_scores,
+        )
+
+    def record(self, name: str, model: Any = None) -> list[BoxOutputs]:
+        """What a model says of a set's images."""
+        loader = LongTailedTrainer.build_test_loader(self.cfg, name)
+        return record_box_outputs(self.model if model is None else model, loader)
+
+    def normalised_model(self, tau: float) -> Any:
+        """A copy whose classifier is tau-normalised."""
+        model = copy.deepcopy(self.model)
+        tau_normalise_classifiers(model, tau=tau)
+        return model
+
+
+def refuse_unfit_set(name: str, cfg: CfgNode, *, allow_validation: bool) -> None:
+    """Raise ValueError where constants are not to be tuned on a registered set.
+
+    Args:
+        name: of the set.
+        cfg: DATASETS.TRAIN are the sets that the model was trained on.
+        allow_validation: whether sets on which results are reported will do.
+    """
+    file = Path(get_metadata(name).json_file).stem
+    if name in cfg.DATASETS.TRAIN:
+        raise ValueError(
+            f"The model was trained on '{name}' and is surer there than elsewhere; name a set that "
+            "it has not seen, held out of the training data."
+        )
+    if not allow_validation and (is_validation_set(name) or is_validation_set(file)):
+        raise ValueError(
+            f"'{name}' looks like a validation set, on which results are reported: constants tuned "
+            "there make them too good. Hold out a part of the training data and register it, or "
+            "say --allow-validation."
+        )
+
+
+def tune(
+    session: Session,
+    dataset: str,
+    *,
+    methods: Sequence[str] = METHODS,
+    strengths: Sequence[float] | None = None,
+    metric: str = "AP",
+    outputs_file: Path | None = None,
+    save_outputs: Path | None = None,
+) -> tuple[list[Trial], dict[str, Trial]]:
+    """Measure calibrations on a held-out set.
+
+    Args:
+        session: of the model.
+        dataset: registered name of the set.
+        methods: of `METHODS`.
+        strengths: constants to try; each method's own where None.
+        metric: what decides.
+        outputs_file: kept outputs of the model on the set; None runs the model.
+        save_outputs: file to keep the outputs in.
+
+    Returns:
+        All trials, and the best one of "none" and of each method.
+
+    Raises:
+        ValueError: the kept outputs are of another set, or the set has other classes.
+    """
+    held_out = session.held_out(dataset)
+    outputs = _outputs(session, dataset, outputs_file)
+    if save_outputs:
+        about = {"dataset": dataset, "weights": str(session.cfg.MODEL.WEIGHTS)}
+        save_box_outputs(save_outputs, outputs, about=about)
+    base = {"ROI_BOX_HEAD": {"CALIBRATION": {"METHOD": "none"}}}
+    trials = [Trial("none", None, held_out.measure(outputs, None), base)]
+    for method in methods:
+        constants = strengths or STRENGTHS.get(method, ())
+        if method == "tau_norm":
+            trials += [_try_tau(session, held_out, dataset, tau) for tau in constants]
+            continue
+        dimensions: Any = ()
+        if method == "fracal":
+            dimensions = training_fractal_dimensions(
+                get_training_dicts(session.cfg), session.statistics.num_classes
+            )
+        trials += try_strengths(held_out, outputs, method, constants, dimensions=dimensions)
+    best = {
+        method: best_trial([trial for trial in trials if trial.method == method], metric)
+        for method in ("none", *methods)
+    }
+    return trials, best
+
+
+def _outputs(session: Session, dataset: str, file: Path | None) -> list[BoxOutputs]:
+    if file is None:
+        return session.record(dataset)
+    outputs, found = load_box_outputs(file)
+    if found["dataset"] != dataset:
+        raise ValueError(
+            f"Expected outputs on '{dataset}', but {file} is of '{found['dataset']}'; record them "
+            "again."
+        )
+    return outputs
+
+
+def _try_tau(session: Session, held_out: HeldOut, dataset: str, tau: float) -> Trial:
+    outputs = session.record(dataset, session.normalised_model(tau))
+    keys = {"INIT_CLASSIFIER": "tau_norm", "INIT_CLASSIFIER_TAU": float(tau)}
+    return Trial("tau_norm", tau, held_out.measure(outputs, None), keys)
+
+
+def measure_on(
+    session: Session, name: str, best: Mapping[str, Trial]
+) -> dict[str, dict[str, float]]:
+    """What the best trial of each method gives on another registered set."""
+    held_out = session.held_out(name)
+    outputs = session.record(name)
+    found = {}
+    for method, trial in best.items():
+        if method == "none":
+            found[method] = held_out.measure(outputs, None)
+        elif method == "tau_norm":
+            model = session.normalised_model(trial.strength or 0.0)
+            found[method] = held_out.measure(session.record(name, model), None)
+        else:
+            keys = trial.keys["ROI_BOX_HEAD"]["CALIBRATION"]
+            constants = {"strength": "STRENGTH", "temperatures": "TEMPERATURES"}
+            given = {name: keys[key] for name, key in constants.items() if key in keys}
+            if "DIMENSIONS" in keys:
+                given["dimensions"] = torch.tensor(keys["DIMENSIONS"])
+            found[method] = held_out.measure(outputs, held_out.calibration(method, **given))
+    return found
+
+
+def format_trials(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
+    """One line a row of metrics."""
+    width = max(len(name) for name, _ in rows)
+    lines = [" " * width + "".join(f"{column:>8}" for column in METRICS)]
+    lines += [
+        name.ljust(width) + "".join(f"{metrics[column]:8.2f}" for column in METRICS)
+        for name, metrics in rows
+    ]
+    return "\n".join(lines)
+
+
+def write_fragment(path: Path, choice: Trial, *, base: str | Path, comments: Sequence[str]) -> None:
+    """Write a configuration that builds on another and chooses the calibration.
+
+    Args:
+        path: yaml to write.
+        choice: the trial.
+        base: the configuration that it builds on.
+        comments: lines at its top.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    relative = os.path.relpath(Path(base).resolve(), path.parent.resolve())
+    content = {"_BASE_": relative, "MODEL": choice.keys}
+    text = "".join(f"# {line}\n" for line in comments)
+    path.write_text(text + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,84 @@
+"""Chooses the evaluator of a registered data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+
+from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data import training_statistics
+from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
+from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
+
+logger = logging.getLogger(__name__)
+
+INSTANCE_EVALUATOR_TYPES = ("lvis", "long_tailed", "coco")
+IMAGE_EVALUATOR_TYPE = "image_classification"
+
+
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, output_dir: str | None = None
+) -> DatasetEvaluator:
+    """Build the evaluator that a data set's `evaluator_type` asks for.
+
+    Args:
+        cfg: MODEL.MASK_ON decides whether masks are evaluated, TEST.LONG_TAILED the rest.
+        dataset_name: a registered data set.
+        output_dir: where the evaluator writes; None for the folder `inference` in OUTPUT_DIR, and
+            there a folder of the set's name if DATASETS.TEST has several.
+
+    Raises:
+        ValueError: no evaluator belongs to the data set's type.
+    """
+    if output_dir is None:
+        output_dir = os.path.join(cfg.OUTPUT_DIR, "inference")
+        if len(cfg.DATASETS.TEST) > 1:
+            output_dir = os.path.join(output_dir, dataset_name)
+    evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if evaluator_type == IMAGE_EVALUATOR_TYPE:
+        return ClassificationEvaluator(dataset_name, _training_statistics(cfg), output_dir)
+    if evaluator_type not in INSTANCE_EVALUATOR_TYPES:
+        raise ValueError(
+            f"Expected data set '{dataset_name}' to have an evaluator_type among "
+            f"{(*INSTANCE_EVALUATOR_TYPES, IMAGE_EVALUATOR_TYPE)}, but got {evaluator_type!r}; "
+            "register it with register_long_tailed_instances or correct DATASETS.TEST."
+        )
+    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    options = cfg.TEST.get("LONG_TAILED")
+    if options is None:  # a configuration without this package's keys
+        return LongTailedLVISEvaluator(dataset_name, tasks, output_dir=output_dir)
+    if options.AP_FIXED and cfg.TEST.DETECTIONS_PER_IMAGE <= options.MAX_DETECTIONS:
+        logger.warning(
+            "AP-fixed asks for more detections an image than the cap that it does without: raise "
+            "TEST.DETECTIONS_PER_IMAGE above %d, to 1000 for example, and lower "
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST.",
+            cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+    return LongTailedLVISEvaluator(
+        dataset_name,
+        tasks,
+        output_dir=output_dir,
+        max_detections=options.MAX_DETECTIONS,
+        backend=options.BACKEND,
+        group_bounds=tuple(options.GROUP_BOUNDS) or None,
+        ap_fixed=options.AP_FIXED,
+        boundary=options.BOUNDARY,
+        error_kinds=options.ERROR_KINDS,
+        resume=options.RESUME,
+        settings="\n".join(cfg[node].dump() for node in ("MODEL", "INPUT", "TEST")),
+    )
+
+
+def _training_statistics(cfg: CfgNode) -> ClassStatistics | None:
+    """Of the training set, for the frequency groups; None where it is not at hand."""
+    if not cfg.DATASETS.TRAIN:
+        return None
+    try:
+        return training_statistics(cfg)
+    except FileNotFoundError as error:
+        logger.warning("No accuracy of many, medium and few: no training counts. %s", error)
+        return None

@@ -1,0 +1,82 @@
+"""Everything that is reported about one task, from one matching."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from balms_seg.evaluation.lvis.error_kinds import ErrorCounts, count_errors
+from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.lvis.lvis_ap import (
+    LVISResult,
+    annotation_shapes,
+    evaluate_lvis,
+    find_matches,
+    summarise,
+)
+from balms_seg.evaluation.lvis.precision_recall import precision_recall
+from balms_seg.evaluation.predictions.match_file import StoredMatches, reduce_matches
+from balms_seg.evaluation.uncertainty.reliability import Reliability, calibration_by_group
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskAnalysis:
+    """What one task gave.
+
+    Attributes:
+        result: AP, AR, overall, by group and per class.
+        errors: per class and kind; None where they were not asked for.
+        calibration: reliability of the scores per group; None where scores are not in [0, 1].
+        matches: for intervals and comparisons.
+    """
+
+    result: LVISResult
+    errors: ErrorCounts | None
+    calibration: dict[str, Reliability] | None
+    matches: StoredMatches
+
+
+def analyse_task(
+    ground_truth: GroundTruth,
+    detections: Sequence[Mapping[str, Any]],
+    task: str,
+    *,
+    max_detections: int | None = 300,
+    with_errors: bool = True,
+    backend: str = "numpy",
+) -> TaskAnalysis:
+    """Evaluate detections and find out why they fail.
+
+    Args:
+        ground_truth: annotations and groups.
+        detections: as for `evaluate_lvis`.
+        task: "bbox", "segm" or "boundary"; errors of "boundary" are sorted by mask IoU.
+        max_detections: kept per image; None keeps all.
+        with_errors: whether to sort the false positives by kind, which takes about as long as AP.
+        backend: of AP and AR, as for `evaluate_lvis`; boundary AP is always ours.
+
+    Raises:
+        ValueError: an argument or a detection is malformed.
+    """
+    shapes = annotation_shapes(ground_truth, task)
+    matches = find_matches(
+        ground_truth, detections, task, max_detections=max_detections, shapes=shapes
+    )
+    if backend == "numpy" or task == "boundary" or not detections:
+        result = summarise(ground_truth, task, *precision_recall(matches))
+    else:
+        result = evaluate_lvis(
+            ground_truth, detections, task, max_detections=max_detections, backend=backend
+        )
+    errors = count_errors(ground_truth, matches, shapes) if with_errors else None
+    scores = matches.detections.scores
+    calibration = None
+    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
+        logger.warning("Scores of %s lie outside [0, 1]; calibration is left out.", task)
+    else:
+        calibration = calibration_by_group(ground_truth, matches)
+    return TaskAnalysis(result, errors, calibration, reduce_matches(ground_truth, matches, task))

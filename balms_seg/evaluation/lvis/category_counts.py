@@ -1,0 +1,69 @@
+"""How often each class occurs in training, and the frequency groups that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balms_seg.annotations.annotation_counts import read_annotation_json, sorted_categories
+from balms_seg.class_statistics import ClassStatistics
+
+#: Largest number of training images of a rare and of a common class.
+LVIS_GROUP_BOUNDS = (10, 100)
+
+
+@dataclass(frozen=True)
+class TrainingCounts:
+    """Training images and instances per category id, where known."""
+
+    images: Mapping[int, int] = field(default_factory=dict)
+    instances: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> TrainingCounts:
+        """Count a COCO- or LVIS-style json with the training annotations.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read or contradicts itself.
+        """
+        content = read_annotation_json(path)
+        counted = ClassStatistics.from_json_content(content, source=str(path))
+        ids = [category["id"] for category in sorted_categories(content, source=str(path))]
+        return cls(
+            images=dict(zip(ids, counted.image_counts.tolist(), strict=True)),
+            instances=dict(zip(ids, counted.instance_counts.tolist(), strict=True)),
+        )
+
+    @classmethod
+    def from_entries(cls, entries: Iterable[Mapping[str, Any]] | None) -> TrainingCounts:
+        """Take counts that categories carry, as LVIS's do.
+
+        Args:
+            entries: mappings with id and, where known, image_count and instance_count; the
+                categories of a json, or detectron2's `class_image_count`.
+        """
+        entries = list(entries or ())
+        return cls(
+            images={e["id"]: e["image_count"] for e in entries if "image_count" in e},
+            instances={e["id"]: e["instance_count"] for e in entries if "instance_count" in e},
+        )
+
+    def frequency(self, bounds: tuple[int, int] = LVIS_GROUP_BOUNDS) -> dict[int, str]:
+        """Frequency letter per category id: "r" up to the first bound, "c" up to the second.
+
+        Raises:
+            ValueError: the bounds do not ascend.
+        """
+        rare, common = bounds
+        if not 0 < rare < common:
+            raise ValueError(
+                f"Expected two ascending numbers of training images as group bounds, but got "
+                f"{rare} and {common}."
+            )
+        return {
+            category_id: "r" if count <= rare else "c" if count <= common else "f"
+            for category_id, count in self.images.items()
+        }

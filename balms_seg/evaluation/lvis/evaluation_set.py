@@ -1,0 +1,105 @@
+"""An evaluation set with its frequency groups, and the tasks that detections allow on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
+
+_KEY_OF_TASK = {"bbox": "bbox", "segm": "segmentation"}
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Ground truth with what is known of the training set.
+
+    Attributes:
+        name: for people.
+        ground_truth: annotations and groups.
+        training: training images and instances per category id.
+    """
+
+    name: str
+    ground_truth: GroundTruth
+    training: TrainingCounts
+
+    @classmethod
+    def from_json(
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        training: TrainingCounts | None = None,
+        group_bounds: tuple[int, int] | None = None,
+    ) -> EvaluationSet:
+        """Read a COCO- or LVIS-style json.
+
+        A class belongs to the group its `frequency` field says; where it has none, to the one that
+        its number of training images gives; where that is unknown too, to none.
+
+        Args:
+            path: the json.
+            name: for people; the file's name where None.
+            training: counts of the training set; those in the json's categories where None.
+            group_bounds: largest number of training images of a rare and of a common class; where
+                given, the groups follow from the numbers alone.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the json is malformed, or bounds are given and the numbers are unknown.
+        """
+        content = read_annotation_json(path)
+        training = training or TrainingCounts.from_entries(content["categories"])
+        if group_bounds is None:
+            letters = training.frequency()
+        else:
+            content, letters = regroup(content, training, group_bounds, source=str(path))
+        return cls(
+            name=name or Path(path).name,
+            ground_truth=load_ground_truth(content, class_frequency=letters),
+            training=training,
+        )
+
+    def possible_tasks(self, shape_keys: Collection[str]) -> tuple[str, ...]:
+        """Tasks of "bbox" and "segm" that the ground truth has shapes for.
+
+        Args:
+            shape_keys: of "bbox" and "segmentation", those that every detection has.
+        """
+        has_masks = all(self.ground_truth.segmentations)
+        return tuple(
+            task
+            for task, key in _KEY_OF_TASK.items()
+            if (task == "bbox" or has_masks) and key in shape_keys
+        )
+
+
+def regroup(
+    content: Mapping[str, Any], training: TrainingCounts, bounds: tuple[int, int], *, source: str
+) -> tuple[dict[str, Any], dict[int, str]]:
+    """A json's content without frequency groups, and those that training images give.
+
+    Args:
+        content: of the json.
+        training: has to know the training images.
+        bounds: as for `TrainingCounts.frequency`.
+        source: the json's name, for errors.
+
+    Raises:
+        ValueError: the training images are unknown, or the bounds do not ascend.
+    """
+    if not training.images:
+        raise ValueError(
+            f"Group bounds need the training images of each class, which {source} does not "
+            "say; give the training annotations too."
+        )
+    categories = [
+        {k: v for k, v in category.items() if k != "frequency"}
+        for category in content["categories"]
+    ]
+    return {**content, "categories": categories}, training.frequency(bounds)

@@ -1,0 +1,156 @@
+"""Pairs of a detection and an annotation of its image and class that overlap enough to match.
+
+Symbols: n detections, m annotations, E pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_utils
+
+from balms_seg.evaluation.lvis.detections import Detections
+from balms_seg.evaluation.lvis.masks import mask_areas
+from balms_seg.progress import with_progress
+
+_PAIRS_AT_ONCE = 1 << 18
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """Pairs by ascending detection, then ascending IoU, then ascending annotation.
+
+    Attributes:
+        rows: (E,) int64 detection.
+        columns: (E,) int64 annotation.
+        ious: (E,) float64.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    ious: np.ndarray
+
+
+def find_overlaps(
+    detections: Detections,
+    annotation_keys: np.ndarray,
+    annotation_shapes: Any,
+    detection_keys: np.ndarray,
+    *,
+    threshold: float,
+) -> Overlaps:
+    """Find all pairs of equal key whose IoU reaches the threshold.
+
+    Args:
+        detections: n of them, with boxes or masks.
+        annotation_keys: (m,) int64; detections are compared with annotations of the same key.
+        annotation_shapes: (m, 4) boxes, or m compressed RLEs, as the detections have.
+        detection_keys: (n,) int64.
+        threshold: smallest IoU of a pair, above 0.
+    """
+    is_box = isinstance(detections.shapes, np.ndarray)
+    areas = None if is_box else mask_areas(annotation_shapes)
+    parts = []
+    for rows, columns in _pairs(detection_keys, annotation_keys):
+        places = detections.places[rows]
+        if areas is None:
+            ious = box_ious(detections.shapes[places], annotation_shapes[columns])
+        else:
+            possible = _of_similar_area(detections.areas[rows], areas[columns], threshold)
+            rows, columns, places = rows[possible], columns[possible], places[possible]
+            ious = mask_ious(
+                detections.shapes, annotation_shapes, places, columns, detection_keys[rows]
+            )
+        kept = ious >= threshold
+        parts.append((rows[kept], columns[kept], ious[kept]))
+    rows, columns, ious = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((columns, ious, rows))
+    return Overlaps(rows[order], columns[order], ious[order])
+
+
+def _of_similar_area(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
+    """Which of E pairs of areas allow an IoU of the threshold; a box test would cost more."""
+    needed = (threshold / (1 + threshold) - _ROUNDING) * (first + second)
+    return np.flatnonzero(np.minimum(first, second) >= needed)
+
+
+def _pairs(
+    row_keys: np.ndarray, column_keys: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All (row, column) of equal key, by key, row, then column, in parts of bounded size."""
+    order = np.argsort(column_keys, kind="stable")
+    row_order = np.argsort(row_keys, kind="stable")
+    ordered, row_keys = column_keys[order], row_keys[row_order]
+    starts = np.searchsorted(ordered, row_keys, side="left")
+    counts = np.searchsorted(ordered, row_keys, side="right") - starts
+    part = np.cumsum(counts) // _PAIRS_AT_ONCE
+    parts = np.split(np.arange(len(row_keys)), np.flatnonzero(np.diff(part)) + 1)
+    for own in with_progress(parts, label="overlaps", unit="part"):
+        rows = np.repeat(own, counts[own])
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts[own]) - counts[own], counts[own])
+        yield row_order[rows], order[np.repeat(starts[own], counts[own]) + within]
+
+
+def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of E pairs of boxes (x, y, width, height), (E,) float64, in pycocotools' arithmetic."""
+    overlap = _box_overlaps(first, second)
+    union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+
+
+def _box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    widths = np.minimum(first[:, 0] + first[:, 2], second[:, 0] + second[:, 2])
+    widths -= np.maximum(first[:, 0], second[:, 0])
+    heights = np.minimum(first[:, 1] + first[:, 3], second[:, 1] + second[:, 3])
+    heights -= np.maximum(first[:, 1], second[:, 1])
+    return np.where((widths > 0) & (heights > 0), widths * heights, 0.0)
+
+
+def mask_ious(
+    first: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]],
+    second: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]],
+    rows: np.ndarray,
+    columns: np.ndarray,
+    keys: np.ndarray,
+) -> np.ndarray:
+    """IoU of the masks `first[rows]` and `second[columns]`, (E,) float64.
+
+    Args:
+        first: compressed RLEs.
+        second: likewise.
+        rows: (E,) int64.
+        columns: (E,) int64.
+        keys: (E,) int64; a row, and a column, stands in pairs of one key only. All masks of a key
+            are compared in one call.
+    """
+    if len(rows) == 0:
+        return np.zeros(0)
+    rows_of, row_bounds, row_places = _by_key(rows, keys)
+    columns_of, column_bounds, column_places = _by_key(columns, keys)
+    own = [first[row] for row in rows_of]
+    other = [second[column] for column in columns_of]
+    blocks = []
+    for row_start, row_stop, start, stop in zip(
+        row_bounds[:-1], row_bounds[1:], column_bounds[:-1], column_bounds[1:], strict=True
+    ):
+        block = mask_utils.iou(own[row_start:row_stop], other[start:stop], [0] * (stop - start))
+        blocks.append(np.asarray(block).reshape(-1))
+    widths = np.diff(column_bounds)
+    ends = np.cumsum(np.diff(row_bounds) * widths)
+    number = np.unique(keys, return_inverse=True)[1]
+    starts = np.concatenate([[0], ends])[number]
+    return np.concatenate(blocks)[starts + row_places * widths[number] + column_places]
+
+
+def _by_key(items: np.ndarray, keys: np.ndarray) -> tuple[list[int], list[int], np.ndarray]:
+    """Different items sorted by key, the bounds of each key's, and each entry's place therein."""
+    different, first, where = np.unique(items, return_index=True, return_inverse=True)
+    order = np.argsort(keys[first], kind="stable")
+    bounds = np.flatnonzero(np.diff(keys[first][order], prepend=-1, append=-1))
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(bounds[:-1], np.diff(bounds))
+    return different[order].tolist(), bounds.tolist(), places[where]

@@ -1,0 +1,1 @@
+"""Predictions on disk and in memory: parts, result files, streams."""

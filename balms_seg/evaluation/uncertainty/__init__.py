@@ -1,0 +1,1 @@
+"""How far results could be off: intervals, comparisons, reliability of scores."""

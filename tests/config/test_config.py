@@ -1,0 +1,237 @@
+"""What load_config and check_config accept, and what they say about the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode, get_cfg
+
+from balms_seg import add_balms_config, check_config
+from balms_seg.engine import LongTailedTrainer, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / "configs" / "base_mask_rcnn_fpn.yaml"
+
+
+def loaded(*overrides: str) -> CfgNode:
+    return load_config(BASE, overrides)
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(f"_BASE_: {BASE}\n{text}")
+        return path
+
+    return write
+
+
+def test_detectron2s_own_configuration_is_accepted() -> None:
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    check_config(cfg)
+
+
+def test_every_key_of_ours_has_a_comment() -> None:
+    source = (ROOT / "balms_seg" / "config" / "__init__.py").read_text()
+    lines = source[: source.index("def check_config")].splitlines()
+    declared = re.compile(r"    (cfg|head|test|classifier|images)\.[A-Z_.]+ = ")
+    keys = [i for i, line in enumerate(lines) if declared.match(line)]
+    assert len(keys) > 10
+    nodes = [i for i in keys if lines[i].endswith("CfgNode()")]
+    for index in keys:
+        above = index - 1 if index - 1 not in nodes else index - 2
+        assert lines[above].strip().startswith("#") or index in nodes, lines[index]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmx"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
+        (["MODEL.ROI_BOX_HEAD.CLASSIFIER", ""], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
+        (["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
+        (["MODEL.ROI_HEADS.NAME", "StandardROIHeads"], "MODEL.ROI_HEADS.NAME"),
+        (
+            ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "balanced_sigmoid"]
+            + ["MODEL.ROI_BOX_HEAD.PRIOR", "sampled"],
+            "MODEL.ROI_BOX_HEAD.PRIOR",
+        ),
+        (["MODEL.ROI_BOX_HEAD.PRIOR", "images"], "MODEL.ROI_BOX_HEAD.PRIOR"),
+        (["MODEL.ROI_BOX_HEAD.BACKGROUND", "none"], "MODEL.ROI_BOX_HEAD.BACKGROUND"),
+        (["MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT", "-1.0"], "MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT"),
+        (["MODEL.ROI_BOX_HEAD.EMPTY_CLASSES", "skip"], "MODEL.ROI_BOX_HEAD.EMPTY_CLASSES"),
+        (["TEST.LONG_TAILED.BACKEND", "rust"], "TEST.LONG_TAILED.BACKEND"),
+        (["TEST.LONG_TAILED.MAX_DETECTIONS", "0"], "TEST.LONG_TAILED.MAX_DETECTIONS"),
+        (["TEST.LONG_TAILED.GROUP_BOUNDS", "[10]"], "TEST.LONG_TAILED.GROUP_BOUNDS"),
+        (["TEST.LONG_TAILED.GROUP_BOUNDS", "[100, 10]"], "TEST.LONG_TAILED.GROUP_BOUNDS"),
+        (
+            ["TEST.LONG_TAILED.BOUNDARY", "True", "MODEL.MASK_ON", "False"],
+            "TEST.LONG_TAILED.BOUNDARY",
+        ),
+        (
+            ["MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY", "1.0"],
+            "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",
+        ),
+        (["MODEL.INIT_CLASSIFIER", "new"], "MODEL.INIT_CLASSIFIER"),
+        (["MODEL.INIT_CLASSIFIER", "lws"], "MODEL.TRAIN_ONLY"),
+        (
+            ["MODEL.INIT_CLASSIFIER", "lws"]
+            + ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor.cls_score']"],
+            "MODEL.TRAIN_ONLY",
+        ),
+        (["MODEL.INIT_CLASSIFIER_TAU", "-1.0"], "MODEL.INIT_CLASSIFIER_TAU"),
+        (
+            ["MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", ""]
+            + ["MODEL.INIT_CLASSIFIER", "reset"],
+            "MODEL.ROI_HEADS.NAME",
+        ),
+        (["SOLVER.OPTIMIZER", "Adam"], "SOLVER.OPTIMIZER"),
+        (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER"),
+        (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
+        (["SOLVER.IMS_PER_BATCH", "12"], "SOLVER.REFERENCE_WORLD_SIZE"),
+        (["DATASETS.REGISTER", "[['name', 'a.json']]"], "DATASETS.REGISTER"),
+        (["MODEL.FROZEN_NORM", "frozen"], "MODEL.FROZEN_NORM"),
+        (["META.LEARN", "everything"], "none, weights, rates"),
+        (["META.OBJECTIVE", "shifted"], "META.OBJECTIVE"),
+        (["META.SOURCE", "images"], "loader, feature_bank"),
+        (["META.NORMALISE", "batch"], "META.NORMALISE"),
+        (["META.ESTIMATOR", "gumbel"], "expected one of score"),
+        (["META.ESTIMATOR", "gumbel_class"], "META.ESTIMATOR is gumbel_class"),
+        (["META.PERIOD", "0"], "META.PERIOD is 0; expected at least 1"),
+        (["META.BATCH_SIZE", "-1"], "META.BATCH_SIZE"),
+        (["META.WEIGHT_DECAY", "-1.0"], "META.WEIGHT_DECAY"),
+        (["META.BETAS", "(0.9, 1.0)"], "META.BETAS"),
+        (["META.MAX_FACTOR", "1.0"], "META.MAX_FACTOR"),
+        (["META.BANK.PER_CLASS", "0"], "META.BANK.PER_CLASS"),
+        (["META.BANK.DEVICE", "tpu"], "META.BANK.DEVICE"),
+        (["META.SOURCE", "feature_bank", "META.DATASET", "other"], "META.DATASET"),
+    ],
+)
+def test_a_contradiction_names_the_key_to_change(overrides: Sequence[str], named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)):
+        loaded(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", ""],
+        ["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", "sigmoid"],
+        ["MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", ""],
+        ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "balanced_softmax", "MODEL.ROI_BOX_HEAD.PRIOR", "image"],
+        ["SOLVER.IMS_PER_BATCH", "12", "SOLVER.REFERENCE_WORLD_SIZE", "0"],
+        ["DATASETS.REGISTER", "[['name', 'a.json', 'images']]"],
+        ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor']"],
+        ["MODEL.INIT_CLASSIFIER", "reset"],
+        ["MODEL.INIT_CLASSIFIER", "lws"]
+        + ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor.cls_score.scale']"],
+    ],
+)
+def test_settings_that_agree_are_accepted(overrides: Sequence[str]) -> None:
+    assert loaded(*overrides) != loaded()
+
+
+@pytest.mark.parametrize("key", ["USE_FED_LOSS", "USE_SIGMOID_CE"])
+def test_detectron2s_own_losses_contradict_our_heads(key: str) -> None:
+    cfg = loaded()
+    cfg.MODEL.ROI_BOX_HEAD[key] = True  # detectron2 0.6 does not have these keys
+    with pytest.raises(ValueError, match=f"MODEL.ROI_BOX_HEAD.{key}"):
+        check_config(cfg)
+
+
+def test_one_error_lists_all_contradictions() -> None:
+    with pytest.raises(ValueError, match="OPTIMIZER") as error:
+        loaded("SOLVER.OPTIMIZER", "Adam", "MODEL.ROI_BOX_HEAD.PRIOR", "images")
+    assert "MODEL.ROI_BOX_HEAD.PRIOR" in str(error.value)
+
+
+def test_an_unknown_key_is_named() -> None:
+    with pytest.raises(KeyError, match=r"MODEL\.ROI_BOX_HEAD\.CLASIFIER .*there are CLASSIFIER"):
+        loaded("MODEL.ROI_BOX_HEAD.CLASIFIER", "softmax")
+
+
+def test_a_key_below_a_value_is_named() -> None:
+    with pytest.raises(KeyError, match=r"OUTPUT_DIR\.NAME"):
+        loaded("OUTPUT_DIR.NAME", "output")
+
+
+def test_an_unknown_key_in_a_file_is_named(yaml_file: Callable[[str], Path]) -> None:
+    with pytest.raises(KeyError, match="CLASIFIER"):
+        load_config(yaml_file("MODEL: {ROI_BOX_HEAD: {CLASIFIER: softmax}}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("DECOUPLE_TRAINING: True", "MODEL.TRAIN_ONLY"),
+        ("META_REWEIGHT: False", "BALMSROIHeads"),
+        ("MODEL: {ROI_HEADS: {PRIOR_PROB: 0.01}}", "SIGMOID_PRIOR_PROBABILITY"),
+    ],
+)
+def test_a_key_of_the_authors_release_is_answered_with_ours(
+    yaml_file: Callable[[str], Path], text: str, ours: str
+) -> None:
+    with pytest.raises(KeyError, match=ours):
+        load_config(yaml_file(text))
+
+
+def test_a_key_of_the_authors_release_on_the_command_line_is_answered_too() -> None:
+    with pytest.raises(KeyError, match="SIGMOID_PRIOR_PROBABILITY"):
+        loaded("MODEL.ROI_HEADS.PRIOR_PROB", "0.01")
+
+
+def test_a_yaml_cannot_run_code(yaml_file: Callable[[str], Path], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    path = yaml_file(f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{made}']")
+    with pytest.raises(ValueError, match="not a plain yaml"):
+        load_config(path)
+    assert not made.exists()
+
+
+def test_a_malformed_yaml_is_named(yaml_file: Callable[[str], Path]) -> None:
+    with pytest.raises(ValueError, match=r"config\.yaml is not a plain yaml"):
+        load_config(yaml_file("MODEL: [unclosed"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_a_key_without_a_value_is_an_error() -> None:
+    with pytest.raises(ValueError, match="KEY VALUE"):
+        loaded("SOLVER.MAX_ITER")
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "batch", "rate", "iterations", "steps", "warmup"),
+    [
+        (8, 16, 0.02, 90_000, (60_000, 80_000), 1000),
+        (4, 8, 0.01, 180_000, (120_000, 160_000), 2000),
+        (1, 2, 0.0025, 720_000, (480_000, 640_000), 8000),
+        (16, 32, 0.04, 45_000, (30_000, 40_000), 500),
+    ],
+)
+def test_the_schedule_scales_with_the_number_of_processes(
+    num_workers: int, batch: int, rate: float, iterations: int, steps: tuple, warmup: int
+) -> None:
+    cfg = LongTailedTrainer.auto_scale_workers(loaded(), num_workers)
+    scaled = dict(cfg.SOLVER)
+    scaled["STEPS"] = tuple(scaled["STEPS"])
+    expected = {
+        "IMS_PER_BATCH": batch,
+        "BASE_LR": pytest.approx(rate),
+        "MAX_ITER": iterations,
+        "STEPS": steps,
+        "WARMUP_ITERS": warmup,
+    }
+    assert {key: scaled[key] for key in expected} == expected
+
+
+def test_the_schedule_stays_without_a_reference() -> None:
+    cfg = loaded("SOLVER.REFERENCE_WORLD_SIZE", "0")
+    assert LongTailedTrainer.auto_scale_workers(cfg, 4).SOLVER == cfg.SOLVER

@@ -1,0 +1,63 @@
+"""Mixed images have the labels of what they are made of, in its shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from balms_seg.data.images.image_batch import ImageBatch
+from balms_seg.data.images.label_mixing import LabelMixing, beta_quantiles
+
+
+def made_up_batch(count: int = 64) -> ImageBatch:
+    """Image i is all i."""
+    values = torch.arange(count)
+    return ImageBatch(
+        images=values.to(torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16),
+        labels=values,
+        positions=values + 100,
+        dataset_indices=values,
+        draw_probabilities=torch.full((count,), torch.nan, dtype=torch.float64),
+    )
+
+
+@pytest.mark.parametrize(
+    "mixing", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}], ids=str
+)
+def test_shares_are_those_of_the_pixels(mixing: dict[str, float]) -> None:
+    batch = made_up_batch()
+    mixed = LabelMixing(**mixing)(batch, 7)
+    second, share = mixed.label_mix
+    assert torch.equal(second, batch.labels.roll(1))
+    expected = share * batch.labels + (1 - share) * second
+    assert torch.allclose(mixed.images.mean(dim=(1, 2, 3)), expected, atol=1e-4)
+    assert torch.equal(mixed.labels, batch.labels)
+    is_cut = (mixed.images == mixed.images.round()).flatten(start_dim=1).all(dim=1)
+    if len(mixing) == 2:
+        assert 0.2 < is_cut.float().mean() < 0.8
+    else:
+        assert is_cut.float().mean() == ("cutmix" in mixing)
+
+
+def test_shares_depend_on_seed_and_position() -> None:
+    batch, mix = made_up_batch(), LabelMixing(mixup=1.0)
+    again = mix(batch, 7).label_mix[1]
+    assert torch.equal(again, mix(batch, 7).label_mix[1])
+    assert not torch.equal(again, mix(batch, 8).label_mix[1])
+
+
+def test_nothing_is_mixed_unless_asked_for() -> None:
+    batch = made_up_batch()
+    assert LabelMixing()(batch, 0) is batch
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.4, 1.0, 2.0])
+def test_quantiles_are_those_of_the_beta_distribution(alpha: float) -> None:
+    quantiles = beta_quantiles(alpha)
+    assert len(quantiles) == 4097
+    assert (np.diff(quantiles) >= 0).all()
+    drawn = np.random.default_rng(0).beta(alpha, alpha, 200_000)
+    for probability in (0.1, 0.25, 0.5, 0.9):
+        ours = np.interp(probability, np.linspace(0, 1, 4097), quantiles)
+        assert abs((drawn <= ours).mean() - probability) < 0.005

@@ -1,0 +1,179 @@
+"""What the toy benchmark trains: `tools/benchmarks/run_toy_benchmark.py` runs it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+
+from balms_seg.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a row is trained: settings, schedule, and the stage before, if there is one.
+
+    Attributes:
+        overrides: KEY, VALUE, ... over the configuration's settings.
+        num_iters: None: as the table says.
+        after: recipe whose checkpoint this one starts from; trained once a seed for all rows.
+    """
+
+    overrides: tuple[str, ...]
+    num_iters: int | None = None
+    after: Recipe | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a row of a table and its seed."""
+
+    row: str
+    seed: int
+    num_iters: int
+    overrides: tuple[str, ...]
+    after: Run | None = None
+
+    @property
+    def name(self) -> str:
+        """Folder of the run; two tables that ask for the same run share it."""
+        settings = "_".join(self.overrides[1::2]) or "defaults"
+        stage = f"{self.after.name.rpartition('_seed')[0]}_then_" if self.after else ""
+        return f"{stage}{settings}_{self.num_iters}_seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Which settings, how long, how many seeds; `split` is what decides or reports."""
+
+    title: str
+    split: str
+    seeds: int
+    num_iters: int
+    rows: dict[str, Recipe] = field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def runs(self) -> list[Run]:
+        """Every run, seed by seed, so that an interrupted table has complete seeds."""
+        return [
+            self._run(row, seed, recipe)
+            for seed in range(self.seeds)
+            for row, recipe in self.rows.items()
+        ]
+
+    def _run(self, row: str, seed: int, recipe: Recipe) -> Run:
+        after = self._run(row, seed, recipe.after) if recipe.after else None
+        return Run(row, seed, recipe.num_iters or self.num_iters, recipe.overrides, after)
+
+
+def _method(name: str, background: str = "", prior: str = "", count: str = "") -> Recipe:
+    head = "MODEL.ROI_BOX_HEAD."
+    keys = {"CLASSIFIER": name, "BACKGROUND": background, "PRIOR": prior, "BACKGROUND_COUNT": count}
+    pairs = ((head + key, value) for key, value in keys.items() if value)
+    return Recipe(tuple(itertools.chain(*pairs)))
+
+
+def _background_rows() -> dict[str, Recipe]:
+    """Every background with the sampled prior, and the default one with the other priors."""
+    counts = {"": "", " with count 1": "1.0", " with derived count": "0.0"}
+    choices = [("foreground_only", ""), ("neutral", ""), ("factored", "")]
+    choices += [("prior", name) for name in list(counts)[1:]]
+    rows = {
+        f"{background}{name}, sampled": _method(
+            "balanced_softmax", background, "sampled", counts[name]
+        )
+        for background, name in choices
+    }
+    for prior in ("instance", "image"):
+        rows[f"foreground_only, {prior}"] = _method("balanced_softmax", "foreground_only", prior)
+    return rows
+
+
+_FEATURE = Recipe(_method("softmax").overrides, num_iters=1000)
+_CLASSIFIER_ITERS = 400
+_FEW_STEPS = 50
+_DECOUPLED = "Balanced Softmax, decoupled"
+
+
+_WEIGHTS = ("META.LEARN", "weights")
+_SAMPLER = ("DATALOADER.SAMPLER_TRAIN", "MetaRepeatFactorTrainingSampler", "META.BLOCK", "64")
+_CONTROL = "BALMS sampler, static control"
+
+
+def _second_stage(*overrides: str, num_iters: int = _CLASSIFIER_ITERS) -> Recipe:
+    return Recipe(overrides, num_iters=num_iters, after=_FEATURE)
+
+
+def _few_steps_rows() -> dict[str, Recipe]:
+    """New classifiers, cut short, with psi fast enough to move within so few steps."""
+    fresh = ("MODEL.INIT_CLASSIFIER", "reset", "SOLVER.BASE_LR", "0.05", "SOLVER.WARMUP_ITERS", "5")
+    bank = ("META.SOURCE", "feature_bank")
+    learned = {"reweighter": _WEIGHTS, "sampler": _SAMPLER}
+    rows = {_DECOUPLED: (), _CONTROL: (*_SAMPLER, "META.LEARN", "none")} | {
+        f"BALMS {name}, META.LR {rate}": (*keys, *bank, "META.LR", rate)
+        for name, keys in learned.items()
+        for rate in ("0.01", "0.1")
+    }
+    return {name: _second_stage(*keys, *fresh, num_iters=_FEW_STEPS) for name, keys in rows.items()}
+
+
+def _balms_rows() -> dict[str, Recipe]:
+    """Second stages from the same features, and Balanced Softmax end to end for as long."""
+    weights, sampler = _WEIGHTS, _SAMPLER
+    return {
+        "softmax, classifier trained on": _second_stage("MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmax"),
+        "Balanced Softmax, end to end": replace(_method("balanced_softmax"), num_iters=1400),
+        _DECOUPLED: _second_stage(),
+        "decoupled, prior sampled": _second_stage("MODEL.ROI_BOX_HEAD.PRIOR", "sampled"),
+        "BALMS reweighter, loader": _second_stage(*weights, "META.SOURCE", "loader"),
+        "BALMS reweighter, bank": _second_stage(*weights, "META.SOURCE", "feature_bank"),
+        "BALMS sampler, loader": _second_stage(*sampler, "META.SOURCE", "loader"),
+        "BALMS sampler, bank": _second_stage(*sampler, "META.SOURCE", "feature_bank"),
+        _CONTROL: _second_stage(*sampler, "META.LEARN", "none"),
+    }
+
+
+TABLES = {
+    "balms": Table(
+        "BALMS against its static controls, from the same features",
+        "glyphs_val",
+        seeds=3,
+        num_iters=1400,
+        rows=_balms_rows(),
+        pairs=(
+            (_DECOUPLED, "softmax, classifier trained on"),
+            (_DECOUPLED, "Balanced Softmax, end to end"),
+            ("decoupled, prior sampled", _DECOUPLED),
+            ("BALMS reweighter, loader", _DECOUPLED),  # equal weights are its static control
+            ("BALMS reweighter, bank", _DECOUPLED),
+            ("BALMS sampler, loader", _CONTROL),
+            ("BALMS sampler, bank", _CONTROL),
+        ),
+    ),
+    "balms_few_steps": Table(
+        "BALMS against its static controls where a new classifier has few steps",
+        "glyphs_val",
+        seeds=3,
+        num_iters=_FEW_STEPS,
+        rows=_few_steps_rows(),
+        pairs=tuple(
+            (f"BALMS {name}, META.LR {rate}", control)
+            for name, control in (("reweighter", _DECOUPLED), ("sampler", _CONTROL))
+            for rate in ("0.01", "0.1")
+        ),
+    ),
+    "backgrounds": Table(
+        "Balanced Softmax: what background gets, and which counts are the prior",
+        "glyphs_heldout",
+        seeds=3,
+        num_iters=500,
+        rows=_background_rows(),
+    ),
+    "methods": Table(
+        "Methods at equal schedule, three times as long",
+        "glyphs_val",
+        seeds=5,
+        num_iters=1500,
+        rows={name: _method(name) for name in METHODS},
+        pairs=(("balanced_softmax", "softmax"), ("balanced_sigmoid", "sigmoid")),
+    ),
+}
