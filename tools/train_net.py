@@ -10,8 +10,7 @@ from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
 from balms_seg.data import read_once
-from balms_seg.engine import LongTailedTrainer, evaluate, launch, train
-from balms_seg.engine import run_setup as setup
+from balms_seg.engine import LongTailedTrainer, evaluate, launch, setup, train
 from balms_seg.report.figures import plot_meta_rates
 
 logger = logging.getLogger("balms_seg")

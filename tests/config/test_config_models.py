@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 
 from balms_seg.data import read_once
 from balms_seg.data.instances.registration import register_long_tailed_instances
-from balms_seg.engine import LongTailedTrainer, load_config
-from balms_seg.engine import run_setup as setup
+from balms_seg.engine import LongTailedTrainer, load_config, setup
 from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import CascadeLongTailedROIHeads, LongTailedROIHeads
 

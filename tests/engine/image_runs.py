@@ -10,8 +10,7 @@ from image_sets import SMALL
 from made_up_data import words
 
 from balms_seg.data import read_once
-from balms_seg.engine import LongTailedTrainer, evaluate, train
-from balms_seg.engine import run_setup as setup
+from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 from balms_seg.model_zoo import get_config_file
 
 Settings = Mapping[str, object]

@@ -116,7 +116,7 @@ from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from balms_seg.data import read_once
 from balms_seg.engine import (LongTailedTrainer, launch, train)
-from balms_seg.engine import run_setup as setup
+from balms_seg.engine import setup
 
 def main(args):
     with read_once():

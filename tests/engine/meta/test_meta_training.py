@@ -15,8 +15,7 @@ from meta_runs import DECOUPLED, LEARNED, RATES, WEIGHTS, class_values, classifi
 from runs import arguments, assert_same_tensors, build_trainer, run_training
 from torch import Tensor
 
-from balms_seg.engine import LongTailedTrainer
-from balms_seg.engine import run_setup as setup
+from balms_seg.engine import LongTailedTrainer, setup
 from balms_seg.losses import sigmoid_loss
 from balms_seg.modeling.classifier_rows import ClassifierRows
 
