@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.data.images.image_lists import ImageRecords, read_image_records
+from balms_seg.data.images.image_lists import read_image_records
+from balms_seg.data.images.image_records import ImageRecords
 from balms_seg.data.images.long_tailed_subsets import SUBSET_KINDS
 from balms_seg.data.images.subset_files import build_subset, format_list, write_pack
 

@@ -84,7 +84,7 @@ def test_a_pack_gives_the_subsets_of_the_whole_archive(tmp_path: Path) -> None:
         (["--rho", "0.1"], "at least 1, but got 0.1"),
         (["--rho", "100"], "without a sample"),
         (["--largest", "30", "--rho", "5"], "larger than the data"),
-        (["--root", "absent"], "class folders"),
+        (["--root", "absent"], "a folder absent in"),
     ],
 )
 def test_a_subset_that_does_not_exist_is_an_error(

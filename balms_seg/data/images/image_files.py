@@ -6,8 +6,11 @@ Addresses are file names with what lies inside a container behind it:
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
+import posixpath
+import re
 import zipfile
 from collections.abc import Iterable
 from functools import lru_cache
@@ -18,13 +21,27 @@ from PIL import Image
 from balms_seg.data.preflight.image_file_checks import missing_images
 
 CIFAR_FOLDERS = {"cifar-10-batches-py": "CIFAR10", "cifar-100-python": "CIFAR100"}
-_ZIP = ".zip/"
+# The formats of photographs among those that Pillow reads; its vector formats and stubs are none.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".webp", ".bmp", ".dib"),
+    *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga", ".ico"),
+    *(".pcx", ".qoi", ".sgi"),
+)
+_ARCHIVE = re.compile(r"(.*?\.zip)/(.*)", re.IGNORECASE | re.DOTALL)
+_MAX_MEMBER_BYTES = 1 << 28
+
+
+def is_archive(path: str) -> bool:
+    """Whether a path is called a zip, and is no folder of such a name."""
+    return path.lower().endswith(".zip") and not _is_folder(path)
 
 
 def split_archive(address: str) -> tuple[str, str] | None:
     """Archive and member of an address, where it leads into a zip."""
-    archive, mark, member = address.partition(_ZIP)
-    return (archive + _ZIP.rstrip("/"), member) if mark else None
+    match = _ARCHIVE.fullmatch(address)
+    if match is None or _is_folder(match[1]):
+        return None
+    return match[1], match[2]
 
 
 def read_image(address: str) -> np.ndarray:
@@ -47,39 +64,67 @@ def read_bytes(address: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is none at the address.
+        ValueError: the member is encrypted, or larger than an image can be.
     """
     inside = split_archive(address)
     if inside is None:
         with open(address, "rb") as file:
             return file.read()
     archive, member = inside
+    names = _members(archive, os.getpid())
+    if member not in names:
+        raise FileNotFoundError(f"There is no {member} in {archive}.")
+    handle = _open_archive(archive, os.getpid())
+    info = handle.getinfo(names[member])
+    if info.file_size > _MAX_MEMBER_BYTES:
+        raise ValueError(
+            f"{member} in {archive} unpacks to {info.file_size / 2**20:.0f} MiB, but at most "
+            f"{_MAX_MEMBER_BYTES // 2**20} are read; take it out of the archive."
+        )
+    if info.flag_bits & 1:
+        raise ValueError(f"{archive} is encrypted; write it again without a password.")
+    return handle.read(info)
+
+
+def decode_text(content: bytes, where: str) -> str:
+    """Text in UTF-8 or, behind its byte order mark, UTF-16; without the mark.
+
+    Args:
+        content: of a file.
+        where: what to call it in errors.
+
+    Raises:
+        ValueError: it is in another encoding.
+    """
+    is_marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return _open_archive(archive, os.getpid()).read(member)
-    except KeyError as error:
-        raise FileNotFoundError(f"There is no {member} in {archive}.") from error
+        return content.decode("utf-16" if is_marked else "utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected text in UTF-8 in {where}, but byte {error.start} is none; save it as UTF-8."
+        ) from error
 
 
-def archive_members(archive: str) -> tuple[str, ...]:
-    """Names of the files in a zip, in the archive's order.
+def archive_names(archive: str) -> tuple[str, ...]:
+    """Names of the files in a zip and, ending in a slash, of its folders.
+
+    With forward slashes and without a leading "./", whatever wrote the archive.
 
     Raises:
         FileNotFoundError: there is no such archive.
         ValueError: it is not a zip.
     """
-    return tuple(n for n in _open_archive(archive, os.getpid()).namelist() if not n.endswith("/"))
+    return tuple(_members(archive, os.getpid()))
 
 
 def missing_addresses(addresses: Iterable[str]) -> list[str]:
     """Those of the addresses that lead nowhere."""
     plain, missing = [], []
-    members: dict[str, set[str]] = {}
     for address in addresses:
         inside = split_archive(address)
         if inside is not None:
             archive, member = inside
-            if archive not in members:
-                members[archive] = set(archive_members(archive))
-            if member not in members[archive]:
+            if member not in _members(archive, os.getpid()):
                 missing.append(address)
         elif _cifar_row(address) is None:
             plain.append(address)
@@ -111,6 +156,11 @@ def _cifar_row(address: str) -> tuple[str, str, int] | None:
     return f"{parts[0]}/{parts[1]}", parts[2], int(parts[3])
 
 
+@lru_cache(maxsize=256)
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path)
+
+
 @lru_cache(maxsize=8)
 def _open_archive(archive: str, process: int) -> zipfile.ZipFile:
     """An archive's handle; every process needs its own, as they share the file position."""
@@ -120,3 +170,15 @@ def _open_archive(archive: str, process: int) -> zipfile.ZipFile:
         raise ValueError(
             f"{archive} is not a zip archive ({error}); copy or download it again."
         ) from error
+
+
+@lru_cache(maxsize=8)
+def _members(archive: str, process: int) -> dict[str, str]:
+    """Each member's name with forward slashes and without "./", and its name in the archive."""
+    found = {}
+    for name in _open_archive(archive, process).namelist():
+        plain = posixpath.normpath(name.replace("\\", "/"))
+        is_folder = name.endswith(("/", "\\"))
+        if plain not in (".", "/"):
+            found[f"{plain}/" if is_folder else plain] = name
+    return found

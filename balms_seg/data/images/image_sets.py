@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from balms_seg.data.images.image_lists import ImageRecords, read_image_records
+from balms_seg.data.images.image_files import CIFAR_FOLDERS
+from balms_seg.data.images.image_lists import has_class_folders, read_image_records
+from balms_seg.data.images.image_records import ImageRecords, log_notes
 from balms_seg.data.images.long_tailed_subsets import draw_subset, subset_sizes
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ def register_images(name: str, source: str, root: str = "") -> None:
     Raises:
         ValueError: the name is taken.
     """
-    entry = (_absolute(source), root if _is_inside(source) else _absolute(root))
+    source = _absolute(source)
+    entry = (source, root if _is_inside(source) else _absolute(root))
     if _REGISTERED.get(name) == entry:
         return
     if name in DatasetCatalog.list():
@@ -89,12 +92,12 @@ def _register_builtin() -> None:
 
 def read_cifar_subset(classes: int, rho: float, kind: str) -> ImageRecords:
     """A long-tailed subset of CIFAR's training set, the same whenever it is read."""
-    records, class_names = _read_cifar(classes, "train")
+    whole = _read_cifar(classes, "train")
     sizes = subset_sizes(_CIFAR[classes][1], classes, rho, kind)
-    labels = [record["label"] for record in records]
-    keys = [record["key"] for record in records]
+    labels = [record["label"] for record in whole.records]
+    keys = [record["key"] for record in whole.records]
     kept = draw_subset(labels, sizes, SUBSET_SEED, keys=keys)
-    return ImageRecords([records[index] for index in kept.tolist()], class_names)
+    return ImageRecords([whole.records[index] for index in kept.tolist()], whole.class_names)
 
 
 def _read_cifar(classes: int, part: str) -> ImageRecords:
@@ -120,9 +123,12 @@ def _read_builtin_list(list_file: str, images: str) -> ImageRecords:
 
 def _register(name: str, read: Callable[[], ImageRecords], **metadata: Any) -> None:
     def load() -> list[dict[str, Any]]:
-        records, class_names = read()
-        vars(MetadataCatalog.get(name))["thing_classes"] = list(class_names)
-        return records
+        found = read()
+        log_notes(name, found.notes)
+        metadata = vars(MetadataCatalog.get(name))
+        metadata["thing_classes"] = list(found.class_names)
+        metadata["names_are_known"] = found.names_are_known
+        return found.records
 
     DatasetCatalog.register(name, load)
     MetadataCatalog.pop(name, None)
@@ -131,7 +137,7 @@ def _register(name: str, read: Callable[[], ImageRecords], **metadata: Any) -> N
 
 def _is_inside(source: str) -> bool:
     """Whether the root of a source is a folder within it, not a place of its own."""
-    return not source.endswith(".txt")
+    return has_class_folders(source) or os.path.basename(source) in CIFAR_FOLDERS
 
 
 def _absolute(path: str) -> str:

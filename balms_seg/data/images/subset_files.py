@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.data.images.image_files import CIFAR_FOLDERS, read_bytes
-from balms_seg.data.images.image_lists import ImageRecords
+from balms_seg.data.images.image_records import ImageRecords
+from balms_seg.data.images.list_files import format_classes
 from balms_seg.data.images.long_tailed_subsets import draw_subset, subset_sizes
 
 
@@ -40,7 +41,7 @@ def build_subset(
         largest = Counter(labels)[0]
     sizes = subset_sizes(largest, len(whole.class_names), rho, kind)
     kept = draw_subset(labels, sizes, seed, keys=[record["key"] for record in whole.records])
-    return ImageRecords([whole.records[i] for i in kept.tolist()], whole.class_names)
+    return whole._replace(records=[whole.records[i] for i in kept.tolist()], notes=())
 
 
 def format_list(subset: ImageRecords, comments: Sequence[str] = ()) -> str:
@@ -48,8 +49,9 @@ def format_list(subset: ImageRecords, comments: Sequence[str] = ()) -> str:
 
     Paths are the keys of the records, so relative to the set's folder or archive.
     """
-    names = " ".join("_".join(name.split()) for name in subset.class_names)
-    head = [*(f"# {comment}" for comment in comments), f"# classes: {names}"]
+    head = [f"# {comment}" for comment in comments]
+    if subset.names_are_known:
+        head.append(format_classes(subset.class_names))
     lines = [f"{record['key']} {record['label']}" for record in subset.records]
     return "\n".join([*head, *lines]) + "\n"
 

@@ -39,9 +39,10 @@ def test_a_list_names_images_below_a_folder_or_archive(tmp_path: Path, in_archiv
         write_zip(tmp_path / "images.zip", {"train": COUNTS})
         root = str(tmp_path / "images.zip")
     (tmp_path / "list.txt").write_text("train/ape/001.png 0\n\n# a comment\ntrain/cat/000.png 2\n")
-    records, names = read_image_records(str(tmp_path / "list.txt"), root)
+    records, names, names_are_known, _ = read_image_records(str(tmp_path / "list.txt"), root)
     assert [record["label"] for record in records] == [0, 2]
     assert names == ("0", "1", "2")
+    assert not names_are_known
     assert missing_addresses(record["file_name"] for record in records) == []
     assert np.array_equal(read_image(records[1]["file_name"]), np.asarray(picture(2, 0)))
 
@@ -61,11 +62,22 @@ def test_a_missing_image_is_named_wherever_it_should_lie(tmp_path: Path) -> None
     ("write", "root", "message"),
     [
         (lambda path: None, "", "there is nothing"),
-        (lambda path: path.mkdir(), "train", "class folders"),
-        (lambda path: zipfile.ZipFile(path, "w").close(), "train", "class folders"),
+        (lambda path: path.mkdir(), "", "class folders"),
+        (lambda path: path.mkdir(), "train", "Expected a folder train in .*; it is empty"),
+        (lambda path: (path / "test" / "a").mkdir(parents=True), "train", "; it holds test."),
+        (lambda path: (path / "b").mkdir(parents=True), "", "Its folders b are empty"),
+        (lambda path: zipfile.ZipFile(path, "w").close(), "", "class folders"),
         (lambda path: path.write_bytes(b"no zip"), "train", "not a zip archive"),
     ],
-    ids=["absent", "empty folder", "empty zip", "no zip"],
+    ids=[
+        "absent",
+        "empty folder",
+        "no root",
+        "another root",
+        "empty classes",
+        "empty zip",
+        "no zip",
+    ],
 )
 def test_what_holds_no_set_says_so(write: object, root: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "source.zip"
@@ -77,7 +89,9 @@ def test_what_holds_no_set_says_so(write: object, root: str, message: str, tmp_p
 def test_images_outside_of_class_folders_are_no_set(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
         archive.writestr("train/1.png", b"")
-    with pytest.raises(ValueError, match=r"train/CLASS/IMAGE"):
+    with pytest.raises(
+        ValueError, match=r"flat.zip/train, but its 1 images \(1.png\) lie in no folder"
+    ):
         read_image_records(str(tmp_path / "flat.zip"), "train")
 
 
