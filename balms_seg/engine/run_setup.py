@@ -17,13 +17,8 @@ from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_released_keys
 from balms_seg.config.meta_learning import check_meta_training
-from balms_seg.data import (
-    output_problems,
-    preflight,
-    register_from_config,
-    share_frequency_groups,
-    training_statistics,
-)
+from balms_seg.data import register_from_config, share_frequency_groups, training_statistics
+from balms_seg.data.preflight.data_checks import output_problems, preflight
 from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
 
         return ClassificationEvaluator
     if name == "build_evaluator":
-        from balms_seg.evaluation.build_evaluator import build_evaluator
+        from balms_seg.evaluation.evaluator_choice import build_evaluator
 
         return build_evaluator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ import pytest
 from image_sets import SMALL, write_folders
 from made_up_data import words, write_data_sets
 
-from balms_seg.data import PreflightError, preflight
+from balms_seg.data.preflight.data_checks import PreflightError, preflight
 from balms_seg.engine import load_config
 from balms_seg.model_zoo import get_config_file
 

@@ -17,7 +17,8 @@ from PIL import Image
 from small_sets import LINE, changed, coco_style, lvis_style, new_name, write_set
 
 from balms_seg.config import add_balms_config
-from balms_seg.data import PreflightError, preflight, read_once, register_long_tailed_instances
+from balms_seg.data import read_once, register_long_tailed_instances
+from balms_seg.data.preflight.data_checks import PreflightError, preflight
 
 RLE = {"size": [16, 20], "counts": [100, 20, 200]}
 
