@@ -1,0 +1,288 @@
+#!/usr/bin/env python
+"""Prove a refactoring: do two checkouts train with exactly the same losses?
+
+Eight small models train for 60 iterations from one seed, in checkout A and in checkout B side by
+side, on the same data. Every loss of every iteration is printed with all its digits, then whether
+A and B agree in all of them. Exit status: 0 identical, 1 different, 2 a run failed.
+
+Each run is tools/train_net.py of its checkout in a process of its own. A alone makes the data and
+the feature stage that the BALMS runs start from. Two cores need about three minutes.
+
+Example: git worktree add ../before main && python tools/benchmarks/compare_losses.py ../before .
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+NUM_ITERS = 60
+NUM_CLASSES = 12
+SIZE_PX = 64
+GLYPHS = (
+    f"--classes {NUM_CLASSES} --train-images 60 --min-count 2 --max-count 40 --val-images 12 "
+    f"--size {SIZE_PX} --instances-per-image 1 4 --seed 0 --workers 1"
+).split()
+IMAGE_COUNTS = (16, 8, 4, 2)  # of each class; in batches of 8, 60 iterations are 16 epochs
+IMAGE_SIZE_PX = 32
+FEATURES = "features.pth"
+
+# The losses of each iteration by name.
+Run = list[dict[str, float]]
+# A configuration below configs/ and what is set in it; paths are of the work folder. Both checkouts
+# have to understand it, so it holds only names that outlast a restructuring.
+Scenario = tuple[str, dict[str, object]]
+
+COMMON = {
+    "SEED": 0,
+    "DATASETS.TRAIN": "('compared',)",
+    "DATASETS.TEST": "()",
+    "SOLVER.MAX_ITER": NUM_ITERS,
+    "SOLVER.WARMUP_ITERS": 10,
+}
+BOXES = {
+    **COMMON,
+    "DATASETS.REGISTER": [["compared", "glyphs/train.json", "glyphs/train"]],
+    "MODEL.ROI_HEADS.NUM_CLASSES": NUM_CLASSES,
+    "INPUT.MIN_SIZE_TRAIN": f"({SIZE_PX},)",
+    "INPUT.MAX_SIZE_TRAIN": SIZE_PX,
+    "SOLVER.IMS_PER_BATCH": 4,
+}
+IMAGES = {
+    **COMMON,
+    "DATASETS.REGISTER_IMAGES": [["compared", "images", ""]],
+    "MODEL.DEVICE": "cpu",
+    "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": len(IMAGE_COUNTS),
+    "SOLVER.IMS_PER_BATCH": 8,
+    "SOLVER.BASE_LR": 0.05,
+}
+
+
+def _boxes(method: str, heads: str = "LongTailedROIHeads") -> Scenario:
+    chosen = {"MODEL.ROI_HEADS.NAME": heads, "MODEL.ROI_BOX_HEAD.CLASSIFIER": method}
+    return "toy/base.yaml", BOXES | chosen
+
+
+def _images(method: str) -> Scenario:
+    return "classification/base.yaml", IMAGES | {"MODEL.IMAGE_CLASSIFIER.METHOD": method}
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "softmax": _boxes("softmax"),
+    "balanced_softmax": _boxes("balanced_softmax"),
+    "balanced_sigmoid": _boxes("balanced_sigmoid"),
+    "cascade": _boxes("balanced_softmax", heads="CascadeLongTailedROIHeads"),
+    "balms_reweighter": ("toy/balms_reweighter.yaml", BOXES | {"MODEL.WEIGHTS": FEATURES}),
+    "balms_sampler": ("toy/balms_sampler.yaml", BOXES | {"MODEL.WEIGHTS": FEATURES}),
+    "image_balanced_softmax": _images("balanced_softmax"),
+    "image_feature_balanced": _images("feature_balanced"),
+}
+
+
+def make_data(checkout: Path, work: Path) -> None:
+    """Draw the glyphs with a checkout's tool, and images whose brightness tells the class."""
+    tool = str(checkout / "tools" / "make_glyph_dataset.py")
+    run_python([tool, "--output", "glyphs", *GLYPHS], checkout, work / "glyphs.log")
+    rng = np.random.default_rng(0)
+    for label, count in enumerate(IMAGE_COUNTS):
+        folder = work / "images" / f"class_{label}"
+        folder.mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 120, (IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3)) + 40 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02}.png")
+
+
+def make_weights(checkout: Path, names: list[str], work: Path, folder: Path | None) -> None:
+    """Let a checkout write what both sides start from: the features, and what `folder` lacks."""
+    missing = [name for name in names if folder is None or not (folder / f"{name}.pth").is_file()]
+    if any(FEATURES in SCENARIOS[name][1].values() for name in missing):
+        train("final-weights", work / FEATURES, "softmax", checkout, work)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in missing:
+            train("initial-weights", folder / f"{name}.pth", name, checkout, work)
+
+
+def train_both(places: dict[str, Path], name: str, work: Path, folder: Path | None) -> list[Run]:
+    """The losses of a scenario in A and in B, trained side by side."""
+
+    def losses(side: str) -> Run:
+        path = work / f"{name}_{side}.json"
+        weights = folder / f"{name}.pth" if folder else None
+        train("losses", path, name, places[side], work, weights=weights)
+        run = json.loads(path.read_text())
+        if len(run) != NUM_ITERS or not all(run):
+            raise RuntimeError(
+                f"Expected losses of {NUM_ITERS} iterations from {name} in {places[side]}, but got "
+                f"{sum(map(bool, run))}; is its trainer still a TrainerBase of detectron2?"
+            )
+        return run
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        return list(pool.map(losses, places))
+
+
+def train(
+    what: str, path: Path, name: str, checkout: Path, work: Path, weights: Path | None = None
+) -> None:
+    """Run a scenario's train_net.py under `record`, which writes `what` to `path`."""
+    config, settings = SCENARIOS[name]
+    settings = {**settings, "OUTPUT_DIR": f"run_{path.stem}"}
+    if weights:
+        settings["MODEL.WEIGHTS"] = weights
+    words = [str(word) for item in settings.items() for word in item]
+    command = [__file__, "--record", what, str(path), str(checkout), "--num-gpus", "0"]
+    command += ["--config-file", str(checkout / "configs" / config), *words]
+    run_python(command, checkout, work / f"{path.stem}.log")
+
+
+def run_python(command: list[str], checkout: Path, log: Path) -> None:
+    """Run Python in the log's folder with a checkout's package, and with a cache of its own."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(checkout),
+        "XDG_CACHE_HOME": str(log.parent / "caches" / str(checkout).strip("/")),
+    }
+    words = [sys.executable, *command]
+    with log.open("w") as file:
+        code = subprocess.run(
+            words, cwd=log.parent, env=environment, stdout=file, stderr=subprocess.STDOUT
+        ).returncode
+    if code:
+        tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"{log.stem} in {checkout} ended with status {code}:\n  {tail}")
+
+
+def record(what: str, path: Path, checkout: Path, arguments: list[str]) -> None:
+    """Run a checkout's train_net.py in this process, and write something of it to `path`.
+
+    `what`: losses (as json) | initial-weights (nothing is trained) | final-weights.
+    """
+    import torch
+    from detectron2.engine.train_loop import TrainerBase
+
+    import balms_seg
+
+    package = Path(balms_seg.__file__).resolve()
+    if not package.is_relative_to(checkout):
+        sys.exit(f"Expected the package of {checkout}, but Python found {package}.")
+    train_loop, after_step = TrainerBase.train, TrainerBase.after_step
+    run: Run = []
+
+    def train_and_save(trainer: Any, start_iter: int, max_iter: int) -> None:
+        if what != "initial-weights":
+            train_loop(trainer, start_iter, max_iter)
+        if what != "losses":
+            partial = path.with_suffix(".partial")
+            torch.save({"model": trainer.checkpointer.model.state_dict()}, partial)
+            partial.replace(path)
+
+    def note_losses(trainer: Any) -> None:
+        latest = trainer.storage.latest().items()
+        of_this_iteration = {name: value for name, (value, at) in latest if at == trainer.iter}
+        run.append({key: of_this_iteration[key] for key in of_this_iteration if "loss" in key})
+        after_step(trainer)
+
+    TrainerBase.train, TrainerBase.after_step = train_and_save, note_losses
+    tool = checkout / "tools" / "train_net.py"
+    sys.argv = [str(tool), *arguments]
+    sys.path[0] = str(tool.parent)
+    runpy.run_path(str(tool), run_name="__main__")
+    if what == "losses":
+        path.write_text(json.dumps(run))
+
+
+def first_difference(left: Run, right: Run) -> str | None:
+    """Where two runs part, in words; None where every digit of every loss agrees."""
+    for iteration, (a, b) in enumerate(zip_longest(left, right, fillvalue={})):
+        for name in sorted(a.keys() | b.keys()):
+            of_a, of_b = (repr(side[name]) if name in side else "absent" for side in (a, b))
+            if of_a != of_b:
+                return f"iteration {iteration}, {name}: {of_a} in A, {of_b} in B"
+    return None
+
+
+def compare(
+    places: dict[str, Path], names: list[str], work: Path, folder: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Train scenarios in both checkouts and print what comes; name -> losses and verdict."""
+    make_data(places["A"], work)
+    make_weights(places["A"], names, work, folder)
+    compared = {}
+    for name in names:
+        start = time.perf_counter()
+        a, b = train_both(places, name, work, folder)
+        seconds = round(time.perf_counter() - start, 1)
+        difference = first_difference(a, b)
+        for side, run in (("A", a), ("B", b)) if difference else (("A=B", a),):
+            for iteration, losses in enumerate(run):
+                values = "  ".join(f"{loss} {value!r}" for loss, value in losses.items())
+                print(f"{name} {side} {iteration:2}  {values}", flush=True)
+        compared[name] = {"difference": difference, "seconds": seconds, "A": a, "B": b}
+    return compared
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare two checkouts; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("a", type=Path, metavar="A", help="checkout before the change")
+    parser.add_argument("b", type=Path, metavar="B", help="checkout after it")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="default: all eight")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="start both sides from FOLDER/RUN.pth, for a change that alters initial draws by "
+        "design; A writes those that are not there, from its own initial draws",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="all losses, as json")
+    args = parser.parse_args(argv)
+    places = {"A": args.a.resolve(), "B": args.b.resolve()}
+    for checkout in places.values():
+        if not (checkout / "tools" / "train_net.py").is_file():
+            parser.error(f"expected a checkout, but {checkout} has no tools/train_net.py")
+    folder = args.weights.resolve() if args.weights else None
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            compared = compare(places, args.only or list(SCENARIOS), Path(work), folder)
+        except RuntimeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    print(f"\n{'run':24}{'losses':>8}{'seconds':>9}  verdict")
+    for name, result in compared.items():
+        count, verdict = sum(map(len, result["A"])), result["difference"] or "identical"
+        print(f"{name:24}{count:8}{result['seconds']:9.1f}  {verdict}")
+    if args.output:
+        commits = {side: {"path": str(at), "commit": _commit(at)} for side, at in places.items()}
+        content = {"checkouts": commits, "iterations": NUM_ITERS, "runs": compared}
+        args.output.write_text(json.dumps(content, indent=1) + "\n")
+    return 1 if any(result["difference"] for result in compared.values()) else 0
+
+
+def _commit(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--record"]:
+        record(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:])
+    else:
+        sys.exit(main())
