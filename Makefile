@@ -13,7 +13,7 @@ PIP := $(BIN) -m pip --disable-pip-version-check --quiet
 RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)
 
 # The stamp's name holds what the environment depends on, so a change of any of it is a new stamp.
-SETUP_INPUTS := constraints.txt setup.py tools/install_detectron2.py tools/detectron2_edits.py tools/detectron2_wheel.py
+SETUP_INPUTS := constraints.txt setup.py $(wildcard balms_seg/detectron2_wheel/*.py)
 STAMP := $(VENV)/.ready-$(shell { cat $(SETUP_INPUTS); pwd; } | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
@@ -72,5 +72,5 @@ $(STAMP): | $(BIN)
 	  echo "setup: opencv-python needs libGL, which this machine lacks: taking opencv-python-headless"; \
 	  $(PIP) install --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless; }
 	@echo "setup 4/4: detectron2"
-	@$(BIN) tools/install_detectron2.py --constraint constraints.txt
+	@$(RUN) -m balms_seg install-detectron2 --constraint constraints.txt
 	@rm -f "$(VENV)"/.ready-* && touch "$@"

@@ -2,8 +2,8 @@
 
 The sixth required package, detectron2, is missing from `install_requires` on purpose: it is not
 published under its own name, so pip would stop at it (or take something else of that name).
-`tools/install_detectron2.py` installs it, `make setup` runs that, and `balms_seg.requirements` says
-so to whoever imports a part that needs it.
+`balms-seg install-detectron2` installs it, `make setup` runs that, and `balms_seg.requirements`
+says so to whoever imports a part that needs it.
 """
 
 import re
@@ -50,6 +50,7 @@ setup(
         "balms_seg.configs": ["**/*.yaml"],
         "balms_seg.report": ["page.css", "page.js"],
     },
+    entry_points={"console_scripts": ["balms-seg = balms_seg.commands.command_line:main"]},
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",

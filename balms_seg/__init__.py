@@ -1,16 +1,17 @@
 """Long-tailed instance segmentation and recognition for detectron2.
 
-Importing this registers the ROI heads, backbones and proposal generators with detectron2, where
-that is installed; losses, statistics, samplers and methods work without it.
+Losses, methods, samplers, statistics and evaluation work without detectron2. Its registries get the
+ROI heads, backbones and proposal generators with `add_balms_config`, or with `balms_seg.modeling`.
 """
 
-from importlib.util import find_spec
-
-from balms_seg.class_statistics import ClassStatistics
-from balms_seg.config import add_balms_config, check_config
+from balms_seg.lazy_names import lazy_names
 
 __version__ = "0.1.0"
-__all__ = ["ClassStatistics", "add_balms_config", "check_config"]
-
-if find_spec("detectron2"):
-    import balms_seg.modeling  # noqa: F401
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "ClassStatistics": "class_statistics",
+        "add_balms_config": "config",
+        "check_config": "config",
+    },
+)

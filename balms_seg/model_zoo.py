@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 # In a wheel the files lie in the package, in a checkout beside it.
@@ -20,7 +21,7 @@ def get_config_file(name: str) -> str:
     Raises:
         FileNotFoundError: there is no such file; the message lists the nearest ones.
     """
-    root = next(path for path in _ROOTS if path.is_dir())
+    root = _root()
     if (root / name).is_file():
         return str(root / name)
     known = sorted(str(path.relative_to(root)) for path in root.rglob("*.yaml"))
@@ -29,3 +30,39 @@ def get_config_file(name: str) -> str:
     raise FileNotFoundError(
         f"There is no configuration {name!r} in {root}; there are {', '.join(near)}."
     )
+
+
+def describe_config_files() -> str:
+    """The configurations that can be run, a line each: name and the first sentence on what it is.
+
+    Those that begin with a command can be run; the others are what they build on.
+    """
+    root = _root()
+    lines = {}
+    for path in sorted(root.rglob("*.yaml")):
+        comments = _head(path)
+        if comments and _is_command(comments[0]):
+            lines[str(path.relative_to(root))] = _description(comments)
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in lines.items())
+
+
+def _root() -> Path:
+    return next(path for path in _ROOTS if path.is_dir())
+
+
+def _head(path: Path) -> list[str]:
+    """The comments a file begins with."""
+    text = path.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), text)]
+
+
+def _is_command(comment: str) -> bool:
+    return comment.startswith(("python tools/train_net.py ", "balms-seg train "))
+
+
+def _description(comments: list[str]) -> str:
+    """The first comment on what it is: no command or its continuation, hardware or numbers."""
+    others = ("Hardware:", "Expected ", "Published", "Not run", "#  ")
+    told = [c for c in comments if not _is_command(c) and not c.startswith(others)]
+    return next((c for c in told if not c.startswith("  ")), "")

@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 
 _HOW_TO_INSTALL = {
-    "detectron2": "run `python tools/install_detectron2.py` from the source tree of balms_seg",
+    "detectron2": "run `balms-seg install-detectron2`",
     "vl_convert": "run `pip install 'balms-seg[report]'`",
     "matplotlib": "run `pip install 'balms-seg[plot]'`",
     "tqdm": "run `pip install 'balms-seg[progress]'`",
@@ -34,7 +34,20 @@ def require(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        how = _HOW_TO_INSTALL.get(package, f"run `pip install {package}`")
-        raise ModuleNotFoundError(
-            f"{purpose} needs {package}, which is not installed: {how}.", name=package
-        ) from None
+        raise explained(error, purpose) from None
+
+
+def explained(error: ModuleNotFoundError, purpose: str) -> ModuleNotFoundError:
+    """The error with a message that says how to install what is missing.
+
+    Args:
+        error: of an import.
+        purpose: what the module is needed for, as the subject of a sentence.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in _HOW_TO_INSTALL:
+        return error
+    how = _HOW_TO_INSTALL[package]
+    return ModuleNotFoundError(
+        f"{purpose} needs {package}, which is not installed: {how}.", name=package
+    )

@@ -13,16 +13,18 @@ PACKAGE = ROOT / "balms_seg"
 
 # A part may import what stands on a lower line.
 LAYERS = (
-    {"annotations", "distributed", "job", "model_zoo", "progress", "requirements", "configs"},
-    {"losses", "class_statistics", "needs_detectron2"},
+    {"annotations", "distributed", "job", "model_zoo", "progress", "requirements", "configs"}
+    | {"detectron2_wheel"},
+    {"losses", "class_statistics", "lazy_names", "needs_detectron2"},
     {"methods", "sampling", "meta"},
     {"data"},
     {"modeling", "evaluation"},
     {"glyphs", "config"},
     {"engine"},
-    {"report", "commands"},
+    {"report"},
+    {"commands"},
     {"balms_seg"},
-    {"tools"},
+    {"tools", "__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 TRAINS = {"losses", "methods", "sampling", "meta", "modeling", "data", "engine"}

@@ -1,6 +1,5 @@
 import base64
 import hashlib
-import importlib.util
 import io
 import subprocess
 import sys
@@ -11,21 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / "tools"
-
-
-def load_tool(name: str) -> types.ModuleType:
-    sys.path.insert(0, str(TOOLS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(TOOLS))
-
-
-edits = load_tool("detectron2_edits")
-wheel_maker = load_tool("detectron2_wheel")
-installer = load_tool("install_detectron2")
+from balms_seg.commands.command_line import run_command
+from balms_seg.detectron2_wheel import edits
+from balms_seg.detectron2_wheel import install as installer
+from balms_seg.detectron2_wheel import wheel as wheel_maker
 
 
 @pytest.fixture
@@ -157,7 +145,7 @@ def test_nothing_is_done_where_detectron2_can_be_imported(
 ) -> None:
     monkeypatch.setattr(installer, "import_problem", lambda module: None)
     monkeypatch.setattr(installer, "_pip", lambda *arguments: pytest.fail("pip was run"))
-    assert installer.main([]) == 0
+    run_command("install-detectron2", [])
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -166,8 +154,8 @@ def test_a_detectron2_that_cannot_be_imported_is_not_replaced(
 ) -> None:
     monkeypatch.setattr(installer, "import_problem", lambda module: "ImportError: libcudart")
     monkeypatch.setattr(installer, "_pip", lambda *arguments: pytest.fail("pip was run"))
-    assert installer.main([]) == 1
-    assert "libcudart" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="libcudart"):
+        run_command("install-detectron2", [])
 
 
 def test_import_problem_tells_missing_from_broken(
@@ -184,8 +172,8 @@ def test_a_missing_source_distribution_is_an_error_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone.tar.gz"
-    assert installer.main(["--sdist", str(gone), "--wheel-dir", str(tmp_path)]) == 1
-    assert "gone.tar.gz" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"install-detectron2: .*gone\.tar\.gz"):
+        run_command("install-detectron2", ["--sdist", str(gone), "--wheel-dir", str(tmp_path)])
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(
@@ -195,7 +183,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
 
     assert require("json", "Reading").__name__ == "json"
     monkeypatch.setitem(sys.modules, "detectron2", None)
-    with pytest.raises(ModuleNotFoundError, match=r"Training needs .*tools/install_detectron2\.py"):
+    with pytest.raises(ModuleNotFoundError, match=r"Training needs .*balms-seg install-detectron2"):
         require("detectron2", "Training")
 
 

@@ -1,77 +1,12 @@
 #!/usr/bin/env python
-"""Draw predictions beside the ground truth, one picture an image, rare classes first.
+"""`balms-seg visualize results` from a checkout."""
 
-tools/visualize_results.py output/demo --output pictures
-tools/visualize_results.py results.json --ground-truth val.json --images val --output pictures
-
-The first argument is the output folder of a run, or a file in the LVIS or COCO results format.
-Colours tell the frequency group: red rare, orange common, blue frequent, grey unknown.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from balms_seg.report.pictures import draw_each_image
-from balms_seg.report.run_files import read_run, registered_files
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", type=Path, help="output folder of a run, or a result file")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--ground-truth", type=Path, metavar="JSON", help="default: the run's")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="default: the run's")
-    parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
-    parser.add_argument(
-        "--min-score", type=float, default=0.3, help="draw detections from it on; default: 0.3"
-    )
-    parser.add_argument(
-        "--groups", action="store_true", help="write the frequency group into each label"
-    )
-    return parser.parse_args(arguments)
-
-
-def find_sources(args: argparse.Namespace) -> tuple[Path, Path, Path]:
-    """Ground truth, image folder and detections."""
-    detections, truth, images = args.results, args.ground_truth, args.images
-    if args.results.is_dir():
-        run = read_run(args.results)
-        if run.detections is None:
-            raise ValueError(" ".join(run.missing))
-        detections = run.detections
-        registered = registered_files(run) or (None, None)
-        truth, images = truth or registered[0], images or registered[1]
-    if truth is None or images is None:
-        raise ValueError(
-            f"{args.results} does not say which annotations and images it is of; give "
-            "--ground-truth JSON and --images DIR."
-        )
-    return truth, images, detections
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Draw, and say where the pictures are."""
-    args = parse_arguments(arguments)
-    try:
-        written = draw_each_image(
-            *find_sources(args),
-            args.output,
-            num_images=args.num_images,
-            min_score=args.min_score,
-            with_group=args.groups,
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"visualize_results: {error}")
-    print(f"{len(written)} pictures are in {args.output.absolute()}.")
-
+from balms_seg.commands.command_line import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command("visualize results")

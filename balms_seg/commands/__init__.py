@@ -1,1 +1,1 @@
-"""The commands, one file each."""
+"""The commands of `balms-seg`: one file a command, listed in `table.py`."""

@@ -25,10 +25,14 @@ FROZEN_NORM = ("eval", "train")
 def add_balms_config(cfg: CfgNode) -> None:
     """Declare this package's keys with their defaults, in place.
 
+    Registers the ROI heads, backbones and proposal generators that the keys name, too.
+
     Args:
         cfg: a detectron2 configuration, as `detectron2.config.get_cfg()` returns it.
     """
     from detectron2.config import CfgNode
+
+    import balms_seg.modeling  # noqa: F401  registers them
 
     head = cfg.MODEL.ROI_BOX_HEAD
     # Box-classification method, a key of balms_seg.methods.METHODS. Empty: the one that the name in

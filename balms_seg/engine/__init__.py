@@ -1,9 +1,15 @@
 """Training and evaluation under detectron2's engine."""
 
-import balms_seg.needs_detectron2  # noqa: F401
-from balms_seg.engine.launch import launch
-from balms_seg.engine.run import evaluate, load_model, train
-from balms_seg.engine.run_setup import load_config, setup
-from balms_seg.engine.trainer import LongTailedTrainer
+from balms_seg.lazy_names import lazy_names
 
-__all__ = ["LongTailedTrainer", "evaluate", "launch", "load_config", "load_model", "setup", "train"]
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "LongTailedTrainer": "trainer",
+        "evaluate": "run",
+        "load_config": "run_setup",
+        "load_model": "run",
+        "setup": "run_setup",
+        "train": "run",
+    },
+)

@@ -20,6 +20,7 @@ from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import register_from_config, share_frequency_groups, training_statistics
 from balms_seg.data.preflight.data_checks import output_problems, preflight
 from balms_seg.job import classifies_images
+from balms_seg.model_zoo import get_config_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -32,7 +33,8 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     """Read a configuration file (safely: a yaml cannot run code) and apply overrides.
 
     Args:
-        config_file: yaml with this package's and detectron2's keys; `_BASE_` is followed.
+        config_file: yaml with this package's and detectron2's keys; `_BASE_` is followed. Where
+            there is no such file, the name of one that comes with the package.
         overrides: KEY VALUE pairs.
 
     Returns:
@@ -44,9 +46,7 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         ValueError: the yaml is malformed, holds python objects, or contradicts itself.
     """
     if not os.path.isfile(config_file):
-        raise FileNotFoundError(
-            f"Expected a configuration file at {config_file or '--config-file'}, but there is none."
-        )
+        config_file = _packaged_file(str(config_file))
     cfg = get_cfg()
     add_balms_config(cfg)
     try:
@@ -60,6 +60,16 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     _merge_overrides(cfg, list(overrides))
     check_config(cfg)
     return cfg
+
+
+def _packaged_file(name: str) -> str:
+    try:
+        return get_config_file(name.removeprefix("configs/"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"Expected a configuration file at {name or '--config-file'}, but there is none, nor "
+            "one of that name in the package; `balms-seg train --list` names those."
+        ) from None
 
 
 def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:

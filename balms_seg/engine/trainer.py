@@ -29,7 +29,7 @@ from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.run_results import log_copy_paste_lines, save_results
 from balms_seg.engine.step import TrainingStep, autocast
 from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
-from balms_seg.evaluation import build_evaluator
+from balms_seg.evaluation.evaluator_choice import build_evaluator
 from balms_seg.job import classifies_images
 from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.find_classifier import find_trunk

@@ -13,7 +13,8 @@ from made_up_data import write_annotated_images, write_data_sets
 from runs import arguments, run_training
 
 from balms_seg.data.preflight.data_checks import PreflightError
-from balms_seg.engine import launch, setup
+from balms_seg.engine import setup
+from balms_seg.engine.launch import launch
 from balms_seg.model_zoo import get_config_file
 
 

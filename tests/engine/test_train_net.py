@@ -115,8 +115,8 @@ import torch
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from balms_seg.data import read_once
-from balms_seg.engine import (LongTailedTrainer, launch, train)
-from balms_seg.engine import setup
+from balms_seg.engine import LongTailedTrainer, setup, train
+from balms_seg.engine.launch import launch
 
 def main(args):
     with read_once():

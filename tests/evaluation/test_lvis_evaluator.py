@@ -16,7 +16,8 @@ from detectron2.structures import Boxes, Instances
 from lvis_cases import ALL_METRICS, SIDE_PX, annotation, dataset
 
 from balms_seg import add_balms_config
-from balms_seg.evaluation import LongTailedLVISEvaluator, build_evaluator
+from balms_seg.evaluation import LongTailedLVISEvaluator
+from balms_seg.evaluation.evaluator_choice import build_evaluator
 from balms_seg.evaluation.predictions.match_file import read_matches
 
 NAME = "evaluator_test_set"

@@ -1,7 +1,6 @@
 """The glyph data set: exact counts, exact polygons, the same bytes every time."""
 
 import hashlib
-import importlib.util
 import json
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from lvis import LVIS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.glyphs import glyph_dataset as glyphs
 from balms_seg.glyphs import glyph_outlines
 from balms_seg.glyphs.glyph_alphabet import PREFERRED, SIMILAR_PAIRS
@@ -457,26 +457,16 @@ def test_everything_out_of_range_is_listed_at_once() -> None:
 # The command and the registration
 
 
-def _command() -> object:
-    path = ROOT / "tools" / "make_glyph_dataset.py"
-    spec = importlib.util.spec_from_file_location("make_glyph_dataset", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_command_writes_what_the_function_writes(small: Path, tmp_path: Path) -> None:
     options = "--classes 12 --train-images 24 --min-count 2 --val-images 12 --size 96 --workers 1"
-    assert _command().main(["--output", str(tmp_path / "data"), *options.split()]) == 0
+    run_command("glyphs", ["--output", str(tmp_path / "data"), *options.split()])
     assert _digests(tmp_path / "data") == _digests(small)
 
 
-def test_command_reports_an_error_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    status = _command().main(["--output", str(tmp_path / "data"), "--size", "8", "--workers", "1"])
-    assert status == 2
-    assert capsys.readouterr().err.startswith("error: Cannot generate this glyph data set. size")
+def test_command_reports_an_error_in_one_line(tmp_path: Path) -> None:
+    arguments = ["--output", str(tmp_path / "data"), "--size", "8", "--workers", "1"]
+    with pytest.raises(SystemExit, match=r"glyphs: Cannot generate this glyph data set\. size"):
+        run_command("glyphs", arguments)
 
 
 def test_splits_register_under_the_prefix(small: Path) -> None:

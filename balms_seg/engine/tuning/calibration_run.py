@@ -30,8 +30,6 @@ from balms_seg.engine.tuning.box_outputs import (
     save_box_outputs,
 )
 from balms_seg.engine.tuning.calibration_search import (
-    METHODS,
-    STRENGTHS,
     HeldOut,
     Trial,
     best_trial,
@@ -39,11 +37,10 @@ from balms_seg.engine.tuning.calibration_search import (
     training_fractal_dimensions,
     try_strengths,
 )
+from balms_seg.engine.tuning.search_space import METHODS, METRICS, STRENGTHS
 from balms_seg.evaluation import load_ground_truth
 from balms_seg.methods import METHODS as CLASSIFIERS
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
-
-METRICS = ("AP", "APr", "APc", "APf", "ECE", "ECEr", "ECEc", "ECEf")
 
 
 class Session:

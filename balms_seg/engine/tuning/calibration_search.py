@@ -20,13 +20,6 @@ from balms_seg.evaluation.lvis.lvis_ap import evaluate_lvis, find_matches
 from balms_seg.evaluation.uncertainty.reliability import calibration_by_group, judge_detections
 from balms_seg.methods.calibration import ScoreCalibration
 
-STRENGTHS = {
-    "norcal": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
-    "logit_adjustment": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
-    "fracal": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
-    "tau_norm": (0.25, 0.5, 0.75, 1.0),
-}
-METHODS = (*STRENGTHS, "group_temperature")
 _TEMPERATURES = np.geomspace(0.25, 4, 33)
 _VALIDATION_NAME = re.compile(r"(^|[^a-z])(mini)?(val|validation|test)(?![a-z])")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 from PIL import Image
 from small_sets import changed, lvis_style, new_name, write_set
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.config import add_balms_config
 from balms_seg.data.instances.visualization import GROUP_COLOURS, draw_training_data
 
@@ -88,13 +87,6 @@ def test_unknown_source(tmp_path: Path) -> None:
         draw_training_data(config(tmp_path), tmp_path, num_images=1, source="both")
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "visualize_data.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = write_set(tmp_path / "set", lvis_style())
     name = new_name()
@@ -104,7 +96,7 @@ def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFix
     arguments += ["--num-images", "1", "--source", "annotation"]
     arguments += ["DATASETS.REGISTER", f"[['{name}', '{path}', '{tmp_path}/set/images']]"]
     arguments += ["DATASETS.TRAIN", f"('{name}',)", "MODEL.ROI_BOX_HEAD.PRIOR", "image"]
-    load_tool().main(arguments)
+    run_command("visualize data", arguments)
     assert (tmp_path / "out" / "00000_a.jpg").is_file()
     assert str(tmp_path / "out") in capsys.readouterr().out
 
@@ -114,4 +106,4 @@ def test_tool_ends_with_the_message_of_what_is_wrong(tmp_path: Path) -> None:
     file.write_text("VERSION: 2\n")
     arguments = ["--config-file", str(file), "--output-dir", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="'nowhere' is not registered"):
-        load_tool().main([*arguments, "DATASETS.TRAIN", "('nowhere',)"])
+        run_command("visualize data", [*arguments, "DATASETS.TRAIN", "('nowhere',)"])

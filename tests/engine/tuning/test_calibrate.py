@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ import yaml
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from made_up_data import NUM_CLASSES, SMALL, made_up_batch, small_config, words
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config
 from balms_seg.engine.tuning.box_outputs import (
@@ -30,11 +29,6 @@ NORCAL = {
     "MODEL.ROI_BOX_HEAD.CALIBRATION.STRENGTH": 0.8,
 }
 CASCADE = {"MODEL.ROI_HEADS.NAME": "CascadeLongTailedROIHeads"}
-
-
-@pytest.fixture(scope="module")
-def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
-    return load_tool("calibrate")
 
 
 def detections_of(model: torch.nn.Module, loader: list) -> list[tuple]:
@@ -152,17 +146,15 @@ def command(data: dict[str, object], dataset: str, *more: str) -> list[str]:
     return [*base, "--dataset", dataset, *more, *words(settings)]
 
 
-def test_validation_and_training_sets_are_refused(
-    tool: ModuleType, data: dict[str, object]
-) -> None:
+def test_validation_and_training_sets_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(SystemExit, match="looks like a validation set"):
-        tool.main(command(data, data["DATASETS.TEST"][0]))
+        run_command("calibrate", command(data, data["DATASETS.TEST"][0]))
     with pytest.raises(SystemExit, match="was trained on"):
-        tool.main(command(data, data["DATASETS.TRAIN"][0]))
+        run_command("calibrate", command(data, data["DATASETS.TRAIN"][0]))
 
 
 def test_the_tool_writes_a_configuration_that_loads(
-    tool: ModuleType, data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
     settings = {**data, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}
@@ -174,7 +166,7 @@ def test_the_tool_writes_a_configuration_that_loads(
         *("--allow-validation", "--output", str(tmp_path / "made" / "calibrated.yaml")),
         *("--table", str(tmp_path / "table.json"), "--report-on", data["DATASETS.TEST"][0]),
     )
-    tool.main([*arguments, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    run_command("calibrate", [*arguments, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
     assert "Chosen by AP" in capsys.readouterr().out
     table = json.loads((tmp_path / "table.json").read_text())
     assert set(table["best"]) == {

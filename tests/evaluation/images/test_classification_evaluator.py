@@ -16,7 +16,8 @@ from detectron2.data import MetadataCatalog
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.images.image_batch import ImageBatch
-from balms_seg.evaluation import ClassificationEvaluator, build_evaluator
+from balms_seg.evaluation import ClassificationEvaluator
+from balms_seg.evaluation.evaluator_choice import build_evaluator
 from balms_seg.evaluation.output.per_class import read_per_class_json
 
 NAME = "classification_test_set"

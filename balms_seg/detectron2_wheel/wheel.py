@@ -1,7 +1,7 @@
 """Turn the source distribution of detectron2 0.6 into a pure-Python wheel.
 
-Pure functions on the files' contents; `install_detectron2.py` is the command. A wheel is a zip
-archive with a list of its files, so no build tool is needed and it takes under a second.
+Pure functions on the files' contents. A wheel is a zip archive with a list of its files, so no
+build tool is needed and it takes under a second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detectron2_edits import EDITS, STUB_EXTENSION, STUB_PATH, Edit
+from balms_seg.detectron2_wheel.edits import EDITS, STUB_EXTENSION, STUB_PATH, Edit
 
 SDIST_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 VERSION = "0.6"
@@ -51,7 +51,7 @@ REQUIREMENTS = (
 Files = Mapping[str, bytes]
 
 
-class InstallError(Exception):
+class InstallError(RuntimeError):
     """Something the user has to know or to change before detectron2 can be installed."""
 
 
@@ -139,8 +139,7 @@ def write_wheel(files: Files, directory: Path, edited_paths: Sequence[str]) -> P
     contents = {path: data for path, data in files.items() if path != "LICENSE"}
     contents[f"{info}/METADATA"] = _metadata(edited_paths).encode()
     contents[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: install_detectron2\n"
-        b"Root-Is-Purelib: true\nTag: py3-none-any\n"
+        b"Wheel-Version: 1.0\nGenerator: balms_seg\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
     contents[f"{info}/top_level.txt"] = b"detectron2\n"
     if "LICENSE" in files:
@@ -179,7 +178,7 @@ def _metadata(edited_paths: Sequence[str]) -> str:
             "Requires-Python: >=3.11",
             *(f"Requires-Dist: {requirement}" for requirement in REQUIREMENTS),
             "",
-            f"detectron2 {VERSION} made by balms_seg's tools/install_detectron2.py.",
+            f"detectron2 {VERSION} made by balms_seg.",
             "These files were changed or added:",
             "",
             changed,

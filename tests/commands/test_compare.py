@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from balms_seg.commands.command_line import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
@@ -14,23 +14,10 @@ sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
 from lvis_cases import random_case  # noqa: E402
 
 
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    return load_tool("compare")
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders good and bad of one data set, other of another, as tools/evaluate.py leaves them."""
     root = tmp_path_factory.mktemp("runs")
-    evaluate = load_tool("evaluate")
     content, detections = random_case(0)
     worse = [{**found, "score": 1 - found["score"] / 2} for found in detections[::8]]
     other, found_there = random_case(1)
@@ -41,39 +28,44 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]:
         (root / f"{name}.json").write_text(json.dumps(truth))
         (root / f"{name}_found.json").write_text(json.dumps(found))
-        evaluate.main(
+        run_command(
+            "evaluate",
             [str(root / f"{name}_found.json"), "--ground-truth", str(root / f"{name}.json")]
-            + ["--tasks", "bbox", "--output", str(root / name / "inference")]
+            + ["--tasks", "bbox", "--output", str(root / name / "inference")],
         )
     return root
 
 
 def test_says_which_differences_are_larger_than_chance(
-    tool: ModuleType, runs: Path, capsys: pytest.CaptureFixture
+    runs: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    tool.main([str(runs / "good"), str(runs / "bad" / "inference"), "--resamples", "40"])
+    run_command(
+        "compare", [str(runs / "good"), str(runs / "bad" / "inference"), "--resamples", "40"]
+    )
     out = capsys.readouterr().out
     assert "bbox, 25 images" in out
     row = next(line for line in out.split("\n") if line.startswith("|     AP |"))
     assert row.rstrip(" |").endswith("yes")
     file = str(runs / "good" / "inference" / "matches_bbox.npz")
-    tool.main([file, str(runs / "good" / "inference" / "results.json"), "--resamples", "40"])
+    run_command(
+        "compare", [file, str(runs / "good" / "inference" / "results.json"), "--resamples", "40"]
+    )
     assert "yes" not in capsys.readouterr().out
 
 
-def test_bad_runs_are_explained(tool: ModuleType, runs: Path, tmp_path: Path) -> None:
+def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:
     good = str(runs / "good")
     with pytest.raises(SystemExit, match="different data sets .*bbox on 25 images and 9 classes"):
-        tool.main([good, str(runs / "other")])
+        run_command("compare", [good, str(runs / "other")])
     with pytest.raises(SystemExit, match="absent does not exist"):
-        tool.main([good, str(tmp_path / "absent")])
+        run_command("compare", [good, str(tmp_path / "absent")])
     with pytest.raises(SystemExit, match="found none; evaluate the run"):
-        tool.main([good, str(tmp_path)])
+        run_command("compare", [good, str(tmp_path)])
     with pytest.raises(SystemExit, match="at least 2 resamples"):
-        tool.main([good, good, "--resamples", "1"])
+        run_command("compare", [good, good, "--resamples", "1"])
     content = (runs / "good" / "inference" / "matches_bbox.npz").read_bytes()
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "matches_bbox.npz").write_bytes(content)
     with pytest.raises(SystemExit, match="two evaluations of bbox .*name the one"):
-        tool.main([good, str(tmp_path)])
+        run_command("compare", [good, str(tmp_path)])

@@ -3,13 +3,12 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation import evaluate_lvis, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +26,6 @@ from lvis_cases import (  # noqa: E402
 BOX = [10.0, 10.0, 20.0, 20.0]
 
 
-@pytest.fixture(scope="module")
-def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
-    return load_tool("evaluate")
-
-
 def write(path: Path, content: Any) -> str:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return str(path)
@@ -46,10 +40,12 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_prints_the_table_and_writes_every_file(
-    tool: ModuleType, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     results, ground_truth = files
-    tool.main([results, "--ground-truth", ground_truth, "--output", str(tmp_path / "out")])
+    run_command(
+        "evaluate", [results, "--ground-truth", ground_truth, "--output", str(tmp_path / "out")]
+    )
     assert "50.00" in capsys.readouterr().out
     record = read_results(tmp_path / "out" / "results.json")
     metrics = record["metrics"]["val.json"]
@@ -63,11 +59,13 @@ def test_prints_the_table_and_writes_every_file(
 
 
 def test_equals_the_function_on_the_same_content(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     content, detections = random_case(0)
     arguments = [write(tmp_path / "found.json", detections), "--tasks", "bbox", "--ground-truth"]
-    tool.main([*arguments, write(tmp_path / "val.json", content), "--output", str(tmp_path)])
+    run_command(
+        "evaluate", [*arguments, write(tmp_path / "val.json", content), "--output", str(tmp_path)]
+    )
     metrics = read_results(tmp_path / "results.json")["metrics"]["val.json"]
     assert list(metrics) == ["bbox"]
     expected = evaluate_lvis(content, detections, "bbox").metrics
@@ -78,26 +76,28 @@ def test_equals_the_function_on_the_same_content(
 
 @pytest.mark.parametrize("option", [["--backend", "lvis"], ["--no-error-kinds"]])
 def test_switches_leave_the_numbers_alone(
-    tool: ModuleType, option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     content, detections = random_case(0, num_images=6)
     arguments = [write(tmp_path / "found.json", detections), "--ground-truth"]
     arguments += [write(tmp_path / "val.json", content), "--output"]
-    tool.main([*arguments, str(tmp_path / "plain")])
+    run_command("evaluate", [*arguments, str(tmp_path / "plain")])
     plain = capsys.readouterr().out
-    tool.main([*arguments, str(tmp_path / "switched"), *option])
+    run_command("evaluate", [*arguments, str(tmp_path / "switched"), *option])
     assert capsys.readouterr().out == plain
     header = (tmp_path / "switched" / "per_class_segm.csv").read_text().split("\n")[0]
     assert ("missed" in header) == (option != ["--no-error-kinds"])
 
 
 def test_every_table_that_is_asked_for_is_printed_and_kept(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     content, detections = random_case(0, num_images=6)
     arguments = [write(tmp_path / "found.json", detections), "--ground-truth"]
     arguments += [write(tmp_path / "val.json", content), "--output", str(tmp_path / "out")]
-    tool.main([*arguments, "--tasks", "bbox", "boundary", "--fixed", "--resamples", "20"])
+    run_command(
+        "evaluate", [*arguments, "--tasks", "bbox", "boundary", "--fixed", "--resamples", "20"]
+    )
     out = capsys.readouterr().out
     for words in ("| boundary |", "bbox: AP_fixed ", "APr_pool ", "boundary: 95% intervals"):
         assert words in out
@@ -114,7 +114,7 @@ def test_every_table_that_is_asked_for_is_printed_and_kept(
 
 
 def test_groups_follow_from_the_training_annotations(
-    tool: ModuleType, files: tuple[str, str], tmp_path: Path
+    files: tuple[str, str], tmp_path: Path
 ) -> None:
     """Class 1 occurs in 3 training images, class 2 in 2, class 3 in 1."""
     results, ground_truth = files
@@ -122,7 +122,7 @@ def test_groups_follow_from_the_training_annotations(
     training = dataset([annotation(i, k, BOX) for i, k in pairs], num_images=3)
     arguments = [results, "--ground-truth", ground_truth, "--output", str(tmp_path / "out")]
     arguments += ["--training", write(tmp_path / "train.json", training)]
-    tool.main([*arguments, "--group-bounds", "1", "2"])
+    run_command("evaluate", [*arguments, "--group-bounds", "1", "2"])
     metrics = read_results(tmp_path / "out" / "results.json")["metrics"]["val.json"]["bbox"]
     assert metrics["APf"] == pytest.approx(100)
     assert metrics["APc"] == 0
@@ -131,28 +131,28 @@ def test_groups_follow_from_the_training_annotations(
 
 
 def test_registered_data_set_is_found_by_name(
-    tool: ModuleType, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     from balms_seg.data import register_long_tailed_instances
 
     register_long_tailed_instances("evaluate_tool_set", files[1], tmp_path)
-    tool.main([files[0], "--dataset", "evaluate_tool_set"])
+    run_command("evaluate", [files[0], "--dataset", "evaluate_tool_set"])
     assert "50.00" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="'evaluate_tool_sat' is not registered.*evaluate_tool_s"):
-        tool.main([files[0], "--dataset", "evaluate_tool_sat"])
+        run_command("evaluate", [files[0], "--dataset", "evaluate_tool_sat"])
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("index", [0, 1])
 def test_ground_truth_as_results_scores_hundred_on_real_annotations(
-    tool: ModuleType, index: int, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    index: int, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path = data_jsons(shared_data)[index]
     found = ground_truth_as_detections(json.loads(path.read_text()))
     for one in found:
         one["segmentation"] = {**one["segmentation"], "size": list(one["segmentation"]["size"])}
         one["segmentation"]["counts"] = one["segmentation"]["counts"].decode()
-    tool.main([write(tmp_path / "found.json", found), "--ground-truth", str(path)])
+    run_command("evaluate", [write(tmp_path / "found.json", found), "--ground-truth", str(path)])
     rows = [line for line in capsys.readouterr().out.split("\n") if line.startswith("| bbox")]
     assert rows[0].split()[3] == "100.00"
 
@@ -188,50 +188,48 @@ SMALL_MASK = {"size": [32, 32], "counts": [0, 32 * 32]}
     ],
 )
 def test_bad_result_files_are_explained(
-    tool: ModuleType, files: tuple[str, str], tmp_path: Path, content: Any, message: str
+    files: tuple[str, str], tmp_path: Path, content: Any, message: str
 ) -> None:
     with pytest.raises(SystemExit, match=message):
-        tool.main([write(tmp_path / "found.json", content), "--ground-truth", files[1]])
+        run_command(
+            "evaluate", [write(tmp_path / "found.json", content), "--ground-truth", files[1]]
+        )
 
 
 def test_mask_of_the_wrong_size_is_an_error_also_where_its_class_does_not_count(
-    tool: ModuleType, files: tuple[str, str], tmp_path: Path
+    files: tuple[str, str], tmp_path: Path
 ) -> None:
     found = [GOOD, {**GOOD, "category_id": 3, "segmentation": SMALL_MASK}]
     with pytest.raises(SystemExit, match=r"image 1: .*but got \(32, 32\)"):
-        tool.main([write(tmp_path / "found.json", found), "--ground-truth", files[1]])
+        run_command("evaluate", [write(tmp_path / "found.json", found), "--ground-truth", files[1]])
 
 
 def test_no_detections_score_zero_with_a_warning(
-    tool: ModuleType,
     files: tuple[str, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tool.main([write(tmp_path / "found.json", []), "--ground-truth", files[1]])
+    run_command("evaluate", [write(tmp_path / "found.json", []), "--ground-truth", files[1]])
     assert "every AP is 0" in caplog.text
     assert capsys.readouterr().out.count(" 0.00 ") >= 6
 
 
-def test_bad_ground_truth_is_explained(
-    tool: ModuleType, files: tuple[str, str], tmp_path: Path
-) -> None:
+def test_bad_ground_truth_is_explained(files: tuple[str, str], tmp_path: Path) -> None:
     content = json.loads(Path(files[1]).read_text())
     twice = {**content, "annotations": content["annotations"] + content["annotations"][:1]}
     cut = Path(files[1]).read_text()[:100]
     for bad, message in [(twice, "annotations of different ids"), (cut, "at byte .* of 100")]:
         path = write(tmp_path / "bad.json", bad)
         with pytest.raises(SystemExit, match=message):
-            tool.main([files[0], "--ground-truth", path])
+            run_command("evaluate", [files[0], "--ground-truth", path])
     with pytest.raises(SystemExit, match="Expected a json file at .*absent"):
-        tool.main([files[0], "--ground-truth", str(tmp_path / "absent.json")])
+        run_command("evaluate", [files[0], "--ground-truth", str(tmp_path / "absent.json")])
     with pytest.raises(SystemExit, match="Group bounds need the training images"):
-        tool.main([files[0], "--ground-truth", files[1], "--group-bounds", "1", "2"])
+        run_command("evaluate", [files[0], "--ground-truth", files[1], "--group-bounds", "1", "2"])
 
 
 def test_ground_truth_without_groups_warns_once_and_reads_not_available(
-    tool: ModuleType,
     files: tuple[str, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
@@ -240,6 +238,6 @@ def test_ground_truth_without_groups_warns_once_and_reads_not_available(
     content = json.loads(Path(files[1]).read_text())
     for category in content["categories"]:
         del category["frequency"]
-    tool.main([files[0], "--ground-truth", write(tmp_path / "val.json", content)])
+    run_command("evaluate", [files[0], "--ground-truth", write(tmp_path / "val.json", content)])
     assert caplog.text.count("no frequency group") == 1
     assert "unknown 2/3" in capsys.readouterr().out

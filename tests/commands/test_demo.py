@@ -1,10 +1,8 @@
-"""tools/demo.py draws what a checkpoint finds, with or without the training set at hand."""
+"""demo draws what a checkpoint finds, with or without the training set at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -13,12 +11,9 @@ import torch
 from detectron2.modeling import build_model
 from made_up_data import SMALL, small_config, words, write_data_sets
 
+from balms_seg.commands.command_line import run_command
+from balms_seg.commands.demo import read_categories
 from balms_seg.model_zoo import get_config_file
-
-
-@pytest.fixture(scope="module")
-def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
-    return load_tool("demo")
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +33,12 @@ def command(folder: Path, weights: Path, data: dict, *flags: str) -> list[str]:
 
 @pytest.mark.parametrize("with_data", [True, False])
 def test_each_image_gives_a_picture(
-    tool: ModuleType, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture, with_data: bool
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture, with_data: bool
 ) -> None:
     data = write_data_sets(tmp_path / "data")
     images = str(tmp_path / "data" / "val" / "*.png")
     used = data if with_data else {}
-    tool.main(command(tmp_path, weights, used, "--groups", "--input", images))
+    run_command("demo", command(tmp_path, weights, used, "--groups", "--input", images))
     files = sorted((tmp_path / "found").iterdir())
     assert [file.name for file in files] == ["1.png", "2.png", "3.png"]
     original = cv2.imread(str(tmp_path / "data" / "val" / "1.png"))
@@ -54,15 +49,17 @@ def test_each_image_gives_a_picture(
     assert "1.png: 5 instances" in capsys.readouterr().out
 
 
-def test_names_and_groups_come_from_the_training_set(tool: ModuleType, tmp_path: Path) -> None:
+def test_names_and_groups_come_from_the_training_set(tmp_path: Path) -> None:
     cfg = small_config(write_data_sets(tmp_path / "data"))
-    categories = tool.read_categories(cfg)
+    categories = read_categories(cfg)
     assert categories[0] == {"name": "class 0", "frequency": "f"}
     assert categories[2]["frequency"] == "r"
 
 
-def test_bad_input_is_one_line(tool: ModuleType, weights: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"Expected images at .*nothing"):
-        tool.main(command(tmp_path, weights, {}, "--input", str(tmp_path / "nothing.png")))
+        run_command(
+            "demo", command(tmp_path, weights, {}, "--input", str(tmp_path / "nothing.png"))
+        )
     with pytest.raises(SystemExit, match="but got no weights"):
-        tool.main(command(tmp_path, Path(), {}, "--input", __file__)[:-2])
+        run_command("demo", command(tmp_path, Path(), {}, "--input", __file__)[:-2])

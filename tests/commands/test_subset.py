@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import zipfile
 from pathlib import Path
 
@@ -11,12 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.data.images.image_files import read_image
 from balms_seg.data.images.image_lists import read_image_records
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import build_subset  # noqa: E402
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -36,7 +32,7 @@ def write_archive(path: Path, per_class: int = 20) -> Path:
 
 def test_lists_are_read_back_with_their_images(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "images.zip")
-    build_subset.main([str(archive), "--rho", "10", "5", "--output", str(tmp_path / "lists")])
+    run_command("subset", [str(archive), "--rho", "10", "5", "--output", str(tmp_path / "lists")])
     found = {
         rho: read_image_records(
             str(tmp_path / "lists" / f"exponential_rho{rho}_seed0.txt"), str(archive)
@@ -59,11 +55,12 @@ def test_a_pack_gives_the_subsets_of_the_whole_archive(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "images.zip")
     pack = tmp_path / "pack" / "images.zip"
     command = ["--rho", "10", "5", "--seed", "3"]
-    build_subset.main(
+    run_command(
+        "subset",
         [str(archive), *command, "--output", str(tmp_path / "a"), "--pack", str(pack)]
-        + ["--whole", "test"]
+        + ["--whole", "test"],
     )
-    build_subset.main([str(pack), *command, "--output", str(tmp_path / "b")])
+    run_command("subset", [str(pack), *command, "--output", str(tmp_path / "b")])
     for path in (tmp_path / "a").iterdir():
         assert path.read_text() == (tmp_path / "b" / path.name).read_text()
         with zipfile.ZipFile(pack) as content:
@@ -74,7 +71,7 @@ def test_a_pack_gives_the_subsets_of_the_whole_archive(tmp_path: Path) -> None:
         for record in train + test:
             assert packed.read(record["key"]) == whole.read(record["key"])
     first = pack.read_bytes()
-    build_subset.main([str(archive), *command, "--pack", str(pack), "--whole", "test"])
+    run_command("subset", [str(archive), *command, "--pack", str(pack), "--whole", "test"])
     assert pack.read_bytes() == first
 
 
@@ -92,15 +89,15 @@ def test_a_subset_that_does_not_exist_is_an_error(
 ) -> None:
     archive = write_archive(tmp_path / "images.zip")
     with pytest.raises(SystemExit, match=message):
-        build_subset.main([str(archive), *arguments, "--output", str(tmp_path / "lists")])
+        run_command("subset", [str(archive), *arguments, "--output", str(tmp_path / "lists")])
     assert not (tmp_path / "lists").exists()
 
 
 @pytest.mark.data
 def test_the_pack_of_cifar_holds_half_of_the_archive(tmp_path: Path, shared_data: Path) -> None:
     pack = tmp_path / "cifar10-jpeg.zip"
-    build_subset.main(
-        [str(shared_data / "cifar10-jpeg.zip"), "--pack", str(pack), "--whole", "test"]
+    run_command(
+        "subset", [str(shared_data / "cifar10-jpeg.zip"), "--pack", str(pack), "--whole", "test"]
     )
     assert len(read_image_records(str(pack), "train").records) == 20_431
     assert len(read_image_records(str(pack), "test").records) == 10_000

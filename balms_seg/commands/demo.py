@@ -1,0 +1,112 @@
+"""Run a trained model on images of your own and draw what it finds.
+
+balms-seg demo --config-file F --input photos/*.jpg --output found --opts MODEL.WEIGHTS model.pth
+
+Names and frequency groups come from the data sets of the configuration; where none is at hand,
+classes are numbered. Colours: red rare, orange common, blue frequent, grey unknown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Configuration, images, and how to draw."""
+    parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    parser.add_argument("--input", nargs="+", required=True, help="images, or patterns of such")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=0.5, help="smallest score; default: 0.5"
+    )
+    parser.add_argument(
+        "--groups", action="store_true", help="write the frequency group into each label"
+    )
+    parser.add_argument("--num-gpus", type=int, default=1, help="0 runs on the CPU")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load the model and draw each image."""
+    import cv2
+    import torch
+    from detectron2.data import transforms
+    from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+
+    from balms_seg.engine import load_config, load_model
+    from balms_seg.report.pictures import draw_instances
+
+    cfg = load_config(args.config_file, args.opts)
+    if args.num_gpus == 0 or not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError("Expected --opts MODEL.WEIGHTS PATH at the end, but got no weights.")
+    images = find_images(args.input)
+    categories = read_categories(cfg)
+    model = load_model(cfg).eval()
+    resize = transforms.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        pixels = cv2.imread(str(path))
+        if pixels is None:
+            logger.warning("%s is no image that can be read; it is left out.", path)
+            continue
+        height, width = pixels.shape[:2]
+        ordered = pixels if cfg.INPUT.FORMAT == "BGR" else pixels[:, :, ::-1]
+        resized = resize.get_transform(ordered).apply_image(ordered)
+        image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1).copy())
+        with torch.no_grad():
+            output = model([{"image": image, "height": height, "width": width}])[0]["instances"]
+        kept = output[output.scores >= args.confidence_threshold].to("cpu")
+        scale = max(_SMALLEST_SIDE_PX / max(height, width), 1.0)
+        found = instances_to_coco_json(kept, str(path))
+        drawn = draw_instances(pixels, found, categories, scale=scale, with_group=args.groups)
+        cv2.imwrite(str(args.output / f"{path.stem}.png"), drawn)
+        print(f"{path}: {len(found)} instances")
+    print(f"Pictures are in {args.output.absolute()}.")
+
+
+def read_categories(cfg: Any) -> dict[int, dict[str, Any]]:
+    """Name and, where known, frequency letter per contiguous class id."""
+    from balms_seg.data import register_from_config, training_statistics
+
+    try:
+        register_from_config(cfg)
+        statistics = training_statistics(cfg)
+    except (KeyError, OSError, ValueError) as error:
+        logger.warning("The training set is not at hand, so classes are numbered: %s", error)
+        return {i: {"name": f"class {i}"} for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)}
+    return {
+        i: {"name": name, "frequency": statistics.group_names[group][0]}
+        for i, (name, group) in enumerate(
+            zip(statistics.class_names, statistics.group_ids, strict=True)
+        )
+    }
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """Files that the patterns name, each once."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
+        if not paths:
+            raise FileNotFoundError(f"Expected images at {pattern}, but there is no such file.")
+        found |= dict.fromkeys(map(Path, paths))
+    files = list(found)
+    if len({file.stem for file in files}) < len(files):
+        raise ValueError(
+            "Expected images of different names, since each picture is called after its image; "
+            "run this once for each folder."
+        )
+    return files

@@ -1,0 +1,115 @@
+"""Evaluate a result file in the LVIS or COCO format, without a model.
+
+balms-seg evaluate results.json --dataset lvis_v1_val
+balms-seg evaluate results.json --ground-truth val.json --training train.json --output evaluation
+balms-seg evaluate results.json --dataset lvis_v1_val --tasks bbox segm boundary --fixed
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
+
+if TYPE_CHECKING:
+    from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Result file, ground truth and what to compute."""
+    parser.add_argument("results", type=Path, help="json list of detections")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", metavar="NAME", help="registered data set")
+    source.add_argument("--ground-truth", type=Path, metavar="FILE", help="annotations")
+    parser.add_argument(
+        "--training",
+        type=Path,
+        metavar="FILE",
+        help="training annotations: training images and instances of each class, and the frequency "
+        "groups of classes whose group the ground truth does not say",
+    )
+    parser.add_argument(
+        "--group-bounds",
+        type=int,
+        nargs=2,
+        metavar=("RARE", "COMMON"),
+        help="form the groups from the training images: rare up to RARE, common up to COMMON",
+    )
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=("bbox", "segm", "boundary"),
+        help="default: boxes and masks, where detections and ground truth have both; boundary is "
+        "boundary AP of masks and takes longer",
+    )
+    parser.add_argument("--max-detections", type=int, default=300, help="an image; default 300")
+    parser.add_argument(
+        "--fixed",
+        action="store_true",
+        help="also AP-fixed and AP-pool: the 10,000 best detections of each class, however many in "
+        "an image",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="numpy",
+        help="of AP and AR: numpy is ours, lvis is lvis-api, slow, with the same numbers",
+    )
+    parser.add_argument(
+        "--no-error-kinds",
+        action="store_true",
+        help="leave out false positives by kind and the class most confused with",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="95%% intervals of AP and the groups from N resamples of the images, such as 1000",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write results.json here, and per task results per class, calibration of the scores "
+        "and the matches that tools/compare.py reads",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, write what was asked for, and print the tables."""
+    from balms_seg.evaluation.evaluate_file import evaluate_file
+
+    text = evaluate_file(
+        args.results,
+        load_evaluation_set(args),
+        tasks=args.tasks,
+        max_detections=args.max_detections,
+        fixed=args.fixed,
+        backend=args.backend,
+        error_kinds=not args.no_error_kinds,
+        num_resamples=args.resamples,
+        output=args.output,
+    )
+    print(text)
+
+
+def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
+    """The ground truth that the command line names."""
+    from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+    from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
+
+    training = TrainingCounts.from_json(args.training) if args.training else None
+    bounds = tuple(args.group_bounds) if args.group_bounds else None
+    if args.ground_truth is not None:
+        return EvaluationSet.from_json(args.ground_truth, training=training, group_bounds=bounds)
+    from balms_seg.data import get_metadata
+
+    metadata = get_metadata(args.dataset)
+    if training is None and metadata.get("class_image_count") is not None:
+        training = TrainingCounts.from_entries(metadata.class_image_count)
+    return EvaluationSet.from_json(
+        metadata.json_file, name=args.dataset, training=training, group_bounds=bounds
+    )

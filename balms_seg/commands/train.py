@@ -1,0 +1,99 @@
+"""Train or evaluate a model.
+
+balms-seg train --list
+balms-seg train --config-file toy/demo.yaml --num-gpus 0 OUTPUT_DIR output/demo
+balms-seg train --config-file F --num-gpus 8 --resume SOLVER.MAX_ITER 2000
+balms-seg train --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
+torchrun --nproc-per-node 8 -m balms_seg train --config-file F
+
+F is a yaml file, or the name of one that comes with the package. The flags are detectron2's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from balms_seg.commands.command_line import errors_in_one_line
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of detectron2's own parser, which cannot be had without importing torch."""
+    parser.add_argument("--config-file", default="", metavar="FILE", help="path or name of a yaml")
+    parser.add_argument(
+        "--list", action="store_true", help="list the configurations that come with the package"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint of OUTPUT_DIR"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument(
+        "--num-gpus", type=int, default=1, help="on each machine, 0: CPU; default: %(default)s"
+    )
+    parser.add_argument("--num-machines", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, help="number of this machine, from 0"
+    )
+    # One port for each user, so that a process left over is noticed.
+    user = os.getuid() if hasattr(os, "getuid") else 1
+    parser.add_argument(
+        "--dist-url",
+        default=f"tcp://127.0.0.1:{2**15 + 2**14 + hash(user) % 2**14}",
+        help="where the processes meet; default: %(default)s",
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start the job on every rank."""
+    if args.list:
+        from balms_seg.model_zoo import describe_config_files
+
+        print(describe_config_files())
+        return
+    from torch.multiprocessing import ProcessExitedException
+
+    from balms_seg.engine.launch import launch
+
+    try:
+        launch(run_on_this_rank, args)
+    except ProcessExitedException as error:
+        sys.exit(error.exit_code)  # the rank that ended has said why
+
+
+def run_on_this_rank(args: argparse.Namespace) -> None:
+    """Train or evaluate as one of the ranks."""
+    from detectron2.utils import comm
+
+    from balms_seg.data import read_once
+    from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
+
+    with errors_in_one_line("train"):
+        with read_once():  # preflight, class statistics and loader share the annotations
+            cfg = setup(args)
+            trainer = None if args.eval_only else LongTailedTrainer(cfg)
+        if trainer is None:
+            evaluate(cfg, resume=args.resume)
+            return
+        train(trainer, resume=args.resume)
+        if comm.is_main_process():
+            draw_meta_rates(Path(cfg.OUTPUT_DIR) / "meta_rates.csv")
+
+
+def draw_meta_rates(rates: Path) -> None:
+    """Draw what a meta step learned beside its csv, where there is one and matplotlib is there."""
+    if not rates.is_file():
+        return
+    from balms_seg.report.figures import plot_meta_rates
+
+    try:
+        plot_meta_rates(rates, rates.with_suffix(".png"))
+    except ModuleNotFoundError as error:
+        logger.info("No figure of %s: %s", rates, error)

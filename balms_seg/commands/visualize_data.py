@@ -1,0 +1,34 @@
+"""Draw training data, as annotated or as the model sees them after augmentation.
+
+balms-seg visualize data --config-file F --output-dir pictures --num-images 20 [KEY VALUE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Configuration, and what to draw."""
+    parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where the pictures go")
+    parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
+    parser.add_argument(
+        "--source",
+        choices=("annotation", "dataloader"),
+        default="dataloader",
+        help="annotation: images of the sets in order, as annotated; dataloader: what the training "
+        "loader gives, with its sampler and augmentation. Default: %(default)s",
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write one picture an image."""
+    from balms_seg.data.instances.visualization import draw_training_data
+    from balms_seg.engine import load_config
+
+    cfg = load_config(args.config_file, args.opts)
+    draw_training_data(cfg, args.output_dir, num_images=args.num_images, source=args.source)
+    print(f"Pictures are in {args.output_dir.absolute()}.")

@@ -1,0 +1,62 @@
+"""Draw detections beside the ground truth, one picture an image, rare classes first.
+
+balms-seg visualize results output/demo --output pictures
+balms-seg visualize results found.json --ground-truth val.json --images val --output pictures
+
+The first argument is the output folder of a run, or a file in the LVIS or COCO results format.
+Colours tell the frequency group: red rare, orange common, blue frequent, grey unknown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run, and what to draw of it."""
+    parser.add_argument("results", type=Path, help="output folder of a run, or a result file")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--ground-truth", type=Path, metavar="JSON", help="default: the run's")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="default: the run's")
+    parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
+    parser.add_argument(
+        "--min-score", type=float, default=0.3, help="draw detections from it on; default: 0.3"
+    )
+    parser.add_argument(
+        "--groups", action="store_true", help="write the frequency group into each label"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, and say where the pictures are."""
+    from balms_seg.report.pictures import draw_each_image
+
+    written = draw_each_image(
+        *find_sources(args),
+        args.output,
+        num_images=args.num_images,
+        min_score=args.min_score,
+        with_group=args.groups,
+    )
+    print(f"{len(written)} pictures are in {args.output.absolute()}.")
+
+
+def find_sources(args: argparse.Namespace) -> tuple[Path, Path, Path]:
+    """Ground truth, image folder and detections."""
+    from balms_seg.report.run_files import read_run, registered_files
+
+    detections, truth, images = args.results, args.ground_truth, args.images
+    if args.results.is_dir():
+        run = read_run(args.results)
+        if run.detections is None:
+            raise ValueError(" ".join(run.missing))
+        detections = run.detections
+        registered = registered_files(run) or (None, None)
+        truth, images = truth or registered[0], images or registered[1]
+    if truth is None or images is None:
+        raise ValueError(
+            f"{args.results} does not say which annotations and images it is of; give "
+            "--ground-truth JSON and --images DIR."
+        )
+    return truth, images, detections

@@ -1,0 +1,1 @@
+"""Makes detectron2 0.6 installable where nobody can compile it."""

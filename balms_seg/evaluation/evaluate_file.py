@@ -1,0 +1,140 @@
+"""Evaluate a file of detections: metrics, intervals, files for each task, tables to print."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
+from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
+from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
+from balms_seg.evaluation.output.evaluation_files import write_task_files
+from balms_seg.evaluation.output.result_table import (
+    format_intervals,
+    format_lvis_table,
+    format_percent,
+)
+from balms_seg.evaluation.output.results_file import write_results
+from balms_seg.evaluation.predictions.stored_detections import (
+    StoredDetections,
+    read_stored_detections,
+)
+from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals
+
+logger = logging.getLogger(__name__)
+
+TASKS = ("bbox", "segm", "boundary")
+
+
+def evaluate_file(
+    file: Path,
+    evaluation_set: EvaluationSet,
+    *,
+    tasks: Sequence[str] | None = None,
+    max_detections: int = 300,
+    fixed: bool = False,
+    backend: str = "numpy",
+    error_kinds: bool = True,
+    num_resamples: int = 0,
+    output: Path | None = None,
+) -> str:
+    """Evaluate a json list of detections.
+
+    Args:
+        file: the list, in the format of LVIS and COCO.
+        evaluation_set: what it is measured on.
+        tasks: of bbox, segm and boundary; None for boxes and masks, where both sides have them.
+        max_detections: that count in an image, by score.
+        fixed: also AP-fixed and AP-pool.
+        backend: of AP and AR, one of `BACKENDS`.
+        error_kinds: count false positives by kind.
+        num_resamples: of the images, for 95% intervals; 0 for none.
+        output: folder for results.json and, per task, results per class and matches.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ValueError: the detections cannot be used, or are not of this set.
+    """
+    start = time.perf_counter()
+    ground_truth = evaluation_set.ground_truth
+    stored = read_stored_detections(
+        file,
+        ground_truth,
+        max_detections=max_detections,
+        max_per_class=FIXED_PER_CLASS if fixed else None,
+        with_masks=set(tasks or TASKS) != {"bbox"} and all(ground_truth.segmentations),
+    )
+    if not stored.number:
+        logger.warning("%s holds no detections; every AP is 0.", file)
+    metrics, intervals = {}, {}
+    for task in tasks or _possible_tasks(evaluation_set, stored, file):
+        analysis = analyse_task(
+            ground_truth,
+            stored.capped,
+            task,
+            max_detections=None,  # the reader has kept to it
+            with_errors=error_kinds,
+            backend=backend,
+        )
+        found = dict(analysis.result.metrics)
+        if fixed:
+            found |= fixed_and_pooled_ap(ground_truth, stored.best_of_classes, task)
+        metrics[task] = {name: 100 * value for name, value in found.items()}
+        if num_resamples:
+            resampled = bootstrap_intervals(analysis.matches, num_resamples=num_resamples)
+            intervals[task] = {
+                name: [100 * end for end in ends] for name, ends in resampled.items()
+            }
+        if output:
+            _write_task_files(output, task, analysis, evaluation_set)
+    sizes = analysis.result.group_sizes
+    if output:
+        write_results(
+            output / "results.json",
+            metrics={evaluation_set.name: metrics},
+            group_sizes={evaluation_set.name: sizes},
+            intervals={evaluation_set.name: intervals} if intervals else None,
+            time_seconds=time.perf_counter() - start,
+            command=shlex.join(sys.argv),
+            detections=str(file),
+        )
+    lines = [format_lvis_table(metrics, sizes)]
+    for task, values in metrics.items():
+        extra = [name for name in values if name.endswith(("_fixed", "_pool"))]
+        if extra:
+            shown = ", ".join(f"{name} {format_percent(values[name])}" for name in extra)
+            lines.append(f"{task}: {shown}")
+    lines += [f"{task}: {format_intervals(ends)}" for task, ends in intervals.items()]
+    return "\n".join(lines)
+
+
+def _possible_tasks(
+    evaluation_set: EvaluationSet, stored: StoredDetections, file: Path
+) -> Sequence[str]:
+    tasks = evaluation_set.possible_tasks(stored.shape_keys)
+    if not tasks:
+        raise ValueError(
+            f"Expected 'bbox' or 'segmentation' in every detection of {file}, but some lack both; "
+            "name the task to see which."
+        )
+    return tasks
+
+
+def _write_task_files(
+    folder: Path, task: str, analysis: TaskAnalysis, evaluation_set: EvaluationSet
+) -> None:
+    """Files of one task; classes are numbered by ascending category id."""
+    ids = evaluation_set.ground_truth.category_ids
+    write_task_files(
+        folder,
+        task,
+        analysis,
+        class_ids={category_id: number for number, category_id in enumerate(ids)},
+        training=evaluation_set.training,
+    )

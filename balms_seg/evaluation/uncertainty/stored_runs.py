@@ -1,0 +1,82 @@
+"""Compare two evaluated runs by the matches that they left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
+
+RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, task) -> matches
+
+
+def compare_stored_runs(
+    first: Path, second: Path, *, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> str:
+    """A table for each evaluation that two runs have in common.
+
+    Args:
+        first: output folder of a run, or a file in it.
+        second: of another.
+        num_resamples: of the images.
+        seed: of the resamples.
+        level: of the intervals.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: a run holds no matches or two of a kind, or the runs share no evaluation.
+    """
+    ours, theirs = load_run(first), load_run(second)
+    shared = [key for key in ours if key in theirs]
+    if not shared:
+        raise ValueError(
+            f"{first} and {second} have no evaluation in common: they are of different data sets "
+            f"or tasks ({_describe(ours)}; {_describe(theirs)})."
+        )
+    parts = []
+    for key in shared:
+        differences = compare_runs(
+            ours[key], theirs[key], num_resamples=num_resamples, seed=seed, level=level
+        )
+        head = f"{ours[key].task}, {ours[key].num_images} images"
+        parts.append(f"{head}\n{format_comparison(differences, level=level)}\n")
+    return "\n".join(parts)
+
+
+def load_run(path: Path) -> RunMatches:
+    """Matches of a run.
+
+    Args:
+        path: its output folder, or a file in it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist.")
+    if path.suffix == ".npz":
+        files = [path]
+    else:
+        folder = path if path.is_dir() else path.parent
+        files = sorted(folder.rglob("matches_*.npz"))
+    if not files:
+        raise ValueError(
+            f"Expected matches_TASK.npz in {path}, but found none; evaluate the run with "
+            "balms-seg train --eval-only, or its detections with balms-seg evaluate --output."
+        )
+    run: RunMatches = {}
+    sources: dict[tuple[str, str], Path] = {}
+    for file in files:
+        stored = read_matches(file)
+        key = stored.fingerprint, stored.task
+        if key in run:
+            raise ValueError(
+                f"{path} holds two evaluations of {stored.task} on the same data set, "
+                f"{sources[key]} and {file}; name the one to compare."
+            )
+        run[key], sources[key] = stored, file
+    return run
+
+
+def _describe(run: RunMatches) -> str:
+    return ", ".join(
+        f"{one.task} on {one.num_images} images and {len(one.class_names)} classes"
+        for one in run.values()
+    )
