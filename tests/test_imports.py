@@ -16,7 +16,8 @@ LAYERS = (
     {"annotations", "distributed", "job", "model_zoo", "progress", "requirements", "configs"}
     | {"detectron2_wheel"},
     {"losses", "class_statistics", "lazy_names", "needs_detectron2"},
-    {"methods", "sampling", "meta"},
+    {"meta"},
+    {"methods", "sampling"},
     {"data"},
     {"modeling", "evaluation"},
     {"glyphs", "config"},

@@ -178,7 +178,7 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Rows over which class weights are normalised to mean 1: global (of all ranks) | rank (of each
     # rank, as released).
     cfg.META.NORMALISE = "global"
-    # Learning rate of Adam on the class parameters psi.
+    # Learning rate of Adam on the class parameters psi; 0.001 in the paper, 0.01 as released.
     cfg.META.LR = 0.01
     # Adam's betas for psi.
     cfg.META.BETAS = (0.9, 0.999)

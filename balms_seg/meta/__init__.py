@@ -1,5 +1,10 @@
-"""The one-step bilevel update: meta gradient, residuals, reweighter, feature bank; pure torch."""
+"""The one-step bilevel update: meta gradient, residuals, class parameters, feature bank.
 
+Pure torch.
+"""
+
+from balms_seg.meta.adam import AdamSettings
+from balms_seg.meta.class_parameters import ClassParameters
 from balms_seg.meta.feature_bank import FeatureBank
 from balms_seg.meta.gradient import (
     LinearClassifier,
@@ -20,6 +25,8 @@ from balms_seg.meta.reweighter import MetaReweighter
 from balms_seg.meta.sgd import SGDSettings, sgd_settings
 
 __all__ = [
+    "AdamSettings",
+    "ClassParameters",
     "FeatureBank",
     "LinearClassifier",
     "MetaGradient",

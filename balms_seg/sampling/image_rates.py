@@ -44,7 +44,7 @@ class BoundedLink:
         ValueError: it is not.
     """
 
-    max_factor: float = 4.0
+    max_factor: float
 
     def __post_init__(self) -> None:
         if not 1 < self.max_factor < math.inf:
@@ -107,11 +107,13 @@ class ImageClasses:
         classes: (P,) int64 class of each pair.
         image_counts: (K,) int64 images that show each class.
         has_several: whether some image shows more than one class.
+        are_labels: whether they are labels of whole images, not annotated instances.
     """
 
     def __init__(self, dataset_dicts: Sequence[dict], num_classes: int) -> None:
         self.num_images = len(dataset_dicts)
         self.num_classes = num_classes
+        self.are_labels = any("label" in record for record in dataset_dicts[:1])
         self.images, self.classes = image_class_pairs(dataset_dicts, num_classes)
         self.image_counts = np.bincount(self.classes, minlength=num_classes)
         is_first = np.diff(self.images, prepend=-1) > 0

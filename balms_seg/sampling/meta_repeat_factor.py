@@ -6,6 +6,7 @@ as in the paper's Meta Sampler.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import zlib
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from balms_seg.job import classifies_images
-from balms_seg.sampling.class_parameters import ClassParameters
+from balms_seg.meta.adam import AdamSettings
+from balms_seg.meta.class_parameters import ClassParameters
 from balms_seg.sampling.estimators import ESTIMATORS
 from balms_seg.sampling.image_rates import (
     BoundedLink,
@@ -82,16 +83,15 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         estimator: how psi gets its gradient: a key of `ESTIMATORS`.
         block_size: indices in a block.
         lookahead: how many indices a loader may draw ahead of training.
-        learning_rate: of Adam on psi.
-        betas: of Adam on psi.
-        weight_decay: of Adam on psi: draws every class back to where it started.
+        adam: settings of Adam on psi; its weight decay draws every class back to where it started.
         start: (K,) where psi starts; None: 0.
 
     Raises:
         ValueError: shapes disagree, a base rate is not positive, or a setting is out of range.
 
     Attributes:
-        parameters: psi and its Adam; give it the class names for better error messages.
+        parameters: psi and its Adam, in float64 on the CPU; give it the class names for better
+            error messages.
     """
 
     def __init__(
@@ -100,31 +100,26 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         base_rates: np.ndarray | Sequence[float],
         *,
         seed: int,
-        link: Link | None = None,
-        estimator: str = "score",
-        block_size: int = 1024,
-        lookahead: int = 0,
-        learning_rate: float = 0.01,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
+        link: Link,
+        estimator: str,
+        block_size: int,
+        lookahead: int,
+        adam: AdamSettings,
         start: np.ndarray | None = None,
     ) -> None:
         super().__init__(image_classes.num_images, seed=seed)
-        self.link = BoundedLink() if link is None else link
+        self.link = link
         self.block_size = block_size
         self.max_drawn_ahead = lookahead
         self._image_classes = image_classes
         self._base_rates = np.array(base_rates, dtype=np.float64)
         _check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
         self.estimator = estimator
+        start = np.zeros(image_classes.num_classes) if start is None else start
         self.parameters = ClassParameters(
-            image_classes.num_classes,
-            learning_rate=learning_rate,
-            betas=betas,
-            weight_decay=weight_decay,
-            start=start,
+            image_classes.num_classes, adam, start=torch.tensor(start, dtype=torch.float64)
         )
-        self._plan = [PlannedRates(0, self.parameters.numpy())]
+        self._plan = [PlannedRates(0, self._psi)]
         self._rates: ImageRates | None = None
         self._num_never_largest = 0
         content = (self._base_rates, image_classes.images, image_classes.classes)
@@ -136,40 +131,38 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
     ) -> MetaRepeatFactorTrainingSampler:
         """Build with the `META` keys.
 
-        For detection on the repeat factors of `DATALOADER.REPEAT_THRESHOLD`, with a bounded link;
-        for whole images on flat rates, with a sigmoid that starts as `META.INIT_POW` says.
+        For annotated instances on the repeat factors of `DATALOADER.REPEAT_THRESHOLD`, with a
+        bounded link; for images of one label each on flat rates, with a sigmoid that starts as
+        `META.INIT_POW` says.
 
         Raises:
             ValueError: `META.BLOCK` is no multiple of `SOLVER.IMS_PER_BATCH`, or another setting is
                 out of range.
         """
         image_classes = ImageClasses(dataset_dicts, num_classes)
-        meta = getattr(cfg, "META", None)
-        batch_size = cfg.SOLVER.IMS_PER_BATCH
-        block_size = getattr(meta, "BLOCK", 1024)
+        meta, batch_size = cfg.META, cfg.SOLVER.IMS_PER_BATCH
+        block_size = meta.BLOCK
         if block_size % batch_size:
             raise ValueError(
                 f"Expected META.BLOCK to be a multiple of SOLVER.IMS_PER_BATCH {batch_size}, but "
                 f"got {block_size}; set it to {math.ceil(block_size / batch_size) * batch_size}."
             )
         link: Link
-        if classifies_images(cfg):
+        if image_classes.are_labels:
             base_rates, link = np.ones(num_classes), SigmoidLink()
-            start = tilted_start(image_classes.image_counts, getattr(meta, "INIT_POW", 0.0))
+            start = tilted_start(image_classes.image_counts, meta.INIT_POW)
         else:
-            base_rates, link = _repeat_factors(cfg, image_classes), _bounded_link(meta)
+            base_rates, link = _repeat_factors(cfg, image_classes), BoundedLink(meta.MAX_FACTOR)
             start = None
         return cls(
             image_classes,
             base_rates,
             seed=seed,
             link=link,
-            estimator=getattr(meta, "ESTIMATOR", "score"),
+            estimator=meta.ESTIMATOR,
             block_size=block_size,
-            lookahead=getattr(meta, "LOOKAHEAD", 16) * batch_size,
-            learning_rate=getattr(meta, "LR", 0.01),
-            betas=tuple(getattr(meta, "BETAS", (0.9, 0.999))),
-            weight_decay=getattr(meta, "WEIGHT_DECAY", 0.0),
+            lookahead=meta.LOOKAHEAD * batch_size,
+            adam=AdamSettings(meta.LR, tuple(meta.BETAS), meta.WEIGHT_DECAY),
             start=start,
         )
 
@@ -178,19 +171,22 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) image rates at the start, before anything is learned."""
-        if not classifies_images(cfg):
-            return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
         image_classes = ImageClasses(dataset_dicts, num_classes)
-        power = getattr(getattr(cfg, "META", None), "INIT_POW", 0.0)
-        start = tilted_start(image_classes.image_counts, power)
+        if not image_classes.are_labels:
+            return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
+        start = tilted_start(image_classes.image_counts, cfg.META.INIT_POW)
         return image_classes.maximum(SigmoidLink().factor(start))
 
     @property
     def rates(self) -> ImageRates:
         """Class rates and image probabilities of the present psi."""
         if self._rates is None:
-            self._rates = self._rates_of(self.parameters.numpy())
+            self._rates = self._rates_of(self._psi)
         return self._rates
+
+    @property
+    def _psi(self) -> np.ndarray:
+        return self.parameters.psi.numpy()
 
     @property
     def repeat_factors(self) -> np.ndarray:
@@ -249,7 +245,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         self.parameters.step(gradient)
         self._rates = None
         settled = max(self._consumed + (self.max_drawn_ahead or 0), self._position)
-        planned = PlannedRates(math.ceil(settled / self.block_size), self.parameters.numpy())
+        planned = PlannedRates(math.ceil(settled / self.block_size), self._psi)
         earlier = [rates for rates in self._plan if rates.first_block < planned.first_block]
         self._plan = [*earlier, planned]
 
@@ -269,7 +265,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         """The stream's state, psi, its optimiser, and the rates of this block and those to come."""
         return {
             **super().state_dict(),
-            "parameters": self.parameters.state_dict(),
+            "parameters": copy.deepcopy(self.parameters.state_dict()),
             "plan": {
                 "first_block": [rates.first_block for rates in self._plan],
                 "psi": torch.from_numpy(np.stack([rates.psi for rates in self._plan])),
@@ -312,10 +308,6 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 self._block_number,
             )
         self._num_never_largest = count
-
-
-def _bounded_link(meta: Any) -> BoundedLink:
-    return BoundedLink(getattr(meta, "MAX_FACTOR", 4.0))
 
 
 def _repeat_factors(cfg: Any, image_classes: ImageClasses) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from balms_seg.losses import balanced_sigmoid_loss
 from balms_seg.meta import (
+    AdamSettings,
     MetaReweighter,
     balanced_sigmoid_residuals,
     classifier_gradient,
@@ -41,7 +42,9 @@ def test_iterations_of_the_release_are_reproduced(
     layer.load_state_dict({"weight": golden["weight"], "bias": golden["bias"]})
     groups = [{"params": [layer.weight]}, {"params": [layer.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.01)
-    reweighter = MetaReweighter(7, lr=0.3).double()
+    reweighter = MetaReweighter(
+        7, AdamSettings(0.3, (0.9, 0.999), 0.0), normalise="global"
+    ).double()
 
     for iteration, lr in enumerate(golden["lrs"].tolist()):
         optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = lr, 2 * lr
@@ -71,10 +74,10 @@ def test_iterations_of_the_release_are_reproduced(
             meta_normaliser=len(meta_targets),
         )
         sums = sum_by_class(meta.sample_weights, targets, 7)
-        gradient = psi_gradient(reweighter.psi, sums, rows.scale, rows.count)
+        gradient = psi_gradient(reweighter.classes.psi, sums, rows.scale, rows.count)
         close(gradient, golden[f"{objective}_psi_gradient"][iteration])
         reweighter.step(rows, meta.sample_weights)
-        close(reweighter.psi, golden[f"{objective}_psi"][iteration])
+        close(reweighter.classes.psi, golden[f"{objective}_psi"][iteration])
 
         weights = reweighter.weigh(targets).weights
         losses = balanced_sigmoid_loss(logits, targets, frequency, reduction="none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,12 +18,18 @@ from balms_seg.meta import (
     one_step_meta_gradient,
     sgd_settings,
 )
-from balms_seg.meta.adam import AdamState, adam_step
+from balms_seg.meta.adam import AdamSettings
+from balms_seg.meta.class_parameters import ClassParameters
 from balms_seg.meta.row_weights import class_weights, psi_gradient, sum_by_class
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox"]
 TARGETS = torch.tensor([0, 0, 1, 3, 6, 6, 6, 0, 3, 5])
 BACKGROUND = TARGETS == NUM_CLASSES
+ADAM = AdamSettings(lr=0.1, betas=(0.9, 0.999), weight_decay=0.0)
+
+
+def new_reweighter(num_classes: int = NUM_CLASSES, **options: object) -> MetaReweighter:
+    return MetaReweighter(num_classes, **{"adam": ADAM, "normalise": "global", **options})
 
 
 def random_psi(seed: int = 0) -> Tensor:
@@ -44,7 +51,7 @@ def differentiable_weights(psi: Tensor, targets: Tensor) -> Tensor:
 
 def trained(seed: int = 0, **options: object) -> MetaReweighter:
     """A reweighter after three steps."""
-    reweighter = MetaReweighter(NUM_CLASSES, lr=0.1, **options).double()
+    reweighter = new_reweighter(**options).double()
     for step in range(3):
         reweighter.step(reweighter.weigh(TARGETS), random_gradient(seed + step))
     return reweighter
@@ -59,7 +66,7 @@ def test_weights_have_mean_one_over_foreground_and_background_has_one() -> None:
 
 
 def test_weights_start_at_one() -> None:
-    rows = MetaReweighter(NUM_CLASSES).weigh(TARGETS)
+    rows = new_reweighter().weigh(TARGETS)
     torch.testing.assert_close(rows.weights, torch.ones(len(TARGETS)))
 
 
@@ -102,34 +109,44 @@ def test_psi_gradient_of_the_whole_step_equals_finite_differences() -> None:
 
 def test_a_batch_without_foreground_gives_ones_and_moves_nothing() -> None:
     for targets in (torch.full((4,), NUM_CLASSES), torch.zeros(0, dtype=torch.int64)):
-        reweighter = MetaReweighter(NUM_CLASSES)
+        reweighter = new_reweighter()
         rows = reweighter.weigh(targets)
         assert torch.equal(rows.weights, torch.ones(len(targets)))
         reweighter.step(rows, torch.ones(len(targets)))
-        assert torch.equal(reweighter.psi, torch.zeros(NUM_CLASSES))
+        assert torch.equal(reweighter.classes.psi, torch.zeros(NUM_CLASSES))
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adam_is_torch_adam(weight_decay: float, dtype: torch.dtype) -> None:
-    options = {"lr": 0.05, "betas": (0.8, 0.95), "weight_decay": weight_decay}
-    values = torch.linspace(-1, 1, 5, dtype=dtype)
-    parameter = torch.nn.Parameter(values.clone())
-    optimizer = torch.optim.Adam([parameter], **options)
-    zeros = torch.zeros_like(values)
-    state = AdamState(zeros, zeros, torch.zeros(5, dtype=torch.int64))
+    settings = AdamSettings(lr=0.05, betas=(0.8, 0.95), weight_decay=weight_decay)
+    parameter = torch.nn.Parameter(torch.zeros(5, dtype=dtype))
+    optimizer = torch.optim.Adam([parameter], **vars(settings))
+    classes = ClassParameters(5, settings, start=torch.zeros(5, dtype=dtype))
     generator = torch.Generator().manual_seed(0)
     for step in range(20):
         gradient = torch.randn(5, generator=generator, dtype=dtype)
         gradient[1] = gradient[1] if step == 0 else 0  # goes on by its momentum
-        values, state = adam_step(values, gradient, state, **options)
+        classes.step(gradient)
         parameter.grad = gradient
         optimizer.step()
-    torch.testing.assert_close(values, parameter.detach())
+    torch.testing.assert_close(classes.psi, parameter.detach())
+    assert classes.psi.dtype == dtype
+
+
+def test_weight_decay_draws_psi_back_to_its_start() -> None:
+    start = torch.tensor([-2.0, 0.0, 3.0])
+    classes = ClassParameters(3, AdamSettings(0.1, (0.9, 0.999), 1.0), start=start)
+    classes.step(torch.zeros(3))
+    assert torch.equal(classes.psi, start)
+    classes.psi = start + torch.tensor([1.0, -1.0, 0.0])
+    for _ in range(300):
+        classes.step(torch.zeros(3))
+    torch.testing.assert_close(classes.psi, start, rtol=0, atol=0.02)
 
 
 def test_a_class_that_leaves_the_meta_set_keeps_still_whatever_its_momentum() -> None:
-    reweighter = trained(weight_decay=0.1)
+    reweighter = trained(adam=replace(ADAM, weight_decay=0.1))
     free = copy.deepcopy(reweighter)
     has_samples = torch.tensor([True, False, True, True, True, False])
     reweighter.set_meta_classes(has_samples, warn=False)
@@ -138,27 +155,27 @@ def test_a_class_that_leaves_the_meta_set_keeps_still_whatever_its_momentum() ->
         rows = each.weigh(TARGETS)
         each.step(rows, random_gradient(9))
     for name in ("psi", "first_moment", "second_moment", "num_steps"):
-        value, old = getattr(reweighter, name), before[name]
+        value, old = getattr(reweighter.classes, name), before[f"classes.{name}"]
         assert torch.equal(value[~has_samples], old[~has_samples])
-        assert torch.equal(value[has_samples], getattr(free, name)[has_samples])
-    assert (free.psi != before["psi"])[[1, 5]].all()
+        assert torch.equal(value[has_samples], getattr(free.classes, name)[has_samples])
+    assert (free.classes.psi != before["classes.psi"])[[1, 5]].all()
 
 
 def test_a_class_that_enters_the_meta_set_takes_adams_first_step() -> None:
-    reweighter = MetaReweighter(NUM_CLASSES, lr=0.1).double()
+    reweighter = new_reweighter().double()
     reweighter.set_meta_classes(torch.arange(NUM_CLASSES) != 1, warn=False)
     for step in range(3):
         reweighter.step(reweighter.weigh(TARGETS), random_gradient(step))
-    assert reweighter.psi[1] == 0
+    assert reweighter.classes.psi[1] == 0
     reweighter.set_meta_classes(torch.ones(NUM_CLASSES, dtype=torch.bool))
     reweighter.step(reweighter.weigh(TARGETS), random_gradient(5))
-    assert reweighter.psi[1].abs().item() == pytest.approx(0.1, rel=1e-5)  # lr, whatever g
+    assert reweighter.classes.psi[1].abs().item() == pytest.approx(0.1, rel=1e-5)  # lr, whatever g
 
 
 def test_classes_missing_from_the_meta_set_are_named_in_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    reweighter = MetaReweighter(NUM_CLASSES, class_names=NAMES)
+    reweighter = new_reweighter(class_names=NAMES)
     with caplog.at_level(logging.WARNING):
         reweighter.set_meta_classes(torch.ones(NUM_CLASSES, dtype=torch.bool))
         assert not caplog.records
@@ -171,24 +188,24 @@ def test_two_ranks_normalise_together() -> None:
     psi = random_psi().requires_grad_()
     gradient = random_gradient()
     (expected,) = torch.autograd.grad((differentiable_weights(psi, TARGETS) * gradient).sum(), psi)
-    alone = MetaReweighter(NUM_CLASSES, lr=0.1).double()
-    alone.psi = psi.detach()
+    alone = new_reweighter().double()
+    alone.classes.psi = psi.detach()
     rows = alone.weigh(TARGETS)
     alone.step(rows, gradient)
 
     def work(rank: int, sum_over_ranks: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
         part = slice(0, 3) if rank == 0 else slice(3, None)
-        reweighter = MetaReweighter(NUM_CLASSES, lr=0.1, sum_over_ranks=sum_over_ranks).double()
-        reweighter.psi = psi.detach()
+        reweighter = new_reweighter(sum_over_ranks=sum_over_ranks).double()
+        reweighter.classes.psi = psi.detach()
         rows = reweighter.weigh(TARGETS[part])
         reweighter.step(rows, gradient[part])
-        return rows.weights, reweighter.psi, reweighter.first_moment
+        return rows.weights, reweighter.classes.psi, reweighter.classes.first_moment
 
     parts = on_ranks(work)
     torch.testing.assert_close(torch.cat([part[0] for part in parts]), rows.weights)
     for _, new_psi, first_moment in parts:
         assert torch.equal(new_psi, parts[0][1])
-        torch.testing.assert_close(new_psi, alone.psi)
+        torch.testing.assert_close(new_psi, alone.classes.psi)
         torch.testing.assert_close(first_moment, 0.1 * expected)
 
 
@@ -201,13 +218,11 @@ def test_ranks_that_normalise_on_their_own_have_mean_one_each() -> None:
     (expected,) = torch.autograd.grad(weighted, psi)
 
     def work(rank: int, sum_over_ranks: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        reweighter = MetaReweighter(
-            NUM_CLASSES, normalise="rank", sum_over_ranks=sum_over_ranks
-        ).double()
-        reweighter.psi = psi.detach()
+        reweighter = new_reweighter(normalise="rank", sum_over_ranks=sum_over_ranks).double()
+        reweighter.classes.psi = psi.detach()
         rows = reweighter.weigh(TARGETS[parts[rank]])
         reweighter.step(rows, gradient[parts[rank]])
-        return rows.weights, reweighter.first_moment
+        return rows.weights, reweighter.classes.first_moment
 
     for part, (weights, first_moment) in zip(parts, on_ranks(work), strict=True):
         assert weights[~BACKGROUND[part]].mean().item() == pytest.approx(1)
@@ -233,44 +248,58 @@ def test_background_rows_may_have_any_derivative() -> None:
     same.step(same.weigh(TARGETS), gradient)
     gradient[BACKGROUND] = 1e6
     reweighter.step(reweighter.weigh(TARGETS), gradient)
-    assert torch.equal(reweighter.psi, same.psi)
+    assert torch.equal(reweighter.classes.psi, same.classes.psi)
 
 
 def test_a_restored_reweighter_goes_on_as_if_never_stopped() -> None:
-    reweighter = trained(class_names=NAMES, weight_decay=0.01)
-    restored = MetaReweighter(NUM_CLASSES, lr=0.1, class_names=NAMES, weight_decay=0.01).double()
+    reweighter = trained(class_names=NAMES, adam=replace(ADAM, weight_decay=0.01))
+    restored = new_reweighter(class_names=NAMES, adam=replace(ADAM, weight_decay=0.01)).double()
     restored.load_state_dict(copy.deepcopy(reweighter.state_dict()))
     for step in range(3):
         for each in (reweighter, restored):
             each.step(each.weigh(TARGETS), random_gradient(step))
-    assert torch.equal(reweighter.psi, restored.psi)
+    assert torch.equal(reweighter.classes.psi, restored.classes.psi)
 
 
 def test_a_checkpoint_of_other_classes_is_an_error() -> None:
-    state = MetaReweighter(NUM_CLASSES, class_names=NAMES).state_dict()
-    with pytest.raises(ValueError, match="this run's 5 classes, but the checkpoint has 6"):
-        MetaReweighter(5).load_state_dict(state)
-    other = MetaReweighter(NUM_CLASSES, class_names=[*NAMES[:-1], "gnu"])
+    state = new_reweighter(class_names=NAMES).state_dict()
+    with pytest.raises(ValueError, match="this run's 5 classes, but the checkpoint has it for 6"):
+        new_reweighter(5).load_state_dict(state)
+    other = new_reweighter(class_names=[*NAMES[:-1], "gnu"])
     with pytest.raises(ValueError, match="of other names"):
         other.load_state_dict(state)
-    MetaReweighter(NUM_CLASSES).load_state_dict(state)
+    new_reweighter().load_state_dict(state)
 
 
 def test_psi_is_no_parameter() -> None:
     """Neither the classifier's optimiser nor a data-parallel wrapper may find it."""
-    assert not list(MetaReweighter(NUM_CLASSES).parameters())
+    assert not list(new_reweighter().parameters())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"normalise": "world"}, r"META\.NORMALISE"),
-        ({"lr": -1.0}, r"META\.LR"),
-        ({"betas": (0.9, 1.0)}, r"META\.BETAS"),
-        ({"weight_decay": float("nan")}, "weight_decay"),
         ({"class_names": NAMES[:2]}, "Expected 6 class names, but got 2"),
     ],
 )
 def test_bad_settings_are_an_error(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MetaReweighter(NUM_CLASSES, **options)
+        new_reweighter(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"betas": (0.9, 1.0)},
+        {"betas": (-0.1, 0.5)},
+        {"betas": (0.9,)},
+        {"weight_decay": float("nan")},
+        {"weight_decay": -0.1},
+    ],
+)
+def test_bad_settings_of_adam_are_an_error(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"META\.LR, META\.WEIGHT_DECAY and META\.BETAS"):
+        replace(ADAM, **options)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sampler_problem import make_sampler, random_gradient
+from sampler_problem import SETTINGS, make_sampler, random_gradient
 from torch import Tensor, nn
 
 from balms_seg.losses import balanced_softmax_loss
 from balms_seg.meta import (
+    AdamSettings,
     balanced_softmax_residuals,
     linear_classifier,
     one_step_meta_gradient,
@@ -42,14 +43,19 @@ def golden() -> dict[str, np.ndarray]:
 
 
 def image_sampler(
-    labels: np.ndarray = LABELS, estimator: str = "score", **settings: object
+    labels: np.ndarray = LABELS,
+    *,
+    lr: float = 0.01,
+    weight_decay: float = 0.0,
+    **settings: object,
 ) -> MetaRepeatFactorTrainingSampler:
     """The Meta Sampler of whole images."""
     num_classes = int(labels.max()) + 1
     image_classes = ImageClasses([{"label": int(label)} for label in labels], num_classes)
-    options = {"seed": 0, "link": SigmoidLink(), "block_size": 24, **settings}
+    options = {**SETTINGS, "seed": 0, "link": SigmoidLink(), **settings}
+    adam = AdamSettings(lr, (0.9, 0.999), weight_decay)
     return MetaRepeatFactorTrainingSampler(
-        image_classes, np.ones(num_classes), estimator=estimator, **options
+        image_classes, np.ones(num_classes), adam=adam, **options
     )
 
 
@@ -69,7 +75,7 @@ def test_iterations_of_the_release_are_reproduced(
     labels, counts = golden["labels"], torch.from_numpy(golden["counts"]).double()
     psi = tilted_start(golden["counts"], power)
     close(psi, golden[f"{start}_psi_start"])
-    sampler = image_sampler(labels, start=psi, learning_rate=0.3)
+    sampler = image_sampler(labels, start=psi, lr=0.3)
     layer = nn.Linear(4, 5, dtype=torch.float64)
     layer.load_state_dict({n: torch.from_numpy(golden[n]) for n in ("weight", "bias")})
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-3)
@@ -108,7 +114,7 @@ def test_iterations_of_the_release_are_reproduced(
         )
         close(gradient, golden[f"{start}_psi_gradient"][iteration])
         sampler.update(torch.from_numpy(gradient))
-        close(sampler.parameters.numpy(), golden[f"{start}_psi"][iteration])
+        close(sampler.parameters.psi.numpy(), golden[f"{start}_psi"][iteration])
 
         optimizer.zero_grad()
         balanced_softmax_loss(layer(features), targets, counts).backward()
@@ -185,7 +191,7 @@ def test_classes_of_one_image_each_make_the_two_alike() -> None:
     labels = np.arange(5)
     gradients = []
     for name in ("gumbel_image", "gumbel_class"):
-        sampler = image_sampler(labels, name)
+        sampler = image_sampler(labels, estimator=name)
         sampler.update(random_gradient(0, 5))
         draws = sampler.draw(24)
         gradients.append(sampler.rate_gradient(draws, torch.linspace(-1, 2, 24)))
@@ -207,7 +213,7 @@ def test_draws_are_the_same_whatever_the_estimator() -> None:
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator_learns_to_draw_the_class_that_helps(name: str) -> None:
     """The loss falls with the weight of class 2 and rises with that of class 0."""
-    sampler = image_sampler(estimator=name, block_size=600, learning_rate=0.02)
+    sampler = image_sampler(estimator=name, block_size=600, lr=0.02)
     for _ in range(10):
         draws = sampler.draw(600)
         by_weight = torch.tensor([1.0, 0, -1, 0])[LABELS[draws.indices]]
@@ -279,12 +285,12 @@ def test_a_power_of_one_draws_all_classes_equally_often() -> None:
 
 def test_decay_draws_back_to_the_start() -> None:
     start = np.array([0.5, -1.0, 0.0, 2.0])
-    sampler = image_sampler(start=start, weight_decay=0.5, learning_rate=0.05)
+    sampler = image_sampler(start=start, weight_decay=0.5, lr=0.05)
     sampler.update(torch.zeros(4))
-    np.testing.assert_allclose(sampler.parameters.numpy(), start, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(sampler.parameters.psi.numpy(), start, rtol=0, atol=1e-12)
     for _ in range(20):
         sampler.update(torch.tensor([1.0, -1, 1, -1]))
-    assert (np.abs(sampler.parameters.numpy() - start) > 0.3).all()
+    assert (np.abs(sampler.parameters.psi.numpy() - start) > 0.3).all()
     for _ in range(200):
         sampler.update(torch.zeros(4))
-    np.testing.assert_allclose(sampler.parameters.numpy(), start, rtol=0, atol=0.05)
+    np.testing.assert_allclose(sampler.parameters.psi.numpy(), start, rtol=0, atol=0.05)

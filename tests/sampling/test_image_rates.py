@@ -102,7 +102,7 @@ def test_gradient_equals_automatic_differentiation(name: str, psi: np.ndarray) -
 
 
 def test_ties_share_the_gradient_equally() -> None:
-    rates = compute_image_rates(np.zeros(6), np.ones(6), BoundedLink(), IMAGE_CLASSES)
+    rates = compute_image_rates(np.zeros(6), np.ones(6), BoundedLink(4.0), IMAGE_CLASSES)
     np.testing.assert_array_equal(rates.shares[IMAGE_CLASSES.images == 3], np.full(3, 1 / 3))
 
 
@@ -148,14 +148,14 @@ def test_classes_that_are_never_largest_are_found() -> None:
     shown = [[0], [0, 3, 4], [4, 3], []]
     image_classes = ImageClasses(made_up_dicts(shown), NUM_CLASSES)
     rates = compute_image_rates(
-        np.zeros(6), np.array([1, 1, 1, 2, 3, 1.0]), BoundedLink(), image_classes
+        np.zeros(6), np.array([1, 1, 1, 2, 3, 1.0]), BoundedLink(4.0), image_classes
     )
     assert never_largest(rates, image_classes).tolist() == [3]
 
 
 def test_a_data_set_without_any_annotation_is_uniform() -> None:
     image_classes = ImageClasses(made_up_dicts([[], [], []]), 2)
-    rates = compute_image_rates(np.zeros(2), np.ones(2), BoundedLink(), image_classes)
+    rates = compute_image_rates(np.zeros(2), np.ones(2), BoundedLink(4.0), image_classes)
     np.testing.assert_array_equal(rates.probabilities, np.full(3, 1 / 3))
     draws = Block(np.array([0, 2]), np.full(2, 1 / 3))
     assert (score_gradient(np.ones(2), draws, rates, image_classes) == 0).all()

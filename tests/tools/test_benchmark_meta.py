@@ -61,7 +61,7 @@ def test_both_schemes_learn_the_same_weights_and_classifier(benchmark: SimpleNam
         with EventStorage(0):
             ours.run_step()
             theirs.run_step()
-    psi = meta.learner.reweighter.psi
+    psi = meta.learner.reweighter.classes.psi
     assert psi.abs().min() > 0.005
     torch.testing.assert_close(psi, theirs.psi.detach(), rtol=1e-3, atol=1e-5)
     for name, parameter in model.named_parameters():

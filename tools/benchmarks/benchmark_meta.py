@@ -112,7 +112,7 @@ def build_meta_step(
     from balms_seg.engine.meta.class_learners import LearnedWeights
     from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches
     from balms_seg.engine.meta.meta_step import MetaStep
-    from balms_seg.meta import FeatureBank, MetaReweighter
+    from balms_seg.meta import AdamSettings, FeatureBank, MetaReweighter
 
     if scheme == DECOUPLED:
         return None
@@ -131,9 +131,10 @@ def build_meta_step(
     else:
         everything = torch.ones(predictor.num_classes, dtype=torch.bool)
         batches = LoadedBatches(meta_loader, everything)
-    reweighter = MetaReweighter(predictor.num_classes, lr=0.01).to(model.device)
+    adam = AdamSettings(lr=0.01, betas=(0.9, 0.999), weight_decay=0.0)
+    reweighter = MetaReweighter(predictor.num_classes, adam, normalise="global")
     return MetaStep(
-        LearnedWeights(reweighter),
+        LearnedWeights(reweighter.to(model.device)),
         batches,
         layer=predictor.cls_score,
         method=predictor.method,

@@ -92,6 +92,7 @@ class OurStep:
         from balms_seg import ClassStatistics
         from balms_seg.engine.meta.class_learners import LearnedRates
         from balms_seg.engine.meta.meta_step import MetaStep
+        from balms_seg.meta import AdamSettings
         from balms_seg.methods import IMAGE_METHODS
         from balms_seg.sampling import (
             ImageClasses,
@@ -116,6 +117,8 @@ class OurStep:
             link=SigmoidLink(),
             estimator=estimator,
             block_size=problem.arguments.batch,
+            lookahead=0,
+            adam=AdamSettings(lr=0.01, betas=(0.9, 0.999), weight_decay=0.0),
         )
         self.meta = MetaStep(
             LearnedRates(self.stream, [str(i) for i in range(num_classes)]),

@@ -103,19 +103,17 @@ class LearnedRates:
         self, sampler: MetaRepeatFactorTrainingSampler, class_names: Sequence[str]
     ) -> None:
         """Use the sampler of the training loader, whose state holds psi; K class names."""
-        self.sampler, self.class_names = sampler, class_names
-        sampler.parameters.class_names = class_names
+        self.sampler = sampler
+        sampler.parameters.set_names(class_names)
         self._has_samples = torch.ones(len(sampler.rates.class_rates), dtype=torch.bool)
 
     def set_meta_classes(self, has_samples: Tensor, *, warn: bool = True) -> None:
         """A class that the meta set lacks has gradient zero from the start, so it never moves."""
         self._has_samples = has_samples.cpu()
-        missing = (~self._has_samples).nonzero().flatten().tolist()
-        if warn and missing:
+        if warn and not bool(self._has_samples.all()):
             logger.warning(
-                "The meta set has no sample of %d classes: %s; their rates stay where they are.",
-                len(missing),
-                ", ".join(self.class_names[i] for i in missing[:5]) + ", ..." * (len(missing) > 5),
+                "The meta set has no sample of %s; the rate of these classes stays where it is.",
+                self.sampler.parameters.describe(~self._has_samples),
             )
 
     def weigh(self, batch: list[dict], rows: ClassifierRows) -> Tensor:
@@ -146,22 +144,11 @@ class LearnedRates:
         return {"classes_never_largest": len(self.sampler.never_largest())}
 
     def state_dict(self) -> dict[str, Any]:
-        """The class names: psi and its Adam are in the training loader's state."""
-        return {"class_names": list(self.class_names)}
+        """Nothing: psi, its Adam and the class names are in the training loader's state."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check that the state is of the same classes.
-
-        Raises:
-            ValueError: it is not.
-        """
-        if state["class_names"] != list(self.class_names):
-            raise ValueError(
-                f"Expected the sample rates of this run's {len(self.class_names)} classes, but the "
-                f"checkpoint has those of {len(state['class_names'])} classes of other names; "
-                "resume with the training set of that run, or start from its weights without "
-                "--resume."
-            )
+        """Nothing to restore."""
 
 
 def mean_of_others(by_image: Tensor) -> Tensor:

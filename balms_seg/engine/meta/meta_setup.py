@@ -14,7 +14,7 @@ from balms_seg.engine.meta.class_learners import ClassLearner, LearnedRates, Lea
 from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches, MetaBatches
 from balms_seg.engine.meta.meta_step import MetaStep
 from balms_seg.job import num_classes
-from balms_seg.meta import FeatureBank, MetaReweighter
+from balms_seg.meta import AdamSettings, FeatureBank, MetaReweighter
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -84,9 +84,7 @@ def _build_learner(cfg: CfgNode, trunk: ClassifierView, loader: KeyedLoader) -> 
         return LearnedRates(loader.stream, names)
     reweighter = MetaReweighter(
         len(names),
-        lr=cfg.META.LR,
-        betas=cfg.META.BETAS,
-        weight_decay=cfg.META.WEIGHT_DECAY,
+        AdamSettings(cfg.META.LR, tuple(cfg.META.BETAS), cfg.META.WEIGHT_DECAY),
         normalise=cfg.META.NORMALISE,
         sum_over_ranks=sum_over_ranks,
         class_names=names,

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from balms_seg.engine.meta.class_learners import LearnedRates, mean_of_others
+from balms_seg.meta import AdamSettings
 from balms_seg.modeling.classifier_rows import ClassifierRows
-from balms_seg.sampling import ImageClasses, MetaRepeatFactorTrainingSampler
+from balms_seg.sampling import BoundedLink, ImageClasses, MetaRepeatFactorTrainingSampler
 
 SHOWN = [[0], [0, 1], [], [0, 2], [0]]
 DERIVATIVE = -3 + np.array([0.4, -0.2, 0.1, 0.7, -0.5])  # a larger step helps, whatever is drawn
@@ -20,7 +21,14 @@ DERIVATIVE = -3 + np.array([0.4, -0.2, 0.1, 0.7, -0.5])  # a larger step helps, 
 def make_learner(estimator: str = "score") -> LearnedRates:
     dicts = [{"annotations": [{"category_id": c} for c in classes]} for classes in SHOWN]
     sampler = MetaRepeatFactorTrainingSampler(
-        ImageClasses(dicts, 3), [1.0, 1.5, 2.0], seed=0, block_size=4, estimator=estimator
+        ImageClasses(dicts, 3),
+        [1.0, 1.5, 2.0],
+        seed=0,
+        link=BoundedLink(4.0),
+        estimator=estimator,
+        block_size=4,
+        lookahead=0,
+        adam=AdamSettings(0.01, (0.9, 0.999), 0.0),
     )
     return LearnedRates(sampler, ["a", "b", "c"])
 

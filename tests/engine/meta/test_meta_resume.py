@@ -88,12 +88,16 @@ def test_a_checkpoint_of_other_classes_is_an_error(
     run_training(settings, tmp_path)
     path = tmp_path / "model_final.pth"
     checkpoint = read_checkpoint(path)
-    learner = checkpoint["trainer"]["_trainer"]["meta"]["learner"]
-    names = learner.get("_extra_state", learner)["class_names"]
+    state = checkpoint["trainer"]
+    names = (
+        state["_trainer"]["meta"]["learner"]["classes._extra_state"]
+        if learned is WEIGHTS
+        else state["data_loader"]["stream"]["parameters"]["_extra_state"]
+    )["class_names"]
     assert names == ["class 0", "class 1", "class 2"]
     names[1] = "another"
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match="classes.* of other names"):
+    with pytest.raises(ValueError, match="3 classes of other names"):
         run_training({**settings, "SOLVER.MAX_ITER": 3}, tmp_path, "--resume")
 
 

@@ -52,10 +52,9 @@ def record_values(trainer: LongTailedTrainer) -> list[Tensor]:
 def adams_gradient(trainer: LongTailedTrainer) -> Tensor:
     """The only gradient that psi's Adam has had."""
     learner = trainer._trainer.meta.learner
-    if hasattr(learner, "reweighter"):
-        return learner.reweighter.first_moment / 0.1
-    state = learner.sampler.parameters.state_dict()["optimizer"]["state"][0]
-    return state["exp_avg"] / 0.1
+    is_reweighter = hasattr(learner, "reweighter")
+    classes = learner.reweighter.classes if is_reweighter else learner.sampler.parameters
+    return classes.first_moment / 0.1
 
 
 def row_weights_by_definition(
