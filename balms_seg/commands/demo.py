@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.data import transforms
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
+    from balms_seg.data.decoding import decode_image
     from balms_seg.engine import load_config, load_model
     from balms_seg.report.pictures import draw_instances
 
@@ -58,9 +59,10 @@ def run(args: argparse.Namespace) -> None:
     resize = transforms.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
     args.output.mkdir(parents=True, exist_ok=True)
     for path in images:
-        pixels = cv2.imread(str(path))
-        if pixels is None:
-            logger.warning("%s is no image that can be read; it is left out.", path)
+        try:
+            pixels = decode_image(str(path), "BGR", pixel_range=cfg.INPUT.PIXEL_RANGE)
+        except OSError as error:
+            logger.warning("%s It is left out.", error)
             continue
         height, width = pixels.shape[:2]
         ordered = pixels if cfg.INPUT.FORMAT == "BGR" else pixels[:, :, ::-1]

@@ -132,6 +132,10 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Classes without a training image: floor (count one image, warn) | error.
     classifier.EMPTY_CLASSES = "error"
 
+    # Values of 16-bit and float images that become 0 and 255: [low, high]. Empty: the range of the
+    # type, 0 to 1 for floats. For 12 bits in 16: [0, 4095].
+    cfg.INPUT.PIXEL_RANGE = []
+
     images = cfg.INPUT.IMAGES = CfgNode()
     # Height and width of the images that the image classifier gets, in px.
     images.SIZE = 32
@@ -253,6 +257,11 @@ def check_config(cfg: CfgNode) -> None:
         problems.append(
             f"MODEL.FROZEN_NORM is {cfg.MODEL.FROZEN_NORM!r}; expected one of "
             f"{', '.join(FROZEN_NORM)}."
+        )
+    pixel_range = list(cfg.INPUT.PIXEL_RANGE)
+    if pixel_range and (len(pixel_range) != 2 or not pixel_range[0] < pixel_range[1]):
+        problems.append(
+            f"INPUT.PIXEL_RANGE is {pixel_range}; expected [low, high], or [] for the type's range."
         )
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(part, str) for part in entry):

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import torch
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import inference_on_dataset
@@ -20,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_image_test_loader, build_train_loader, training_statistics
+from balms_seg.data.instances.mapper import build_test_mapper
 from balms_seg.engine.checkpoint import LongTailedCheckpointer
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.meta.class_values import ClassValueRecorder
@@ -104,7 +106,7 @@ class LongTailedTrainer(DefaultTrainer):
         """detectron2's for detectors, this package's for image classifiers."""
         if classifies_images(cfg):
             return build_image_test_loader(cfg, dataset_name)
-        return super().build_test_loader(cfg, dataset_name)
+        return build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

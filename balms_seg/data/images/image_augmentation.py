@@ -53,6 +53,7 @@ class ImageMapper:
 
         options = cfg.INPUT.IMAGES
         self._skips = options.UNREADABLE == "skip"
+        self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
         if not training:
             resize = v2.Resize(round(options.SIZE * _CENTER_SHARE), antialias=True)
             self._transform = v2.Compose([resize, v2.CenterCrop(options.SIZE)])
@@ -67,10 +68,10 @@ class ImageMapper:
     def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
         """The record with "image", (3, SIZE, SIZE) uint8; None for one to be skipped."""
         try:
-            pixels = read_image(record["file_name"])
+            pixels = read_image(record["file_name"], pixel_range=self._pixel_range)
         except FileNotFoundError:
             raise
-        except (OSError, SyntaxError, EOFError):  # what PIL raises on broken files
+        except OSError:
             if self._skips:
                 return None
             raise

@@ -7,17 +7,16 @@ Addresses are file names with what lies inside a container behind it:
 from __future__ import annotations
 
 import codecs
-import io
 import os
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
+from balms_seg.data.decoding import decode_image
 from balms_seg.data.preflight.image_file_checks import missing_images
 
 CIFAR_FOLDERS = {"cifar-10-batches-py": "CIFAR10", "cifar-100-python": "CIFAR100"}
@@ -44,8 +43,12 @@ def split_archive(address: str) -> tuple[str, str] | None:
     return match[1], match[2]
 
 
-def read_image(address: str) -> np.ndarray:
+def read_image(address: str, *, pixel_range: Sequence[float] = ()) -> np.ndarray:
     """An image as (H, W, 3) uint8 RGB.
+
+    Args:
+        address: see the module.
+        pixel_range: as for `decode_image`.
 
     Raises:
         FileNotFoundError: there is none at the address.
@@ -55,8 +58,12 @@ def read_image(address: str) -> np.ndarray:
     if cifar is not None:
         folder, part, row = cifar
         return cifar_arrays(folder, part)[0][row]
-    with Image.open(io.BytesIO(read_bytes(address))) as image:
-        return np.asarray(image.convert("RGB"))
+    if split_archive(address) is None:
+        return decode_image(address, pixel_range=pixel_range)
+    try:
+        return decode_image(read_bytes(address), pixel_range=pixel_range)
+    except OSError as error:
+        raise type(error)(f"{address}: {error}") from error
 
 
 def read_bytes(address: str) -> bytes:

@@ -18,7 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def load_pixels(
-    records: Sequence[dict[str, Any]], size: int, *, unreadable: str = "stop"
+    records: Sequence[dict[str, Any]],
+    size: int,
+    *,
+    unreadable: str = "stop",
+    pixel_range: Sequence[float] = (),
 ) -> Tensor:
     """Decode all images of a set; the last few sets are kept.
 
@@ -27,6 +31,7 @@ def load_pixels(
         size: height and width in px.
         unreadable: of images that cannot be decoded: "stop", or "skip": another image of the class
             takes their place, with a warning.
+        pixel_range: as for `decode_image`.
 
     Returns:
         (N, 3, size, size) uint8 RGB on the CPU; not to be changed.
@@ -35,7 +40,8 @@ def load_pixels(
         OSError: an image cannot be read, or no image of a class can; names it.
         ValueError: an image has another size; names it.
     """
-    pixels, broken = _decoded(tuple(record["file_name"] for record in records), size, unreadable)
+    addresses = tuple(record["file_name"] for record in records)
+    pixels, broken = _decoded(addresses, size, unreadable, tuple(pixel_range))
     if not broken:
         return pixels
     labels = [record["label"] for record in records]
@@ -67,17 +73,17 @@ def _substitutes(
 
 @lru_cache(maxsize=4)
 def _decoded(
-    addresses: tuple[str, ...], size: int, unreadable: str
+    addresses: tuple[str, ...], size: int, unreadable: str, pixel_range: tuple[float, ...]
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Pixels of all images, and which could not be decoded."""
     pixels = np.zeros((len(addresses), size, size, 3), np.uint8)
     broken = []
     for row, address in enumerate(addresses):
         try:
-            image = read_image(address)
+            image = read_image(address, pixel_range=pixel_range)
         except FileNotFoundError:
             raise
-        except (OSError, SyntaxError, EOFError) as error:  # what PIL raises on broken files
+        except OSError as error:
             if unreadable == "stop":
                 raise OSError(
                     f"Cannot read image {address} ({error}); replace it, take it out of the set, "

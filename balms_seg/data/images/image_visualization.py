@@ -57,7 +57,8 @@ def draw_training_images(
 def _annotated(cfg: CfgNode) -> Iterator[_Tile]:
     records, classes = get_training_dicts(cfg), training_classes(cfg)
     for record in records:
-        yield _Tile(read_image(record["file_name"]), classes[record["label"]])
+        pixels = read_image(record["file_name"], pixel_range=cfg.INPUT.PIXEL_RANGE)
+        yield _Tile(pixels, classes[record["label"]])
 
 
 def _loaded(cfg: CfgNode) -> Iterator[_Tile]:

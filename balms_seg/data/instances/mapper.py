@@ -6,11 +6,64 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from detectron2.data import DatasetMapper
+import numpy as np
+import torch
+from detectron2.config import configurable
+from detectron2.data import DatasetMapper, detection_utils
+from detectron2.data.transforms import AugInput
+from detectron2.utils.file_io import PathManager
+
+from balms_seg.data.decoding import decode_image
 
 
-class TrainingMapper(DatasetMapper):
-    """detectron2's training mapper, which also crops images without annotations."""
+class InstanceMapper(DatasetMapper):
+    """detectron2's mapper, with this package's decoder; it also crops images without annotations.
+
+    Semantic segmentation, which no model of this package reads, is left out.
+    """
+
+    @configurable
+    def __init__(
+        self, is_train: bool, *, pixel_range: tuple[float, ...] = (), **options: Any
+    ) -> None:
+        """Take detectron2's options.
+
+        Args:
+            is_train: whether to map annotations, too.
+            pixel_range: as for `decode_image`.
+            options: as for `DatasetMapper`.
+        """
+        super().__init__(is_train, **options)
+        self.pixel_range = pixel_range
+
+    @classmethod
+    def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
+        """Arguments from a configuration."""
+        options = super().from_config(cfg, is_train)
+        return {**options, "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE)}
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """The record with "image", (C, H, W), and in training "instances"."""
+        record = copy.deepcopy(dataset_dict)
+        pixels = decode_image(
+            PathManager.get_local_path(record["file_name"]),
+            self.image_format,
+            pixel_range=self.pixel_range,
+        )
+        detection_utils.check_image_size(record, pixels)
+        augmented = AugInput(pixels)
+        transforms = self.augmentations(augmented)
+        height, width = augmented.image.shape[:2]
+        record["image"] = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
+        if self.proposal_topk is not None:
+            detection_utils.transform_proposals(
+                record, (height, width), transforms, proposal_topk=self.proposal_topk
+            )
+        if not self.is_train:
+            record.pop("annotations", None)
+        elif "annotations" in record:
+            self._transform_annotations(record, transforms, (height, width))
+        return record
 
     def _transform_annotations(
         self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]
@@ -20,9 +73,14 @@ class TrainingMapper(DatasetMapper):
         mapper.recompute_boxes = self.recompute_boxes and any(
             not annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]
         )
-        super(TrainingMapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
+        super(InstanceMapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
 
 
 def build_mapper(cfg: Any) -> Callable[[dict], dict | None]:
     """The training mapper of a configuration: detectron2's augmentations, random crops and all."""
-    return TrainingMapper(cfg, True)
+    return InstanceMapper(cfg, True)
+
+
+def build_test_mapper(cfg: Any) -> Callable[[dict], dict]:
+    """The mapper for inference."""
+    return InstanceMapper(cfg, False)

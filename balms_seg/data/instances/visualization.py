@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from balms_seg.data.decoding import decode_image
 from balms_seg.data.images.image_visualization import draw_training_images
 from balms_seg.data.instances.builtin import read_once
 from balms_seg.data.instances.registration import register_from_config
@@ -98,7 +99,6 @@ def draw_sample(sample: _Sample, statistics: ClassStatistics) -> VisImage:
 
 
 def _annotated_samples(cfg: CfgNode) -> Iterator[_Sample]:
-    from detectron2.data.detection_utils import read_image
     from detectron2.structures import BoxMode
 
     for record in get_training_dicts(cfg):
@@ -110,7 +110,7 @@ def _annotated_samples(cfg: CfgNode) -> Iterator[_Sample]:
         has_masks = annotations and all("segmentation" in a for a in annotations)
         yield _Sample(
             Path(record["file_name"]).stem,
-            read_image(record["file_name"], "RGB"),
+            decode_image(record["file_name"], pixel_range=cfg.INPUT.PIXEL_RANGE),
             np.array(boxes).reshape(-1, 4),
             [annotation["segmentation"] for annotation in annotations] if has_masks else None,
             [annotation["category_id"] for annotation in annotations],

@@ -144,7 +144,12 @@ def build_image_train_loader(
     if options.IN_MEMORY:
         device = torch.device(options.MEMORY_DEVICE or cfg.MODEL.DEVICE)
         return MemoryLoader(
-            load_pixels(dataset_dicts, options.SIZE, unreadable=options.UNREADABLE).to(device),
+            load_pixels(
+                dataset_dicts,
+                options.SIZE,
+                unreadable=options.UNREADABLE,
+                pixel_range=cfg.INPUT.PIXEL_RANGE,
+            ).to(device),
             labels_of(dataset_dicts),
             stream,
             cfg.SOLVER.IMS_PER_BATCH,
@@ -168,7 +173,7 @@ def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
     records = load_dataset_dicts(dataset_name)
     labels, batch_size = labels_of(records), cfg.TEST.IMAGES_PER_BATCH
     if cfg.INPUT.IMAGES.IN_MEMORY:
-        images = load_pixels(records, cfg.INPUT.IMAGES.SIZE)
+        images = load_pixels(records, cfg.INPUT.IMAGES.SIZE, pixel_range=cfg.INPUT.PIXEL_RANGE)
         return ImageTestLoader(lambda batches: (images[b] for b in batches), labels, batch_size)
     mapped = _MappedImages(records, ImageMapper(cfg, training=False))
 

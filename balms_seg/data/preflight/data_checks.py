@@ -123,7 +123,7 @@ def _content_problems(
         yield describe_missing(missing, len(records), metadata.get("image_root"))
     absent = set(missing)
     present = [record for record in records if record["file_name"] not in absent]
-    yield from unreadable_images(present, cfg.INPUT.FORMAT)
+    yield from unreadable_images(present, cfg.INPUT.FORMAT, cfg.INPUT.PIXEL_RANGE)
     instances = [
         annotation
         for record in records

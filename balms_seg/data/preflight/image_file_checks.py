@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.annotations.annotation_file import shortened
+from balms_seg.data.decoding import decode_image
 
 # Images decoded per data set: about a second, and enough to meet a wrong folder or format.
 NUM_OPENED = 32
@@ -50,14 +51,17 @@ def _folder_that_would_do(missing: Sequence[str], root: Path) -> Path | None:
     return next((folder for folder in candidates if (folder / relative).is_file()), None)
 
 
-def unreadable_images(records: Sequence[dict[str, Any]], image_format: str) -> list[str]:
+def unreadable_images(
+    records: Sequence[dict[str, Any]], image_format: str, pixel_range: Sequence[float]
+) -> list[str]:
     """What is wrong with images of a sample that is spread over the set, one line each.
 
     Args:
         records: dataset dicts whose files exist.
         image_format: INPUT.FORMAT.
+        pixel_range: INPUT.PIXEL_RANGE.
     """
-    from detectron2.data.detection_utils import SizeMismatchError, check_image_size, read_image
+    from detectron2.data.detection_utils import SizeMismatchError, check_image_size
 
     step = max(1, len(records) / NUM_OPENED)
     sample = [records[int(i * step)] for i in range(min(NUM_OPENED, len(records)))]
@@ -65,9 +69,11 @@ def unreadable_images(records: Sequence[dict[str, Any]], image_format: str) -> l
     for record in sample:
         file_name = record["file_name"]
         try:
-            check_image_size(dict(record), read_image(file_name, format=image_format))
+            check_image_size(
+                dict(record), decode_image(file_name, image_format, pixel_range=pixel_range)
+            )
         except SizeMismatchError as error:
             problems.append(" ".join(str(error).split()))
-        except Exception as error:  # Pillow raises a dozen kinds
-            problems.append(f"image {file_name} cannot be opened ({error}).")
+        except OSError as error:
+            problems.append(str(error))
     return problems

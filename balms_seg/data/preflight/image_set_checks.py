@@ -38,7 +38,7 @@ def image_set_problems(
     absent = set(missing)
     present = [record["file_name"] for record in records if record["file_name"] not in absent]
     if not trained_on or cfg.INPUT.IMAGES.UNREADABLE == "stop":
-        yield from _unreadable(present)
+        yield from _unreadable(present, cfg.INPUT.PIXEL_RANGE)
 
 
 def _label_problems(
@@ -70,11 +70,11 @@ def _label_problems(
         )
 
 
-def _unreadable(addresses: Sequence[str]) -> Iterator[str]:
+def _unreadable(addresses: Sequence[str], pixel_range: Sequence[float]) -> Iterator[str]:
     step = max(1, len(addresses) / NUM_OPENED)
     for index in range(min(NUM_OPENED, len(addresses))):
         address = addresses[int(index * step)]
         try:
-            read_image(address)
-        except Exception as error:  # Pillow raises a dozen kinds
-            yield f"image {address} cannot be opened ({error})."
+            read_image(address, pixel_range=pixel_range)
+        except OSError as error:
+            yield str(error)

@@ -107,7 +107,7 @@ def test_image_that_cannot_be_decoded(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     path = tmp_path / "train" / "images" / "b.png"
     path.write_bytes(path.read_bytes()[:60])
-    assert f"image {path} cannot be opened (" in only_problem_of(cfg)
+    assert f"Cannot read {path}: " in only_problem_of(cfg)
 
 
 def test_image_of_another_size(tmp_path: Path) -> None:
