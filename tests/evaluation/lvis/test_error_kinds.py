@@ -76,6 +76,80 @@ def test_what_lvis_does_not_count_is_no_error(task: str, options: dict[str, Any]
     assert errors_of(analysis, 0) == errors_of(analysis, 1) == {}
 
 
+@pytest.mark.parametrize(
+    ("class_id", "box", "kind"),
+    [
+        (1, [10.0, 10.0, 40.0, 20.0], "localisation"),  # IoU 0.5, the object taken by another
+        (1, [10.0, 10.0, 2.0, 20.0], "localisation"),  # IoU 0.1 with an object of its class
+        (2, [10.0, 10.0, 2.0, 20.0], "background"),  # the same with one of another class
+        (2, [10.0, 10.0, 40.0, 20.0], "classification"),
+    ],
+)
+def test_the_bounds_belong_where_tide_puts_them(class_id: int, box: list[float], kind: str) -> None:
+    detections = [detection(1, 1, BOX, 0.9), detection(1, class_id, box, 0.5)]
+    analysis = analyse([annotation(1, 1, BOX)], detections, "bbox", negatives={1: [2]})
+    assert errors_of(analysis, class_id - 1) == {kind: 1}
+
+
+def test_an_ignored_annotation_is_no_object() -> None:
+    detections = [detection(1, 2, BOX, 0.9), detection(1, 1, SHIFTED, 0.5)]
+    ignored = annotation(1, 1, BOX, ignore=1)
+    analysis = analyse([ignored], detections, "bbox", negatives={1: [2]})
+    assert errors_of(analysis, 0) == errors_of(analysis, 1) == {"background": 1}
+
+
+def test_of_equal_overlaps_the_first_object_is_covered() -> None:
+    left, right = [10.0, 10.0, 10.0, 10.0], [20.0, 10.0, 10.0, 10.0]
+    both = [10.0, 10.0, 20.0, 10.0]  # IoU 0.5 with either
+    objects = [annotation(1, 1, left), annotation(1, 2, right)]
+    analysis = analyse(objects, [detection(1, 3, both, 0.5)], "bbox", negatives={1: [3]})
+    assert errors_of(analysis, 2) == {"classification": 1}
+    assert (errors_of(analysis, 0), errors_of(analysis, 1)) == ({}, {"missed": 1})
+    np.testing.assert_array_equal(analysis.errors.confused_with, [2, -1, -1])
+
+
+# Of tidecv 1.0.1 (TIDERun at 0.5 and 0.1, 100 detections an image) on `tide_case`, by class.
+TIDE = {
+    0: [[25, 24, 0], [11, 17, 0], [1, 0, 0], [4, 8, 0], [25, 25, 0], [11, 5, 12]],
+    1: [[15, 12, 0], [6, 7, 0], [0, 1, 0], [7, 12, 0], [6, 15, 0], [5, 4, 4]],
+    2: [[15, 16, 0], [9, 6, 0], [1, 1, 0], [10, 14, 0], [30, 18, 0], [7, 10, 5]],
+}
+
+
+@pytest.mark.parametrize("seed", TIDE)
+def test_counts_are_those_of_tide(seed: int) -> None:
+    """Where LVIS's rules leave nothing out: every class is verified in every image."""
+    annotations, detections = tide_case(seed)
+    everywhere = {image_id: [1, 2, 3] for image_id in range(1, 31)}
+    content = dataset(annotations, num_images=30, negatives=everywhere)
+    analysis = analyse_task(load_ground_truth(content), detections, "bbox")
+    counts = [analysis.errors.counts[kind].tolist() for kind in ERROR_KINDS]
+    assert counts == TIDE[seed]
+
+
+def tide_case(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """On a coarse grid, so that there are ties, and IoUs of exactly 0.1 and 0.5.
+
+    Objects of class 3 may be ignored, and nothing is detected as class 3.
+    """
+    rng = np.random.default_rng(seed)
+    annotations, detections = [], []
+    for image_id in range(1, 31):
+        for _ in range(rng.integers(0, 6)):
+            box = [*(5.0 * rng.integers(0, 9, 2)), *(10.0 * rng.integers(1, 3, 2))]
+            class_id = int(rng.integers(1, 4))
+            ignore = int(class_id == 3 and rng.random() < 0.5)
+            annotations.append(annotation(image_id, class_id, box, ignore=ignore))
+            for _ in range(rng.integers(0, 5)):
+                corner = box[0] + 2.5 * rng.integers(-2, 3), box[1] + 5.0 * rng.integers(-1, 2)
+                extent = box[2] * rng.choice([1, 2]), box[3]
+                found = [max(corner[0], 0.0), max(corner[1], 0.0), *map(float, extent)]
+                detections.append(detection(image_id, int(rng.integers(1, 3)), found, 0.0))
+    scores = rng.permutation(len(detections)) / len(detections)
+    scored = zip(detections, scores.tolist(), strict=True)
+    return annotations, [{**found, "score": score} for found, score in scored]
+
+
 def test_class_is_confused_with_the_one_of_most_score() -> None:
     """Two weak detections of class 2 and a strong one of class 3 lie on the object of class 1."""
     detections = [detection(1, 2, BOX, 0.2), detection(1, 2, NEAR, 0.2), detection(1, 3, BOX, 0.9)]
