@@ -90,8 +90,11 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = []
     # Image classification sets to register: a list of [name, source, root]. source: a folder or zip
     # of class folders (root: the folder in it, such as train), or a list file of "path label" lines
-    # (root: the folder or zip of its images).
+    # (root: the folder or zip of its images; empty: the list's own folder).
     cfg.DATASETS.REGISTER_IMAGES = []
+    # Names of the image classifier's classes in the order of its outputs. Empty: those of the first
+    # training set. Other sets are matched by name; numbers in a list count in these.
+    cfg.DATASETS.CLASSES = []
 
     classifier = cfg.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.IMAGE_METHODS.

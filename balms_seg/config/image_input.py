@@ -27,6 +27,11 @@ def image_input_problems(cfg: CfgNode) -> list[str]:
         for entry in cfg.DATASETS.REGISTER_IMAGES
         if len(entry) != 3 or not all(isinstance(part, str) for part in entry)
     ]
+    names = list(cfg.DATASETS.CLASSES)
+    if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+        problems.append(
+            f"DATASETS.CLASSES is {names}; expected different names, numbers among them in quotes."
+        )
     if not classifies_images(cfg):
         return problems
     return problems + _backbone_problems(cfg) + _input_problems(cfg)

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "build_image_test_loader": "loading.image_loader",
         "build_train_loader": "loading.train_loader",
+        "evaluation_classes": "images.labelled_images",
         "get_metadata": "instances.registration",
         "get_training_dicts": "training_set",
         "load_annotations": "instances.dataset_dicts",

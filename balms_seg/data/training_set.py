@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.data import MetadataCatalog
 
+from balms_seg.data.images.labelled_images import image_classes, load_labelled_images
 from balms_seg.data.instances.builtin import load_dataset_dicts
-from balms_seg.job import empty_class_policy
+from balms_seg.job import classifies_images, empty_class_policy
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -26,8 +27,12 @@ def get_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     names = list(cfg.DATASETS.TRAIN)
     if not names:
         raise ValueError("DATASETS.TRAIN is empty; name at least one registered data set.")
-    dicts = [record for name in names for record in load_dataset_dicts(name)]
-    training_classes(cfg)
+    if classifies_images(cfg):
+        classes = image_classes(cfg)
+        dicts = [record for name in names for record in load_labelled_images(name, classes)]
+    else:
+        dicts = [record for name in names for record in load_dataset_dicts(name)]
+        training_classes(cfg)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         dicts = [record for record in dicts if _has_instance(record)]
     if not dicts:
@@ -41,6 +46,8 @@ def training_classes(cfg: CfgNode) -> list[str]:
     Raises:
         ValueError: two sets name different classes, or the same in another order.
     """
+    if classifies_images(cfg):
+        return image_classes(cfg)
     first, *others = cfg.DATASETS.TRAIN
     classes = list(MetadataCatalog.get(first).thing_classes)
     for name in others:

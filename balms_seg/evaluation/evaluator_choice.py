@@ -10,7 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from balms_seg.class_statistics import ClassStatistics
-from balms_seg.data import training_statistics
+from balms_seg.data import evaluation_classes, training_statistics
 from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
 from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
 
@@ -40,7 +40,12 @@ def build_evaluator(
             output_dir = os.path.join(output_dir, dataset_name)
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type == IMAGE_EVALUATOR_TYPE:
-        return ClassificationEvaluator(dataset_name, _training_statistics(cfg), output_dir)
+        return ClassificationEvaluator(
+            dataset_name,
+            _training_statistics(cfg),
+            output_dir,
+            class_names=evaluation_classes(cfg, dataset_name),
+        )
     if evaluator_type not in INSTANCE_EVALUATOR_TYPES:
         raise ValueError(
             f"Expected data set '{dataset_name}' to have an evaluator_type among "

@@ -99,7 +99,8 @@ def group_bars(
         return None
     groups = ["all", *runs[0].groups]
     y = field("group", "nominal", sort=groups, axis={"labelFontSize": 13})
-    offset = {"yOffset": {"field": "run", "sort": [run.name for run in runs]}}
+    order = {"sort": [run.name for run in runs], "scale": {"paddingInner": 0.2}}
+    offset = {"yOffset": {"field": "run", **order}}
     known = [GROUP_COLORS[group] for group in runs[0].groups]
     colors = {"domain": groups, "range": ["var(--unknown)", *known]}
     color = field("group", "nominal", scale=colors, legend=None)
@@ -108,7 +109,9 @@ def group_bars(
         shared |= {"color": run_color(runs), **offset}
     tooltip = [field(name, "nominal", name) for name in ("run", "group", metric, "low", "high")]
     x = field(metric, "quantitative", title, scale={"zero": True})
-    bars = {"mark": {"type": "bar", "height": {"band": 0.8}, "opacity": 0.85}}
+    # A band that is only a part of its step is not centred on it, and the interval's line is.
+    bar_height = {"band": 0.8 if len(runs) == 1 else 1}
+    bars = {"mark": {"type": "bar", "height": bar_height, "opacity": 0.85}}
     ends = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
     text = {"type": "text", "align": "left", "dx": 5, "baseline": "middle", "color": "var(--ink)"}
     place = {"calculate": f"isValid(datum.high) ? datum.high : datum['{metric}']", "as": "end"}

@@ -52,20 +52,22 @@ def summarise_run(run: Run) -> list[str]:
 
 def compare_in_words(runs: Sequence[Run]) -> list[str]:
     """One sentence for each further run: how far it is from the first, and whether by chance."""
-    sentences = []
+    sentences: list[str] = []
+    has_changes = False
     for run in runs[1:]:
         parts = []
-        for metric, change in accuracy_changes(runs[0], run).items():
-            if math.isnan(change.value):
-                continue
+        changes, reason = accuracy_changes(runs[0], run)
+        for metric, change in changes.items():
             judged = "larger than chance" if change.is_larger_than_chance else "within chance"
-            interval = f"{change.low:+.1f} to {change.high:+.1f}"
-            parts.append(f"{_title(metric)} {change.value:+.1f} ({interval}, {judged})")
-        if parts:
-            sentences.append(f"{run.name} against {runs[0].name}: {'; '.join(parts)}.")
-    if sentences:
+            interval = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
+            parts.append(f"{_title(metric)} {100 * change.value:+.1f} ({interval}, {judged})")
+        found = "; ".join(parts) if parts else f"not compared, as {reason}"
+        sentences.append(f"{run.name} against {runs[0].name}: {found}.")
+        has_changes |= bool(parts)
+    if has_changes:
         sentences.append(
-            "In brackets: 95 % interval over the choice of images. Another seed adds to it."
+            "In brackets: 95 % interval over the choice of images. Larger than chance: it leaves "
+            "out 0, and McNemar's test agrees. Another seed adds to it."
         )
     return sentences
 
@@ -168,8 +170,8 @@ def class_section(
 
 def class_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Columns and rows of the table of classes; what depends on the run is a list over runs."""
-    all_rows = [_rows(run) for run in runs]
-    if not all(all_rows) or len({len(own) for own in all_rows}) != 1:
+    by_name = [{row["name"]: row for row in _rows(run)} for run in runs]
+    if not all(by_name) or len({frozenset(own) for own in by_name}) != 1:
         return [], []
     several = len(runs) > 1
     columns: list[dict[str, Any]] = [
@@ -200,11 +202,11 @@ def class_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str
     for column in columns:
         column["perRun"] = column["key"] in {"top5", "precision", "taken"}
     rows = []
-    for own in zip(*all_rows, strict=True):
-        first = own[0]
+    for name, first in by_name[0].items():
+        own = [rows_of_run[name] for rows_of_run in by_name]
         rows.append(
             {
-                "name": str(first["name"]),
+                "name": str(name),
                 "group": first["group"],
                 "images": first["train_image_count"],
                 "objects": first["val_images"],

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
+from balms_seg.evaluation.images.classifier_predictions import (
+    StoredPredictions,
+    read_predictions,
+)
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
@@ -30,14 +33,14 @@ class TaskFiles:
         classes: rows of per_class_{task}.json.
         reliability: per group, as calibration_{task}.json has it.
         matches: for intervals and comparisons; of instances.
-        predictions: likewise, arrays of predictions_{task}.npz; of whole images.
+        predictions: likewise, of predictions_{task}.npz; of whole images.
         confusion: rows of confusion_{task}.csv; of whole images.
     """
 
     classes: list[dict[str, Any]] | None
     reliability: dict[str, dict[str, Any]] | None
     matches: StoredMatches | None = None
-    predictions: dict[str, np.ndarray] | None = None
+    predictions: StoredPredictions | None = None
     confusion: list[dict[str, str]] | None = None
 
 
@@ -207,9 +210,19 @@ def _read_image_task(folder: Path, missing: list[str]) -> TaskFiles:
         reliability=json.loads(reliability.read_text())["groups"]
         if reliability.is_file()
         else None,
-        predictions=dict(np.load(predictions)) if predictions.is_file() else None,
+        predictions=_read_predictions(predictions, missing),
         confusion=_read_csv(confusion) or None,
     )
+
+
+def _read_predictions(path: Path, missing: list[str]) -> StoredPredictions | None:
+    if not path.is_file():
+        return None
+    try:
+        return read_predictions(path)
+    except ValueError as error:
+        missing.append(f"No comparison: {error}")
+        return None
 
 
 def _read_curves(path: Path, missing: list[str]) -> list[dict[str, Any]]:

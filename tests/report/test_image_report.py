@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +15,12 @@ from detectron2.data import MetadataCatalog
 from report_runs import write_run
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.commands.command_line import run_command
 from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.evaluation import ClassificationEvaluator, write_results
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
 from balms_seg.report.run_files import read_run
 
-ROOT = Path(__file__).resolve().parents[2]
 DATASET = "image_report_test_set"
 NAMES = ["cat", "dog", "</script><b>axe"]
 COUNTS = [150, 50, 5]
@@ -41,7 +40,8 @@ def write_image_run(folder: Path, *, right_of_last: int) -> Path:
         places = torch.arange(len(labels))
         unknown = torch.full((len(labels),), float("nan"), dtype=torch.float64)
         pixels = torch.zeros(len(labels), 3, 2, 2)
-        batch = ImageBatch(pixels, labels, places, places, unknown)
+        keys = tuple(f"{place}.png" for place in places.tolist())
+        batch = ImageBatch(pixels, labels, places, places, unknown, keys=keys)
         evaluator.process(batch, logits.softmax(1))
         results = evaluator.evaluate()
     finally:
@@ -58,24 +58,20 @@ def write_image_run(folder: Path, *, right_of_last: int) -> Path:
     return folder
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+@pytest.fixture(autouse=True)
+def _without_plotting_script(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making the plotting library's script takes seconds, and only a browser needs it."""
     monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
-    spec = importlib.util.spec_from_file_location("report_tool", ROOT / "tools" / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
-def page_of(tool: ModuleType, *runs: Path) -> tuple[str, dict]:
-    tool.main([*map(str, runs)])
+def page_of(*runs: Path) -> tuple[str, dict]:
+    run_command("report", [*map(str, runs)])
     text = (runs[0] / "report.html").read_text()
     return text, json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
 
 
-def test_page_of_a_classifier_has_every_part(tool: ModuleType, tmp_path: Path) -> None:
-    text, data = page_of(tool, write_image_run(tmp_path / "run", right_of_last=10))
+def test_page_of_a_classifier_has_every_part(tmp_path: Path) -> None:
+    text, data = page_of(write_image_run(tmp_path / "run", right_of_last=10))
     assert re.findall(r'<section id="(\w+)"', text) == [
         *("verdict", "headline", "groups", "classes", "errors", "reliability", "curves"),
         "provenance",
@@ -96,10 +92,10 @@ def test_page_of_a_classifier_has_every_part(tool: ModuleType, tmp_path: Path) -
     assert not re.search(r'(src|href)="(?!#|data:)', text)
 
 
-def test_two_classifiers_are_compared_on_the_same_images(tool: ModuleType, tmp_path: Path) -> None:
+def test_two_classifiers_are_compared_on_the_same_images(tmp_path: Path) -> None:
     runs = [write_image_run(tmp_path / n, right_of_last=k) for n, k in (("a", 10), ("b", 20))]
-    text, data = page_of(tool, *runs)
-    assert "b against a: top-1 +8.3 (+3.4 to +13.3, larger than chance)" in text
+    text, data = page_of(*runs)
+    assert re.search(r"b against a: top-1 \+8.3 \(\+[34]\.\d to \+1[234]\.\d, larger than", text)
     assert "few +25.0" in text
     assert "many +0.0 (+0.0 to +0.0, within chance)" in text
     assert data["classes"][2]["accuracy1"] == 50
@@ -108,11 +104,43 @@ def test_two_classifiers_are_compared_on_the_same_images(tool: ModuleType, tmp_p
 def test_intervals_are_those_of_a_share(tmp_path: Path) -> None:
     run = read_run(write_image_run(tmp_path / "run", right_of_last=10))
     intervals = accuracy_intervals(run)
-    half = 196 * math.sqrt(0.25 * 0.75 / PER_CLASS)
-    assert intervals["top1-few"] == pytest.approx((25 - half, 25 + half))
-    assert intervals["top1-many"] == (100, 100)
-    spread = 196 * math.sqrt((0.25 * 0.75 + 0.75 * 0.25) / PER_CLASS) / 3
-    assert intervals["top1"] == pytest.approx((200 / 3 - spread, 200 / 3 + spread))
+    for metric, value, number in (
+        ("top1-few", 25, 40),
+        ("top1-many", 100, 40),
+        ("top1", 200 / 3, 120),
+    ):
+        low, high = intervals[metric]
+        assert low < value <= high
+        for end in {low, high} - {100.0}:  # where the score test is just passed
+            error = 1.959964 * math.sqrt(end * (100 - end) / number)
+            assert abs(value - end) == pytest.approx(error, abs=1e-4)
+
+
+def test_nothing_right_is_not_surely_nothing(tmp_path: Path) -> None:
+    run = read_run(write_image_run(tmp_path / "run", right_of_last=0))
+    low, high = accuracy_intervals(run)["top1-few"]
+    assert (low, high) == (0, pytest.approx(8.76, abs=0.01))  # of 40 images
+
+
+def test_groups_are_as_sure_as_their_images_allow() -> None:
+    """How often they hold the true mean, over made-up sets with classes of any size."""
+    rng = np.random.default_rng(0)
+    images = np.array([1, 2, 4, 9, 20, 40])
+    held = dict.fromkeys(("top1", "top1-few"), 0)
+    for _ in range(400):
+        truth = rng.uniform(0.1, 0.9)
+        share = rng.binomial(images, truth) / images
+        rows = [
+            {"val_images": n, "accuracy": 100 * s, "group": "few"}
+            for n, s in zip(images.tolist(), share.tolist(), strict=True)
+        ]
+        run = SimpleNamespace(
+            tasks={"classification": SimpleNamespace(classes=rows)},
+            groups=("few", "medium", "many"),
+        )
+        for metric, (low, high) in accuracy_intervals(run).items():
+            held[metric] += low <= 100 * truth <= high
+    assert min(held.values()) > 0.92 * 400, held
 
 
 def test_runs_on_other_images_are_not_compared(tmp_path: Path) -> None:
@@ -121,27 +149,29 @@ def test_runs_on_other_images_are_not_compared(tmp_path: Path) -> None:
     )
     path = second / "inference" / "predictions_classification.npz"
     arrays = dict(np.load(path))
-    np.savez(path, **{**arrays, "samples": arrays["samples"] + 1})
-    assert accuracy_changes(read_run(first), read_run(second)) == {}
+    np.savez(path, **{**arrays, "keys": np.roll(arrays["keys"], 1)})
+    changes, reason = accuracy_changes(read_run(first), read_run(second))
+    assert changes == {}
+    assert "3 of 120 images differ, such as 39.png (cat and dog)" in reason
+    text, _ = page_of(first, second)
+    assert "second against first: not compared, as Expected the same labels in both runs" in text
 
 
-def test_what_a_classifier_lacks_is_left_out_with_a_sentence(
-    tool: ModuleType, tmp_path: Path
-) -> None:
+def test_what_a_classifier_lacks_is_left_out_with_a_sentence(tmp_path: Path) -> None:
     run = write_image_run(tmp_path / "run", right_of_last=10)
     for path in (run / "inference").iterdir():
         path.unlink()
-    text, _ = page_of(tool, run)
+    text, _ = page_of(run)
     assert "No results per class" in text
     assert "No confusion" in text
     assert '<section id="headline"' in text
     assert '<section id="classes"' not in text
 
 
-def test_the_two_jobs_do_not_share_a_page(tool: ModuleType, tmp_path: Path) -> None:
+def test_the_two_jobs_do_not_share_a_page(tmp_path: Path) -> None:
     classifier = write_image_run(tmp_path / "run", right_of_last=10)
     results = json.loads((classifier / "results.json").read_text())
     results["metrics"] = {"made_up_val": results["metrics"][DATASET]}
     (classifier / "results.json").write_text(json.dumps(results))
     with pytest.raises(SystemExit, match="runs of one job"):
-        tool.main([str(classifier), str(write_run(tmp_path / "detector"))])
+        run_command("report", [str(classifier), str(write_run(tmp_path / "detector"))])

@@ -26,6 +26,7 @@ class ImageBatch(Sequence):
         dataset_indices: (B,) int64 on the CPU.
         draw_probabilities: (B,) float64 on the CPU, nan where the sampler gives none.
         label_mix: (B,) second labels and (B,) shares of the first ones, of mixup and cutmix.
+        keys: B identities of images, their paths within their set; empty in training.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class ImageBatch(Sequence):
     dataset_indices: Tensor
     draw_probabilities: Tensor
     label_mix: tuple[Tensor, Tensor] | None = None
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

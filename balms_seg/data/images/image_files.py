@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -71,7 +72,7 @@ def read_bytes(address: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is none at the address.
-        ValueError: the member is encrypted, or larger than an image can be.
+        OSError: the member is damaged, encrypted, or larger than an image can be.
     """
     inside = split_archive(address)
     if inside is None:
@@ -84,13 +85,16 @@ def read_bytes(address: str) -> bytes:
     handle = _open_archive(archive, os.getpid())
     info = handle.getinfo(names[member])
     if info.file_size > _MAX_MEMBER_BYTES:
-        raise ValueError(
+        raise OSError(
             f"{member} in {archive} unpacks to {info.file_size / 2**20:.0f} MiB, but at most "
             f"{_MAX_MEMBER_BYTES // 2**20} are read; take it out of the archive."
         )
     if info.flag_bits & 1:
-        raise ValueError(f"{archive} is encrypted; write it again without a password.")
-    return handle.read(info)
+        raise OSError(f"{archive} is encrypted; write it again without a password.")
+    try:
+        return handle.read(info)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        raise OSError(f"{member} in {archive} is damaged ({error}).") from error
 
 
 def decode_text(content: bytes, where: str) -> str:

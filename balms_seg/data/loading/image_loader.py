@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from balms_seg.data.images.image_augmentation import ImageMapper, build_batch_au
 from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.data.images.image_memory import load_pixels
 from balms_seg.data.images.label_mixing import LabelMixing
-from balms_seg.data.instances.builtin import load_dataset_dicts
+from balms_seg.data.images.labelled_images import evaluation_classes, load_labelled_images
 from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
 from balms_seg.data.loading.train_loader import TrainLoader
@@ -83,20 +83,25 @@ class ImageTestLoader:
     """This rank's share of a test set, once, in order; the shares are contiguous."""
 
     def __init__(
-        self, load: Callable[[list[Tensor]], Iterable[Tensor]], labels: Tensor, batch_size: int
+        self,
+        load: Callable[[list[Tensor]], Iterable[Tensor]],
+        labels: Tensor,
+        keys: Sequence[str],
+        batch_size: int,
     ) -> None:
         """Share out the set.
 
         Args:
             load: takes batches of (B,) data set indices, yields their (B, 3, H, W) images.
             labels: (N,) int64.
+            keys: N identities of images.
             batch_size: images of a batch; the last one has fewer.
         """
         share = math.ceil(len(labels) / comm.get_world_size())
         first = min(share * comm.get_rank(), len(labels))
         own = torch.arange(first, min(first + share, len(labels)))
         self._batches = list(own.split(batch_size)) if len(own) else []
-        self._load, self._labels = load, labels
+        self._load, self._labels, self._keys = load, labels, keys
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -109,6 +114,7 @@ class ImageTestLoader:
                 positions=indices,
                 dataset_indices=indices,
                 draw_probabilities=torch.full((len(indices),), math.nan, dtype=torch.float64),
+                keys=tuple(self._keys[index] for index in indices.tolist()),
             )
 
 
@@ -169,12 +175,13 @@ def build_image_train_loader(
 
 
 def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
-    """The test loader of a registered image classification set."""
-    records = load_dataset_dicts(dataset_name)
+    """The test loader of a registered image classification set, with the labels of the run."""
+    records = load_labelled_images(dataset_name, evaluation_classes(cfg, dataset_name))
     labels, batch_size = labels_of(records), cfg.TEST.IMAGES_PER_BATCH
+    keys = [record["key"] for record in records]
     if cfg.INPUT.IMAGES.IN_MEMORY:
         images = load_pixels(records, cfg.INPUT.IMAGES.SIZE, pixel_range=cfg.INPUT.PIXEL_RANGE)
-        return ImageTestLoader(lambda batches: (images[b] for b in batches), labels, batch_size)
+        return ImageTestLoader(partial(map, images.__getitem__), labels, keys, batch_size)
     mapped = _MappedImages(records, ImageMapper(cfg, training=False))
 
     def load(batches: list[Tensor]) -> Iterable[Tensor]:
@@ -184,7 +191,7 @@ def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
-    return ImageTestLoader(load, labels, batch_size)
+    return ImageTestLoader(load, labels, keys, batch_size)
 
 
 def labels_of(records: list[dict]) -> Tensor:

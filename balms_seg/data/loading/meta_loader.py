@@ -8,9 +8,10 @@ import numpy as np
 from detectron2.utils import comm
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.images.labelled_images import image_classes
 from balms_seg.data.loading.train_loader import TrainLoader, build_train_loader
 from balms_seg.data.training_set import get_training_dicts
-from balms_seg.job import num_classes
+from balms_seg.job import classifies_images, num_classes
 from balms_seg.sampling import position_seed
 
 
@@ -46,6 +47,8 @@ def _meta_config(cfg: Any) -> Any:
     """The configuration as the training loader would have to read it to draw meta batches."""
     cfg = cfg.clone()
     cfg.defrost()
+    if classifies_images(cfg):
+        cfg.DATASETS.CLASSES = image_classes(cfg)  # the meta set may have them in another order
     cfg.DATALOADER.SAMPLER_TRAIN = "ClassBalancedTrainingSampler"
     cfg.SOLVER.IMS_PER_BATCH = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
     cfg.DATASETS.TRAIN = (cfg.META.DATASET,) if cfg.META.DATASET else cfg.DATASETS.TRAIN

@@ -18,7 +18,7 @@ from balms_seg.data.preflight.image_file_checks import (
     missing_images,
     unreadable_images,
 )
-from balms_seg.data.preflight.image_set_checks import image_set_problems
+from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
 from balms_seg.data.training_set import describe_difference, training_statistics
 from balms_seg.job import classifies_images
 from balms_seg.requirements import require
@@ -72,6 +72,8 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
             problems += _dataset_problems(cfg, name, is_trained_on)
         if not classifies_images(cfg):
             problems += _class_problems(cfg, names)
+        elif names and not problems:
+            problems += image_class_problems(cfg, names, training=training)
         if training and not problems:
             problems += _statistics_problems(cfg)
     if problems:
@@ -113,9 +115,7 @@ def _content_problems(
         yield _other_job(cfg)
         return
     if is_classification:
-        yield from image_set_problems(
-            cfg, records, class_names=metadata.thing_classes, trained_on=is_trained_on
-        )
+        yield from image_set_problems(cfg, records, trained_on=is_trained_on)
         return
     yield from _metadata_problems(metadata)
     missing = missing_images(record["file_name"] for record in records)

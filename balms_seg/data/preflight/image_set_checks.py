@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from balms_seg.annotations.annotation_file import shortened
 from balms_seg.data.images.image_files import missing_addresses, read_image
+from balms_seg.data.images.labelled_images import (
+    evaluation_classes,
+    image_classes,
+    load_labelled_images,
+)
 from balms_seg.data.preflight.image_file_checks import NUM_OPENED, describe_missing
 
 if TYPE_CHECKING:
@@ -16,22 +19,20 @@ if TYPE_CHECKING:
 
 
 def image_set_problems(
-    cfg: CfgNode, records: Sequence[dict[str, Any]], *, class_names: Sequence[str], trained_on: bool
+    cfg: CfgNode, records: Sequence[dict[str, Any]], *, trained_on: bool
 ) -> Iterator[str]:
-    """Sentences on what has to be put right.
+    """Sentences on what has to be put right about the images of a set.
 
-    Labels are all looked at, files all looked up; of the images a sample is decoded.
+    Files are all looked up; of the images a sample is decoded.
 
     Args:
         cfg: configuration of an image classifier.
         records: of the set.
-        class_names: of the set.
-        trained_on: whether every class needs an image.
+        trained_on: whether images that cannot be read may be skipped.
     """
     if not records:
         yield "it holds no image."
         return
-    yield from _label_problems(cfg, records, class_names, trained_on)
     missing = missing_addresses(record["file_name"] for record in records)
     if missing:
         yield describe_missing(missing, len(records), None)
@@ -41,31 +42,45 @@ def image_set_problems(
         yield from _unreadable(present, cfg.INPUT.PIXEL_RANGE)
 
 
-def _label_problems(
-    cfg: CfgNode, records: Sequence[dict[str, Any]], class_names: Sequence[str], trained_on: bool
-) -> Iterator[str]:
+def image_class_problems(cfg: CfgNode, names: Sequence[str], *, training: bool) -> Iterator[str]:
+    """Sentences on what has to be put right about the classes of all sets.
+
+    Args:
+        cfg: configuration of an image classifier.
+        names: of all sets, which can be read.
+        training: whether DATASETS.TRAIN is among them and needs an image of every class.
+    """
+    classes = image_classes(cfg) if training else evaluation_classes(cfg, names[0])
     num_classes = cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES
-    labels = np.array([record["label"] for record in records])
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if outside.size:
-        first = records[outside[0]]
+    if training and num_classes and len(classes) != num_classes:
         yield (
-            f"{outside.size} of {len(labels)} labels lie outside 0 to {num_classes - 1}, the first "
-            f"is {first['label']} of {first['file_name']}; correct the labels (they count from 0) "
-            f"or MODEL.IMAGE_CLASSIFIER.NUM_CLASSES, which is {num_classes}."
+            f"Data set {names[0]!r} has {len(classes)} classes but "
+            f"MODEL.IMAGE_CLASSIFIER.NUM_CLASSES is {num_classes}; set it to {len(classes)}."
         )
         return
-    if trained_on and len(class_names) < num_classes:
-        yield (
-            f"it has {len(class_names)} classes but MODEL.IMAGE_CLASSIFIER.NUM_CLASSES is "
-            f"{num_classes}; set it to {len(class_names)}."
-        )
+    labels: dict[str, set[int]] = {}
+    for name in names:
+        try:
+            records = load_labelled_images(name, classes)
+        except ValueError as error:
+            yield str(error)
+        else:
+            labels[name] = {record["label"] for record in records}
+    if not training or len(labels) < len(names):
         return
-    empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
-    if trained_on and empty.size and cfg.MODEL.IMAGE_CLASSIFIER.EMPTY_CLASSES == "error":
+    if cfg.MODEL.IMAGE_CLASSIFIER.EMPTY_CLASSES == "error":
+        for own in (list(cfg.DATASETS.TRAIN), [cfg.META.DATASET] if cfg.META.DATASET else []):
+            yield from _empty_classes(own, set().union(*(labels[name] for name in own)), classes)
+
+
+def _empty_classes(
+    names: Sequence[str], has_images: set[int], classes: Sequence[str]
+) -> Iterator[str]:
+    empty = [own for label, own in enumerate(classes) if label not in has_images]
+    if names and empty:
         yield (
-            f"{empty.size} of {num_classes} classes have no training image: "
-            f"{shortened([class_names[i] for i in empty])}; add images, or set "
+            f"{len(empty)} of {len(classes)} classes have no training image in "
+            f"{', '.join(names)}: {shortened(empty)}; add images, take the classes out, or set "
             "MODEL.IMAGE_CLASSIFIER.EMPTY_CLASSES to floor to count each as one image."
         )
 

@@ -6,73 +6,14 @@ n: evaluated images, K: classes, y: labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.evaluation.images.classifier_predictions import ClassifierPredictions
 from balms_seg.evaluation.uncertainty.reliability import Reliability, reliability
-
-TOP_K = 5
-
-
-@dataclass(frozen=True, eq=False)
-class ImagePredictions:
-    """What a classifier said of each image.
-
-    Attributes:
-        samples: (n,) int64 position of the image in its data set.
-        labels: (n,) int64 in [0, K).
-        predicted: (n,) int64 the most probable class; of equally probable ones the first.
-        confidences: (n,) float64 its probability.
-        in_top5: (n,) bool whether the label is among the five most probable classes.
-    """
-
-    samples: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
-    confidences: np.ndarray
-    in_top5: np.ndarray
-
-    @classmethod
-    def from_probabilities(
-        cls, probabilities: np.ndarray, labels: np.ndarray, samples: np.ndarray
-    ) -> ImagePredictions:
-        """Judge probabilities.
-
-        Args:
-            probabilities: (n, K).
-            labels: (n,) in [0, K).
-            samples: (n,).
-        """
-        rows = np.arange(len(labels))
-        of_label = probabilities[rows, labels][:, None]
-        before = np.arange(probabilities.shape[1]) < labels[:, None]
-        rank = ((probabilities > of_label) | (probabilities == of_label) & before).sum(1)
-        predicted = probabilities.argmax(1) if len(rows) else np.zeros(0, np.int64)
-        confidences = probabilities[rows, predicted].astype(np.float64)
-        return cls(samples, labels, predicted, confidences, rank < TOP_K)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[ImagePredictions]) -> ImagePredictions:
-        """All parts' images in the order of their data set, whoever predicted them.
-
-        Raises:
-            ValueError: an image was predicted twice.
-        """
-        names = [field.name for field in fields(cls)]
-        whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        order = np.argsort(whole["samples"], kind="stable")
-        ordered = cls(**{name: values[order] for name, values in whole.items()})
-        twice = ordered.samples[1:][np.diff(ordered.samples) == 0]
-        if twice.size:
-            raise ValueError(
-                f"Expected each image to be predicted once, but {twice.size} came again, the first "
-                f"at position {twice[0]} of the data set; give the test loader a sampler without "
-                "repetition."
-            )
-        return ordered
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +37,7 @@ class ClassificationResult:
 
 
 def evaluate_classification(
-    predictions: ImagePredictions, num_classes: int, groups: Mapping[str, np.ndarray]
+    predictions: ClassifierPredictions, num_classes: int, groups: Mapping[str, np.ndarray]
 ) -> ClassificationResult:
     """Evaluate predictions.
 
@@ -106,7 +47,7 @@ def evaluate_classification(
         groups: class ids per frequency group; empty where the training counts are not known.
     """
     y, predicted = predictions.labels, predictions.predicted
-    is_right = y == predicted
+    is_right = predictions.is_right
     confusion = np.bincount(y * num_classes + predicted, minlength=num_classes**2)
     confusion = confusion.reshape(num_classes, num_classes)
     images = confusion.sum(1)

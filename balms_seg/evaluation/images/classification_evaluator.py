@@ -19,9 +19,13 @@ from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.evaluation.images.accuracy import (
     ClassificationResult,
-    ImagePredictions,
     classification_rows,
     evaluate_classification,
+)
+from balms_seg.evaluation.images.classifier_predictions import (
+    ClassifierPredictions,
+    StoredPredictions,
+    write_predictions,
 )
 from balms_seg.evaluation.output.per_class import write_per_class_csv, write_per_class_json
 from balms_seg.evaluation.output.result_table import format_classification_table
@@ -49,6 +53,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         statistics: ClassStatistics | None = None,
         output_dir: str | None = None,
         *,
+        class_names: Sequence[str] | None = None,
         distributed: bool = True,
     ) -> None:
         """Look up the data set.
@@ -57,29 +62,32 @@ class ClassificationEvaluator(DatasetEvaluator):
             dataset_name: registered; its metadata may hold `thing_classes`, the class names.
             statistics: of the training set, for the groups many, medium and few; without, these
                 are left out.
+            class_names: the model's, in which labels count; by default those of the statistics,
+                or without these those of the data set.
             output_dir: where to write results per class (csv and json), the confusion matrix, the
-                calibration, and the predictions.
+                calibration, and the predictions (npz and csv).
             distributed: whether to collect the predictions of all processes in the main one;
                 otherwise each process evaluates its own.
         """
         self._name = dataset_name
-        self._class_names = MetadataCatalog.get(dataset_name).get("thing_classes")
         self._statistics = statistics
         self._output_dir = output_dir
         self._distributed = distributed
-        if statistics is not None and self._class_names is None:
-            self._class_names = statistics.class_names
-        names = self._class_names
-        if statistics is not None and names is not None and len(names) != statistics.num_classes:
+        if class_names is None and statistics is not None:
+            class_names = statistics.class_names
+        if class_names is None:
+            class_names = MetadataCatalog.get(dataset_name).get("thing_classes")
+        if statistics is not None and len(class_names) != statistics.num_classes:
             raise ValueError(
-                f"Expected data set '{dataset_name}' to have the {statistics.num_classes} classes "
-                f"of the training set, but it has {len(names)}; correct DATASETS.TEST."
+                f"Expected names of the {statistics.num_classes} classes of the training set, but "
+                f"got {len(class_names)}."
             )
+        self._class_names = class_names
         self.reset()
 
     def reset(self) -> None:
         """Forget all predictions."""
-        self._parts: list[ImagePredictions] = []
+        self._parts: list[ClassifierPredictions] = []
         self._num_classes: int | None = None
         self.group_sizes: dict[str, dict[str, int]] = {}
         self.result: ClassificationResult | None = None
@@ -92,22 +100,30 @@ class ClassificationEvaluator(DatasetEvaluator):
             outputs: (B, K) probabilities.
 
         Raises:
-            ValueError: shapes disagree, a label is out of range, or a probability is not finite.
+            ValueError: shapes disagree, images have no names, a label is out of range, or a
+                probability is not finite.
         """
         probabilities = outputs.detach().float().cpu().numpy()
         labels = inputs.labels.cpu().numpy()
         samples = inputs.dataset_indices.numpy()
-        self._check(probabilities, labels)
+        self._check(probabilities, labels, len(inputs.keys))
         self._num_classes = probabilities.shape[1]
-        self._parts.append(ImagePredictions.from_probabilities(probabilities, labels, samples))
+        self._parts.append(
+            ClassifierPredictions.from_probabilities(probabilities, labels, samples, inputs.keys)
+        )
 
-    def _check(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    def _check(self, probabilities: np.ndarray, labels: np.ndarray, num_keys: int) -> None:
         known = None if self._class_names is None else len(self._class_names)
         expected = self._num_classes or known
         if probabilities.ndim != 2 or len(probabilities) != len(labels):
             raise ValueError(
                 f"Expected probabilities of shape ({len(labels)}, K), one row an image, but got "
                 f"{probabilities.shape}."
+            )
+        if num_keys != len(labels):
+            raise ValueError(
+                f"Expected the batch to name its {len(labels)} images (ImageBatch.keys), but got "
+                f"{num_keys} names; predictions are compared by the images' names."
             )
         num_classes = probabilities.shape[1]
         if expected is not None and num_classes != expected:
@@ -145,7 +161,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         if not parts:
             logger.warning("No image was processed; there is nothing to evaluate.")
             return OrderedDict()
-        predictions = ImagePredictions.concatenate(parts)
+        predictions = ClassifierPredictions.concatenate(parts)
         num_classes = next(known for known, _ in collected if known)  # a rank may have no image
         groups = {}
         if self._statistics is not None:
@@ -157,7 +173,9 @@ class ClassificationEvaluator(DatasetEvaluator):
         logger.info("Evaluation results:\n%s", table)
         return OrderedDict({TASK: self.result.metrics})
 
-    def _write_files(self, predictions: ImagePredictions, result: ClassificationResult) -> None:
+    def _write_files(
+        self, predictions: ClassifierPredictions, result: ClassificationResult
+    ) -> None:
         if self._output_dir is None:
             return
         folder = Path(self._output_dir)
@@ -171,7 +189,8 @@ class ClassificationEvaluator(DatasetEvaluator):
         record = {"schema_version": SCHEMA_VERSION, "task": TASK, "groups": calibration}
         text = json.dumps(to_json(record, "calibration")) + "\n"
         (folder / f"calibration_{TASK}.json").write_text(text, encoding="utf-8")
-        np.savez_compressed(folder / f"predictions_{TASK}.npz", **vars(predictions))
+        groups = tuple(row["group"] or "" for row in rows)
+        write_predictions(folder, StoredPredictions(predictions, tuple(names), groups))
 
 
 def _write_confusion(path: Path, confusion: np.ndarray, names: Sequence[str]) -> None:

@@ -1,10 +1,8 @@
 """Why a class fails: its false positives by kind, what it misses, and what it is taken for.
 
 Source: Bolya et al. 2020, TIDE (arXiv 2008.08115); kinds and their order of precedence follow its
-published code (1.0.1), at an IoU of 0.5 for right and 0.1 for background. Counts, not their effect
-on AP. What departs from it follows from LVIS's rules, by which detections are matched: only classes
-verified in an image can be wrong there, a detection matched to an ignored annotation is no error,
-and shapes without area, of detections and of annotations, play no part.
+published code, at an IoU of 0.5 for right and 0.1 for background. Counts, not their effect on AP.
+By LVIS's rules only classes verified in an image can be wrong there.
 """
 
 from __future__ import annotations
@@ -30,11 +28,10 @@ class ErrorCounts:
     Attributes:
         counts: per kind of `ERROR_KINDS`, (K,) int64. False positives count for the class that was
             predicted, "missed" for the class of the annotation: localisation is an IoU of 0.1 to
-            0.5, both included, with an object of the class, classification one of 0.5 with an
-            object of another class, duplicate one with an object that a better detection has,
-            background at most 0.1 with everything, both is what remains. An object is missed if
-            nothing matches it, and no localisation or classification error lies on it. Ignored
-            annotations are no objects.
+            0.5 with an object of the class, classification one of 0.5 with an object of another
+            class, duplicate one with an object that a better detection has, background less than
+            0.1 with everything, both is what remains. An object is missed if nothing matches it,
+            and no localisation or classification error lies on it.
         confused_with: (K,) int64 the class most predicted on objects of each class by mistake,
             weighted by score; -1 without any.
     """
@@ -57,7 +54,7 @@ def count_errors(ground_truth: GroundTruth, matches: Matches, shapes: Any) -> Er
     false = np.flatnonzero(is_false)
     overlaps = find_overlaps(
         detections.take(false),
-        np.where(ground_truth.is_ignored, -1, ground_truth.images),  # of no image
+        ground_truth.images,
         shapes,
         detections.images[false],
         threshold=BACKGROUND_IOU,
@@ -70,10 +67,10 @@ def count_errors(ground_truth: GroundTruth, matches: Matches, shapes: Any) -> Er
     right = IOU_THRESHOLDS[0]
     kind = np.select(
         [
-            (own_iou >= BACKGROUND_IOU) & (own_iou <= right),
+            (own_iou >= BACKGROUND_IOU) & (own_iou < right),
             other_iou >= right,
-            own_iou > right,
-            np.maximum(own_iou, other_iou) <= BACKGROUND_IOU,
+            own_iou >= right,
+            np.maximum(own_iou, other_iou) < BACKGROUND_IOU,
         ],
         [0, 1, 2, 3],
         default=4,
@@ -98,15 +95,10 @@ def count_errors(ground_truth: GroundTruth, matches: Matches, shapes: Any) -> Er
 
 
 def _largest(overlaps: Overlaps, chosen: np.ndarray, num_rows: int) -> np.ndarray:
-    """The chosen pair of largest IoU of each detection, of equal ones the first annotation.
-
-    Returns:
-        (num_rows,) int64, -1 without one.
-    """
+    """The chosen pair of largest IoU of each detection, -1 without one, (num_rows,)."""
     largest = np.full(num_rows, -1)
     pairs = np.flatnonzero(chosen)
-    pairs = pairs[np.lexsort((-overlaps.columns[pairs], overlaps.ious[pairs]))]
-    largest[overlaps.rows[pairs]] = pairs  # of several of a detection, the last one written stays
+    largest[overlaps.rows[pairs]] = pairs  # pairs ascend by IoU: the last one written stays
     return largest
 
 

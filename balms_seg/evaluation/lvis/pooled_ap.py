@@ -59,18 +59,13 @@ def fixed_and_pooled_ap(
 def pool_classes(matches: Matches, members: np.ndarray) -> Matches:
     """Matches of the chosen classes as those of a single class.
 
-    Of equal scores the lower image comes first, then the lower class, as in Dave et al.'s code:
-    where scores are rounded, the order moves AP by points.
-
     Args:
         matches: of K classes.
         members: (K,) bool.
     """
     detections = matches.detections
     kept = np.flatnonzero(members[detections.classes])
-    kept = kept[
-        np.lexsort((detections.classes[kept], detections.images[kept], -detections.scores[kept]))
-    ]
+    kept = kept[np.argsort(-detections.scores[kept], kind="stable")]
     new_place = np.full(len(detections.scores), -1)
     new_place[kept] = np.arange(len(kept))
     places = new_place[matches.rows]

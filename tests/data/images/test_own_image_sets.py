@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from image_sets import picture, write_folders
+from PIL import Image
 
+from balms_seg.data.decoding import FORMATS
 from balms_seg.data.images.class_names import relabel
-from balms_seg.data.images.image_files import read_image
+from balms_seg.data.images.image_files import IMAGE_SUFFIXES, read_image
 from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.data.images.image_records import ImageRecords
 from balms_seg.data.images.image_split import split_images
@@ -111,14 +113,28 @@ def test_an_encrypted_or_huge_member_is_refused(
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("ape/1.png", b"0" * 100)
     monkeypatch.setattr("balms_seg.data.images.image_files._MAX_MEMBER_BYTES", 99)
-    with pytest.raises(ValueError, match="ape/1.png in .*a.zip unpacks to"):
+    with pytest.raises(OSError, match="ape/1.png in .*a.zip unpacks to"):
         read_image(f"{tmp_path}/a.zip/ape/1.png")
     content = bytearray((tmp_path / "a.zip").read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1  # the central directory's flags
     (tmp_path / "b.zip").write_bytes(content)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="b.zip is encrypted"):
+    with pytest.raises(OSError, match="b.zip is encrypted"):
         read_image(f"{tmp_path}/b.zip/ape/1.png")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[content.index(b"0" * 100)] = 0
+    (tmp_path / "c.zip").write_bytes(content)
+    with pytest.raises(OSError, match="ape/1.png in .*c.zip is damaged"):
+        read_image(f"{tmp_path}/c.zip/ape/1.png")
+
+
+def test_every_suffix_is_of_a_format_that_is_read() -> None:
+    Image.init()
+    formats = Image.registered_extensions()
+    assert {formats[suffix] for suffix in IMAGE_SUFFIXES} <= {*FORMATS}
+    of_photographs = {suffix for suffix, name in formats.items() if name in FORMATS}
+    rare = {".avifs", ".jpc", ".jpf", ".j2c", ".pfm", ".icb", ".vda", ".vst"}
+    assert of_photographs - {*IMAGE_SUFFIXES} <= rare | {".bw", ".rgb", ".rgba"}
 
 
 CLASSES_LINE = '# classes: ["ape", "red fox", "cat"]'

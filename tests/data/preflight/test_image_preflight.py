@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from image_sets import SMALL, write_folders
+from image_sets import SMALL, picture, write_folders
 from made_up_data import words, write_data_sets
 
 from balms_seg.data.preflight.data_checks import PreflightError, preflight
@@ -56,7 +56,7 @@ def test_a_list_in_order_passes(folders: Path) -> None:
     ("line", "message"),
     [
         ("train/ape/001.png 3", "1 of 4 labels lie outside 0 to 2, the first is 3 of .*001.png"),
-        ("train/ape/001.png -1", "1 of 4 labels lie outside 0 to 2, the first is -1"),
+        ("train/ape/001.png -1", "labels from 0 to 2 in .*list.txt, but got label -1 of .* line 4"),
         ("train/ape/009.png 0", "1 of 4 images are missing: .*train/ape/009.png"),
         ("train/ape/001.png", "line 4"),
         ("train/broken.png 0", "broken.png: "),
@@ -77,7 +77,7 @@ def test_an_unreadable_image_may_be_skipped(folders: Path) -> None:
 
 def test_an_empty_class_is_named_unless_it_may_be_empty(folders: Path) -> None:
     source = write_list(folders, [LINES[0], LINES[2]])
-    with pytest.raises(PreflightError, match=r"1 of 3 classes have no training image: 1;"):
+    with pytest.raises(PreflightError, match=r"1 of 3 classes have no training image in .*: 1;"):
         check(source, folders, folders)
     check(source, folders, folders, MODEL__IMAGE_CLASSIFIER__EMPTY_CLASSES="floor")
 
@@ -88,7 +88,7 @@ def test_a_test_set_may_lack_classes(folders: Path) -> None:
 
 @pytest.mark.parametrize(
     ("num_classes", "message"),
-    [(4, "it has 3 classes but .*NUM_CLASSES is 4; set it to 3"), (2, "outside 0 to 1")],
+    [(4, "has 3 classes but .*NUM_CLASSES is 4; set it to 3"), (2, "is 2; set it to 3")],
 )
 def test_the_number_of_classes_has_to_agree(num_classes: int, message: str, folders: Path) -> None:
     with pytest.raises(PreflightError, match=message):
@@ -110,3 +110,53 @@ def test_each_job_refuses_the_others_sets(folders: Path) -> None:
     detector = load_config(get_config_file("toy/base.yaml"), words(settings))
     with pytest.raises(PreflightError, match="configs/classification"):
         preflight(detector, training=True)
+
+
+def two_sets(tmp_path: Path, train: list[str], test: list[str], **more: object) -> None:
+    """Check class folders of a training and a test set."""
+    names = [f"{tmp_path.name}_{part}" for part in ("train", "test")]
+    for part, classes in zip(("a", "b"), (train, test), strict=True):
+        for label, name in enumerate(classes):
+            (tmp_path / part / name).mkdir(parents=True)
+            picture(label, 0).save(tmp_path / part / name / "1.png")
+    settings = {
+        **SMALL,
+        "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": len(train),
+        "DATASETS.REGISTER_IMAGES": [
+            [name, str(tmp_path / part), ""] for name, part in zip(names, "ab", strict=True)
+        ],
+        "DATASETS.TRAIN": (names[0],),
+        "DATASETS.TEST": (names[1],),
+        "OUTPUT_DIR": str(tmp_path / "output"),
+        **more,
+    }
+    base = get_config_file("classification/base.yaml")
+    preflight(load_config(base, words(settings)), training=True)
+
+
+def test_a_test_set_with_other_classes_is_refused_with_the_difference(tmp_path: Path) -> None:
+    message = "images of 1 classes that the model does not know: zebra; it lacks apple"
+    with pytest.raises(PreflightError, match=message):
+        two_sets(tmp_path, ["apple", "bee", "cat"], ["bee", "cat", "zebra"])
+
+
+def test_a_test_set_may_lack_classes_by_name(tmp_path: Path) -> None:
+    two_sets(tmp_path, ["apple", "bee", "cat"], ["apple", "cat"])
+
+
+def test_the_classes_can_be_given(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match=r"1 of 4 classes have no training image.*red fox"):
+        two_sets(
+            tmp_path,
+            ["apple", "bee", "cat"],
+            ["cat"],
+            **{
+                "DATASETS.CLASSES": ["cat", "bee", "red fox", "apple"],
+                "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 4,
+            },
+        )
+
+
+def test_a_class_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="DATASETS.CLASSES is .*expected different names"):
+        two_sets(tmp_path, ["a", "b"], ["a"], **{"DATASETS.CLASSES": ["a", "b", "a"]})

@@ -7,23 +7,27 @@ import pytest
 import torch
 
 from balms_seg.class_statistics import ClassStatistics
-from balms_seg.evaluation.images.accuracy import (
-    ImagePredictions,
-    classification_rows,
-    evaluate_classification,
-)
+from balms_seg.evaluation.images.accuracy import classification_rows, evaluate_classification
+from balms_seg.evaluation.images.classifier_predictions import ClassifierPredictions
 
 # Class 0 is frequent, 1 medium, 2 and 3 few; 3 has no image in the evaluation set.
 STATISTICS = ClassStatistics.from_labels(np.repeat([0, 1, 2, 3], [101, 100, 19, 1]), 4)
 GROUPS = STATISTICS.groups
 
 
-def judged(predicted: list[int], labels: list[int], confidence: float = 0.7) -> ImagePredictions:
+def judged(
+    predicted: list[int], labels: list[int], confidence: float = 0.7
+) -> ClassifierPredictions:
     probabilities = np.full((len(labels), 4), (1 - confidence) / 3)
     probabilities[np.arange(len(labels)), predicted] = confidence
-    return ImagePredictions.from_probabilities(
-        probabilities, np.array(labels), np.arange(len(labels))
-    )
+    return judge(probabilities, np.array(labels), np.arange(len(labels)))
+
+
+def judge(
+    probabilities: np.ndarray, labels: np.ndarray, samples: np.ndarray
+) -> ClassifierPredictions:
+    keys = [f"{sample}.png" for sample in samples.tolist()]
+    return ClassifierPredictions.from_probabilities(probabilities, labels, samples, keys)
 
 
 def test_accuracies_of_an_outcome_counted_by_hand() -> None:
@@ -58,7 +62,7 @@ def test_rank_and_top_five_agree_with_torch() -> None:
     generator = torch.Generator().manual_seed(0)
     probabilities = torch.rand((300, 40), generator=generator, dtype=torch.float64).softmax(1)
     labels = torch.randint(40, (300,), generator=generator)
-    own = ImagePredictions.from_probabilities(probabilities.numpy(), labels.numpy(), np.arange(300))
+    own = judge(probabilities.numpy(), labels.numpy(), np.arange(300))
     best, first_five = probabilities.max(1), probabilities.topk(5).indices
     assert own.predicted.tolist() == best.indices.tolist()
     assert own.confidences.tolist() == best.values.tolist()
@@ -68,7 +72,7 @@ def test_rank_and_top_five_agree_with_torch() -> None:
 
 def test_of_equal_probabilities_the_first_class_wins() -> None:
     even = np.full((7, 7), 1 / 7)
-    own = ImagePredictions.from_probabilities(even, np.arange(7), np.arange(7))
+    own = judge(even, np.arange(7), np.arange(7))
     assert own.predicted.tolist() == [0] * 7
     assert own.in_top5.tolist() == [True] * 5 + [False] * 2
 
@@ -78,12 +82,11 @@ def test_the_order_of_the_parts_does_not_matter() -> None:
     probabilities = rng.dirichlet(np.ones(4), 50)
     labels, samples = rng.integers(0, 4, 50), rng.permutation(50)
 
-    def part(rows: slice) -> ImagePredictions:
-        own = (probabilities[rows], labels[rows], samples[rows])
-        return ImagePredictions.from_probabilities(*own)
+    def part(rows: slice) -> ClassifierPredictions:
+        return judge(probabilities[rows], labels[rows], samples[rows])
 
-    whole = ImagePredictions.concatenate([part(slice(None))])
-    pieces = ImagePredictions.concatenate([part(slice(30, 50)), part(slice(0, 30))])
+    whole = ClassifierPredictions.concatenate([part(slice(None))])
+    pieces = ClassifierPredictions.concatenate([part(slice(30, 50)), part(slice(0, 30))])
     for name, values in vars(whole).items():
         assert (values == getattr(pieces, name)).all()
     results = [evaluate_classification(one, 4, GROUPS).metrics for one in (whole, pieces)]
@@ -92,7 +95,7 @@ def test_the_order_of_the_parts_does_not_matter() -> None:
 
 def test_an_image_predicted_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="1 came again, the first at position 0"):
-        ImagePredictions.concatenate([judged([0, 1], [0, 1]), judged([0], [0])])
+        ClassifierPredictions.concatenate([judged([0, 1], [0, 1]), judged([0], [0])])
 
 
 def test_rows_have_precision_and_the_commonest_mistake() -> None:
@@ -112,9 +115,7 @@ def test_rows_have_precision_and_the_commonest_mistake() -> None:
 def test_a_group_lies_within_its_classes() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
-        predictions = ImagePredictions.from_probabilities(
-            rng.dirichlet(np.ones(4), 60), rng.integers(0, 4, 60), np.arange(60)
-        )
+        predictions = judge(rng.dirichlet(np.ones(4), 60), rng.integers(0, 4, 60), np.arange(60))
         result = evaluate_classification(predictions, 4, GROUPS)
         accuracy = [row["accuracy"] for row in classification_rows(result, list("abcd"), None)]
         few = [accuracy[i] for i in GROUPS["few"]]

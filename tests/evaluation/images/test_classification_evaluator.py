@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.config import add_balms_config
 from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.evaluation import ClassificationEvaluator
 from balms_seg.evaluation.evaluator_choice import build_evaluator
+from balms_seg.evaluation.images.classifier_predictions import read_predictions
 from balms_seg.evaluation.output.per_class import read_per_class_json
 
 NAME = "classification_test_set"
@@ -29,7 +32,9 @@ def batch(labels: torch.Tensor, samples: list[int]) -> ImageBatch:
     """A batch as the loader gives it; the evaluator does not look at the pixels."""
     indices = torch.tensor(samples)
     unknown = torch.full((len(samples),), float("nan"), dtype=torch.float64)
-    return ImageBatch(torch.zeros(len(samples), 3, 2, 2), labels, indices, indices, unknown)
+    keys = tuple(f"{NAMES[sample % 3]}/{sample}.png" for sample in samples)
+    pixels = torch.zeros(len(samples), 3, 2, 2)
+    return ImageBatch(pixels, labels, indices, indices, unknown, keys=keys)
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +77,20 @@ def test_files_hold_what_the_metrics_summarise(tmp_path: Path) -> None:
     groups = json.loads((tmp_path / "calibration_classification.json").read_text())["groups"]
     assert list(groups) == ["all", "many", "medium", "few"]
     assert 100 * groups["all"]["expected_calibration_error"] == pytest.approx(metrics["ece"])
-    stored = np.load(tmp_path / "predictions_classification.npz")
-    assert stored["samples"].tolist() == list(range(60))
-    assert 100 * (stored["labels"] == stored["predicted"]).mean() == pytest.approx(metrics["top1"])
+    stored = read_predictions(tmp_path / "predictions_classification.npz")
+    assert (stored.class_names, stored.groups) == (tuple(NAMES), ("many", "medium", "few"))
+    assert 100 * stored.predictions.is_right.mean() == pytest.approx(metrics["top1"])
+    with (tmp_path / "predictions_classification.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["path"] for line in lines] == [f"{NAMES[i % 3]}/{i}.png" for i in range(60)]
+    assert 100 * np.mean([line["label"] == line["class1"] for line in lines]) == pytest.approx(
+        metrics["top1"]
+    )
+    probabilities = outputs_of([7])[1][0]
+    best = int(probabilities.argmax())
+    assert lines[7]["class1"] == NAMES[best]
+    assert float(lines[7]["score1"]) == pytest.approx(float(probabilities[best]), abs=1e-6)
+    assert {lines[7][f"class{rank}"] for rank in (1, 2, 3)} == set(NAMES)
     assert (tmp_path / "per_class_classification.csv").read_text().count("\n") == 4
 
 
@@ -132,10 +148,26 @@ def test_what_cannot_be_evaluated_is_an_error(
         evaluator.process(batch(torch.tensor(labels), [0, 1]), probabilities)
 
 
-def test_a_test_set_with_other_classes_than_the_training_set_is_an_error() -> None:
+def test_names_have_to_be_those_of_the_statistics() -> None:
     statistics = ClassStatistics.from_labels([0, 1], 2)
-    with pytest.raises(ValueError, match="the 2 classes of the training set, but it has 3"):
-        ClassificationEvaluator(NAME, statistics)
+    with pytest.raises(ValueError, match="names of the 2 classes of the training set, but got 3"):
+        ClassificationEvaluator(NAME, statistics, class_names=NAMES)
+
+
+def test_the_names_are_the_models_whatever_the_data_set_has(tmp_path: Path) -> None:
+    MetadataCatalog.get(NAME).thing_classes.reverse()
+    try:
+        evaluate([list(range(6))], tmp_path)
+    finally:
+        MetadataCatalog.get(NAME).thing_classes.reverse()
+    rows = read_per_class_json(tmp_path / "per_class_classification.json")
+    assert [(row["name"], row["val_images"]) for row in rows] == [(name, 2) for name in NAMES]
+
+
+def test_images_without_names_are_refused() -> None:
+    unnamed = dataclasses.replace(batch(torch.tensor([0]), [0]), keys=())
+    with pytest.raises(ValueError, match="to name its 1 images"):
+        ClassificationEvaluator(NAME).process(unnamed, torch.eye(3)[:1])
 
 
 def test_half_precision_outputs_are_taken(tmp_path: Path) -> None:
@@ -146,5 +178,7 @@ def test_half_precision_outputs_are_taken(tmp_path: Path) -> None:
 
 def test_the_evaluator_type_chooses_it() -> None:
     cfg = get_cfg()
+    add_balms_config(cfg)
     cfg.DATASETS.TRAIN = ()
+    cfg.DATASETS.CLASSES = NAMES
     assert isinstance(build_evaluator(cfg, NAME), ClassificationEvaluator)
