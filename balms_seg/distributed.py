@@ -1,10 +1,15 @@
-"""Sums over the processes of a job."""
+"""Sums over the processes of a job, and what one of them does for all."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
@@ -16,3 +21,17 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     total = total.cuda() if dist.get_backend() == "nccl" else total
     dist.all_reduce(total)
     return total.to(tensor.device)
+
+
+def on_main_process(function: Callable[[], Result]) -> Result:
+    """What a function returns in the main process, on all ranks; so is the error it raises."""
+    outcome: tuple[Result | None, Exception | None] = (None, None)
+    if comm.is_main_process():
+        try:
+            outcome = function(), None
+        except Exception as error:
+            outcome = None, error
+    result, error = comm.all_gather(outcome)[0]
+    if error is not None:
+        raise error
+    return result

@@ -65,6 +65,7 @@ def _train(output: Path, overrides: list[str]) -> None:
         get_config_file("toy/demo.yaml"),
         "--num-gpus",
         "0",
+        "--overwrite",
         "OUTPUT_DIR",
         str(output.resolve()),
         *overrides,

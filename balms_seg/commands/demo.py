@@ -2,8 +2,9 @@
 
 balms-seg demo --config-file F --input photos/*.jpg --output found --opts MODEL.WEIGHTS model.pth
 
-Names and frequency groups come from the data sets of the configuration; where none is at hand,
-classes are numbered. Colours: red rare, orange common, blue frequent, grey unknown.
+Names and frequency groups come with the checkpoint, or else from the data sets of the
+configuration; where none is at hand, classes are numbered. Colours: red rare, orange common, blue
+frequent, grey unknown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from balms_seg.class_statistics.class_record import ClassRecord
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +49,8 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
     from balms_seg.data.decoding import decode_image
-    from balms_seg.engine import load_config, load_model
+    from balms_seg.engine import load_config
+    from balms_seg.engine.run import load_model_and_classes
     from balms_seg.report.pictures import draw_instances
 
     cfg = load_config(args.config_file, args.opts)
@@ -54,8 +59,10 @@ def run(args: argparse.Namespace) -> None:
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("Expected --opts MODEL.WEIGHTS PATH at the end, but got no weights.")
     images = find_images(args.input)
-    categories = read_categories(cfg)
-    model = load_model(cfg).eval()
+    known = read_categories(cfg)
+    model, classes = load_model_and_classes(cfg)
+    categories = known if classes is None else categories_of(classes)
+    model.eval()
     resize = transforms.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
     args.output.mkdir(parents=True, exist_ok=True)
     for path in images:
@@ -80,20 +87,23 @@ def run(args: argparse.Namespace) -> None:
 
 
 def read_categories(cfg: Any) -> dict[int, dict[str, Any]]:
-    """Name and, where known, frequency letter per contiguous class id."""
+    """Name and, where known, frequency letter per contiguous class id, of the training set."""
+    from balms_seg.class_statistics.class_record import ClassRecord
     from balms_seg.data import register_from_config, training_statistics
 
     try:
         register_from_config(cfg)
-        statistics = training_statistics(cfg)
+        return categories_of(ClassRecord.from_statistics(training_statistics(cfg)))
     except (KeyError, OSError, ValueError) as error:
-        logger.warning("The training set is not at hand, so classes are numbered: %s", error)
+        logger.info("The training set is not at hand: %s", error)
         return {i: {"name": f"class {i}"} for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)}
+
+
+def categories_of(classes: ClassRecord) -> dict[int, dict[str, Any]]:
+    """Name and frequency letter per contiguous class id."""
     return {
-        i: {"name": name, "frequency": statistics.group_names[group][0]}
-        for i, (name, group) in enumerate(
-            zip(statistics.class_names, statistics.group_ids, strict=True)
-        )
+        i: {"name": name, "frequency": group[0]}
+        for i, (name, group) in enumerate(zip(classes.names, classes.groups, strict=True))
     }
 
 

@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint of OUTPUT_DIR"
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start anew in a used OUTPUT_DIR, whose files move to OUTPUT_DIR/earlier_run_N",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
         "--num-gpus", type=int, default=1, help="on each machine, 0: CPU; default: %(default)s"

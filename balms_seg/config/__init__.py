@@ -238,6 +238,10 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Share that the moving average of the weights keeps at an iteration; it is what is evaluated.
     # 0: no average.
     cfg.SOLVER.EMA_DECAY = 0.0
+    # Periodic checkpoints to keep, the newest; model_final and model_best stay. 0: all.
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 3
+    # Metric whose best checkpoint is kept as model_best.pth, such as segm/AP. Empty: none.
+    cfg.TEST.BEST_METRIC = ""
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -284,6 +288,11 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
         )
     if not 0 <= cfg.SOLVER.EMA_DECAY < 1:
         problems.append(f"SOLVER.EMA_DECAY is {cfg.SOLVER.EMA_DECAY}; expected a share in [0, 1).")
+    if cfg.SOLVER.CHECKPOINTS_TO_KEEP < 0:
+        problems.append(
+            f"SOLVER.CHECKPOINTS_TO_KEEP is {cfg.SOLVER.CHECKPOINTS_TO_KEEP}; expected 0 (all) or "
+            "more."
+        )
     if cfg.SOLVER.MAX_ITER < 1:
         problems.append(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1.")
     if cfg.SOLVER.IMS_PER_BATCH < 1:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.checkpoints import LongTailedCheckpointer
+from balms_seg.engine.class_checks import check_classes, loaded_classes
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from torch import nn
 
+    from balms_seg.class_statistics.class_record import ClassRecord
+
 logger = logging.getLogger(__name__)
+
+TAU_NORMALISED = "model_tau_norm"
 
 
 def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any] | None:
@@ -50,6 +55,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
     model = load_model(cfg, resume=resume)
+    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
+        LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
     results = LongTailedTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model))
@@ -68,9 +75,22 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     Raises:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
+    return load_model_and_classes(cfg, resume=resume)[0]
+
+
+def load_model_and_classes(
+    cfg: CfgNode, *, resume: bool = False
+) -> tuple[nn.Module, ClassRecord | None]:
+    """As `load_model`, with what the checkpoint says of the classes; None where it says nothing.
+
+    Raises:
+        RuntimeError: as there.
+        ValueError: a registered data set of the configuration has other classes.
+    """
     model = LongTailedTrainer.build_model(cfg)
     checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    check_classes(cfg, checkpointer.loaded_record)
     if checkpointer.absent_parameters:
         names = checkpointer.absent_parameters
         raise RuntimeError(
@@ -80,4 +100,4 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
         )
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
         tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
-    return model
+    return model, loaded_classes(checkpointer.loaded_record)

@@ -19,6 +19,10 @@ from balms_seg.config import add_balms_config, check_config, check_released_keys
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import register_from_config, share_frequency_groups, training_statistics
 from balms_seg.data.preflight.data_checks import output_problems, preflight
+from balms_seg.distributed import on_main_process
+from balms_seg.engine.checkpoints.find import has_checkpoints
+from balms_seg.engine.output_folder import prepare_output_folder
+from balms_seg.engine.resume_checks import check_resumable
 from balms_seg.job import classifies_images
 from balms_seg.model_zoo import get_config_file
 
@@ -120,6 +124,16 @@ def setup(args: Namespace) -> CfgNode:
         )
     if not args.eval_only:
         check_meta_training(cfg)
+        on_main_process(
+            lambda: prepare_output_folder(
+                cfg.OUTPUT_DIR,
+                resume=args.resume,
+                overwrite=getattr(args, "overwrite", False),
+                weights=cfg.MODEL.WEIGHTS,
+            )
+        )
+        if args.resume:
+            check_resumable(cfg)
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
@@ -168,7 +182,7 @@ def _require_writable(directory: str) -> None:
 
 
 def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
-    if resume and os.path.isfile(f"{cfg.OUTPUT_DIR}/last_checkpoint"):
+    if resume and has_checkpoints(cfg.OUTPUT_DIR):
         return
     uses_stage_one = not eval_only or cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
     if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:

@@ -7,6 +7,9 @@ import logging
 import os
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,12 +20,15 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_image_test_loader, build_train_loader, training_statistics
 from balms_seg.data.instances.mapper import build_test_mapper
-from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.best_checkpoint import BestCheckpoint
+from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
+from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.meta.class_values import ClassValueRecorder
 from balms_seg.engine.meta.meta_setup import build_meta_step
@@ -40,7 +46,6 @@ from balms_seg.modeling.freeze import train_only
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.evaluation import DatasetEvaluator
-    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +68,15 @@ class LongTailedTrainer(DefaultTrainer):
         self._trainer = self._build_step(cfg, model, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailedCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+            model,
+            cfg.OUTPUT_DIR,
+            keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
+            trainer=weakref.proxy(self),
         )
+        self.checkpointer.record = {
+            "config": cfg.dump(),
+            CLASSES_KEY: class_record(cfg, training_statistics(cfg)).to_plain(),
+        }
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -138,28 +150,33 @@ class LongTailedTrainer(DefaultTrainer):
             )
             built.insert(0, recorder)
         if self.cfg.SOLVER.EMA_DECAY > 0:
-            self._average_weights(built)
+            average = WeightAverage(self.checkpointer.model, self.cfg.SOLVER.EMA_DECAY)
+            self.checkpointer.add_checkpointable(CHECKPOINT_KEY, average)
+            built.insert(0, average)
+        evaluated = []
         if self.cfg.TEST.AUG.ENABLED:
-            augmented = hooks.EvalHook(0, lambda: self._test_with_augmentation())
-            first_writer = next(
-                (i for i, hook in enumerate(built) if isinstance(hook, hooks.PeriodicWriter)),
-                len(built),
-            )
-            built.insert(first_writer, augmented)
+            evaluated.append(hooks.EvalHook(0, lambda: self._test_with_augmentation()))
+        if self.cfg.TEST.BEST_METRIC and comm.is_main_process():
+            evaluated.append(BestCheckpoint(self.checkpointer, self.cfg.TEST.BEST_METRIC))
+        first_writer = next(
+            (i for i, hook in enumerate(built) if isinstance(hook, hooks.PeriodicWriter)),
+            len(built),
+        )
+        built[first_writer:first_writer] = evaluated
         return built
 
-    def _average_weights(self, built: list[Any]) -> None:
-        """Put a weight average before all other hooks, and under their evaluations."""
-        average = WeightAverage(self.checkpointer.model, self.cfg.SOLVER.EMA_DECAY)
-        self.checkpointer.add_checkpointable(CHECKPOINT_KEY, average)
-        for hook in built:
+    def register_hooks(self, hooks_: list[Any]) -> None:
+        """As detectron2's; every EvalHook, a subclass's too, sees what is to be evaluated."""
+        for hook in hooks_:
             if isinstance(hook, hooks.EvalHook):
-                hook._func = average.around(hook._func)
-        built.insert(0, average)
+                hook._do_eval = partial(_evaluate, weakref.proxy(self), hook._do_eval)
+        super().register_hooks(hooks_)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As detectron2's; at a run's start the classifier is what `MODEL.INIT_CLASSIFIER` says."""
         super().resume_or_load(resume)
+        if self.start_iter > 0:
+            check_classes(self.cfg, self.checkpointer.loaded_record)
         if not (resume and self.checkpointer.has_checkpoint()):
             start_classifiers(
                 self.checkpointer.model,
@@ -198,6 +215,8 @@ class LongTailedTrainer(DefaultTrainer):
             task -> metric -> percent, under the set's name first if there are several sets; {} on
             ranks other than the main one.
         """
+        if isinstance(model, nn.Module):
+            require_finite(model)
         results, group_sizes = OrderedDict(), {}
         # As detectron2 does, detectors are evaluated in full precision.
         in_mixed_precision = classifies_images(cfg) and cfg.SOLVER.AMP.ENABLED
@@ -258,6 +277,13 @@ class LongTailedTrainer(DefaultTrainer):
                 "The checkpoint has no stream position (it was not written by balms_seg): the data "
                 "stream starts anew."
             )
+
+
+def _evaluate(trainer: LongTailedTrainer, evaluate: Callable[[], None]) -> None:
+    """Run an evaluation on the averaged weights, if there are any."""
+    average = trainer.checkpointer.checkpointables.get(CHECKPOINT_KEY)
+    with average.applied() if average is not None else nullcontext():
+        evaluate()
 
 
 def _data_parallel(model: nn.Module) -> nn.Module:

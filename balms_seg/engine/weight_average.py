@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,8 @@ CHECKPOINT_KEY = "weight_average"
 class WeightAverage(HookBase):
     """Averages parameters and buffers over the iterations.
 
-    A checkpoint holds the average beside the weights: --resume continues both, everything else
-    that starts from the checkpoint (evaluation, a second stage) takes the average.
+    A checkpoint holds the average as its model, and the weights that train beside it: --resume
+    continues both, whatever else reads the checkpoint takes the average.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -49,15 +49,6 @@ class WeightAverage(HookBase):
         for average, value in pairs:
             if not value.is_floating_point():
                 average.copy_(value)
-
-    def around(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """A function during which the model has the averaged weights."""
-
-        def averaged() -> Any:
-            with self.applied():
-                return function()
-
-        return averaged
 
     @contextmanager
     def applied(self) -> Iterator[None]:

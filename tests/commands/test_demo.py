@@ -11,8 +11,10 @@ import torch
 from detectron2.modeling import build_model
 from made_up_data import SMALL, small_config, words, write_data_sets
 
+from balms_seg.class_statistics.class_record import ClassRecord
 from balms_seg.commands.command_line import run_command
-from balms_seg.commands.demo import read_categories
+from balms_seg.commands.demo import categories_of, read_categories
+from balms_seg.engine.run import load_model_and_classes
 from balms_seg.model_zoo import get_config_file
 
 
@@ -63,3 +65,14 @@ def test_bad_input_is_one_line(weights: Path, tmp_path: Path) -> None:
         )
     with pytest.raises(SystemExit, match="but got no weights"):
         run_command("demo", command(tmp_path, Path(), {}, "--input", __file__)[:-2])
+
+
+def test_names_and_groups_come_with_the_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classes = ClassRecord(("ant", "bee", "cat"), groups=("frequent", "common", "rare"))
+    path = tmp_path / "model.pth"
+    content = {"model": build_model(small_config()).state_dict(), "classes": classes.to_plain()}
+    torch.save(content, path)
+    loaded = load_model_and_classes(small_config({"MODEL.WEIGHTS": str(path)}))[1]
+    assert loaded == classes
+    assert categories_of(loaded)[2] == {"name": "cat", "frequency": "r"}

@@ -49,8 +49,10 @@ def run_evaluation(settings: Settings, output: Path, *flags: str) -> dict:
 
 
 def read_checkpoint(path: Path) -> dict:
-    """A checkpoint's content."""
-    return torch.load(path, map_location="cpu", weights_only=False)
+    """A checkpoint's content, without its checksum, so that it can be changed and saved."""
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    content.pop("checksum", None)
+    return content
 
 
 def assert_same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:

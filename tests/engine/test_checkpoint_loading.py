@@ -14,7 +14,7 @@ from made_up_data import NUM_CLASSES, made_up_batch, small_config
 from runs import assert_same_tensors, run_evaluation, run_training
 from torch import nn
 
-from balms_seg.engine.checkpoint import LongTailedCheckpointer
+from balms_seg.engine.checkpoints import LongTailedCheckpointer
 
 K = NUM_CLASSES
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
@@ -177,7 +177,7 @@ def test_a_detector_without_masks_starts_one_with_masks(tmp_path: Path) -> None:
 def test_a_truncated_checkpoint_is_named_with_its_size(tmp_path: Path) -> None:
     path = saved(built("softmax"), tmp_path / "model_0000099.pth")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(RuntimeError, match="truncated") as error:
+    with pytest.raises(RuntimeError, match="was cut short") as error:
         load(built("softmax"), path)
     assert str(path) in str(error.value)
     assert f"{path.stat().st_size} bytes" in str(error.value)
@@ -188,25 +188,6 @@ def test_an_empty_checkpoint_is_named_with_its_size(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(RuntimeError, match=r"model_0000099\.pth \(0 bytes\)"):
         load(built("softmax"), path)
-
-
-def test_a_failing_write_leaves_the_checkpoint_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = built("softmax")
-    checkpointer = LongTailedCheckpointer(model, str(tmp_path))
-    checkpointer.save("model_final", iteration=1)
-
-    def disk_is_full(content: object, path: str) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", disk_is_full)
-    with pytest.raises(OSError, match="no space"):
-        checkpointer.save("model_final", iteration=2)
-    monkeypatch.undo()
-    assert load(built("softmax", seed=1), tmp_path / "model_final.pth").absent_parameters == []
-    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_evaluation_alone_refuses_a_classifier_at_its_initialisation(

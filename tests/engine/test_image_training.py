@@ -163,8 +163,8 @@ def test_the_average_is_evaluated_and_what_a_second_stage_starts_from(
     settings = {**images, "DATASETS.TEST": (), "SOLVER.EMA_DECAY": 0.5}
     run_image_training(settings, tmp_path / "one")
     content = read_checkpoint(tmp_path / "one" / "model_final.pth")
-    average = content["weight_average"]["model"]
-    assert not torch.equal(average["classifier.weight"], content["model"]["classifier.weight"])
+    average, raw = content["model"], content["raw_model"]
+    assert not torch.equal(average["classifier.weight"], raw["classifier.weight"])
     second = {**settings, **DECOUPLED, "MODEL.WEIGHTS": str(tmp_path / "one" / "model_final.pth")}
     trainer = build_image_trainer(second, tmp_path / "two")
     trainer.resume_or_load(resume=False)

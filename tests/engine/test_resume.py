@@ -147,15 +147,6 @@ def test_resuming_without_a_checkpoint_starts_from_the_beginning(
     assert_same_tensors(one.model.state_dict(), other.model.state_dict())
 
 
-def test_a_second_run_without_resume_starts_from_the_beginning(
-    data: dict[str, object], tmp_path: Path
-) -> None:
-    first = run_training(data, tmp_path)
-    second = run_training(data, tmp_path)
-    assert second.start_iter == 0
-    assert_same_tensors(first.model.state_dict(), second.model.state_dict())
-
-
 @pytest.mark.parametrize("max_iter", [2, 1])
 def test_resuming_a_finished_run_evaluates_it_and_says_so(
     max_iter: int, data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture

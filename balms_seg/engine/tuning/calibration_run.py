@@ -20,6 +20,7 @@ from balms_seg.data import (
     register_from_config,
     training_statistics,
 )
+from balms_seg.data.training_set import describe_difference
 from balms_seg.engine.run import load_model
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.engine.tuning.box_outputs import (
@@ -87,10 +88,13 @@ class Session:
         metadata = get_metadata(name)
         content = read_annotation_json(metadata.json_file)
         ids = sorted(category["id"] for category in content["categories"])
-        if len(ids) != self.statistics.num_classes:
+        # Those of the training set are checked against the checkpoint's when that is loaded.
+        trained = list(self.statistics.class_names)
+        difference = describe_difference(trained, metadata.thing_classes)
+        if difference:
             raise ValueError(
-                f"Expected {self.statistics.num_classes} classes in '{name}' as in training, but "
-                f"got {len(ids)}; hold out a part of the same annotations."
+                f"Expected the classes of training in '{name}', but they differ: {difference} Hold "
+                "out a part of the same annotations."
             )
         letters = {
             category_id: self.statistics.group_names[group][0]

@@ -1,0 +1,57 @@
+"""What a model has to know of its classes, as plain values that travel in its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from balms_seg.class_statistics.statistics import ClassStatistics
+
+
+@dataclass(frozen=True)
+class ClassRecord:
+    """The classes of a training set, in the model's order. K: classes.
+
+    Attributes:
+        names: K.
+        category_ids: K ids of the json; empty where there is none.
+        groups: K names of frequency groups.
+        image_counts: K training images.
+        instance_counts: K training instances.
+        thresholds: K scores from which on a detection counts; empty where none were chosen.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+    image_counts: tuple[int, ...] = ()
+    instance_counts: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: ClassStatistics,
+        *,
+        category_ids: Sequence[int] = (),
+        thresholds: Sequence[float] = (),
+    ) -> ClassRecord:
+        """Of a training set."""
+        return cls(
+            names=tuple(statistics.class_names),
+            category_ids=tuple(category_ids),
+            groups=tuple(statistics.group_names[group] for group in statistics.group_ids),
+            image_counts=tuple(statistics.image_counts.tolist()),
+            instance_counts=tuple(statistics.instance_counts.tolist()),
+            thresholds=tuple(thresholds),
+        )
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> ClassRecord:
+        """What `to_plain` returned."""
+        return cls(**{name: tuple(column) for name, column in values.items()})
+
+    def to_plain(self) -> dict[str, list]:
+        """Lists of text and numbers."""
+        return {name: list(column) for name, column in vars(self).items()}

@@ -1,0 +1,57 @@
+"""The classes of a checkpoint, and whether data sets have the same in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from detectron2.data import MetadataCatalog
+
+from balms_seg.class_statistics.class_record import ClassRecord
+from balms_seg.data.training_set import describe_difference
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from balms_seg.class_statistics import ClassStatistics
+
+CLASSES_KEY = "classes"
+
+
+def class_record(cfg: CfgNode, statistics: ClassStatistics) -> ClassRecord:
+    """What checkpoints of a run say of its classes."""
+    ids = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_dataset_id_to_contiguous_id") or {}
+    return ClassRecord.from_statistics(
+        statistics,
+        category_ids=sorted(ids, key=ids.__getitem__),
+        thresholds=cfg.MODEL.ROI_BOX_HEAD.get("CLASS_THRESHOLDS", ()),
+    )
+
+
+def loaded_classes(record: Mapping[str, Any]) -> ClassRecord | None:
+    """What a checkpoint says of its classes; None where it says nothing."""
+    return ClassRecord.from_plain(record[CLASSES_KEY]) if CLASSES_KEY in record else None
+
+
+def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
+    """Stop where a data set would be labelled with other classes than the model has.
+
+    Args:
+        cfg: names the data sets; those that are not registered are passed over.
+        record: plain values of the checkpoint; without classes nothing is checked.
+
+    Raises:
+        ValueError: a data set has other classes, or the same in another order.
+    """
+    classes = loaded_classes(record)
+    if classes is None:
+        return
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        names = MetadataCatalog.get(name).get("thing_classes") if name in MetadataCatalog else None
+        difference = describe_difference(list(classes.names), names) if names else ""
+        if difference:
+            raise ValueError(
+                f"The classes that the checkpoint was trained on and those of data set {name!r} "
+                f"differ: {difference} Its labels would be wrong; register the set with the "
+                "classes in the checkpoint's order."
+            )

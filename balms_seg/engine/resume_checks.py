@@ -1,0 +1,100 @@
+"""Whether a run can go on from a checkpoint, asked before any data are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from balms_seg.engine.checkpoints.checkpointer import RAW_KEY
+from balms_seg.engine.checkpoints.find import saved_runs
+from balms_seg.engine.optimizer import build_optimizer
+from balms_seg.engine.trainer import LongTailedTrainer
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+# What makes another run of it, where both configurations have the key.
+_METHOD_KEYS = (
+    "MODEL.META_ARCHITECTURE",
+    "MODEL.ROI_HEADS.NAME",
+    "MODEL.ROI_BOX_HEAD.CLASSIFIER",
+    "MODEL.IMAGE_CLASSIFIER.METHOD",
+    "DATALOADER.SAMPLER_TRAIN",
+    "META.LEARN",
+    "SOLVER.OPTIMIZER",
+)
+
+
+def check_resumable(cfg: CfgNode) -> None:
+    """Stop where --resume would go on from a run of another method, optimiser or model.
+
+    Raises:
+        ValueError: says what has changed, and how to start anew from the weights.
+    """
+    run = next(saved_runs(cfg.OUTPUT_DIR), None)
+    if run is None:
+        return
+    problems = [*_changed_keys(cfg, run.entries), *_changed_shapes(cfg, run.entries)]
+    if problems:
+        raise ValueError(
+            f"--resume would go on from {run.path}, which is of another run:\n  "
+            + "\n  ".join(problems)
+            + "\nSet these back; or start a new run from its weights, with MODEL.WEIGHTS "
+            f"{run.path} and another OUTPUT_DIR."
+        )
+
+
+def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
+    saved = yaml.safe_load(entries.get("config", "{}"))
+    pairs = {key: (_value(saved, key), _value(cfg, key)) for key in _METHOD_KEYS}
+    return [
+        f"{key} was {old!r} and is {new!r}."
+        for key, (old, new) in pairs.items()
+        if old is not None and new is not None and old != new
+    ]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _changed_shapes(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
+    """Differences of the weights, and of the parameters that train."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE, cfg.DATASETS.TRAIN = "meta", ()
+    with torch.device("meta"):
+        model = LongTailedTrainer.build_model(cfg)
+    ours = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    theirs = {name: tuple(v.shape) for name, v in entries.get(RAW_KEY, entries["model"]).items()}
+    changed = [name for name, shape in ours.items() if theirs.get(name) != shape]
+    if changed:
+        name = changed[0]
+        return [
+            f"{len(changed)} of the model's {len(ours)} parameters had another shape, for example "
+            f"{name}: {theirs.get(name, 'absent')}, now {ours[name]}."
+        ]
+    return _changed_training(build_optimizer(cfg, model), entries)
+
+
+def _changed_training(optimizer: torch.optim.Optimizer, entries: Mapping[str, Any]) -> list[str]:
+    trainer = entries["trainer"].get("_trainer", {})
+    saved, ours = trainer.get("optimizer"), optimizer.state_dict()
+    if saved is None:
+        return []
+    numbers = [[len(group["params"]) for group in state["param_groups"]] for state in (saved, ours)]
+    if numbers[0] != numbers[1]:
+        return [
+            f"{sum(numbers[0])} parameters trained in {len(numbers[0])} groups, now "
+            f"{sum(numbers[1])} in {len(numbers[1])} (MODEL.TRAIN_ONLY, weight decay)."
+        ]
+    of_adam = ["betas" in state["param_groups"][0] for state in (saved, ours)]
+    if of_adam[0] != of_adam[1]:
+        return [f"The optimiser was {'of the Adam family' if of_adam[0] else 'SGD'}."]
+    return []
