@@ -160,6 +160,11 @@ def cifar_arrays(folder: str, part: str) -> tuple[np.ndarray, np.ndarray, tuple[
     return data_set.data, np.asarray(data_set.targets, np.int64), tuple(data_set.classes)
 
 
+def is_cifar(address: str) -> bool:
+    """Whether an address is of a row of torchvision's CIFAR files."""
+    return _cifar_row(address) is not None
+
+
 def _cifar_row(address: str) -> tuple[str, str, int] | None:
     parts = address.rsplit("/", 3)
     if len(parts) != 4 or parts[1] not in CIFAR_FOLDERS or not parts[3].isdigit():

@@ -13,11 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
 from balms_seg.data.instances.builtin import load_dataset_dicts, read_once
 from balms_seg.data.instances.registration import register_from_config
-from balms_seg.data.preflight.image_file_checks import (
-    describe_missing,
-    missing_images,
-    unreadable_images,
-)
+from balms_seg.data.preflight.header_checks import image_problems
+from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
 from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
 from balms_seg.data.training_set import describe_difference, training_statistics
 from balms_seg.job import classifies_images
@@ -45,8 +42,8 @@ class PreflightError(ValueError):
 def preflight(cfg: CfgNode, *, training: bool) -> None:
     """Check data sets, classes and output folder; call it after DATASETS.REGISTER was read or not.
 
-    All images must exist; of each set a sample is decoded. Inside `read_once` the annotations
-    that this reads are not read again.
+    Every image must exist and its header fit the annotations; of each set a sample is decoded.
+    Inside `read_once` the annotations that this reads are not read again.
 
     Args:
         cfg: resolved configuration with this package's keys.
@@ -115,7 +112,7 @@ def _content_problems(
         yield _other_job(cfg)
         return
     if is_classification:
-        yield from image_set_problems(cfg, records, trained_on=is_trained_on)
+        yield from image_set_problems(cfg, records, name=name, trained_on=is_trained_on)
         return
     yield from _metadata_problems(metadata)
     missing = missing_images(record["file_name"] for record in records)
@@ -123,7 +120,12 @@ def _content_problems(
         yield describe_missing(missing, len(records), metadata.get("image_root"))
     absent = set(missing)
     present = [record for record in records if record["file_name"] not in absent]
-    yield from unreadable_images(present, cfg.INPUT.FORMAT, cfg.INPUT.PIXEL_RANGE)
+    yield from image_problems(
+        [record["file_name"] for record in present],
+        name=name,
+        pixel_range=cfg.INPUT.PIXEL_RANGE,
+        sizes=[(record.get("width"), record.get("height")) for record in present],
+    )
     instances = [
         annotation
         for record in records

@@ -1,17 +1,12 @@
-"""Whether the images that annotations name are there and can be read."""
+"""Whether the images that annotations name are there."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from balms_seg.annotations.annotation_file import shortened
-from balms_seg.data.decoding import decode_image
-
-# Images decoded per data set: about a second, and enough to meet a wrong folder or format.
-NUM_OPENED = 32
 
 
 def missing_images(file_names: Iterable[str]) -> list[str]:
@@ -49,31 +44,3 @@ def _folder_that_would_do(missing: Sequence[str], root: Path) -> Path | None:
     below = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
     candidates = [root.parent, root.parent.parent, *below]
     return next((folder for folder in candidates if (folder / relative).is_file()), None)
-
-
-def unreadable_images(
-    records: Sequence[dict[str, Any]], image_format: str, pixel_range: Sequence[float]
-) -> list[str]:
-    """What is wrong with images of a sample that is spread over the set, one line each.
-
-    Args:
-        records: dataset dicts whose files exist.
-        image_format: INPUT.FORMAT.
-        pixel_range: INPUT.PIXEL_RANGE.
-    """
-    from detectron2.data.detection_utils import SizeMismatchError, check_image_size
-
-    step = max(1, len(records) / NUM_OPENED)
-    sample = [records[int(i * step)] for i in range(min(NUM_OPENED, len(records)))]
-    problems = []
-    for record in sample:
-        file_name = record["file_name"]
-        try:
-            check_image_size(
-                dict(record), decode_image(file_name, image_format, pixel_range=pixel_range)
-            )
-        except SizeMismatchError as error:
-            problems.append(" ".join(str(error).split()))
-        except OSError as error:
-            problems.append(str(error))
-    return problems

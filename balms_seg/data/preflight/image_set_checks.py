@@ -6,28 +6,30 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.annotations.annotation_file import shortened
-from balms_seg.data.images.image_files import missing_addresses, read_image
+from balms_seg.data.images.image_files import missing_addresses
 from balms_seg.data.images.labelled_images import (
     evaluation_classes,
     image_classes,
     load_labelled_images,
 )
-from balms_seg.data.preflight.image_file_checks import NUM_OPENED, describe_missing
+from balms_seg.data.preflight.header_checks import image_problems
+from balms_seg.data.preflight.image_file_checks import describe_missing
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 
 def image_set_problems(
-    cfg: CfgNode, records: Sequence[dict[str, Any]], *, trained_on: bool
+    cfg: CfgNode, records: Sequence[dict[str, Any]], *, name: str, trained_on: bool
 ) -> Iterator[str]:
     """Sentences on what has to be put right about the images of a set.
 
-    Files are all looked up; of the images a sample is decoded.
+    Files are all looked up, headers all read; of the images a sample is decoded.
 
     Args:
         cfg: configuration of an image classifier.
         records: of the set.
+        name: of the set.
         trained_on: whether images that cannot be read may be skipped.
     """
     if not records:
@@ -39,7 +41,7 @@ def image_set_problems(
     absent = set(missing)
     present = [record["file_name"] for record in records if record["file_name"] not in absent]
     if not trained_on or cfg.INPUT.IMAGES.UNREADABLE == "stop":
-        yield from _unreadable(present, cfg.INPUT.PIXEL_RANGE)
+        yield from image_problems(present, name=name, pixel_range=cfg.INPUT.PIXEL_RANGE)
 
 
 def image_class_problems(cfg: CfgNode, names: Sequence[str], *, training: bool) -> Iterator[str]:
@@ -83,13 +85,3 @@ def _empty_classes(
             f"{', '.join(names)}: {shortened(empty)}; add images, take the classes out, or set "
             "MODEL.IMAGE_CLASSIFIER.EMPTY_CLASSES to floor to count each as one image."
         )
-
-
-def _unreadable(addresses: Sequence[str], pixel_range: Sequence[float]) -> Iterator[str]:
-    step = max(1, len(addresses) / NUM_OPENED)
-    for index in range(min(NUM_OPENED, len(addresses))):
-        address = addresses[int(index * step)]
-        try:
-            read_image(address, pixel_range=pixel_range)
-        except OSError as error:
-            yield str(error)

@@ -114,8 +114,8 @@ def test_image_of_another_size(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     Image.new("RGB", (21, 16)).save(tmp_path / "train" / "images" / "b.png")
     problem = only_problem_of(cfg)
-    assert "Mismatched image shape" in problem
-    assert "(21, 16)" in problem
+    assert "1 of 3 images have another size than the json says: " in problem
+    assert "b.png has 21 x 16 pixels, the json says 20 x 16; correct width and height" in problem
 
 
 @pytest.mark.parametrize("num_classes", [1, 3])
