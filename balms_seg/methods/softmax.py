@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from balms_seg.losses import balanced_softmax_loss_with_background
+from balms_seg.losses import _checks, balanced_softmax_loss_with_background
 from balms_seg.methods.base import Method
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ class Softmax(Method):
     """Cross-entropy over K + 1 columns, as detectron2's own box predictor."""
 
     def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
-        """Cross-entropy; the mean over no proposals is 0 with a gradient."""
-        if gt_classes.numel() == 0 and reduction == "mean":
-            return logits.float().sum() * 0.0
-        return F.cross_entropy(logits.float(), gt_classes, reduction=reduction)
+        """Cross-entropy of each row, reduced as the losses of the other methods are."""
+        rows = F.cross_entropy(_checks.widen(logits), gt_classes, reduction="none")
+        return _checks.reduce_loss(rows, reduction)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over all columns."""

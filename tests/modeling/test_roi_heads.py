@@ -54,7 +54,9 @@ def test_softmax_trains_exactly_as_detectron2s_own_head() -> None:
     ours, theirs = with_method("softmax"), built(DETECTRON2)
     theirs.load_state_dict(ours.state_dict())  # strict: the names agree
     before = copy.deepcopy(ours.state_dict())
-    assert sgd_losses(ours, 3) == sgd_losses(theirs, 3)
+    # The mean over the rows is taken in another order than in F.cross_entropy: the last digit.
+    for own, other in zip(sgd_losses(ours, 3), sgd_losses(theirs, 3), strict=True):
+        assert own == pytest.approx(other, rel=1e-6)
     for name, value in ours.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name]), name
     classifier = "roi_heads.box_predictor.cls_score.weight"
@@ -214,7 +216,10 @@ def test_cascade_softmax_trains_exactly_as_detectron2s_own_cascade() -> None:
     ours = with_method("softmax", **{"MODEL.ROI_HEADS.NAME": "CascadeLongTailedROIHeads"})
     theirs = built({**DETECTRON2, "MODEL.ROI_HEADS.NAME": "CascadeROIHeads"})
     theirs.load_state_dict(ours.state_dict())
-    assert sgd_losses(ours, 2) == sgd_losses(theirs, 2)
+    for own, other in zip(sgd_losses(ours, 2), sgd_losses(theirs, 2), strict=True):
+        assert own == pytest.approx(other, rel=1e-6)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])
