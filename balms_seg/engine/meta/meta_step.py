@@ -24,13 +24,8 @@ from torch import Tensor, nn
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.class_learners import ClassLearner
 from balms_seg.engine.meta.meta_batches import MetaBatches, RowsOf
-from balms_seg.meta import (
-    linear_classifier,
-    one_step_meta_gradient,
-    sgd_settings,
-    sigmoid_residuals,
-    softmax_residuals,
-)
+from balms_seg.losses import balanced_softmax_loss, sigmoid_loss
+from balms_seg.meta import linear_classifier, one_step_meta_gradient, sgd_settings
 from balms_seg.methods import ClassifierMethod
 from balms_seg.modeling.classifier_rows import ClassifierRows
 
@@ -75,10 +70,10 @@ class MetaStep:
         sgd_settings(optimizer, layer.parameters())
         self.learner, self.batches = learner, batches
         self.layer, self.optimizer, self.period = layer, optimizer, period
-        plain = sigmoid_residuals if method.independent_scores else softmax_residuals
+        plain = sigmoid_loss if method.independent_scores else _cross_entropy
         self._num_classes = method.num_classes
-        self._meta_residuals: Callable[[Tensor, Tensor], Tensor] = (
-            plain if objective == "plain" else partial(_training_residuals, method)
+        self._meta_residuals: Callable[[Tensor, Tensor], Tensor] = partial(
+            _residuals, plain if objective == "plain" else method.loss
         )
 
     def row_weights(
@@ -186,10 +181,11 @@ def loss_and_residuals(
         return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
 
 
-def _training_residuals(
-    method: ClassifierMethod[Any], logits: Tensor, gt_classes: Tensor
-) -> Tensor:
-    """(R, C) derivative of each row's training loss by its logits."""
-    return loss_and_residuals(lambda leaf: method.loss(leaf, gt_classes, reduction="none"), logits)[
-        1
-    ]
+def _cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str) -> Tensor:
+    equal = torch.ones(logits.shape[1], device=logits.device)
+    return balanced_softmax_loss(logits, targets, equal, reduction=reduction)
+
+
+def _residuals(loss: Callable[..., Tensor], logits: Tensor, gt_classes: Tensor) -> Tensor:
+    """(R, C) derivative of each row's loss by its logits."""
+    return loss_and_residuals(lambda leaf: loss(leaf, gt_classes, reduction="none"), logits)[1]
