@@ -8,6 +8,14 @@ from balms_seg.config.detector import detector_problems
 from balms_seg.config.image_classification import image_problems
 from balms_seg.config.image_input import image_input_problems
 from balms_seg.config.meta_learning import meta_problems
+from balms_seg.config.methods import (
+    BOX_COSINE_SCALE,
+    IMAGE_COSINE_SCALE,
+    MOVED_KEYS,
+    add_method_keys,
+    check_method_names,
+    method_problems,
+)
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
 RELEASED_KEYS = {
     "DECOUPLE_TRAINING": "MODEL.TRAIN_ONLY (with MODEL.WEIGHTS naming the feature stage)",
     "META_REWEIGHT": "MODEL.ROI_HEADS.NAME: BALMSROIHeads",
-    "MODEL.ROI_HEADS.PRIOR_PROB": "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",
+    "MODEL.ROI_HEADS.PRIOR_PROB": "MODEL.METHODS.BALANCED_SIGMOID.PRIOR_PROBABILITY",
 }
 OPTIMIZERS = ("SGD", "AdamW")
 FROZEN_NORM = ("eval", "train")
@@ -34,21 +42,17 @@ def add_balms_config(cfg: CfgNode) -> None:
 
     import balms_seg.modeling  # noqa: F401  registers them
 
+    add_method_keys(cfg)
+
     head = cfg.MODEL.ROI_BOX_HEAD
     # Box-classification method, a key of balms_seg.methods.METHODS. Empty: the one that the name in
     # MODEL.ROI_HEADS.NAME fixes (LongTailedROIHeads fixes none and needs this key).
     head.CLASSIFIER = ""
-    # Which class counts are the prior n_j: image | instance | sampled (instances weighted by the
-    # sampler's expected repeats). auto: instance for balanced_softmax, image for balanced_sigmoid.
-    head.PRIOR = "auto"
-    # What background gets in Balanced Softmax: foreground_only | neutral | factored | prior. The
-    # default measured best, as did instance counts (docs/results/toy_backgrounds.md).
-    head.BACKGROUND = "foreground_only"
-    # Count of the background class for BACKGROUND: prior. 0: the foreground counts' sum times the
-    # sampled background to foreground ratio (1 - POSITIVE_FRACTION) / POSITIVE_FRACTION.
-    head.BACKGROUND_COUNT = 0.0
-    # p in the sigmoid methods' initial classifier bias -log((1 - p) / p).
-    head.SIGMOID_PRIOR_PROBABILITY = 0.001
+    # Layer of the box classifier: linear | cosine (of normalised features and weights). auto: what
+    # the method is made for.
+    head.CLASSIFIER_LAYER = "auto"
+    # What a cosine classifier multiplies its cosines with; methods made for one have their own.
+    head.COSINE_SCALE = BOX_COSINE_SCALE
     # Classes without a training sample: floor (count one sample, warn) | error.
     head.EMPTY_CLASSES = "floor"
 
@@ -97,7 +101,7 @@ def add_balms_config(cfg: CfgNode) -> None:
     cfg.DATASETS.CLASSES = []
 
     classifier = cfg.MODEL.IMAGE_CLASSIFIER = CfgNode()
-    # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.IMAGE_METHODS.
+    # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.METHODS.
     classifier.METHOD = "softmax"
     # K.
     classifier.NUM_CLASSES = 10
@@ -109,27 +113,8 @@ def add_balms_config(cfg: CfgNode) -> None:
     classifier.PRETRAINED = False
     # linear | cosine (of normalised features and weights). auto: what the method is made for.
     classifier.CLASSIFIER = "auto"
-    # What a cosine classifier multiplies its cosines with; also s of ldam.
-    classifier.COSINE_SCALE = 30.0
-    # gamma of focal, and of cb_loss on it.
-    classifier.FOCAL_GAMMA = 1.0
-    # beta of the effective number of samples, for cb_loss and ldam_drw.
-    classifier.CB_BETA = 0.9999
-    # What cb_loss weighs: softmax | focal.
-    classifier.CB_LOSS = "softmax"
-    # Margin of the rarest class in ldam and ldam_drw.
-    classifier.LDAM_MAX_MARGIN = 0.5
-    # Share of the run after which ldam_drw weighs the classes; 160 epochs of 200.
-    classifier.DRW_START = 0.8
-    # tau of logit_adjustment and post_hoc_logit_adjustment.
-    classifier.LOGIT_ADJUSTMENT_TAU = 1.0
-    # lambda of feature_balanced: 60 on CIFAR, 150 elsewhere.
-    classifier.FBL_LAMBDA = 60.0
-    # Its curriculum alpha(e): released (ends above 1) | clipped (at 1).
-    classifier.FBL_ALPHA = "released"
-    # Share of the run after which alpha is 1. 0: ten epochs before the end, in whole epochs, as
-    # released; runs of few epochs need another.
-    classifier.FBL_RAMP = 0.0
+    # What a cosine classifier multiplies its cosines with; methods made for one have their own.
+    classifier.COSINE_SCALE = IMAGE_COSINE_SCALE
     # Channels last in memory: faster convolutions, in bfloat16 on a CPU above all.
     classifier.CHANNELS_LAST = True
     # Classes without a training image: floor (count one image, warn) | error.
@@ -257,6 +242,7 @@ def check_config(cfg: CfgNode) -> None:
         *image_problems(cfg),
         *image_input_problems(cfg),
         *detector_problems(cfg),
+        *method_problems(cfg),
         *_solver_problems(cfg),
         *meta_problems(cfg),
     ]
@@ -307,19 +293,22 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
     return problems
 
 
-def check_released_keys(config: dict, where: str) -> None:
-    """Name our key wherever a file uses one of the authors' release.
+def check_known_keys(config: dict, where: str) -> None:
+    """Name our key wherever a file uses one of the authors' release, or one that has moved.
 
     Args:
         config: the yaml file's content as nested dicts.
         where: the file's name, for the message.
 
     Raises:
-        KeyError: a key of the release is used.
+        KeyError: such a key is used, or one of a method that is not known.
     """
-    for key, ours in RELEASED_KEYS.items():
+    replaced = {key: (ours, "a key of the authors' release") for key, ours in RELEASED_KEYS.items()}
+    replaced |= {key: (ours, "which has moved") for key, ours in MOVED_KEYS.items()}
+    for key, (ours, what) in replaced.items():
         node: object = config
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         if node is not None:
-            raise KeyError(f"{where} sets {key}, a key of the authors' release; use {ours}.")
+            raise KeyError(f"{where} sets {key}, {what}; use {ours}.")
+    check_method_names(config, where)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems
 from balms_seg.job import classifier_name, classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-PRIORS = ("auto", "image", "instance", "sampled")
 EMPTY_CLASS_POLICIES = ("floor", "error")
 
 
@@ -47,11 +47,14 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.ROI_HEADS.NAME {name!r} fixes the classifier to {fixed!r}, but "
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {method!r}; clear it or use LongTailedROIHeads."
         )
-    if method == "balanced_sigmoid" and head.PRIOR not in ("auto", "image"):
-        problems.append(
-            f"MODEL.ROI_BOX_HEAD.PRIOR is {head.PRIOR!r}; balanced_sigmoid needs the share of "
-            "training images per class, so set it to image or auto."
-        )
+    problems += classifier_problems(
+        head,
+        "MODEL.ROI_BOX_HEAD",
+        str(method),
+        kind_key="CLASSIFIER_LAYER",
+        default_scale=BOX_COSINE_SCALE,
+    )
+    problems += _background_problems(cfg)
     problems += [
         f"MODEL.ROI_BOX_HEAD.{key} is detectron2's own classification loss and contradicts "
         f"MODEL.ROI_HEADS.NAME {name!r}; set it to False."
@@ -62,29 +65,28 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
 
 
 def _head_value_problems(head: CfgNode) -> list[str]:
-    from balms_seg.losses import BACKGROUND_FORMS
-
-    allowed = {
-        "PRIOR": PRIORS,
-        "BACKGROUND": BACKGROUND_FORMS,
-        "EMPTY_CLASSES": EMPTY_CLASS_POLICIES,
-    }
-    problems = [
-        f"MODEL.ROI_BOX_HEAD.{key} is {head[key]!r}; expected one of {', '.join(values)}."
-        for key, values in allowed.items()
-        if head[key] not in values
-    ]
-    if head.BACKGROUND_COUNT < 0:
+    problems = []
+    if head.EMPTY_CLASSES not in EMPTY_CLASS_POLICIES:
         problems.append(
-            f"MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT is {head.BACKGROUND_COUNT}; expected a positive "
-            "count, or 0 to derive it."
-        )
-    if not 0 < head.SIGMOID_PRIOR_PROBABILITY < 1:
-        problems.append(
-            "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY is "
-            f"{head.SIGMOID_PRIOR_PROBABILITY}; expected a probability in (0, 1)."
+            f"MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is {head.EMPTY_CLASSES!r}; expected one of "
+            f"{', '.join(EMPTY_CLASS_POLICIES)}."
         )
     return problems + _calibration_problems(head.CALIBRATION)
+
+
+def _background_problems(cfg: CfgNode) -> list[str]:
+    """Where a background count is derived from another share of background than is sampled."""
+    node, share = cfg.MODEL.METHODS.BALANCED_SOFTMAX, cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
+    if node.BACKGROUND != "prior" or node.BACKGROUND_COUNT:
+        return []
+    sampled = (1 - share) / share
+    if abs(node.BACKGROUND_RATIO - sampled) <= 1e-6 * sampled:
+        return []
+    return [
+        f"MODEL.METHODS.BALANCED_SOFTMAX.BACKGROUND_RATIO is {node.BACKGROUND_RATIO}, but "
+        f"MODEL.ROI_HEADS.POSITIVE_FRACTION {share} samples {sampled:g} background proposals for "
+        "each foreground one; set it to that, or BACKGROUND_COUNT."
+    ]
 
 
 def _calibration_problems(calibration: CfgNode) -> list[str]:

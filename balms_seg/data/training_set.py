@@ -62,7 +62,7 @@ def training_classes(cfg: CfgNode) -> list[str]:
 def training_statistics(cfg: CfgNode) -> ClassStatistics:
     """Class statistics of the concatenated training sets.
 
-    The counts are those of the images that are trained on. With MODEL.ROI_BOX_HEAD.PRIOR
+    The counts are those of the images that are trained on. Where a method's setting PRIOR is
     "sampled" they include instances weighted by the sampler's repeat factors.
 
     Raises:
@@ -74,7 +74,7 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
 
     dicts, classes = get_training_dicts(cfg), training_classes(cfg)
     factors = None
-    if cfg.MODEL.ROI_BOX_HEAD.PRIOR == "sampled":
+    if any(node.get("PRIOR") == "sampled" for node in cfg.MODEL.METHODS.values()):
         factors = expected_repeats(cfg, dicts, num_classes=len(classes))
     return ClassStatistics.from_dataset_dicts(
         dicts,

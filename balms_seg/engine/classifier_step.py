@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.step import TrainingStep
+from balms_seg.modeling import keyed_sampling
 from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.modeling.find_classifier import find_trunk
+from balms_seg.sampling import positions_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,25 +46,26 @@ class ClassifierStep(TrainingStep):
         core = model.module if hasattr(model, "module") else model
         if getattr(core, "vis_period", 0) > 0:
             logger.warning("VIS_PERIOD is ignored where only the classifier trains.")
-        trunk = find_trunk(core)
-        assert trunk is not None
-        self._trunk = trunk
+        view = find_trunk(core)
+        assert view is not None
+        self._view = view
 
     def run_step(self) -> None:
         """Load a batch, and take one optimiser step on its classification loss."""
         batch, data_time = self._next_batch()
         rows = self._rows_of(batch, self.seed)
         num_rows = sum_over_ranks(rows.gt_classes.new_tensor(len(rows.gt_classes))).clamp(min=1)
-        normaliser = num_rows / self._trunk.loss_weight
+        normaliser = num_rows / self._view.loss_weight
 
-        logits = self._trunk.layer(rows.features)
-        self._trunk.log_accuracy(logits, rows.gt_classes)
-        row_losses, residuals = loss_and_residuals(
-            lambda leaf: self._trunk.compute_losses(leaf, rows), logits
-        )
-        row_weights = torch.ones_like(row_losses)
-        if self.meta is not None:
-            row_weights = self._row_weights(batch, rows, residuals, normaliser)
+        logits = self._view.layer(rows.features)
+        self._view.log_accuracy(logits, rows.gt_classes)
+        with keyed_sampling(self.seed, positions_of(batch), iteration=self.iter):
+            row_losses, residuals = loss_and_residuals(
+                lambda leaf: self._view.training_losses(leaf, rows), logits
+            )
+            row_weights = torch.ones_like(row_losses)
+            if self.meta is not None:
+                row_weights = self._row_weights(batch, rows, residuals, normaliser)
         row_weights = row_weights / normaliser
         loss = (row_losses * row_weights).sum()
 
@@ -70,13 +73,13 @@ class ClassifierStep(TrainingStep):
         logits.backward(residuals * row_weights[:, None])
         # Raises on NaN, before any weight has changed.
         self._write_metrics({"loss_cls": sum_over_ranks(loss)}, data_time)
-        for parameter in self._trunk.layer.parameters():
+        for parameter in self._view.layer.parameters():
             if parameter.grad is not None:
                 parameter.grad = sum_over_ranks(parameter.grad)
         self.optimizer.step()
 
     def _rows_of(self, batch: list[dict], seed: int) -> ClassifierRows:
-        return self._forward(self._trunk.compute_rows, batch, seed)
+        return self._forward(self._view.compute_rows, batch, seed)
 
     def _row_weights(
         self, batch: list[dict], rows: ClassifierRows, residuals: Tensor, normaliser: Tensor

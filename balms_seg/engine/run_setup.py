@@ -15,7 +15,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from balms_seg.config import add_balms_config, check_config, check_released_keys
+from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import register_from_config, share_frequency_groups, training_statistics
 from balms_seg.data.preflight.data_checks import output_problems, preflight
@@ -59,7 +59,7 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         raise
     except Exception as error:  # yaml raises a family of its own
         raise ValueError(f"{config_file} is not a plain yaml configuration: {error}") from error
-    check_released_keys(content, str(config_file))
+    check_known_keys(content, str(config_file))
     cfg.merge_from_file(str(config_file), allow_unsafe=False)
     _merge_overrides(cfg, list(overrides))
     check_config(cfg)
@@ -86,7 +86,7 @@ def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
         nested: dict = {}
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        check_released_keys(nested, "The command line")
+        check_known_keys(nested, "The command line")
         _require_key(cfg, key)
     cfg.merge_from_list(overrides)
 

@@ -80,7 +80,7 @@ class TrainingStep(SimpleTrainer):
         positions = positions_of(batch)
         torch.manual_seed(position_seed(seed, positions[0], "step"))
         try:
-            with keyed_sampling(seed, positions), self._autocast:
+            with keyed_sampling(seed, positions, iteration=self.iter), self._autocast:
                 return forward(batch)
         except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
             raise self._stopped(str(error)) from error

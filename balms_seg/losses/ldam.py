@@ -23,6 +23,7 @@ def ldam_loss(
     *,
     max_margin: float = 0.5,
     scale: float = 30.0,
+    has_background: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of s (z - D_y on the target's column), D_j in proportion to n_j^(-1/4).
@@ -31,10 +32,11 @@ def ldam_loss(
 
     Args:
         logits: (N, K), usually in [-1, 1]; half precision is computed in float32.
-        targets: (N,) int64 in [0, K).
+        targets: (N,) int64, a column of the logits.
         counts: (K,) positive training samples per class; only their ratios matter.
         max_margin: D of the rarest class; 0 leaves cross-entropy of s z.
         scale: s.
+        has_background: logits have one more column, the last, for background; it has no margin.
         reduction: "none" gives (N,); "mean" and "sum" give a scalar, 0 where N = 0.
 
     Returns:
@@ -49,9 +51,11 @@ def ldam_loss(
     """
     _checks.check_reduction(reduction)
     _checks.check_logits_and_targets(logits, targets)
-    _checks.check_class_vector(counts, name="counts", num_classes=logits.shape[1], upper=math.inf)
+    num_classes = logits.shape[1] - has_background
+    _checks.check_class_vector(counts, name="counts", num_classes=num_classes, upper=math.inf)
     logits = _checks.widen(logits)
     margins = ldam_margins(_checks.widen_with(counts, logits), max_margin=max_margin).to(logits)
+    margins = F.pad(margins, (0, int(has_background)))
     shifted = logits.scatter_add(1, targets[:, None], -margins[targets][:, None])
     loss = F.cross_entropy(scale * shifted, targets, reduction="none")
     return _checks.reduce_loss(loss, reduction)

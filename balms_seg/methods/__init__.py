@@ -1,51 +1,51 @@
-"""Classification methods by name, for boxes and for whole images; a new one is one more line."""
+"""Classification methods by name, for boxes and whole images; a new one is one file and a line."""
 
-from balms_seg.methods.base import ClassifierMethod, Method, MethodOptions
-from balms_seg.methods.image_base import ImageMethod, ImageMethodOptions, TrainingProgress
-from balms_seg.methods.image_feature_balanced import ImageFeatureBalanced
-from balms_seg.methods.image_softmax import (
-    ImageBalancedSoftmax,
-    ImageLogitAdjustment,
-    ImagePostHocLogitAdjustment,
-    ImageSoftmax,
+from balms_seg.methods.balanced_sigmoid import BalancedSigmoid
+from balms_seg.methods.balanced_softmax import BalancedSoftmax
+from balms_seg.methods.base import Method
+from balms_seg.methods.class_balanced import CBLoss, ClassBalancedWeighting
+from balms_seg.methods.context import LossContext, TrainingProgress
+from balms_seg.methods.feature_balanced import FeatureBalanced
+from balms_seg.methods.focal import Focal
+from balms_seg.methods.ldam import LDAM, LDAMDRW
+from balms_seg.methods.logit_adjustment import LogitAdjustment, PostHocLogitAdjustment
+from balms_seg.methods.registry import (
+    METHODS,
+    build_method,
+    find_method,
+    load_entry_points,
+    register,
+    settings_from,
 )
-from balms_seg.methods.image_weighted import (
-    ImageCBLoss,
-    ImageClassBalancedWeighting,
-    ImageFocal,
-    ImageLDAM,
-    ImageLDAMDRW,
-)
-from balms_seg.methods.sigmoid import BalancedSigmoid, Sigmoid
-from balms_seg.methods.softmax import BalancedSoftmax, Softmax
+from balms_seg.methods.settings import MethodSettings, SettingError
+from balms_seg.methods.sigmoid import Sigmoid
+from balms_seg.methods.softmax import Softmax
 
-METHODS: dict[str, type[Method]] = {
+METHODS |= {
     "softmax": Softmax,
     "sigmoid": Sigmoid,
     "balanced_softmax": BalancedSoftmax,
     "balanced_sigmoid": BalancedSigmoid,
-}
-
-IMAGE_METHODS: dict[str, type[ImageMethod]] = {
-    "softmax": ImageSoftmax,
-    "balanced_softmax": ImageBalancedSoftmax,
-    "logit_adjustment": ImageLogitAdjustment,
-    "post_hoc_logit_adjustment": ImagePostHocLogitAdjustment,
-    "focal": ImageFocal,
-    "class_balanced_weighting": ImageClassBalancedWeighting,
-    "cb_loss": ImageCBLoss,
-    "ldam": ImageLDAM,
-    "ldam_drw": ImageLDAMDRW,
-    "feature_balanced": ImageFeatureBalanced,
+    "logit_adjustment": LogitAdjustment,
+    "post_hoc_logit_adjustment": PostHocLogitAdjustment,
+    "focal": Focal,
+    "class_balanced_weighting": ClassBalancedWeighting,
+    "cb_loss": CBLoss,
+    "ldam": LDAM,
+    "ldam_drw": LDAMDRW,
+    "feature_balanced": FeatureBalanced,
 }
 
 __all__ = [
-    "IMAGE_METHODS",
     "METHODS",
-    "ClassifierMethod",
-    "ImageMethod",
-    "ImageMethodOptions",
+    "LossContext",
     "Method",
-    "MethodOptions",
+    "MethodSettings",
+    "SettingError",
     "TrainingProgress",
+    "build_method",
+    "find_method",
+    "load_entry_points",
+    "register",
+    "settings_from",
 ]

@@ -1,136 +1,169 @@
-"""What a classification method has to answer, and what one for boxes adds."""
+"""What a classification method has to answer, for boxes and for whole images.
+
+Legend: R rows (proposals of a batch, or its images), K classes, C columns of the classifier. Where
+there is background (boxes), targets lie in [0, K] and K is background; else in [0, K).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from balms_seg.methods.settings import MethodSettings
+
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.methods.context import LossContext
 
 
-@dataclass(frozen=True)
-class MethodOptions:
-    """Settings that methods read; each ignores what does not concern it.
+class Method(nn.Module, ABC):
+    """How many columns a classifier has, its loss, and its probabilities.
+
+    What a method takes from the training set (`prepare`) lies in buffers that follow the model's
+    device and stay out of checkpoints. What it learns while training, its running state, lies in
+    persistent buffers (`_add_state`): checkpoints hold it, an average of the weights copies it, and
+    `training_loss` alone changes it, the same on all ranks.
 
     Attributes:
-        prior: counts that serve as prior: "image", "instance", "sampled", or "auto" (the method's).
-        background: treatment of the background column in Balanced Softmax.
-        background_count: count of the background class where `background` is "prior"; None: the
-            foreground counts' sum times `background_ratio`.
-        background_ratio: background proposals for each foreground proposal in a training batch.
-        sigmoid_prior_probability: p in the initial bias -log((1 - p) / p) of sigmoid classifiers.
+        num_classes: K.
+        has_background: whether rows may be of background.
+        settings: of the class's `Settings`.
     """
 
-    prior: str = "auto"
-    background: str = "foreground_only"
-    background_count: float | None = None
-    background_ratio: float = 3.0
-    sigmoid_prior_probability: float = 0.001
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    # What a method promises; the tests of the contract ask for exactly that.
+    needs_statistics: ClassVar[bool] = False  # of the training set, for loss or probabilities
+    rows_are_independent: ClassVar[bool] = True  # a row's loss does not depend on the other rows
+    has_state: ClassVar[bool] = False  # that training changes
+    independent_scores: ClassVar[bool] = False  # a sigmoid per class: scores do not sum to 1
+    # Layer of the classifier that "auto" stands for, "linear" or "cosine"; and whether another
+    # than cosines, multiplied with `cosine_scale`, means nothing to the loss.
+    classifier_kind: ClassVar[str] = "linear"
+    needs_cosines: ClassVar[bool] = False
 
-
-Options = TypeVar("Options")
-
-
-class ClassifierMethod(nn.Module, ABC, Generic[Options]):
-    """Options and class priors, for boxes and whole images alike; K classes.
-
-    Class counts live in buffers that follow the model's device and stay out of checkpoints.
-    """
-
-    needs_statistics: bool = False  # of the training set, for the loss
-    independent_scores: bool = False  # a sigmoid per class, so that scores do not sum to 1
-    num_classes_key: str  # of the configuration, for errors
-    options_class: type[Options]
+    settings: MethodSettings
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        statistics: ClassStatistics | None = None,
-        options: Options | None = None,
+        self, num_classes: int, *, has_background: bool, settings: MethodSettings | None = None
     ) -> None:
+        """Choose the settings; `prepare` brings what the loss needs from the training set."""
         super().__init__()
-        if statistics is not None and statistics.num_classes != num_classes:
-            raise ValueError(
-                f"Expected statistics of {num_classes} classes, but got "
-                f"{statistics.num_classes}; set {self.num_classes_key} to the number of "
-                "classes of the training set."
+        if settings is not None and not isinstance(settings, self.Settings):
+            raise TypeError(
+                f"Expected settings of {type(self).__name__}.Settings, but got "
+                f"{type(settings).__name__}."
             )
-        self.num_classes = num_classes
-        self.options = self.options_class() if options is None else options
-        self.prepare(statistics)
-
-    def prepare(self, statistics: ClassStatistics | None) -> None:  # noqa: B027 (most need none)
-        """Take what the loss needs from the training set's statistics (None: inference only)."""
+        self.num_classes, self.has_background = num_classes, has_background
+        self.settings = self.Settings() if settings is None else settings
 
     @property
-    @abstractmethod
     def num_columns(self) -> int:
-        """Logits per row."""
+        """C; K, and one for background, unless the method has its own layout."""
+        return self.num_classes + self.has_background
+
+    @property
+    def foreground_columns(self) -> slice:
+        """Where the K classes' columns are."""
+        return slice(0, self.num_classes)
 
     @property
     def initial_bias(self) -> float:
         """Initial value of the classifier's bias."""
         return 0.0
 
+    @property
+    def cosine_scale(self) -> float | None:
+        """What a cosine classifier has to multiply with; None leaves it to the configuration."""
+        return None
+
+    def prepare(self, statistics: ClassStatistics | None) -> None:
+        """Take what the method needs from the training set; None: it is only to predict.
+
+        Raises:
+            ValueError: the statistics are of another number of classes.
+        """
+        if statistics is not None and statistics.num_classes != self.num_classes:
+            node = "ROI_HEADS" if self.has_background else "IMAGE_CLASSIFIER"
+            raise ValueError(
+                f"Expected statistics of {self.num_classes} classes, but got "
+                f"{statistics.num_classes}; set MODEL.{node}.NUM_CLASSES to the number of classes "
+                "of the training set."
+            )
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
+        """Loss of each row; changes nothing.
+
+        Args:
+            logits: (R, C).
+            targets: (R,) int64.
+            context: what else is known of the rows.
+
+        Returns:
+            (R,) in float32 or wider; what is trained on is their mean.
+        """
+
+    def training_loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
+        """As `loss`, called exactly once for each batch that is trained on, on every rank.
+
+        Running state changes here and nowhere else.
+        """
+        return self.loss(logits, targets, context)
+
+    def plain_loss(self, logits: Tensor, targets: Tensor) -> Tensor | None:
+        """(R,) losses without what the method takes from the training set: the meta objective.
+
+        None: the method has no such loss, and cannot be trained with a meta step.
+        """
+        return None
+
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(R, num_columns) logits to scores in [0, 1]."""
+        """(R, C) logits to scores in [0, 1]: (R, K + 1) with background last, else (R, K)."""
 
-    def _register_prior(self, name: str, values: object | None) -> None:
-        """Keep a (K,) vector of the training set, or nothing for inference only."""
+    def decision_scores(self, logits: Tensor) -> Tensor:
+        """Scores of the shape of `probabilities` whose argmax is the class decided for."""
+        return self.probabilities(logits)
+
+    @torch.no_grad()
+    def init_classifier(self, layer: nn.Module, generator: torch.Generator | None = None) -> None:
+        """Initialise a classifier of `num_columns` columns, in place.
+
+        Args:
+            layer: with a weight (C, D), a bias (C,) or None, and where normal weights of deviation
+                0.01 will not do a deviation `initial_std`.
+            generator: on the CPU; None: torch's global one.
+        """
+        weight, bias = layer.get_parameter("weight"), getattr(layer, "bias", None)
+        fresh = torch.empty(weight.shape)
+        fresh.normal_(std=getattr(layer, "initial_std", 0.01), generator=generator)
+        weight.copy_(fresh)
+        if bias is not None:
+            bias.fill_(self.initial_bias)
+
+    def _keep(self, name: str, values: Any | None) -> None:
+        """Keep a vector of the training set in float32; None where the method only predicts."""
         buffer = None if values is None else torch.as_tensor(values, dtype=torch.float32)
         self.register_buffer(name, buffer, persistent=False)
 
-    def _prior(self, name: str) -> Tensor:
-        """The vector kept under `name`.
+    def _kept(self, name: str) -> Tensor:
+        """The vector kept under a name.
 
         Raises:
-            RuntimeError: the method was built without statistics.
+            RuntimeError: the method was prepared without statistics, or not at all.
         """
-        buffer = getattr(self, name)
+        buffer = getattr(self, name, None)
         if buffer is None:
             raise RuntimeError(
-                f"{type(self).__name__} needs the training set's ClassStatistics for its loss, but "
-                "was built without; register the sets in DATASETS.TRAIN before building the "
-                "model, or pass statistics=."
+                f"{type(self).__name__} needs the training set's ClassStatistics, but got none; "
+                "register the sets in DATASETS.TRAIN before building the model, or call "
+                "prepare(statistics)."
             )
         return buffer
 
-
-class Method(ClassifierMethod[MethodOptions]):
-    """How many logits a box classifier has, its loss, and its probabilities.
-
-    R rows (proposals), K foreground classes; `gt_classes` lie in [0, K], K is background.
-    """
-
-    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    options_class = MethodOptions
-
-    @property
-    def num_columns(self) -> int:
-        """Logits per row; K + 1 with the background last, unless the method has its own layout."""
-        return self.num_classes + 1
-
-    @abstractmethod
-    def loss(self, logits: Tensor, gt_classes: Tensor, *, reduction: str = "mean") -> Tensor:
-        """Loss of the proposals, as a sum over the rows or its mean.
-
-        Args:
-            logits: (R, num_columns).
-            gt_classes: (R,).
-            reduction: "mean" (0 with a gradient where R = 0) and "sum" give a scalar, "none" (R,).
-        """
-
-    @abstractmethod
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(R, num_columns) logits to (R, K + 1) scores whose last column is background."""
-
-    def decision_scores(self, logits: Tensor) -> Tensor:
-        """(R, K + 1) scores whose argmax is the class decided for, background last."""
-        return logits
+    def _add_state(self, name: str, values: Tensor) -> None:
+        """Running state and its start: a persistent buffer."""
+        self.register_buffer(name, values)

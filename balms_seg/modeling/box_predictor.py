@@ -1,7 +1,7 @@
 """The box predictor that serves every method.
 
-Legend: R proposals of all images of the batch, K foreground classes; gt_classes in [0, K], K is
-background.
+Legend: R proposals of all images of the batch, D features, K foreground classes, C columns of the
+classifier; gt_classes in [0, K], K is background.
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from detectron2.modeling.roi_heads.fast_rcnn import (
 )
 from torch import Tensor, nn
 
-from balms_seg.methods import METHODS, Method, MethodOptions
+from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_init import ScaledLinear
+from balms_seg.modeling.classifier_layer import build_classifier, classifier_kind
+from balms_seg.modeling.loss_context import TrainingSchedule, build_context
 from balms_seg.modeling.training_counts import statistics_if_available
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.structures import Instances
+
+
+class BoxPredictions(tuple):
+    """Logits and box deltas, as detectron2 hands them on, with the features that they are of."""
+
+    features: Tensor
 
 
 class LongTailedBoxPredictor(FastRCNNOutputLayers):
@@ -41,39 +49,69 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         input_shape: ShapeSpec,
         *,
         method: Method,
+        layer: str = "auto",
+        cosine_scale: float = 20.0,
         learn_scales: bool = False,
         calibration: ScoreCalibration | None = None,
+        schedule: TrainingSchedule | None = None,
         **kwargs: Any,
     ) -> None:
-        """Build the two linear layers.
+        """Build the two layers.
 
         Args:
             input_shape: shape of the box features.
             method: decides the classifier's columns, its loss and its probabilities.
+            layer: of the classifier: "linear", "cosine", or "auto" for what the method is made for.
+            cosine_scale: what a cosine classifier multiplies with, unless the method says.
             learn_scales: fix the classifier and learn a scale for each of its columns.
             calibration: of the scores at inference.
+            schedule: tells methods how far training is; None: they are not told.
             kwargs: those of detectron2's `FastRCNNOutputLayers`.
         """
         super().__init__(input_shape, **kwargs)
-        self.method = method
-        self.calibration = calibration
-        if method.num_columns != self.cls_score.out_features:
-            self.cls_score = nn.Linear(self.cls_score.in_features, method.num_columns)
-            nn.init.normal_(self.cls_score.weight, std=0.01)
-        nn.init.constant_(self.cls_score.bias, method.initial_bias)
+        self.method, self.calibration, self.schedule = method, calibration, schedule
+        if (
+            method.num_columns != self.cls_score.out_features
+            or classifier_kind(method, layer) != "linear"
+            or type(method).init_classifier is not Method.init_classifier
+        ):
+            self.cls_score = build_classifier(
+                self.cls_score.in_features, method, kind=layer, cosine_scale=cosine_scale
+            )
+        else:  # the weights are drawn as the method would draw them
+            nn.init.constant_(self.cls_score.bias, method.initial_bias)
         if learn_scales:
             self.cls_score = ScaledLinear(self.cls_score)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
-        method = build_method(cfg)
+        head = cfg.MODEL.ROI_BOX_HEAD
+        method = build_method(
+            cfg.MODEL.METHODS,
+            head.CLASSIFIER,
+            cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            has_background=True,
+        )
+        method.prepare(statistics_if_available(cfg) if method.needs_statistics else None)
         return {
             **super().from_config(cfg, input_shape),
             "method": method,
-            "calibration": build_calibration(cfg, method),
+            "layer": head.CLASSIFIER_LAYER,
+            "cosine_scale": head.COSINE_SCALE,
             "learn_scales": cfg.MODEL.INIT_CLASSIFIER == "lws",
+            "calibration": build_calibration(cfg, method),
+            "schedule": TrainingSchedule(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
         }
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and box deltas; in training they carry their features, which losses may read."""
+        x = x.flatten(start_dim=1)
+        predictions = super().forward(x)
+        if self.training:
+            predictions = BoxPredictions(predictions)
+            predictions.features = x
+        return predictions
 
     def losses(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
@@ -81,7 +119,7 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         """Classification and box regression losses.
 
         Args:
-            predictions: (R, num_columns) logits and (R, 4K or 4) box deltas.
+            predictions: (R, C) logits and (R, 4K or 4) box deltas, of `forward`.
             proposals: with `proposal_boxes`, `gt_classes` and, where an image has any, `gt_boxes`.
 
         Returns:
@@ -99,14 +137,21 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             gt_classes = torch.empty(0, dtype=torch.int64, device=logits.device)
             proposal_boxes = gt_boxes = deltas.new_empty((0, 4))
         self.log_accuracy(logits, gt_classes)
+        context = self.loss_context(getattr(predictions, "features", None))
+        is_trained = self.training and torch.is_grad_enabled()
+        compute = self.method.training_loss if is_trained else self.method.loss
         losses = {
-            "loss_cls": self.method.loss(logits, gt_classes),
+            "loss_cls": compute(logits, gt_classes, context).sum() / max(len(logits), 1),
             "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
+    def loss_context(self, features: Tensor | None) -> LossContext:
+        """What the method is told of rows with these (R, D) features."""
+        return build_context(self.schedule, features=features)
+
     def log_accuracy(self, logits: Tensor, gt_classes: Tensor) -> None:
-        """Put the accuracies of (R, num_columns) logits into the event storage."""
+        """Put the accuracies of (R, C) logits into the event storage."""
         log_classification_statistics(self.method.decision_scores(logits.detach()), gt_classes)
 
     def predict_probs(
@@ -117,26 +162,6 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         if self.calibration is not None:
             probabilities = self.calibration(probabilities)
         return probabilities.split([len(p) for p in proposals])
-
-
-def build_method(cfg: CfgNode) -> Method:
-    """The method that `MODEL.ROI_BOX_HEAD.CLASSIFIER` names, with the training set's statistics.
-
-    Where the training set is not at hand (inference elsewhere) the method is built without
-    statistics; its loss then raises, its probabilities do not need them.
-    """
-    head, num_classes = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    method = METHODS[head.CLASSIFIER]
-    statistics = statistics_if_available(cfg) if method.needs_statistics else None
-    foreground = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
-    options = MethodOptions(
-        prior=head.PRIOR,
-        background=head.BACKGROUND,
-        background_count=head.BACKGROUND_COUNT or None,
-        background_ratio=(1 - foreground) / foreground,
-        sigmoid_prior_probability=head.SIGMOID_PRIOR_PROBABILITY,
-    )
-    return method(num_classes, statistics=statistics, options=options)
 
 
 def build_calibration(cfg: CfgNode, method: Method) -> ScoreCalibration | None:

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from torch import Tensor, nn
+from torch import nn
 
 from balms_seg.job import BOX_CLASSIFIER as CLASSIFIER
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
@@ -55,14 +55,11 @@ def box_trunk(model: GeneralizedRCNN) -> ClassifierView:
     """A detector that `trains_box_classifier_alone`, seen from its box classifier."""
     predictor = model.roi_heads.box_predictor
 
-    def compute_losses(logits: Tensor, rows: ClassifierRows) -> Tensor:
-        return predictor.method.loss(logits, rows.gt_classes, reduction="none")
-
     return ClassifierView(
         layer=predictor.cls_score,
         method=predictor.method,
         compute_rows=partial(compute_box_rows, model),
-        compute_losses=compute_losses,
+        context=lambda rows: predictor.loss_context(rows.features),
         log_accuracy=predictor.log_accuracy,
         loss_weight=predictor.loss_weight.get("loss_cls", 1.0),
         has_background=True,

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from balms_seg.methods import ClassifierMethod
+    from balms_seg.methods import Method
     from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm")
 # Ends of the names of the classifiers' weights.
 CLASSIFIER_WEIGHTS = ("cls_score.weight", "classifier.weight")
-_STD = 0.01  # of detectron2's initial classifier weights
 
 
 class ScaledLinear(nn.Module):
@@ -64,7 +63,7 @@ class ScaledLinear(nn.Module):
 
 
 def tau_normalised(
-    weight: Tensor, bias: Tensor, *, tau: float, num_classes: int
+    weight: Tensor, bias: Tensor, *, tau: float, foreground: slice
 ) -> tuple[Tensor, Tensor]:
     """Divide each class's weight vector by its norm to the power tau, and even out the biases.
 
@@ -72,25 +71,24 @@ def tau_normalised(
     biases are replaced by their mean. A common factor and a common bias change no ranking among
     the classes, so that for a softmax without background this decides as w / ||w||^tau without
     bias; but they place foreground against background and sigmoid scores against 0, where they stay
-    as trained. The background column, the last where C = K + 1, is left alone.
+    as trained. Columns that are of no class, such as background's, are left alone.
 
     Args:
         weight: (C, D).
         bias: (C,).
         tau: 0 leaves the weights as they are; 1 gives all foreground classes the same norm.
-        num_classes: K.
+        foreground: columns of the classes.
 
     Returns:
         New weight and bias.
     """
-    foreground, rest = weight[:num_classes], weight[num_classes:]
-    norms = foreground.norm(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    vectors = weight[foreground]
+    norms = vectors.norm(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
     relative = (norms.log() - norms.log().mean()).exp()
-    mean_bias = bias[:num_classes].mean().expand(num_classes)
-    return (
-        torch.cat([foreground / relative**tau, rest]),
-        torch.cat([mean_bias, bias[num_classes:]]),
-    )
+    weight, bias = weight.clone(), bias.clone()
+    weight[foreground] = vectors / relative**tau
+    bias[foreground] = bias[foreground].mean()
+    return weight, bias
 
 
 def box_predictors(model: nn.Module) -> list[LongTailedBoxPredictor]:
@@ -99,35 +97,40 @@ def box_predictors(model: nn.Module) -> list[LongTailedBoxPredictor]:
     return list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
 
 
-def classifiers_of(model: nn.Module) -> list[tuple[nn.Module, ClassifierMethod[Any]]]:
+def classifiers_of(model: nn.Module) -> list[tuple[nn.Module, Method]]:
     """The classifiers of a model of either job, each with its method."""
     if hasattr(model, "roi_heads"):
         return [(each.cls_score, each.method) for each in box_predictors(model)]
     return [(model.classifier, model.method)]
 
 
-@torch.no_grad()
 def reset_classifiers(model: nn.Module, *, seed: int) -> None:
     """Initialise the classifiers anew, in place: the same on every rank, a function of `seed`.
 
-    As at construction: weights from N(0, 0.01), of which a cosine classifier takes the direction;
-    bias the method's initial one.
+    As at construction, by the method's `init_classifier`.
     """
     generator = torch.Generator().manual_seed(seed)
     for classifier, method in classifiers_of(model):
-        fresh = torch.empty(classifier.weight.shape).normal_(std=_STD, generator=generator)
-        classifier.weight.copy_(fresh)
-        if classifier.bias is not None:
-            classifier.bias.fill_(method.initial_bias)
+        method.init_classifier(classifier, generator)
     logger.info("The classifier starts from initialisation (MODEL.INIT_CLASSIFIER: reset).")
 
 
 @torch.no_grad()
 def tau_normalise_classifiers(model: nn.Module, *, tau: float) -> None:
-    """Apply `tau_normalised` to linear classifiers, in place."""
+    """Apply `tau_normalised` to linear classifiers, in place.
+
+    Raises:
+        TypeError: a classifier has no bias: cosines are of normalised weights already.
+    """
     for classifier, method in classifiers_of(model):
+        if classifier.bias is None:
+            raise TypeError(
+                f"Expected a linear classifier for MODEL.INIT_CLASSIFIER tau_norm, but got "
+                f"{type(classifier).__name__}, whose weights are normalised already; set it to "
+                "keep."
+            )
         weight, bias = tau_normalised(
-            classifier.weight, classifier.bias, tau=tau, num_classes=method.num_classes
+            classifier.weight, classifier.bias, tau=tau, foreground=method.foreground_columns
         )
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from balms_seg.methods import ClassifierMethod
+from balms_seg.methods import LossContext, Method
 
 
 class ClassifierRows(NamedTuple):
@@ -36,19 +36,33 @@ class ClassifierView:
         layer: the classifier, (R, D) to (R, C).
         method: gives its loss.
         compute_rows: runs everything before the classifier on a batch, without gradients.
-        compute_losses: (R, C) logits and the rows to (R,) losses.
+        context: what the method is told of rows.
         log_accuracy: puts the accuracy of (R, C) logits for (R,) classes into the event storage.
         loss_weight: factor on the loss.
         has_background: whether rows may be of class K.
     """
 
     layer: nn.Module
-    method: ClassifierMethod[Any]
+    method: Method
     compute_rows: Callable[[Any], ClassifierRows]
-    compute_losses: Callable[[Tensor, ClassifierRows], Tensor]
+    context: Callable[[ClassifierRows], LossContext]
     log_accuracy: Callable[[Tensor, Tensor], None]
     loss_weight: float = 1.0
     has_background: bool = False
+
+    def training_losses(self, logits: Tensor, rows: ClassifierRows) -> Tensor:
+        """(R,) losses of (R, C) logits; once for each batch that is trained on."""
+        return self.method.training_loss(logits, rows.gt_classes, self.context(rows))
+
+    def losses(self, logits: Tensor, rows: ClassifierRows) -> Tensor:
+        """(R,) losses of (R, C) logits; changes nothing."""
+        return self.method.loss(logits, rows.gt_classes, self.context(rows))
+
+    def plain_losses(self, logits: Tensor, rows: ClassifierRows) -> Tensor:
+        """(R,) losses of (R, C) logits, without what the method takes from the training set."""
+        losses = self.method.plain_loss(logits, rows.gt_classes)
+        assert losses is not None
+        return losses
 
 
 def trains_alone(model: nn.Module, classifier: str) -> bool:

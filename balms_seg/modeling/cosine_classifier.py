@@ -14,13 +14,14 @@ class CosineClassifier(nn.Module):
     """
 
     bias = None
+    initial_std = 1.0  # any gives the same directions, but short vectors turn faster
 
     def __init__(self, in_features: int, out_features: int, *, scale: float) -> None:
         """Directions are drawn uniformly.
 
         Args:
             in_features: D.
-            out_features: K.
+            out_features: C.
             scale: s.
         """
         super().__init__()
@@ -28,7 +29,7 @@ class CosineClassifier(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_features, in_features))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, D) to (B, K), in float32 also under autocast."""
+        """(R, D) to (R, C), in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
             cosines = F.linear(
                 F.normalize(features.float(), dim=1), F.normalize(self.weight.float(), dim=1)

@@ -1,6 +1,6 @@
 """The classifier of whole images, a meta architecture beside detectron2's detectors.
 
-B images, D features, K classes.
+B images, D features, K classes, C columns of the classifier.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from balms_seg.data.images.image_batch import ImageBatch
-from balms_seg.methods import IMAGE_METHODS, ImageMethod, ImageMethodOptions, TrainingProgress
+from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.modeling.classifier_init import ScaledLinear
-from balms_seg.modeling.cosine_classifier import CosineClassifier
+from balms_seg.modeling.classifier_layer import build_classifier
 from balms_seg.modeling.image_backbones import build_image_backbone
+from balms_seg.modeling.loss_context import TrainingSchedule, build_context, event_storage
 from balms_seg.modeling.training_counts import statistics_if_available
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @META_ARCH_REGISTRY.register()
 class ImageClassifier(nn.Module):
-    """A backbone, a linear or cosine classifier, and the loss of an `ImageMethod`.
+    """A backbone, a linear or cosine classifier, and the loss of a `Method`.
 
     Attributes:
         backbone: (B, 3, H, W) to (B, D).
-        classifier: (B, D) to (B, K).
+        classifier: (B, D) to (B, C).
         method: the loss, and logits to probabilities.
     """
 
@@ -40,7 +40,7 @@ class ImageClassifier(nn.Module):
         *,
         backbone: nn.Module,
         classifier: nn.Module,
-        method: ImageMethod,
+        method: Method,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
         schedule: TrainingSchedule | None = None,
@@ -70,30 +70,29 @@ class ImageClassifier(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
         settings = cfg.MODEL.IMAGE_CLASSIFIER
-        statistics = statistics_if_available(cfg)
-        method = IMAGE_METHODS[settings.METHOD](
-            settings.NUM_CLASSES,
-            statistics=statistics,
-            options=ImageMethodOptions.from_config(settings),
+        method = build_method(
+            cfg.MODEL.METHODS, settings.METHOD, settings.NUM_CLASSES, has_background=False
         )
+        method.prepare(statistics_if_available(cfg) if method.needs_statistics else None)
         backbone = build_image_backbone(
             settings.BACKBONE,
             width=settings.WIDTH,
             pretrained=settings.PRETRAINED and not cfg.MODEL.WEIGHTS,  # which would replace them
         )
-        schedule = None
-        if statistics is not None:
-            schedule = TrainingSchedule(
-                max_iter=cfg.SOLVER.MAX_ITER,
-                batches_per_epoch=statistics.num_images / cfg.SOLVER.IMS_PER_BATCH,
-            )
+        classifier = build_classifier(
+            backbone.out_channels,
+            method,
+            kind=settings.CLASSIFIER,
+            cosine_scale=settings.COSINE_SCALE,
+        )
+        learns_scales = cfg.MODEL.INIT_CLASSIFIER == "lws"
         return {
             "backbone": backbone,
-            "classifier": _build_classifier(cfg, method, backbone.out_channels),
+            "classifier": ScaledLinear(classifier) if learns_scales else classifier,
             "method": method,
             "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
-            "schedule": schedule,
+            "schedule": TrainingSchedule(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
             "channels_last": settings.CHANNELS_LAST,
         }
 
@@ -122,61 +121,23 @@ class ImageClassifier(nn.Module):
         return normalised.contiguous(memory_format=self._memory_format)
 
     def log_accuracy(self, logits: Tensor, labels: Tensor) -> None:
-        """Put the share of images whose largest of the (B, K) logits is right into the storage."""
-        storage = _event_storage()
+        """Put the share of images that the (B, C) logits decide rightly into the storage."""
+        storage = event_storage()
         if storage is not None and len(labels):
-            is_right = logits.detach().argmax(dim=1) == labels
+            is_right = self.method.decision_scores(logits.detach()).argmax(dim=1) == labels
             storage.put_scalar("accuracy", is_right.float().mean().item())
 
-    def progress(self) -> TrainingProgress | None:
-        """How far training is; None outside of it."""
-        storage = _event_storage()
-        if storage is None or self.schedule is None:
-            return None
-        return self.schedule.progress(storage.iter)
+    def loss_context(self, features: Tensor) -> LossContext:
+        """What the method is told of images with these (B, D) features."""
+        return build_context(self.schedule, features=features)
 
     def _loss(self, logits: Tensor, features: Tensor, batch: ImageBatch) -> Tensor:
-        known = {"features": features, "progress": self.progress()}
-        if batch.label_mix is None:
-            return self.method.loss(logits, batch.labels, **known)
-        second, share = batch.label_mix
-        losses = [
-            self.method.loss(logits, labels, reduction="none", **known)
-            for labels in (batch.labels, second)
-        ]
-        return (share * losses[0] + (1 - share) * losses[1]).mean()
-
-
-class TrainingSchedule:
-    """Iterations and epochs of a run."""
-
-    def __init__(self, *, max_iter: int, batches_per_epoch: float) -> None:
-        """Take the length of the run and of a pass through the training set, in iterations."""
-        self.max_iter, self.batches_per_epoch = max_iter, batches_per_epoch
-
-    def progress(self, iteration: int) -> TrainingProgress:
-        """Progress at an iteration, counted from 0."""
-        return TrainingProgress(
-            iteration=iteration,
-            max_iter=self.max_iter,
-            epoch=int(iteration / self.batches_per_epoch),
-            max_epoch=self.max_iter / self.batches_per_epoch,
-        )
-
-
-def _build_classifier(cfg: CfgNode, method: ImageMethod, in_features: int) -> nn.Module:
-    settings = cfg.MODEL.IMAGE_CLASSIFIER
-    kind = method.classifier_kind if settings.CLASSIFIER == "auto" else settings.CLASSIFIER
-    if kind == "cosine":
-        return CosineClassifier(in_features, method.num_columns, scale=settings.COSINE_SCALE)
-    linear = nn.Linear(in_features, method.num_columns)
-    nn.init.normal_(linear.weight, std=0.01)
-    nn.init.constant_(linear.bias, method.initial_bias)
-    return ScaledLinear(linear) if cfg.MODEL.INIT_CLASSIFIER == "lws" else linear
-
-
-def _event_storage() -> Any | None:
-    try:
-        return get_event_storage()
-    except AssertionError:
-        return None
+        context = self.loss_context(features)
+        compute = self.method.training_loss if torch.is_grad_enabled() else self.method.loss
+        losses = compute(logits, batch.labels, context)
+        if batch.label_mix is not None:
+            # The second labels are the first ones of other images: running state has them already.
+            second, share = batch.label_mix
+            of_second = self.method.loss(logits, second, context)
+            losses = share * losses + (1 - share) * of_second
+        return losses.sum() / max(len(losses), 1)

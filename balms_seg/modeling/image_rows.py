@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.job import IMAGE_CLASSIFIER
@@ -45,20 +44,10 @@ def compute_image_rows(model: ImageClassifier, batch: ImageBatch) -> ClassifierR
 
 def image_trunk(model: ImageClassifier) -> ClassifierView:
     """An image classifier that `trains_image_classifier_alone`, seen from its classifier."""
-
-    def compute_losses(logits: Tensor, rows: ClassifierRows) -> Tensor:
-        return model.method.loss(
-            logits,
-            rows.gt_classes,
-            features=rows.features,
-            progress=model.progress(),
-            reduction="none",
-        )
-
     return ClassifierView(
         layer=model.classifier,
         method=model.method,
         compute_rows=partial(compute_image_rows, model),
-        compute_losses=compute_losses,
+        context=lambda rows: model.loss_context(rows.features),
         log_accuracy=model.log_accuracy,
     )

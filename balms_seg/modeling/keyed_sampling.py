@@ -22,10 +22,14 @@ from balms_seg.sampling.keyed import position_seed
 
 
 class _Keys:
-    def __init__(self, seed: int, positions: Sequence[int]) -> None:
+    def __init__(self, seed: int, positions: Sequence[int], iteration: int | None) -> None:
         self.seed = seed
         self.positions = positions
         self.images_seen: Counter[str] = Counter()
+        self.of_batch: torch.Generator | None = None
+        if iteration is not None:
+            key = position_seed(seed, iteration, "batch")
+            self.of_batch = torch.Generator().manual_seed(key)
 
     def next_seed(self, purpose: str) -> int:
         """The seed of the next image; the heads visit the images of a batch in order."""
@@ -38,18 +42,30 @@ _KEYS: ContextVar[_Keys | None] = ContextVar("balms_seg_sampling_keys", default=
 
 
 @contextmanager
-def keyed_sampling(seed: int, positions: Sequence[int]) -> Iterator[None]:
+def keyed_sampling(
+    seed: int, positions: Sequence[int], *, iteration: int | None = None
+) -> Iterator[None]:
     """Key the sampling of one forward pass.
 
     Args:
         seed: the run's seed.
-        positions: stream position of each image of the batch, in the batch's order.
+        positions: stream position of each image of this rank's batch, in the batch's order.
+        iteration: of the run, which keys what is drawn for the global batch; None: nothing is.
     """
-    token = _KEYS.set(_Keys(seed, positions))
+    token = _KEYS.set(_Keys(seed, positions, iteration))
     try:
         yield
     finally:
         _KEYS.reset(token)
+
+
+def batch_generator() -> torch.Generator | None:
+    """What draws for the global batch: the same numbers on all ranks, and in a resumed run.
+
+    None outside of `keyed_sampling`.
+    """
+    keys = _KEYS.get()
+    return None if keys is None else keys.of_batch
 
 
 @contextmanager

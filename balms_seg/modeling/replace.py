@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING
 
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from torch import nn
 
-from balms_seg.methods import METHODS, Method, MethodOptions
+from balms_seg.methods import Method, MethodSettings, find_method
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.loss_context import TrainingSchedule
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -19,55 +21,92 @@ logger = logging.getLogger(__name__)
 
 def replace_box_classifier(
     model: nn.Module,
-    method: str,
+    method: str | type[Method] | Method,
     statistics: ClassStatistics | None,
-    options: MethodOptions | None = None,
+    settings: MethodSettings | None = None,
+    *,
+    schedule: TrainingSchedule | None = None,
 ) -> nn.Module:
     """Exchange the box classifier of a detectron2 model, in place.
 
-    Box regression keeps its weights. The classifier keeps its weights where the number of columns
-    stays the same (softmax to balanced_softmax, say) and starts anew where it does not.
+    Box regression keeps its weights. The classifier keeps its weights where it has as many columns
+    as before (softmax to balanced_softmax, say) and starts anew where it does not.
 
     Args:
         model: a built model whose `roi_heads.box_predictor` is detectron2's `FastRCNNOutputLayers`,
             one or (cascade) a list of them.
-        method: a key of `balms_seg.methods.METHODS`.
+        method: a key of `balms_seg.methods.METHODS`, a class of `Method`, registered or not, or an
+            object of one. The stages of a cascade get copies of an object.
         statistics: of the training set; None if the model is only to predict.
-        options: the method's settings.
+        settings: of the method, unless it is an object, which has its own.
+        schedule: of the training, for methods that change on the way.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: the method is unknown, or the statistics are of another number of classes.
-        TypeError: the model has no such box predictor.
+        ValueError: the method is unknown, of another number of classes or without background, or
+            the statistics are of another number of classes.
+        TypeError: the model has no such box predictor, or the method is nothing of the kind.
     """
-    if method not in METHODS:
-        raise ValueError(f"Expected a method out of {', '.join(METHODS)}, but got {method!r}.")
     heads = getattr(model, "roi_heads", None)
     predictor = getattr(heads, "box_predictor", None)
 
-    def replaced(old: nn.Module | None) -> LongTailedBoxPredictor:
+    def replaced(
+        old: nn.Module | None, method: str | type[Method] | Method
+    ) -> LongTailedBoxPredictor:
         if not isinstance(old, FastRCNNOutputLayers):
             raise TypeError(
                 "Expected a model with detectron2's StandardROIHeads or CascadeROIHeads, whose "
                 f"box_predictor is FastRCNNOutputLayers, but got {type(old).__name__}."
             )
-        new_method = METHODS[method](old.num_classes, statistics=statistics, options=options)
-        return _with_method(old, new_method)
+        new_method = _method_of(method, old.num_classes, settings)
+        new_method.prepare(statistics)
+        return _with_method(old, new_method, schedule)
 
     if isinstance(predictor, nn.ModuleList):
-        heads.box_predictor = nn.ModuleList(replaced(old) for old in predictor)
+        heads.box_predictor = nn.ModuleList(
+            [replaced(old, copy.deepcopy(method)) for old in predictor]
+        )
     else:
-        heads.box_predictor = replaced(predictor)
+        heads.box_predictor = replaced(predictor, method)
     return model
 
 
-def _with_method(old: FastRCNNOutputLayers, method: Method) -> LongTailedBoxPredictor:
+def _method_of(
+    method: str | type[Method] | Method, num_classes: int, settings: MethodSettings | None
+) -> Method:
+    """A method for boxes of so many classes."""
+    if isinstance(method, Method):
+        if settings is not None:
+            raise ValueError(
+                f"Expected no settings beside an object of {type(method).__name__}, which has its "
+                "own; build it with them."
+            )
+        if method.num_classes != num_classes or not method.has_background:
+            raise ValueError(
+                f"Expected a method of {num_classes} classes with background, but got one of "
+                f"{method.num_classes} {'with' if method.has_background else 'without'}; build it "
+                f"as {type(method).__name__}({num_classes}, has_background=True)."
+            )
+        return method
+    found = find_method(method) if isinstance(method, str) else method
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise TypeError(
+            "Expected a method's name, a class of balms_seg.methods.Method or an object of one, "
+            f"but got {method!r}."
+        )
+    return found(num_classes, has_background=True, settings=settings)
+
+
+def _with_method(
+    old: FastRCNNOutputLayers, method: Method, schedule: TrainingSchedule | None
+) -> LongTailedBoxPredictor:
     classifier = old.cls_score
     new = LongTailedBoxPredictor(
         input_shape=classifier.in_features,
         method=method,
+        schedule=schedule,
         num_classes=old.num_classes,
         box2box_transform=old.box2box_transform,
         test_score_thresh=old.test_score_thresh,
@@ -79,12 +118,18 @@ def _with_method(old: FastRCNNOutputLayers, method: Method) -> LongTailedBoxPred
         loss_weight=old.loss_weight,
     )
     new.bbox_pred = old.bbox_pred
-    if classifier.out_features == method.num_columns:
+    if type(new.cls_score) is type(classifier) and (
+        new.cls_score.out_features == classifier.out_features
+    ):
         new.cls_score = classifier
     else:
         logger.info(
-            "The box classifier has %d columns now and had %d; it starts from initialisation.",
-            method.num_columns,
-            classifier.out_features,
+            "The box classifier is %s and was %s; it starts from initialisation.",
+            _described(new.cls_score),
+            _described(classifier),
         )
     return new.to(classifier.weight.device).train(old.training)
+
+
+def _described(layer: nn.Module) -> str:
+    return f"{type(layer).__name__} of {layer.out_features} columns"

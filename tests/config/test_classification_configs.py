@@ -194,7 +194,7 @@ def test_feature_balanced_loss_has_its_own_schedule() -> None:
         assert tuple(solver.STEPS) == pytest.approx((160 * epoch, 180 * epoch), abs=1)
         assert pytest.approx(5 * epoch, abs=1) == solver.WARMUP_ITERS
         assert (solver.IMS_PER_BATCH, solver.GAMMA, solver.WEIGHT_DECAY) == (64, 0.01, 2e-4)
-        assert cfg.MODEL.IMAGE_CLASSIFIER.FBL_LAMBDA == 60
+        assert cfg.MODEL.METHODS.FEATURE_BALANCED.STRENGTH == 60
 
 
 @pytest.mark.parametrize("name", slow_but_for(KINDS, RUNNABLE))
@@ -248,7 +248,7 @@ def train_two_iterations(name: str, archive: Path, output: Path) -> tuple[set[st
         "MODEL.WEIGHTS": "",
         "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 4,
         "MODEL.IMAGE_CLASSIFIER.PRETRAINED": False,
-        "MODEL.IMAGE_CLASSIFIER.FBL_RAMP": 0.5,
+        "MODEL.METHODS.FEATURE_BALANCED.RAMP": 0.5,
         "INPUT.IMAGES.SIZE": 32,
         "DATALOADER.NUM_WORKERS": 0,
         "SOLVER.IMS_PER_BATCH": 8,

@@ -14,6 +14,7 @@ from balms_seg.engine import LongTailedTrainer, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs" / "base_mask_rcnn_fpn.yaml"
+BALANCED = "MODEL.METHODS.BALANCED_SOFTMAX"
 
 
 def loaded(*overrides: str) -> CfgNode:
@@ -55,14 +56,19 @@ def test_every_key_of_ours_has_a_comment() -> None:
         (["MODEL.ROI_BOX_HEAD.CLASSIFIER", ""], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["MODEL.ROI_HEADS.NAME", "StandardROIHeads"], "MODEL.ROI_HEADS.NAME"),
+        ([f"{BALANCED}.PRIOR", "images"], f"{BALANCED}.PRIOR is 'images'; expected one of auto"),
+        ([f"{BALANCED}.BACKGROUND", "none"], f"{BALANCED}.BACKGROUND is 'none'"),
+        ([f"{BALANCED}.BACKGROUND_COUNT", "-1.0"], f"{BALANCED}.BACKGROUND_COUNT is -1.0"),
         (
-            ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "balanced_sigmoid"]
-            + ["MODEL.ROI_BOX_HEAD.PRIOR", "sampled"],
-            "MODEL.ROI_BOX_HEAD.PRIOR",
+            [f"{BALANCED}.BACKGROUND", "prior", "MODEL.ROI_HEADS.POSITIVE_FRACTION", "0.5"],
+            f"{BALANCED}.BACKGROUND_RATIO is 3.0",
         ),
-        (["MODEL.ROI_BOX_HEAD.PRIOR", "images"], "MODEL.ROI_BOX_HEAD.PRIOR"),
-        (["MODEL.ROI_BOX_HEAD.BACKGROUND", "none"], "MODEL.ROI_BOX_HEAD.BACKGROUND"),
-        (["MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT", "-1.0"], "MODEL.ROI_BOX_HEAD.BACKGROUND_COUNT"),
+        (["MODEL.ROI_BOX_HEAD.CLASSIFIER_LAYER", "dot"], "MODEL.ROI_BOX_HEAD.CLASSIFIER_LAYER"),
+        (["MODEL.ROI_BOX_HEAD.COSINE_SCALE", "0.0"], "MODEL.ROI_BOX_HEAD.COSINE_SCALE is 0.0"),
+        (
+            ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "ldam", "MODEL.ROI_BOX_HEAD.COSINE_SCALE", "16.0"],
+            "set MODEL.METHODS.LDAM.SCALE instead",
+        ),
         (["MODEL.ROI_BOX_HEAD.EMPTY_CLASSES", "skip"], "MODEL.ROI_BOX_HEAD.EMPTY_CLASSES"),
         (["TEST.LONG_TAILED.BACKEND", "rust"], "TEST.LONG_TAILED.BACKEND"),
         (["TEST.LONG_TAILED.MAX_DETECTIONS", "0"], "TEST.LONG_TAILED.MAX_DETECTIONS"),
@@ -73,8 +79,8 @@ def test_every_key_of_ours_has_a_comment() -> None:
             "TEST.LONG_TAILED.BOUNDARY",
         ),
         (
-            ["MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY", "1.0"],
-            "MODEL.ROI_BOX_HEAD.SIGMOID_PRIOR_PROBABILITY",
+            ["MODEL.METHODS.SIGMOID.PRIOR_PROBABILITY", "1.0"],
+            "MODEL.METHODS.SIGMOID.PRIOR_PROBABILITY is 1.0; expected a probability",
         ),
         (["MODEL.INIT_CLASSIFIER", "new"], "MODEL.INIT_CLASSIFIER"),
         (["MODEL.INIT_CLASSIFIER", "lws"], "MODEL.TRAIN_ONLY"),
@@ -122,7 +128,7 @@ def test_a_contradiction_names_the_key_to_change(overrides: Sequence[str], named
         ["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", ""],
         ["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", "sigmoid"],
         ["MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER", ""],
-        ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "balanced_softmax", "MODEL.ROI_BOX_HEAD.PRIOR", "image"],
+        ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "balanced_softmax", f"{BALANCED}.PRIOR", "image"],
         ["SOLVER.IMS_PER_BATCH", "12", "SOLVER.REFERENCE_WORLD_SIZE", "0"],
         ["DATASETS.REGISTER", "[['name', 'a.json', 'images']]"],
         ["MODEL.TRAIN_ONLY", "['roi_heads.box_predictor']"],
@@ -145,8 +151,8 @@ def test_detectron2s_own_losses_contradict_our_heads(key: str) -> None:
 
 def test_one_error_lists_all_contradictions() -> None:
     with pytest.raises(ValueError, match="OPTIMIZER") as error:
-        loaded("SOLVER.OPTIMIZER", "Adam", "MODEL.ROI_BOX_HEAD.PRIOR", "images")
-    assert "MODEL.ROI_BOX_HEAD.PRIOR" in str(error.value)
+        loaded("SOLVER.OPTIMIZER", "Adam", f"{BALANCED}.PRIOR", "images")
+    assert f"{BALANCED}.PRIOR" in str(error.value)
 
 
 def test_an_unknown_key_is_named() -> None:
@@ -169,7 +175,7 @@ def test_an_unknown_key_in_a_file_is_named(yaml_file: Callable[[str], Path]) -> 
     [
         ("DECOUPLE_TRAINING: True", "MODEL.TRAIN_ONLY"),
         ("META_REWEIGHT: False", "BALMSROIHeads"),
-        ("MODEL: {ROI_HEADS: {PRIOR_PROB: 0.01}}", "SIGMOID_PRIOR_PROBABILITY"),
+        ("MODEL: {ROI_HEADS: {PRIOR_PROB: 0.01}}", r"METHODS\.BALANCED_SIGMOID\.PRIOR_PROBABILITY"),
     ],
 )
 def test_a_key_of_the_authors_release_is_answered_with_ours(
@@ -180,7 +186,7 @@ def test_a_key_of_the_authors_release_is_answered_with_ours(
 
 
 def test_a_key_of_the_authors_release_on_the_command_line_is_answered_too() -> None:
-    with pytest.raises(KeyError, match="SIGMOID_PRIOR_PROBABILITY"):
+    with pytest.raises(KeyError, match=r"METHODS\.BALANCED_SIGMOID\.PRIOR_PROBABILITY"):
         loaded("MODEL.ROI_HEADS.PRIOR_PROB", "0.01")
 
 

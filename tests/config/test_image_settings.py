@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 
 from balms_seg import add_balms_config, check_config
-from balms_seg.methods import IMAGE_METHODS, ImageMethodOptions
+from balms_seg.methods import METHODS
 
 
 def with_changes(*overrides: object, architecture: str = "ImageClassifier") -> CfgNode:
@@ -19,30 +19,17 @@ def with_changes(*overrides: object, architecture: str = "ImageClassifier") -> C
     return cfg
 
 
-@pytest.mark.parametrize("method", list(IMAGE_METHODS))
+@pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_is_accepted(method: str) -> None:
     check_config(with_changes("METHOD", method))
-
-
-def test_the_keys_declare_the_defaults_of_the_options() -> None:
-    node = with_changes().MODEL.IMAGE_CLASSIFIER
-    assert ImageMethodOptions.from_config(node) == ImageMethodOptions()
 
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("METHOD", "softmx", "softmax, balanced_softmax"),
+        ("METHOD", "softmx", "softmax, sigmoid, balanced_softmax"),
         ("CLASSIFIER", "dot", "auto, linear, cosine"),
-        ("CB_LOSS", "sigmoid", "softmax, focal"),
-        ("FBL_ALPHA", "linear", "released, clipped"),
         ("COSINE_SCALE", 0.0, "above 0"),
-        ("FOCAL_GAMMA", -1.0, "0 or more"),
-        ("CB_BETA", 1.0, r"\[0, 1\)"),
-        ("LDAM_MAX_MARGIN", -0.5, "0 or more"),
-        ("DRW_START", 160.0, "share of the run"),
-        ("FBL_LAMBDA", -60.0, "0 or more"),
-        ("FBL_RAMP", 1.5, "share of the run"),
     ],
 )
 def test_a_value_that_means_nothing_names_its_key(key: str, value: object, expected: str) -> None:
@@ -57,3 +44,9 @@ def test_margins_of_cosines_need_cosines() -> None:
     with pytest.raises(ValueError, match=r"CLASSIFIER is linear.*auto"):
         check_config(with_changes("METHOD", "ldam_drw", "CLASSIFIER", "linear"))
     check_config(with_changes("METHOD", "ldam_drw", "CLASSIFIER", "cosine"))
+
+
+def test_the_scale_of_cosines_is_the_methods_where_it_has_one() -> None:
+    with pytest.raises(ValueError, match=r"COSINE_SCALE is 16\.0.*set MODEL\.METHODS\.LDAM\.SCALE"):
+        check_config(with_changes("METHOD", "ldam", "COSINE_SCALE", 16.0))
+    check_config(with_changes("METHOD", "softmax", "CLASSIFIER", "cosine", "COSINE_SCALE", 16.0))

@@ -33,7 +33,7 @@ def config(tmp_path: Path, *contents: dict) -> CfgNode:
         cfg.DATASETS.REGISTER.append([name, str(path), str(tmp_path / name / "images")])
     cfg.DATASETS.TRAIN = tuple(names)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
-    cfg.MODEL.ROI_BOX_HEAD.PRIOR = "sampled"
+    cfg.MODEL.METHODS.BALANCED_SOFTMAX.PRIOR = "sampled"
     register_from_config(cfg)
     return cfg
 
@@ -112,7 +112,7 @@ def test_uniform_sampler_gives_the_instance_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prior", ["image", "instance"])
 def test_other_priors_have_no_sampled_counts(tmp_path: Path, prior: str) -> None:
     cfg = config(tmp_path, lvis_style())
-    cfg.MODEL.ROI_BOX_HEAD.PRIOR = prior
+    cfg.MODEL.METHODS.BALANCED_SOFTMAX.PRIOR = prior
     assert training_statistics(cfg).sampled_counts is None
 
 

@@ -154,8 +154,8 @@ def test_a_loss_that_is_not_finite_stops_every_rank_before_the_weights_change(
 ) -> None:
     trainer = build_trainer({**data, **DECOUPLED}, tmp_path)
     method = trainer.model.roi_heads.box_predictor.method
-    loss = method.loss
-    method.loss = lambda *args, **kwargs: loss(*args, **kwargs) * float("nan")
+    loss = method.training_loss
+    method.training_loss = lambda *args, **kwargs: loss(*args, **kwargs) * float("nan")
     before = {name: value.clone() for name, value in classifier_weights(trainer).items()}
     monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: is_main)
     with pytest.raises(FloatingPointError, match="iteration 0: loss_cls is not finite"):

@@ -116,7 +116,7 @@ def test_the_classifier_alone_is_that_of_the_whole_model(
         "MODEL.WEIGHTS": stage_one,
         "SOLVER.MAX_ITER": 4,
         "MODEL.IMAGE_CLASSIFIER.METHOD": method,
-        "MODEL.IMAGE_CLASSIFIER.FBL_RAMP": 0.9,
+        "MODEL.METHODS.FEATURE_BALANCED.RAMP": 0.9,
     }
     alone = run_image_training(settings, tmp_path / "alone").model.state_dict()
     monkeypatch.setattr("balms_seg.engine.trainer.find_trunk", lambda model: None)

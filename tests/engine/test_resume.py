@@ -180,12 +180,12 @@ def test_weights_of_plain_detectron2_start_a_new_stream(
 def break_loss(trainer: LongTailedTrainer, iteration: int, value: float) -> None:
     """Make the classification loss not finite in one iteration."""
     method = trainer.model.roi_heads.box_predictor.method
-    loss = method.loss
+    loss = method.training_loss
 
-    def broken(logits: torch.Tensor, gt_classes: torch.Tensor) -> torch.Tensor:
-        return loss(logits, gt_classes) * (value if trainer.iter == iteration else 1.0)
+    def broken(*args: object) -> torch.Tensor:
+        return loss(*args) * (value if trainer.iter == iteration else 1.0)
 
-    method.loss = broken
+    method.training_loss = broken
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

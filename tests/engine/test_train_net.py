@@ -64,7 +64,7 @@ def test_a_mistake_is_one_message_and_a_failing_exit_status(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["MODEL.ROI_BOX_HEAD.PRIOR"], "KEY VALUE"),
+        (["MODEL.ROI_BOX_HEAD.CLASSIFIER"], "KEY VALUE"),
         (["META_REWEIGHT", "True"], "BALMSROIHeads"),
         (["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["OUTPUT_DIR", "/dev/null/out"], "cannot be written"),

@@ -20,7 +20,7 @@ from balms_seg.losses import (
 )
 from balms_seg.losses.feature_balanced import relative_rarity
 from balms_seg.losses.ldam import ldam_margins
-from balms_seg.methods.image_base import weigh_rows
+from balms_seg.methods.class_balanced import weigh_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "image_losses.npz"
 COUNTS = torch.tensor([400.0, 90.0, 20.0, 5.0], dtype=torch.float64)

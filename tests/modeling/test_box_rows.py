@@ -41,8 +41,10 @@ def test_rows_are_what_the_whole_model_classifies(generator: str) -> None:
     seen: list[tuple[Tensor, ...]] = []
     predictor = model.roi_heads.box_predictor
     predictor.cls_score.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    method_loss = predictor.method.loss
-    predictor.method.loss = lambda logits, gt: seen.append(gt) or method_loss(logits, gt)
+    method_loss = predictor.method.training_loss
+    predictor.method.training_loss = lambda logits, gt, context: (
+        seen.append(gt) or method_loss(logits, gt, context)
+    )
     torch.manual_seed(1)
     with EventStorage(), keyed_sampling(0, POSITIONS):
         model(made_up_batch(3))

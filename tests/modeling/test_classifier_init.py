@@ -118,7 +118,7 @@ TRAIN_SCALES = {"MODEL.TRAIN_ONLY": "['roi_heads.box_predictor.cls_score.scale']
 
 
 def normalised(layer: nn.Linear, tau: float) -> tuple[Tensor, Tensor]:
-    return classifier_init.tau_normalised(layer.weight, layer.bias, tau=tau, num_classes=K)
+    return classifier_init.tau_normalised(layer.weight, layer.bias, tau=tau, foreground=slice(0, K))
 
 
 @pytest.mark.parametrize("num_columns", [K, K + 1])

@@ -13,13 +13,12 @@ from made_up_data import words
 from balms_seg import ClassStatistics
 from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.engine import load_config
-from balms_seg.methods import TrainingProgress
+from balms_seg.methods import LossContext, TrainingProgress
 from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import ImageClassifier
 from balms_seg.modeling.cifar_resnet import CifarResNet
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.image_backbones import IMAGE_BACKBONES, PRETRAINED, build_image_backbone
-from balms_seg.modeling.image_classifier import TrainingSchedule
 
 COUNTS = (50, 10, 2)
 
@@ -112,7 +111,8 @@ def test_the_loss_is_the_methods_on_the_logits(method: str) -> None:
         assert 0 <= storage.latest()["accuracy"][0] <= 1
     logits = model.classifier(model.backbone(model.preprocess_image(batch.images)))
     assert losses.keys() == {"loss_cls"}
-    torch.testing.assert_close(losses["loss_cls"], model.method.loss(logits, batch.labels))
+    rows = model.method.loss(logits, batch.labels, LossContext())
+    torch.testing.assert_close(losses["loss_cls"], rows.mean())
     shift = torch.tensor(COUNTS).log() if method == "balanced_softmax" else 0
     expected = torch.nn.functional.cross_entropy(logits + shift, batch.labels)
     torch.testing.assert_close(losses["loss_cls"], expected)
@@ -123,7 +123,7 @@ def test_mixed_labels_share_the_loss() -> None:
     second, share = batch.label_mix
     loss = model(batch)["loss_cls"]
     logits = model.classifier(model.backbone(model.preprocess_image(batch.images)))
-    one, other = (model.method.loss(logits, y, reduction="none") for y in (batch.labels, second))
+    one, other = (model.method.loss(logits, y, LossContext()) for y in (batch.labels, second))
     torch.testing.assert_close(loss, (share * one + (1 - share) * other).mean())
 
 
@@ -167,17 +167,14 @@ def test_the_method_decides_the_classifier_unless_told() -> None:
     assert isinstance(built(METHOD="softmax", CLASSIFIER="cosine").classifier, CosineClassifier)
 
 
-def test_methods_hear_how_far_training_is() -> None:
-    schedule = TrainingSchedule(max_iter=100, batches_per_epoch=12.5)
-    assert schedule.progress(0) == TrainingProgress(0, 100, 0, 8.0)
-    assert schedule.progress(12).epoch == 0
-    assert schedule.progress(13).epoch == 1
-    assert schedule.progress(99).epoch == 7
-    model = built()
-    assert model.progress() is None  # outside of training
+def test_methods_hear_how_far_training_is_and_what_the_features_are() -> None:
+    model, features = built(), torch.ones(2, 3)
+    assert model.loss_context(features).progress is None  # outside of training
     with EventStorage(40):
-        assert model.progress().iteration == 40
-    assert model.progress() is None
+        context = model.loss_context(features)
+    assert context.progress == TrainingProgress(40, model.schedule.max_iter, images_per_batch=4)
+    assert context.features is features
+    assert model.loss_context(features).progress is None
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from detectron2.utils.events import EventStorage
 from made_up_data import NUM_CLASSES, made_up_batch, made_up_statistics, small_config
 from torch import nn
 
-from balms_seg.methods import METHODS, MethodOptions
-from balms_seg.modeling import replace_box_classifier
+from balms_seg.methods import METHODS
+from balms_seg.modeling import TrainingSchedule, replace_box_classifier
 
 HEADS = ("StandardROIHeads", "CascadeROIHeads")
 
@@ -44,7 +44,9 @@ def detections(model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_model_trains_and_predicts_with_the_new_classifier(heads: str, method: str) -> None:
     model = detectron2_model(heads)
-    assert replace_box_classifier(model, method, made_up_statistics()) is model
+    schedule = TrainingSchedule(max_iter=10_000, images_per_batch=2)
+    given = replace_box_classifier(model, method, made_up_statistics(), schedule=schedule)
+    assert given is model
     for stage in stages(model):
         assert type(stage.method) is METHODS[method]
         assert stage.cls_score.out_features == stage.method.num_columns
@@ -107,9 +109,9 @@ def test_the_mode_of_the_model_is_kept(training: bool) -> None:
     assert all(stage.training is training for stage in stages(model))
 
 
-def test_options_reach_the_method() -> None:
-    options = MethodOptions(sigmoid_prior_probability=0.1)
-    model = replace_box_classifier(detectron2_model(), "sigmoid", None, options)
+def test_settings_reach_the_method() -> None:
+    settings = METHODS["sigmoid"].Settings(prior_probability=0.1)
+    model = replace_box_classifier(detectron2_model(), "sigmoid", None, settings)
     bias = model.roi_heads.box_predictor.cls_score.bias
     assert torch.allclose(bias.sigmoid(), torch.tensor(0.1))
 
@@ -122,8 +124,8 @@ def test_without_statistics_the_model_predicts_but_does_not_train() -> None:
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="softmax, sigmoid.*'focal'"):
-        replace_box_classifier(detectron2_model(), "focal", None)
+    with pytest.raises(ValueError, match="softmax, sigmoid.*'focl' .did you mean focal"):
+        replace_box_classifier(detectron2_model(), "focl", None)
 
 
 @pytest.mark.parametrize("heads", HEADS)

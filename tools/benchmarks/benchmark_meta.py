@@ -113,6 +113,7 @@ def build_meta_step(
     from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches
     from balms_seg.engine.meta.meta_step import MetaStep
     from balms_seg.meta import AdamSettings, FeatureBank, MetaReweighter
+    from balms_seg.modeling.box_rows import box_trunk
 
     if scheme == DECOUPLED:
         return None
@@ -136,8 +137,7 @@ def build_meta_step(
     return MetaStep(
         LearnedWeights(reweighter.to(model.device)),
         batches,
-        layer=predictor.cls_score,
-        method=predictor.method,
+        classifier=box_trunk(model),
         optimizer=optimizer,
         objective="balanced",
     )

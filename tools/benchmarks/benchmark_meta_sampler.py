@@ -93,7 +93,8 @@ class OurStep:
         from balms_seg.engine.meta.class_learners import LearnedRates
         from balms_seg.engine.meta.meta_step import MetaStep
         from balms_seg.meta import AdamSettings
-        from balms_seg.methods import IMAGE_METHODS
+        from balms_seg.methods import METHODS, LossContext
+        from balms_seg.modeling.classifier_rows import ClassifierView
         from balms_seg.sampling import (
             ImageClasses,
             MetaRepeatFactorTrainingSampler,
@@ -104,7 +105,8 @@ class OurStep:
         self.problem, self.meta, self.iteration = problem, None, 0
         labels, num_classes = problem.labels.numpy(), len(problem.counts)
         known = ClassStatistics.from_labels(labels, num_classes)
-        self.method = IMAGE_METHODS["balanced_softmax"](num_classes, statistics=known)
+        self.method = METHODS["balanced_softmax"](num_classes, has_background=False)
+        self.method.prepare(known)
         self.method.to(problem.device)
         if estimator is None:
             self.stream: Any = TrainingSampler(len(labels), seed=0)
@@ -120,17 +122,24 @@ class OurStep:
             lookahead=0,
             adam=AdamSettings(lr=0.01, betas=(0.9, 0.999), weight_decay=0.0),
         )
+        classifier = ClassifierView(
+            layer=problem.layer,
+            method=self.method,
+            compute_rows=lambda batch: None,
+            context=lambda rows: LossContext(),
+            log_accuracy=lambda logits, labels: None,
+        )
         self.meta = MetaStep(
             LearnedRates(self.stream, [str(i) for i in range(num_classes)]),
             MadeUpMetaBatches(problem),
-            layer=problem.layer,
-            method=self.method,
+            classifier=classifier,
             optimizer=problem.optimizer,
         )
 
     def run_step(self) -> None:
         """Draw a batch; a meta step where something is learned, and a training step on it."""
         from balms_seg.engine.meta.meta_step import loss_and_residuals
+        from balms_seg.methods import LossContext
         from balms_seg.modeling.classifier_rows import ClassifierRows
 
         problem = self.problem
@@ -139,7 +148,7 @@ class OurStep:
         rows = ClassifierRows(features, labels, torch.arange(len(drawn), device=problem.device))
         logits = problem.layer(features)
         _, residuals = loss_and_residuals(
-            lambda leaf: self.method.loss(leaf, labels, reduction="none"), logits
+            lambda leaf: self.method.training_loss(leaf, labels, LossContext()), logits
         )
         weights = torch.ones(len(drawn), device=problem.device)
         if self.meta is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field, replace
 
-from balms_seg.methods import METHODS
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -65,11 +63,14 @@ class Table:
         return Run(row, seed, recipe.num_iters or self.num_iters, recipe.overrides, after)
 
 
+_SETTINGS = "MODEL.METHODS.BALANCED_SOFTMAX"
+_METHODS = ("softmax", "sigmoid", "balanced_softmax", "balanced_sigmoid")
+
+
 def _method(name: str, background: str = "", prior: str = "", count: str = "") -> Recipe:
-    head = "MODEL.ROI_BOX_HEAD."
-    keys = {"CLASSIFIER": name, "BACKGROUND": background, "PRIOR": prior, "BACKGROUND_COUNT": count}
-    pairs = ((head + key, value) for key, value in keys.items() if value)
-    return Recipe(tuple(itertools.chain(*pairs)))
+    settings = {"BACKGROUND": background, "PRIOR": prior, "BACKGROUND_COUNT": count}
+    pairs = ((f"{_SETTINGS}.{key}", value) for key, value in settings.items() if value)
+    return Recipe(("MODEL.ROI_BOX_HEAD.CLASSIFIER", name, *itertools.chain(*pairs)))
 
 
 def _background_rows() -> dict[str, Recipe]:
@@ -123,7 +124,7 @@ def _balms_rows() -> dict[str, Recipe]:
         "softmax, classifier trained on": _second_stage("MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmax"),
         "Balanced Softmax, end to end": replace(_method("balanced_softmax"), num_iters=1400),
         _DECOUPLED: _second_stage(),
-        "decoupled, prior sampled": _second_stage("MODEL.ROI_BOX_HEAD.PRIOR", "sampled"),
+        "decoupled, prior sampled": _second_stage(f"{_SETTINGS}.PRIOR", "sampled"),
         "BALMS reweighter, loader": _second_stage(*weights, "META.SOURCE", "loader"),
         "BALMS reweighter, bank": _second_stage(*weights, "META.SOURCE", "feature_bank"),
         "BALMS sampler, loader": _second_stage(*sampler, "META.SOURCE", "loader"),
@@ -173,7 +174,7 @@ TABLES = {
         "glyphs_val",
         seeds=5,
         num_iters=1500,
-        rows={name: _method(name) for name in METHODS},
+        rows={name: _method(name) for name in _METHODS},
         pairs=(("balanced_softmax", "softmax"), ("balanced_sigmoid", "sigmoid")),
     ),
 }

@@ -43,8 +43,7 @@ def build_meta_step(
     return MetaStep(
         learner,
         _build_batches(cfg, trunk, has_samples),
-        layer=trunk.layer,
-        method=trunk.method,
+        classifier=trunk,
         optimizer=optimizer,
         objective=cfg.META.OBJECTIVE,
         period=cfg.META.PERIOD,

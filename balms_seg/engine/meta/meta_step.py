@@ -15,19 +15,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.class_learners import ClassLearner
 from balms_seg.engine.meta.meta_batches import MetaBatches, RowsOf
-from balms_seg.losses import balanced_softmax_loss, sigmoid_loss
 from balms_seg.meta import linear_classifier, one_step_meta_gradient, sgd_settings
-from balms_seg.methods import ClassifierMethod
-from balms_seg.modeling.classifier_rows import ClassifierRows
+from balms_seg.methods import Method
+from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +43,7 @@ class MetaStep:
         learner: ClassLearner,
         batches: MetaBatches,
         *,
-        layer: nn.Module,
-        method: ClassifierMethod[Any],
+        classifier: ClassifierView,
         optimizer: torch.optim.Optimizer,
         objective: str = "plain",
         period: int = 1,
@@ -56,25 +53,24 @@ class MetaStep:
         Args:
             learner: the class parameters.
             batches: where meta rows come from.
-            layer: the classifier, an `nn.Linear`.
-            method: of the classifier; gives the training loss.
-            optimizer: of the layer's parameters; plain SGD.
+            classifier: an `nn.Linear`, and its method.
+            optimizer: of the classifier's parameters; plain SGD.
             objective: the meta loss: "plain", without the method's prior (the paper), or
                 "balanced", the training loss itself (the authors' release for LVIS).
             period: iterations from one meta step to the next.
 
         Raises:
             TypeError: the layer is not linear, or the optimiser not plain SGD.
+            ValueError: the objective is plain, and the method has no such loss.
         """
-        linear_classifier(layer)
-        sgd_settings(optimizer, layer.parameters())
+        linear_classifier(classifier.layer)
+        sgd_settings(optimizer, classifier.layer.parameters())
         self.learner, self.batches = learner, batches
-        self.layer, self.optimizer, self.period = layer, optimizer, period
-        plain = sigmoid_loss if method.independent_scores else _cross_entropy
-        self._num_classes = method.num_classes
-        self._meta_residuals: Callable[[Tensor, Tensor], Tensor] = partial(
-            _residuals, plain if objective == "plain" else method.loss
-        )
+        self.classifier, self.optimizer, self.period = classifier, optimizer, period
+        self._meta_losses = classifier.losses
+        if objective == "plain":
+            self._meta_losses = classifier.plain_losses
+            _check_plain_loss(classifier.method)
 
     def row_weights(
         self,
@@ -106,7 +102,7 @@ class MetaStep:
         if iteration % self.period == 0:
             self.learner.set_meta_classes(self.batches.has_samples(), warn=False)
             meta = self.batches.next_rows(iteration, rows_of)
-            is_foreground = meta.gt_classes < self._num_classes
+            is_foreground = meta.gt_classes < self.classifier.method.num_classes
             counts = torch.stack([torch.ones_like(is_foreground).sum(), is_foreground.sum()])
             num_meta, num_foreground = sum_over_ranks(counts)
             if num_foreground > 0:  # the same on all ranks
@@ -133,16 +129,19 @@ class MetaStep:
         num_meta: Tensor,
     ) -> Tensor:
         """(R,) derivative of the meta loss, one virtual step ahead, by the rows' weights."""
+        layer = self.classifier.layer
         return one_step_meta_gradient(
-            linear_classifier(self.layer),
-            sgd_settings(self.optimizer, self.layer.parameters()),
+            linear_classifier(layer),
+            sgd_settings(self.optimizer, layer.parameters()),
             features=rows.features,
             residuals=residuals,
             sample_weights=weights,
             learned=self.learner.learns_from(rows),
             normaliser=normaliser,
             meta_features=meta.features,
-            meta_residuals=lambda virtual: self._meta_residuals(virtual, meta.gt_classes),
+            meta_residuals=lambda virtual: loss_and_residuals(
+                lambda leaf: self._meta_losses(leaf, meta), virtual
+            )[1],
             meta_normaliser=num_meta,
             sum_over_ranks=sum_over_ranks,
         ).sample_weights
@@ -181,11 +180,11 @@ def loss_and_residuals(
         return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str) -> Tensor:
-    equal = torch.ones(logits.shape[1], device=logits.device)
-    return balanced_softmax_loss(logits, targets, equal, reduction=reduction)
-
-
-def _residuals(loss: Callable[..., Tensor], logits: Tensor, gt_classes: Tensor) -> Tensor:
-    """(R, C) derivative of each row's loss by its logits."""
-    return loss_and_residuals(lambda leaf: loss(leaf, gt_classes, reduction="none"), logits)[1]
+def _check_plain_loss(method: Method) -> None:
+    no_rows = torch.zeros(0, method.num_columns), torch.zeros(0, dtype=torch.int64)
+    if method.plain_loss(*no_rows) is None:
+        raise ValueError(
+            f"META.OBJECTIVE is plain, but {type(method).__name__} has no loss without what it "
+            "takes from the training set (plain_loss); set META.OBJECTIVE to balanced, or "
+            "META.LEARN to none."
+        )

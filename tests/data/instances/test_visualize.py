@@ -95,7 +95,7 @@ def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFix
     arguments = ["--config-file", str(file), "--output-dir", str(tmp_path / "out")]
     arguments += ["--num-images", "1", "--source", "annotation"]
     arguments += ["DATASETS.REGISTER", f"[['{name}', '{path}', '{tmp_path}/set/images']]"]
-    arguments += ["DATASETS.TRAIN", f"('{name}',)", "MODEL.ROI_BOX_HEAD.PRIOR", "image"]
+    arguments += ["DATASETS.TRAIN", f"('{name}',)", "MODEL.METHODS.BALANCED_SOFTMAX.PRIOR", "image"]
     run_command("visualize data", arguments)
     assert (tmp_path / "out" / "00000_a.jpg").is_file()
     assert str(tmp_path / "out") in capsys.readouterr().out

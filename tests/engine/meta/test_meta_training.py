@@ -17,6 +17,7 @@ from torch import Tensor
 
 from balms_seg.engine import LongTailedTrainer, setup
 from balms_seg.losses import sigmoid_loss
+from balms_seg.methods import LossContext
 from balms_seg.modeling.classifier_rows import ClassifierRows
 
 slow = pytest.mark.slow
@@ -27,13 +28,13 @@ BOTH = pytest.mark.parametrize(
 
 def record_rows(trainer: LongTailedTrainer) -> list[tuple[list[dict], ClassifierRows]]:
     """Batches and their rows, in the order in which the trunk sees them."""
-    trunk, seen = trainer._trainer._trunk, []
+    trunk, seen = trainer._trainer._view, []
 
     def recording(batch: list[dict]) -> ClassifierRows:
         seen.append((batch, trunk.compute_rows(batch)))
         return seen[-1][1]
 
-    trainer._trainer._trunk = replace(trunk, compute_rows=recording)
+    trainer._trainer._view = replace(trunk, compute_rows=recording)
     return seen
 
 
@@ -98,7 +99,7 @@ def test_an_iteration_is_the_bilevel_step_by_autograd(
 
     psi = torch.zeros(3, requires_grad=True)
     weight, bias = (value.clone().requires_grad_() for value in start.values())
-    losses = method.loss(F.linear(rows.features, weight, bias), rows.gt_classes, reduction="none")
+    losses = method.loss(F.linear(rows.features, weight, bias), rows.gt_classes, LossContext())
     weights = row_weights_by_definition(trainer, psi, batch, rows)
     gradient = torch.autograd.grad((weights * losses).mean(), (weight, bias), create_graph=True)
     virtual = [
@@ -107,7 +108,7 @@ def test_an_iteration_is_the_bilevel_step_by_autograd(
     ]
     logits = F.linear(meta.features, *virtual)
     if objective == "balanced":
-        meta_loss = method.loss(logits, meta.gt_classes)
+        meta_loss = method.loss(logits, meta.gt_classes, LossContext()).mean()
     elif method.num_columns == 3:
         meta_loss = sigmoid_loss(logits, meta.gt_classes)
     else:

@@ -1,0 +1,133 @@
+"""The settings of methods as configuration keys, MODEL.METHODS.<NAME>.<FIELD>, and their checks.
+
+A method declares its settings itself (`Method.Settings`): what each of them means stands there.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+CLASSIFIER_KINDS = ("auto", "linear", "cosine")
+BOX_COSINE_SCALE, IMAGE_COSINE_SCALE = 20.0, 30.0
+_METHODS, _HEAD, _IMAGE = "MODEL.METHODS", "MODEL.ROI_BOX_HEAD", "MODEL.IMAGE_CLASSIFIER"
+
+# Keys that settings of methods have replaced.
+MOVED_KEYS = {
+    f"{_HEAD}.PRIOR": f"{_METHODS}.BALANCED_SOFTMAX.PRIOR",
+    f"{_HEAD}.BACKGROUND": f"{_METHODS}.BALANCED_SOFTMAX.BACKGROUND",
+    f"{_HEAD}.BACKGROUND_COUNT": f"{_METHODS}.BALANCED_SOFTMAX.BACKGROUND_COUNT",
+    f"{_HEAD}.SIGMOID_PRIOR_PROBABILITY": (
+        f"{_METHODS}.SIGMOID.PRIOR_PROBABILITY and {_METHODS}.BALANCED_SIGMOID.PRIOR_PROBABILITY"
+    ),
+    f"{_IMAGE}.FOCAL_GAMMA": f"{_METHODS}.FOCAL.GAMMA and {_METHODS}.CB_LOSS.GAMMA",
+    f"{_IMAGE}.CB_BETA": f"{_METHODS}.CB_LOSS.BETA and {_METHODS}.LDAM_DRW.BETA",
+    f"{_IMAGE}.CB_LOSS": f"{_METHODS}.CB_LOSS.LOSS",
+    f"{_IMAGE}.LDAM_MAX_MARGIN": f"{_METHODS}.LDAM.MAX_MARGIN and {_METHODS}.LDAM_DRW.MAX_MARGIN",
+    f"{_IMAGE}.DRW_START": f"{_METHODS}.LDAM_DRW.START",
+    f"{_IMAGE}.LOGIT_ADJUSTMENT_TAU": (
+        f"{_METHODS}.LOGIT_ADJUSTMENT.TAU and {_METHODS}.POST_HOC_LOGIT_ADJUSTMENT.TAU"
+    ),
+    f"{_IMAGE}.FBL_LAMBDA": f"{_METHODS}.FEATURE_BALANCED.STRENGTH",
+    f"{_IMAGE}.FBL_ALPHA": f"{_METHODS}.FEATURE_BALANCED.ALPHA",
+    f"{_IMAGE}.FBL_RAMP": f"{_METHODS}.FEATURE_BALANCED.RAMP",
+}
+
+
+def add_method_keys(cfg: CfgNode) -> None:
+    """Declare the settings of every registered method, those of installed packages included."""
+    from detectron2.config import CfgNode
+
+    from balms_seg.methods import METHODS, load_entry_points
+
+    load_entry_points()
+    cfg.MODEL.METHODS = CfgNode()
+    for name, method in METHODS.items():
+        settings = method.Settings()
+        cfg.MODEL.METHODS[name.upper()] = CfgNode(
+            {field.name.upper(): getattr(settings, field.name) for field in fields(settings)}
+        )
+    for old, new in MOVED_KEYS.items():  # for scripts that merge files on their own
+        cfg.register_renamed_key(old, new)
+
+
+def method_problems(cfg: CfgNode) -> list[str]:
+    """One line for each setting that means nothing, whether or not its method is chosen."""
+    from balms_seg.methods import METHODS, SettingError, settings_from
+
+    problems = []
+    for name in METHODS:
+        if name.upper() not in cfg.MODEL.METHODS:  # registered since: not this configuration's
+            continue
+        node = f"MODEL.METHODS.{name.upper()}"
+        try:
+            settings_from(cfg.MODEL.METHODS, name)
+        except SettingError as error:
+            key = f"{node}.{error.name.upper()}"
+            problems.append(f"{key} is {error.value!r}; expected {error.expected}.")
+        except (TypeError, ValueError) as error:
+            problems.append(f"{node}: {error}")
+    return problems
+
+
+def classifier_problems(
+    node: CfgNode, where: str, name: str, *, kind_key: str, default_scale: float
+) -> list[str]:
+    """What a job's choice of method and of the classifier's layer contradicts.
+
+    Args:
+        node: that holds the choice of the layer and `COSINE_SCALE`.
+        where: its key.
+        name: of the method.
+        kind_key: of the layer, in the node.
+        default_scale: of cosines.
+    """
+    from balms_seg.methods import METHODS
+
+    kind, problems = node[kind_key], []
+    if kind not in CLASSIFIER_KINDS:
+        problems.append(
+            f"{where}.{kind_key} is {kind!r}; expected one of {', '.join(CLASSIFIER_KINDS)}."
+        )
+    if not node.COSINE_SCALE > 0:
+        problems.append(f"{where}.COSINE_SCALE is {node.COSINE_SCALE}; expected a number above 0.")
+    if name not in METHODS or not METHODS[name].needs_cosines:
+        return problems
+    if kind == "linear":
+        problems.append(
+            f"{where}.{kind_key} is linear, but the loss of {name} is of cosines; set it to auto."
+        )
+    if abs(node.COSINE_SCALE - default_scale) > 0:
+        problems.append(
+            f"{where}.COSINE_SCALE is {node.COSINE_SCALE}, but {name} has a scale of its own; set "
+            f"MODEL.METHODS.{name.upper()}.SCALE instead."
+        )
+    return problems
+
+
+def check_method_names(config: Mapping[str, Any], where: str) -> None:
+    """Raise KeyError where a file or the command line sets keys of a method that is not known.
+
+    Args:
+        config: nested dicts.
+        where: the file's name, for the message.
+    """
+    from balms_seg.methods import METHODS
+
+    model = config.get("MODEL")
+    nodes = model.get("METHODS") if isinstance(model, Mapping) else None
+    known = [name.upper() for name in METHODS]
+    for name in nodes if isinstance(nodes, Mapping) else ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise KeyError(
+                f"{where} sets MODEL.METHODS.{name}, but there is no method {name.lower()!r}; "
+                f"{hint}A method of your own is registered by --import MODULE, or by an entry "
+                "point of group balms_seg.methods."
+            )

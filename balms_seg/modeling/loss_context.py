@@ -1,0 +1,48 @@
+"""What a model tells its method about a batch: see `balms_seg.methods.LossContext`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectron2.utils.events import EventStorage, get_event_storage
+from torch import Tensor
+
+from balms_seg.methods import LossContext, TrainingProgress
+from balms_seg.modeling.keyed_sampling import batch_generator
+
+
+@dataclass(frozen=True)
+class TrainingSchedule:
+    """How long a run is.
+
+    Attributes:
+        max_iter: its iterations.
+        images_per_batch: over all ranks.
+    """
+
+    max_iter: int
+    images_per_batch: int
+
+
+def event_storage() -> EventStorage | None:
+    """detectron2's storage of the running training; None outside of one."""
+    try:
+        return get_event_storage()
+    except AssertionError:
+        return None
+
+
+def build_context(
+    schedule: TrainingSchedule | None, *, features: Tensor | None, columns: Tensor | None = None
+) -> LossContext:
+    """The context of rows of the current batch.
+
+    Args:
+        schedule: of the run; None: methods are not told how far it is.
+        features: (R, D) input of the classifier.
+        columns: (R, K) bool, see `LossContext`.
+    """
+    storage, progress = event_storage(), None
+    if storage is not None and schedule is not None:
+        progress = TrainingProgress(storage.iter, schedule.max_iter, schedule.images_per_batch)
+    return LossContext(features, progress, columns, batch_generator())
