@@ -3,8 +3,9 @@
 balms-seg compare output/softmax output/balanced_softmax
 
 A run is the output folder of training, of --eval-only or of evaluate, or a file in it. Both have to
-be evaluated on the same annotations. The interval covers the choice of evaluation images; another
-training seed adds to it, so compare several seeds before believing a gain.
+be evaluated on the same annotations, or for image classifiers on the same images, which are paired
+by their paths. The interval covers the choice of evaluation images; another training seed adds to
+it, so compare several seeds before believing a gain.
 """
 
 from __future__ import annotations
@@ -24,9 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare what both runs were evaluated on."""
+    from balms_seg.evaluation.images.stored_comparison import (
+        compare_stored_classifiers,
+        prediction_files,
+    )
     from balms_seg.evaluation.uncertainty.stored_runs import compare_stored_runs
 
-    text = compare_stored_runs(
+    of_images = prediction_files(args.first) or prediction_files(args.second)
+    compare = compare_stored_classifiers if of_images else compare_stored_runs
+    text = compare(
         args.first,
         args.second,
         num_resamples=args.resamples,

@@ -1,22 +1,36 @@
 """Print how often each class occurs in a training set, and draw it.
 
 balms-seg statistics annotations.json --figure frequency.png
+balms-seg statistics images.zip --root train     # class folders, a zip of such, or a list
 balms-seg statistics --dataset lvis_v1_train --csv classes.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
 
+logger = logging.getLogger(__name__)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Annotations or registered sets, and what to write."""
-    parser.add_argument("json", nargs="?", type=Path, help="COCO- or LVIS-style annotations")
+    parser.add_argument(
+        "source",
+        nargs="?",
+        help="COCO- or LVIS-style annotations (.json); or a folder or zip of class folders, or a "
+        "list of images",
+    )
+    parser.add_argument(
+        "--root",
+        default="",
+        help="the folder of the class folders in the source, or of a list's images",
+    )
     parser.add_argument(
         "--dataset", nargs="+", metavar="NAME", help="registered sets, counted together"
     )
@@ -30,10 +44,12 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.class_statistics import cached_statistics_from_json
     from balms_seg.report.class_table import format_class_statistics, write_class_csv
 
-    if (args.json is None) == (args.dataset is None):
-        raise ValueError("Expected either a json or --dataset NAME ...")
-    if args.json is not None:
-        statistics = cached_statistics_from_json(args.json)
+    if (args.source is None) == (args.dataset is None):
+        raise ValueError("Expected either a json, folder, zip or list, or --dataset NAME ...")
+    if args.source is not None and args.source.lower().endswith(".json"):
+        statistics = cached_statistics_from_json(Path(args.source))
+    elif args.source is not None:
+        statistics = image_statistics(args.source, args.root)
     else:
         statistics = registered_statistics(args.dataset)
     print(format_class_statistics(statistics, num_listed=args.list))
@@ -43,6 +59,20 @@ def run(args: argparse.Namespace) -> None:
         from balms_seg.report.figures import plot_class_frequency
 
         plot_class_frequency(statistics.to_dict(), args.figure)
+
+
+def image_statistics(source: str, root: str) -> ClassStatistics:
+    """Statistics of class folders, a zip or a list."""
+    from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.data.images.image_lists import read_image_records
+
+    found = read_image_records(source, root)
+    for note in found.notes:
+        logger.warning(note)
+    labels = [record["label"] for record in found.records]
+    return ClassStatistics.from_labels(
+        labels, len(found.class_names), class_names=found.class_names
+    )
 
 
 def registered_statistics(names: list[str]) -> ClassStatistics:

@@ -19,6 +19,7 @@ COMMANDS = {
     "calibrate": "calibrate",
     "demo": "demo",
     "statistics": "statistics",
+    "split": "split",
     "visualize data": "visualize_data",
     "visualize results": "visualize_results",
     "glyphs": "glyphs",

@@ -5,12 +5,19 @@ balms-seg visualize results found.json --ground-truth val.json --images val --ou
 
 The first argument is the output folder of a run, or a file in the LVIS or COCO results format.
 Colours tell the frequency group: red rare, orange common, blue frequent, grey unknown.
+
+Of an image classifier's run: a sheet for each of the worst classes, with the images that are most
+wrong and those that it is least sure of.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from balms_seg.report.run_files import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--ground-truth", type=Path, metavar="JSON", help="default: the run's")
     parser.add_argument("--images", type=Path, metavar="DIR", help="default: the run's")
-    parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
+    parser.add_argument(
+        "--num-images", type=int, default=50, help="or classes; default: %(default)s"
+    )
     parser.add_argument(
         "--min-score", type=float, default=0.3, help="draw detections from it on; default: 0.3"
     )
@@ -31,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, and say where the pictures are."""
     from balms_seg.report.pictures import draw_each_image
+    from balms_seg.report.run_files import IMAGE_TASK, read_run
 
+    if args.results.is_dir():
+        evaluated = read_run(args.results)
+        if evaluated.main_task == IMAGE_TASK:
+            draw_classified(evaluated, args.output, num_classes=args.num_images)
+            return
     written = draw_each_image(
         *find_sources(args),
         args.output,
@@ -40,6 +55,18 @@ def run(args: argparse.Namespace) -> None:
         with_group=args.groups,
     )
     print(f"{len(written)} pictures are in {args.output.absolute()}.")
+
+
+def draw_classified(run: Run, output_dir: Path, *, num_classes: int) -> None:
+    """Draw the worst images of an image classifier's run, and say where the sheets are."""
+    from balms_seg.engine.judged_images import draw_worst_images, image_addresses
+
+    stored = run.tasks[run.main_task].predictions
+    if stored is None:
+        raise ValueError(" ".join(run.missing))
+    addresses = image_addresses(run.config, run.dataset)
+    written = draw_worst_images(stored, addresses, output_dir, num_classes=num_classes)
+    print(f"{len(written)} sheets, worst class first, are in {output_dir.absolute()}.")
 
 
 def find_sources(args: argparse.Namespace) -> tuple[Path, Path, Path]:

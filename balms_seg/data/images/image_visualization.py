@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
 
+from balms_seg.data.images.contact_sheet import Tile, draw_sheet
 from balms_seg.data.images.image_files import read_image
 from balms_seg.data.instances.builtin import read_once
 from balms_seg.data.loading.train_loader import build_train_loader
@@ -18,14 +17,6 @@ from balms_seg.data.training_set import get_training_dicts, training_classes
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-
-_TILE_PX = 128  # side of an image on the sheet
-_TEXT_PX = 14  # height of the line below it
-
-
-class _Tile(NamedTuple):
-    pixels: np.ndarray  # (H, W, 3) uint8 RGB
-    text: str
 
 
 def draw_training_images(
@@ -48,20 +39,20 @@ def draw_training_images(
     """
     with read_once():
         tiles = _annotated(cfg) if source == "annotation" else _loaded(cfg)
-        sheet = _sheet(list(islice(tiles, num_images)))
+        sheet = draw_sheet(list(islice(tiles, num_images)))
     path = output_dir / f"{source}.png"
     sheet.save(path)
     return [path]
 
 
-def _annotated(cfg: CfgNode) -> Iterator[_Tile]:
+def _annotated(cfg: CfgNode) -> Iterator[Tile]:
     records, classes = get_training_dicts(cfg), training_classes(cfg)
     for record in records:
         pixels = read_image(record["file_name"], pixel_range=cfg.INPUT.PIXEL_RANGE)
-        yield _Tile(pixels, classes[record["label"]])
+        yield Tile(pixels, [classes[record["label"]]])
 
 
-def _loaded(cfg: CfgNode) -> Iterator[_Tile]:
+def _loaded(cfg: CfgNode) -> Iterator[Tile]:
     loader, classes = build_train_loader(cfg), training_classes(cfg)
     for batch in loader:
         images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
@@ -70,20 +61,4 @@ def _loaded(cfg: CfgNode) -> Iterator[_Tile]:
             if batch.label_mix is not None:
                 second, share = (values[index].item() for values in batch.label_mix)
                 text = f"{share:.2f} {text}, {classes[int(second)]}"
-            yield _Tile(images[index].astype(np.uint8), text)
-
-
-def _sheet(tiles: list[_Tile]) -> Image.Image:
-    columns = math.ceil(math.sqrt(len(tiles)))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * _TILE_PX, rows * (_TILE_PX + _TEXT_PX)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for place, tile in enumerate(tiles):
-        left = place % columns * _TILE_PX
-        top = place // columns * (_TILE_PX + _TEXT_PX)
-        picture = Image.fromarray(tile.pixels).resize(
-            (_TILE_PX, _TILE_PX), Image.Resampling.NEAREST
-        )
-        sheet.paste(picture, (left, top))
-        draw.text((left + 2, top + _TILE_PX + 1), tile.text[: _TILE_PX // 6], fill="black")
-    return sheet
+            yield Tile(images[index].astype(np.uint8), [text])

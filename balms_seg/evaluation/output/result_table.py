@@ -29,7 +29,7 @@ def format_lvis_table(
         [task, *(format_percent(metrics.get(column)) for column in TABLE_COLUMNS)]
         for task, metrics in results.items()
     ]
-    lines = _layout([["task", *TABLE_COLUMNS], *rows])
+    lines = layout_table([["task", *TABLE_COLUMNS], *rows])
     if group_sizes:
         lines.append(f"Classes with ground truth / all: {_shown_sizes(group_sizes)}")
     return "\n".join(lines)
@@ -53,13 +53,13 @@ def format_classification_table(
         [name, *(format_percent(metrics.get(column)) for column in columns)]
         for name, metrics in results.items()
     ]
-    lines = _layout([["data set", *columns], *rows])
+    lines = layout_table([["data set", *columns], *rows])
     if group_sizes:
         lines.append(f"Classes with images / all: {_shown_sizes(group_sizes)}")
     return "\n".join(lines)
 
 
-def _layout(cells: Sequence[Sequence[str]]) -> list[str]:
+def layout_table(cells: Sequence[Sequence[str]]) -> list[str]:
     """Markdown lines of a table whose first row is its head."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [

@@ -31,7 +31,7 @@ def test_it_has_a_tile_for_each_image(source: str, more: dict, side: int, tmp_pa
     (path,) = draw_training_data(cfg, tmp_path / "out", num_images=36, source=source)
     with Image.open(path) as sheet:
         rows = 4 if source == "annotation" else side
-        assert sheet.size == (side * 128, rows * 142)
+        assert sheet.size == (side * 128, rows * 146)
         if source == "annotation":
             assert sum(TRAIN_COUNTS) == 20
             first = sheet.crop((0, 0, 128, 128)).resize((8, 8), Image.Resampling.NEAREST)

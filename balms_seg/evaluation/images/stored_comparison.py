@@ -1,0 +1,83 @@
+"""Compare two evaluated image classifiers by the predictions that they left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from balms_seg.evaluation.images.classifier_predictions import NPZ_FILE, read_predictions
+from balms_seg.evaluation.images.paired_accuracy import AccuracyChange, compare_accuracy
+from balms_seg.evaluation.output.result_table import layout_table
+
+
+def prediction_files(path: Path) -> dict[str, Path]:
+    """Predictions of a run per folder within it; empty where it is no image classifier's.
+
+    Args:
+        path: its output folder, or a file of predictions.
+    """
+    if path.name == NPZ_FILE:
+        return {"": path}
+    if not path.is_dir():
+        return {}
+    return {file.parent.relative_to(path).as_posix(): file for file in sorted(path.rglob(NPZ_FILE))}
+
+
+def compare_stored_classifiers(
+    first: Path, second: Path, *, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> str:
+    """A table for each evaluation set that two runs have in common.
+
+    Args:
+        first: output folder of a run, or a file of predictions in it.
+        second: of another.
+        num_resamples: of the images.
+        seed: of the resamples.
+        level: of the intervals.
+
+    Raises:
+        ValueError: the runs share no evaluation set, or saw other images of it.
+    """
+    ours, theirs = prediction_files(first), prediction_files(second)
+    if len(ours) == len(theirs) == 1:
+        pairs = [(*ours.values(), *theirs.values())]
+    else:
+        pairs = [(ours[name], theirs[name]) for name in ours if name in theirs]
+    if not pairs:
+        raise ValueError(
+            f"{first} and {second} have no evaluation set in common: {', '.join(ours) or 'none'} "
+            f"and {', '.join(theirs) or 'none'}; name the files {NPZ_FILE} to compare."
+        )
+    parts = []
+    for one, other in pairs:
+        runs = read_predictions(one), read_predictions(other)
+        changes = compare_accuracy(*runs, num_resamples=num_resamples, seed=seed, level=level)
+        head = f"{one.parent} (A) and {other.parent} (B), {len(runs[0].predictions.keys)} images"
+        parts.append(f"{head}\n{format_changes(changes, level=level)}\n")
+    return "\n".join(parts)
+
+
+def format_changes(changes: dict[str, AccuracyChange], *, level: float = 0.95) -> str:
+    """A table in percent, one line a metric."""
+    head = ["accuracy", "A", "B", "B - A", f"{100 * level:g}% interval", "only A", "only B"]
+    rows = [[*head, "p", "larger than chance"]]
+    for name, change in changes.items():
+        rows.append(
+            [
+                name,
+                f"{100 * change.first:.2f}",
+                f"{100 * change.second:.2f}",
+                f"{100 * change.value:+.2f}",
+                f"{100 * change.low:+.2f} to {100 * change.high:+.2f}",
+                str(change.num_lost),
+                str(change.num_gained),
+                f"{change.p_value:.3f}",
+                "yes" if change.is_larger_than_chance else "no",
+            ]
+        )
+    return "\n".join(
+        [
+            *layout_table(rows),
+            "Only A, only B: images that one run alone gets right; p: McNemar's exact test of "
+            "them. Groups: mean over their classes.",
+        ]
+    )

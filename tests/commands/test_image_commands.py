@@ -1,0 +1,160 @@
+"""Commands on sets of images and on runs of image classifiers."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_sets import CLASSES, write_folders, write_zip
+from PIL import Image
+
+from balms_seg.commands.command_line import run_command
+from balms_seg.data.images.image_lists import read_image_records
+from balms_seg.evaluation import write_results
+from balms_seg.evaluation.images.accuracy import classification_rows, evaluate_classification
+from balms_seg.evaluation.images.classifier_predictions import (
+    ClassifierPredictions,
+    StoredPredictions,
+    write_predictions,
+)
+from balms_seg.evaluation.output.per_class import write_per_class_json
+
+COUNTS = (12, 6, 4)
+DATASET = "commands_on_images"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_folders(folder / "test", COUNTS)
+    write_zip(folder / "IMAGES.ZIP", {"train": COUNTS})
+    return folder
+
+
+def write_run(folder: Path, images: Path, num_right: int, *, backwards: bool = False) -> Path:
+    """A run that gets the first images of each class right, and the rest one class too far."""
+    records = read_image_records(str(images / "test"), "").records
+    records = records[::-1] if backwards else records
+    labels = np.array([record["label"] for record in records])
+    places = np.array([int(Path(record["key"]).stem) for record in records])
+    predicted = np.where(places < num_right, labels, (labels + 1) % 3)
+    probabilities = np.full((len(labels), 3), 0.1)
+    probabilities[np.arange(len(labels)), predicted] = 0.8 - 0.01 * places
+    probabilities /= probabilities.sum(1, keepdims=True)
+    keys = [record["key"] for record in records]
+    judged = ClassifierPredictions.from_probabilities(
+        probabilities, labels, np.arange(len(labels)), keys
+    )
+    result = evaluate_classification(judged, 3, {})
+    inference = folder / "inference"
+    inference.mkdir(parents=True)
+    write_predictions(inference, StoredPredictions(judged, CLASSES, ("many", "few", "few")))
+    rows = classification_rows(result, CLASSES, None)
+    write_per_class_json(inference / "per_class_classification.json", rows, task="classification")
+    write_results(
+        folder / "results.json",
+        metrics={DATASET: {"classification": result.metrics}},
+        config=f"DATASETS:\n  REGISTER_IMAGES: [[{DATASET}, '{images}/test', '']]\n",
+    )
+    return folder
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    run_command(str(words[0]), [str(word) for word in words[1:]])
+    return capsys.readouterr().out
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """Cells behind the first one of each line of a printed table."""
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    return {line[1].strip(): [cell.strip() for cell in line[2:-1]] for line in lines}
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "list"])
+def test_statistics_of_images_in_every_form(
+    form: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text(
+        "".join(
+            f"{name}/{number:03}.png\t{name}\n"
+            for name, count in zip(CLASSES, COUNTS, strict=True)
+            for number in range(count)
+        )
+    )
+    source, root = {
+        "folder": (images / "test", ""),
+        "zip": (images / "IMAGES.ZIP", "train"),
+        "list": (tmp_path / "list.txt", images / "test"),
+    }[form]
+    text = printed(capsys, "statistics", source, "--root", root, "--csv", tmp_path / "out.csv")
+    assert text.startswith("3 classes, 22 images with annotations, 22 instances")
+    with (tmp_path / "out.csv").open() as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert {name: int(row["image_count"]) for name, row in rows.items()} == dict(
+        zip(CLASSES, COUNTS, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("source", "root"), [("test", ""), ("IMAGES.ZIP", "train")])
+def test_a_split_is_two_lists_that_hold_all_images_once(
+    source: str, root: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["split", images / source, "--root", root, "--held-out", 0.25, "--output", tmp_path]
+    text = printed(capsys, *words)
+    assert "train.txt: 16 images of 3 classes" in text
+    assert "held_out.txt: 6 images of 3 classes" in text
+    parts = [
+        read_image_records(str(tmp_path / f"{name}.txt"), str(images / source))
+        for name in ("train", "held_out")
+    ]
+    whole = read_image_records(str(images / source), root)
+    assert parts[0].class_names == parts[1].class_names == whole.class_names
+    found = [record for part in parts for record in part.records]
+    by_key = {record["key"]: record for record in whole.records}
+    assert len(found) == len(by_key) == 22
+    assert all(by_key[record["key"]] == record for record in found)
+
+
+def test_two_classifiers_are_compared_by_the_paths_of_images(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write_run(tmp_path / "a", images, 3)
+    second = write_run(tmp_path / "b", images, 3, backwards=True)
+    better = write_run(tmp_path / "c", images, 11, backwards=True)
+    same = printed(capsys, "compare", first, second)
+    assert "22 images" in same
+    assert {row[2] for name, row in table(same).items() if "top1" in name} == {"+0.00"}
+    cells = table(printed(capsys, "compare", first, better))
+    assert cells["top1"][:3] == ["40.91", "95.45", "+54.55"]
+    assert cells["top1"][4:6] == ["0", "12"]
+    assert cells["top1"][-1] == "yes"
+    assert cells["top1-few"][:2] == ["62.50", "100.00"]
+
+
+def test_runs_on_other_images_are_refused_in_one_line(images: Path, tmp_path: Path) -> None:
+    write_folders(tmp_path / "test", (12, 6, 3))
+    first, second = write_run(tmp_path / "a", images, 3), write_run(tmp_path / "b", tmp_path, 3)
+    with pytest.raises(SystemExit, match=r"compare: .*only in the first: 1 \(cat/003.png\)"):
+        run_command("compare", [str(first), str(second)])
+
+
+def test_pictures_show_the_worst_classes_and_images_first(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        "balms_seg.engine.judged_images.draw_sheet",
+        lambda tiles, **options: drawn.append(tiles) or Image.new("RGB", (4, 4)),
+    )
+    run = write_run(tmp_path / "run", images, 3)
+    output = tmp_path / "pictures"
+    run_command("visualize results", [str(run), "--output", str(output)])
+    assert sorted(path.name for path in output.iterdir()) == [
+        *("000_ape.png", "001_bee.png", "002_cat.png")
+    ]
+    lines = [(tile.lines[0], tile.lines[-1]) for tile in drawn[2]]
+    assert lines[0] == ("ape 0.79", "cat/003.png")  # the only wrong one, then the least sure
+    assert [line[1] for line in lines[1:]] == ["cat/002.png", "cat/001.png", "cat/000.png"]
+    assert len({tile.color for tile in drawn[2]}) == 2
