@@ -58,6 +58,7 @@ setup(
         "opencv-python>=4.10",
         "pycocotools>=2.0.8",
         "lvis>=0.5.3",
+        "msgspec>=0.19",
         "fvcore>=0.1.5.post20221221",
     ],
     extras_require={

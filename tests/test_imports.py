@@ -13,8 +13,9 @@ PACKAGE = ROOT / "balms_seg"
 
 # A part may import what stands on a lower line.
 LAYERS = (
-    {"annotations", "distributed", "job", "model_zoo", "progress", "requirements", "configs"}
+    {"distributed", "job", "model_zoo", "progress", "requirements", "configs"}
     | {"detectron2_wheel", "durable_files"},
+    {"annotations"},
     {"losses", "class_statistics", "lazy_names", "needs_detectron2"},
     {"meta"},
     {"methods", "sampling"},

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a json file.
+def read_json(
+    path: str | Path,
+    *,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """The content of a json file; `object_pairs_hook` as in Python's json.
 
     Raises:
         FileNotFoundError: there is no such file; the message says up to where the path exists.
@@ -23,7 +27,7 @@ def read_json(path: str | Path) -> Any:
     check_start(path, raw)
     try:
         with paused_garbage_collection():
-            return json.loads(raw)
+            return json.loads(raw, object_pairs_hook=object_pairs_hook)
     except UnicodeDecodeError as error:
         raise ValueError(encoding_message(path, error.start, len(raw))) from error
     except json.JSONDecodeError as error:

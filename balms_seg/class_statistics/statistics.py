@@ -14,14 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.annotations.annotation_counts import (
-    check_annotation_content,
+from balms_seg.annotations import Annotations, annotations_of, is_counted, warn_once
+from balms_seg.class_statistics.annotation_counts import (
     count_per_class,
     flatten_annotations,
-    flatten_json_annotations,
-    read_annotation_json,
     read_metadata_counts,
-    sorted_categories,
 )
 from balms_seg.class_statistics.frequency_groups import (
     CLASSIFICATION_GROUPS,
@@ -184,37 +181,45 @@ class ClassStatistics:
         )
 
     @classmethod
-    def from_json(cls, path: str | Path, *, empty_classes: str = "floor") -> ClassStatistics:
-        """Count the annotations of a COCO- or LVIS-style json.
+    def from_json(
+        cls,
+        source: str | Path | Annotations,
+        *,
+        with_masks: bool | None = None,
+        empty_classes: str = "floor",
+    ) -> ClassStatistics:
+        """Count what can be trained on of a COCO- or LVIS-style json.
+
+        Categories in the order of their ids become classes 0 to K - 1; their "frequency" field,
+        where present, decides the group.
+
+        Args:
+            source: the json's path, or what was read from it.
+            with_masks: whether masks are learned, so that an instance whose mask has no extent
+                does not count. None: whether the json has masks.
+            empty_classes: see the class.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not valid json, or lacks categories or annotations.
+            ValueError: it is no annotation file, or has no list of annotations.
         """
-        return cls.from_json_content(
-            read_annotation_json(path), source=str(path), empty_classes=empty_classes
-        )
-
-    @classmethod
-    def from_json_content(
-        cls, content: Mapping[str, Any], *, source: str = "json", empty_classes: str = "floor"
-    ) -> ClassStatistics:
-        """Count the annotations of a COCO- or LVIS-style json that has been read already.
-
-        Categories in the order of their ids become classes 0 to K - 1; their "frequency" field,
-        where present, decides the group. `source` names the json in errors.
-        """
-        check_annotation_content(content, source=source)
-        categories = sorted_categories(content, source=source)
-        ids = [category["id"] for category in categories]
-        image_index, class_id = flatten_json_annotations(content, ids, source=source)
+        annotations = annotations_of(source)
+        if not annotations.facts.has_list:
+            raise ValueError(
+                f"{annotations.facts.source} has no list named annotations; there is nothing to "
+                "count."
+            )
+        warn_once(annotations)
+        if with_masks is None:
+            with_masks = annotations.has_masks
+        counted = is_counted(annotations, with_masks=with_masks)
         return cls._from_arrays(
-            image_index,
-            class_id,
-            len(categories),
-            class_names=[str(category.get("name", category["id"])) for category in categories],
+            annotations.images[counted].astype(np.int64),
+            annotations.classes[counted].astype(np.int64),
+            annotations.num_classes,
+            class_names=annotations.class_names,
             group_names=LVIS_GROUPS,
-            frequency=[category.get("frequency") for category in categories],
+            frequency=annotations.frequency,
             repeat_factors=None,
             empty_classes=empty_classes,
         )

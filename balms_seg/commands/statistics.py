@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Count, print, and write what was asked for."""
-    from balms_seg.class_statistics import cached_statistics_from_json
+    from balms_seg.class_statistics import ClassStatistics
     from balms_seg.report.class_table import format_class_statistics, write_class_csv
 
     if (args.source is None) == (args.dataset is None):
         raise ValueError("Expected either a json, folder, zip or list, or --dataset NAME ...")
     if args.source is not None and args.source.lower().endswith(".json"):
-        statistics = cached_statistics_from_json(Path(args.source))
+        statistics = ClassStatistics.from_json(Path(args.source))
     elif args.source is not None:
         statistics = image_statistics(args.source, args.root)
     else:
@@ -77,14 +77,16 @@ def image_statistics(source: str, root: str) -> ClassStatistics:
 
 def registered_statistics(names: list[str]) -> ClassStatistics:
     """Statistics of registered sets, one after the other."""
-    from balms_seg.class_statistics import cached_statistics
-    from balms_seg.data import get_metadata, load_dataset_dicts
+    from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.data import get_metadata, join_dicts, load_dataset_dicts
 
-    dicts = [record for name in names for record in load_dataset_dicts(name)]
+    dicts = join_dicts([load_dataset_dicts(name) for name in names])
     metadata = [get_metadata(name) for name in names]
     classes = list(metadata[0].thing_classes)
     for name, other in zip(names, metadata, strict=True):
         if list(other.thing_classes) != classes:
             raise ValueError(f"{name} and {names[0]} have different classes; count them apart.")
     frequency = metadata[0].get("class_frequency")
-    return cached_statistics(dicts, len(classes), class_names=classes, frequency=frequency)
+    return ClassStatistics.from_dataset_dicts(
+        dicts, len(classes), class_names=classes, frequency=frequency
+    )

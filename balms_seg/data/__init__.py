@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "evaluation_classes": "images.labelled_images",
         "get_metadata": "instances.registration",
         "get_training_dicts": "training_set",
+        "join_dicts": "instances.dataset_dicts",
         "load_annotations": "instances.dataset_dicts",
         "load_dataset_dicts": "instances.builtin",
         "read_once": "instances.builtin",

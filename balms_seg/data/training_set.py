@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from detectron2.data import MetadataCatalog
 
 from balms_seg.data.images.labelled_images import image_classes, load_labelled_images
 from balms_seg.data.instances.builtin import load_dataset_dicts
+from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
 from balms_seg.job import classifies_images, empty_class_policy
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
 
 
-def get_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
+def get_training_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
     """The dataset dicts of DATASETS.TRAIN, one set after the other.
 
     Images without a non-crowd annotation are left out if DATALOADER.FILTER_EMPTY_ANNOTATIONS.
@@ -27,17 +29,33 @@ def get_training_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     names = list(cfg.DATASETS.TRAIN)
     if not names:
         raise ValueError("DATASETS.TRAIN is empty; name at least one registered data set.")
+    dicts: Sequence[dict[str, Any]]
     if classifies_images(cfg):
         classes = image_classes(cfg)
         dicts = [record for name in names for record in load_labelled_images(name, classes)]
     else:
-        dicts = [record for name in names for record in load_dataset_dicts(name)]
+        dicts = join_dicts([load_dataset_dicts(name) for name in names])
         training_classes(cfg)
+    if isinstance(dicts, DatasetDicts):
+        dicts = dicts.with_masks(cfg.MODEL.MASK_ON)
+    reason = unused_regions(dicts)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        dicts = [record for record in dicts if _has_instance(record)]
+        is_lazy = isinstance(dicts, DatasetDicts)
+        dicts = dicts.with_instances() if is_lazy else [d for d in dicts if _has_instance(d)]
     if not dicts:
-        raise ValueError(f"No image with a usable annotation in {', '.join(names)}.")
+        raise ValueError(f"No image with a usable annotation in {', '.join(names)}{reason}.")
     return dicts
+
+
+def unused_regions(dicts: Sequence[dict[str, Any]]) -> str:
+    """What a set without anything to train on holds instead, to end a sentence with."""
+    files = dicts.annotations if isinstance(dicts, DatasetDicts) else ()
+    reasons = {
+        "crowd regions (iscrowd)": sum(int(file.is_crowd.sum()) for file in files),
+        "ignored regions (ignore)": sum(int(file.is_ignored.sum()) for file in files),
+    }
+    found = " and ".join(f"{number} {what}" for what, number in reasons.items() if number)
+    return f"; there are {found}, which are not trained on" if found else ""
 
 
 def training_classes(cfg: CfgNode) -> list[str]:
@@ -111,7 +129,7 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
             i for i, pair in enumerate(zip(expected, got, strict=True)) if len({*pair}) > 1
         )
         return f"another order, from class {index}: {expected[index]!r} and {got[index]!r}."
-    from balms_seg.annotations.annotation_file import shortened
+    from balms_seg.annotations import shortened
 
     return (
         f"{len(expected)} and {len(got)} classes; only in the first: "
@@ -122,7 +140,10 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
 def _has_instance(record: dict[str, Any]) -> bool:
     if "label" in record:
         return True
-    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
+    return any(
+        not annotation.get("iscrowd", 0) and not annotation.get("ignore", 0)
+        for annotation in record["annotations"]
+    )
 
 
 def _class_frequency(cfg: CfgNode) -> list[str] | None:

@@ -14,8 +14,8 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from balms_seg.annotations.annotation_counts import read_annotation_json
 from balms_seg.annotations.json_file import paused_garbage_collection
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.evaluation_set import regroup

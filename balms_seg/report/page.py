@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
 from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals

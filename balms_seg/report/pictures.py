@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def image_class_pairs(
     dataset_dicts: Sequence[dict], num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which classes each image shows, crowd annotations included.
+    """Which classes each image shows, crowd regions included and ignored ones left out.
 
     Args:
         dataset_dicts: N data set dicts; "annotations" may be empty or missing, a classification
@@ -40,17 +40,13 @@ def image_class_pairs(
     Raises:
         ValueError: a class id lies outside [0, K).
     """
-    rows = [_annotations(record) for record in dataset_dicts]
-    lengths = list(map(len, rows))
-    category_ids = map(itemgetter("category_id"), chain.from_iterable(rows))
-    categories = np.fromiter(category_ids, np.int64, sum(lengths))
+    images, categories = _image_and_class_of_annotations(dataset_dicts)
     if categories.size and (categories.min() < 0 or categories.max() >= num_classes):
         raise ValueError(
             f"Expected class ids in [0, {num_classes}), but got {categories.min()} to "
             f"{categories.max()}; set MODEL.ROI_HEADS.NUM_CLASSES to the data set's number of "
             "classes."
         )
-    images = np.repeat(np.arange(len(dataset_dicts), dtype=np.int64), lengths)
     pairs = np.sort(images * num_classes + categories)
     distinct = pairs[np.diff(pairs, prepend=-1) > 0]  # much faster than np.unique
     return np.divmod(distinct, num_classes)
@@ -241,7 +237,20 @@ class RepeatFactorTrainingSampler(IndexStream):
         return {**super()._identity(), "factors_crc32": zlib.crc32(self._factors.tobytes())}
 
 
+def _image_and_class_of_annotations(
+    dataset_dicts: Sequence[dict],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of every annotation but ignored regions the place of its dict, ascending, and the class."""
+    if hasattr(dataset_dicts, "instance_classes"):  # arrays already
+        return dataset_dicts.instance_classes(with_crowd=True)
+    rows = [_annotations(record) for record in dataset_dicts]
+    lengths = list(map(len, rows))
+    category_ids = map(itemgetter("category_id"), chain.from_iterable(rows))
+    images = np.repeat(np.arange(len(dataset_dicts), dtype=np.int64), lengths)
+    return images, np.fromiter(category_ids, np.int64, sum(lengths))
+
+
 def _annotations(record: dict) -> list[dict]:
     if "annotations" in record:
-        return record["annotations"]
+        return [entry for entry in record["annotations"] if not entry.get("ignore", 0)]
     return [{"category_id": record["label"]}] if "label" in record else []

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from balms_seg.annotations.annotation_file import shortened
+from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import (
     IMAGE_SUFFIXES,
     archive_names,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.annotations.annotation_file import shortened
+from balms_seg.annotations import shortened
 
 
 def relabel(

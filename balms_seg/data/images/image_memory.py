@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from balms_seg.annotations.annotation_file import shortened
+from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import read_image
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from balms_seg.annotations.annotation_file import shortened
+from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import decode_text, read_bytes
 from balms_seg.data.images.image_records import ImageRecords
 

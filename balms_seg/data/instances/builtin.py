@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from balms_seg.data.instances.dataset_dicts import load_annotations
+from balms_seg.data.instances.dataset_dicts import DatasetDicts, load_annotations
 from balms_seg.data.instances.registration import require_registered
 
 # Builtin LVIS sets with annotations; the test sets have none.
@@ -24,15 +24,15 @@ BUILTIN_LVIS_NAMES = (
 )
 
 
-_kept: dict[str, list[dict[str, Any]]] | None = None
+_kept: dict[str, Sequence[dict[str, Any]]] | None = None
 
 
 @contextmanager
 def read_once() -> Iterator[None]:
     """Inside, each data set is read once however often it is loaded; for the setup of a run.
 
-    Preflight, statistics and loader each need the training set, which for LVIS takes half a minute
-    and some gigabytes. They are freed at the end.
+    Preflight, statistics and loader each need the training set. Annotation files are read once
+    anyway; this is for data sets of one's own and for image folders.
     """
     global _kept
     outer = _kept
@@ -43,7 +43,7 @@ def read_once() -> Iterator[None]:
         _kept = outer
 
 
-def load_dataset_dicts(name: str) -> list[dict[str, Any]]:
+def load_dataset_dicts(name: str) -> Sequence[dict[str, Any]]:
     """Dataset dicts of a registered data set.
 
     detectron2's registration of the LVIS names stays, with its class names and paths. Only the
@@ -60,10 +60,11 @@ def load_dataset_dicts(name: str) -> list[dict[str, Any]]:
         return _load(name)
     if name not in _kept:
         _kept[name] = _load(name)
-    return [dict(record) for record in _kept[name]]
+    kept = _kept[name]
+    return kept if isinstance(kept, DatasetDicts) else [dict(record) for record in kept]
 
 
-def _load(name: str) -> list[dict[str, Any]]:
+def _load(name: str) -> Sequence[dict[str, Any]]:
     if name not in BUILTIN_LVIS_NAMES:
         return DatasetCatalog.get(name)
     metadata = MetadataCatalog.get(name)

@@ -1,45 +1,157 @@
-"""COCO- and LVIS-style annotations as detectron2 dataset dicts."""
+"""COCO- and LVIS-style annotations as detectron2 dataset dicts, made when they are asked for."""
 
 from __future__ import annotations
 
 import logging
-import math
-import os
-import re
-from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from detectron2.structures import BoxMode
+import numpy as np
 
-from balms_seg.annotations.annotation_file import (
-    FREQUENCIES,
-    LVIS_IMAGE_FIELDS,
-    AnnotationError,
-    AnnotationFile,
-    read_annotation_file,
-    shortened,
-)
-from balms_seg.annotations.json_file import paused_garbage_collection
+from balms_seg.annotations import Annotations, read_annotations, warn_once
+from balms_seg.data.instances.instance_set import InstanceSet
 
 logger = logging.getLogger(__name__)
 
-# LVIS v0.5 keeps the names of COCO 2014, while the images are used from the 2017 folders.
-_COCO_2014_NAME = re.compile(r"COCO_(train|val|test)2014_\d+\.\w+")
-# Points closer than this count as one, and points this close to a line as lying on it.
-_TOLERANCE_PX = 1e-3
+
+class DatasetDicts(Sequence[dict[str, Any]]):
+    """Dataset dicts of chosen images of one or several annotation files.
+
+    Each dict is made anew from arrays that processes share, so a change of one is not kept.
+
+    Args:
+        sets: the files.
+        rows: (N, 2) int64 place in `sets` and image of each dict; None: all, set by set.
+    """
+
+    def __init__(self, sets: Sequence[InstanceSet], rows: np.ndarray | None = None) -> None:
+        self._sets = tuple(sets)
+        if rows is None:
+            numbers = np.repeat(np.arange(len(sets)), list(map(len, sets)))
+            images = np.concatenate([np.zeros(0, np.int64), *map(np.arange, map(len, sets))])
+            rows = np.stack([numbers, images], axis=1)
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> DatasetDicts: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | DatasetDicts:
+        if isinstance(index, slice):
+            return DatasetDicts(self._sets, self._rows[index])
+        number, image = self._rows[index].tolist()
+        return self._sets[number].record(image)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return NotImplemented
+        return all(own == others for own, others in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def joined(cls, parts: Iterable[DatasetDicts]) -> DatasetDicts:
+        """The dicts of all parts, one part after the other."""
+        sets: list[InstanceSet] = []
+        rows = [np.zeros((0, 2), np.int64)]
+        for part in parts:
+            rows.append(part._rows + [len(sets), 0])
+            sets.extend(part._sets)
+        return cls(sets, np.concatenate(rows))
+
+    def with_masks(self, with_masks: bool) -> DatasetDicts:
+        """The same images with what is trained on when masks are learned, or are not."""
+        sets = [InstanceSet(s.annotations, s.image_root, with_masks=with_masks) for s in self._sets]
+        return DatasetDicts(sets, self._rows)
+
+    def with_instances(self) -> DatasetDicts:
+        """The images that show an instance, crowd and ignored regions left out."""
+        images, _ = self.instance_classes()
+        return DatasetDicts(self._sets, self._rows[np.unique(images)])
+
+    def instance_classes(self, *, with_crowd: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Every instance as two numbers, without making dicts; ignored regions are left out.
+
+        Args:
+            with_crowd: whether crowd regions are among them.
+
+        Returns:
+            (n,) int64 place of the dict, ascending, and (n,) int64 class.
+        """
+        image_index, classes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for number, instances in enumerate(self._sets):
+            annotations = instances.annotations
+            wanted = instances.is_counted
+            if with_crowd:
+                wanted = instances.is_taken & ~annotations.is_ignored
+            dicts = np.flatnonzero(self._rows[:, 0] == number)
+            places, owners = _places_of(annotations, self._rows[dicts, 1])
+            kept = wanted[places]
+            image_index.append(dicts[owners[kept]])
+            classes.append(annotations.classes[places[kept]].astype(np.int64))
+        image_index, classes = np.concatenate(image_index), np.concatenate(classes)
+        order = np.argsort(image_index, kind="stable")
+        return image_index[order], classes[order]
+
+    def images(self) -> list[dict[str, Any]]:
+        """The dicts without annotations and LVIS's lists, which are quickly made."""
+        return [self._sets[number].image(image) for number, image in self._rows.tolist()]
+
+    def mask_kinds(self) -> np.ndarray:
+        """(n,) uint8 `MaskKind` of every instance, crowd and ignored regions left out."""
+        kinds = [np.zeros(0, np.uint8)]
+        for number, instances in enumerate(self._sets):
+            places, _ = _places_of(instances.annotations, self._rows[self._rows[:, 0] == number, 1])
+            kinds.append(instances.annotations.masks.kinds[places[instances.is_counted[places]]])
+        return np.concatenate(kinds)
+
+    @property
+    def annotations(self) -> tuple[Annotations, ...]:
+        """What each file holds."""
+        return tuple(instances.annotations for instances in self._sets)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) int64 height and width of each image in px."""
+        sizes = np.zeros((len(self), 2), np.int64)
+        for number, instances in enumerate(self._sets):
+            own = self._rows[:, 0] == number
+            sizes[own] = instances.annotations.image_table.sizes[self._rows[own, 1]]
+        return sizes
+
+
+def join_dicts(parts: Sequence[Sequence[dict[str, Any]]]) -> Sequence[dict[str, Any]]:
+    """The dicts of several data sets, one after the other; made when asked for if all are."""
+    lazy = [part for part in parts if isinstance(part, DatasetDicts)]
+    if len(lazy) == len(parts):
+        return DatasetDicts.joined(lazy)
+    return [record for part in parts for record in part]
+
+
+def _places_of(annotations: Annotations, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the annotations of the images, and which entry of `images` each belongs to."""
+    starts, lengths = annotations.by_image.offsets[images], annotations.by_image.lengths[images]
+    owners = np.repeat(np.arange(len(images)), lengths)
+    within = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return annotations.by_image.values[starts[owners] + within], owners
 
 
 def load_annotations(
     json_file: str | Path, image_root: str | Path, dataset_name: str | None = None
-) -> list[dict[str, Any]]:
+) -> DatasetDicts:
     """Read a COCO- or LVIS-style json as detectron2 dataset dicts.
 
     Category ids need not be contiguous; `category_id`, `neg_category_ids` and
     `not_exhaustive_category_ids` of the result are indices of the classes ordered by id.
-    Polygons with fewer than three points or without extent are dropped, and so is an instance
-    that keeps none or whose box is empty; its image stays. An image without LVIS's two lists counts
-    as annotated completely; the result then leaves them out as well.
+    Polygons with fewer than three points or without extent are left out, and so is an instance
+    that keeps none, where the file has masks at all, or whose box is empty; its image stays. An
+    image without LVIS's two lists counts as annotated completely; its dict then leaves them out.
 
     Args:
         json_file: COCO- or LVIS-style annotations.
@@ -50,62 +162,31 @@ def load_annotations(
     Returns:
         One dict an image, ordered by image id, with `file_name`, `image_id`, `height`, `width`
         (px) and `annotations`: `bbox` (x, y, width, height in px), `bbox_mode`, `category_id`,
-        and where the json has them `iscrowd` and `segmentation` (polygons or compressed RLE).
+        where the json has them `iscrowd` and `segmentation` (polygons or compressed RLE), and
+        `ignore` 1 for a region that is no object.
 
     Raises:
         FileNotFoundError: there is no such json.
-        AnnotationError: the json cannot be used; see `read_annotation_file`.
+        AnnotationError: the json cannot be used; see `read_annotations`.
     """
-    with paused_garbage_collection():
-        file = read_annotation_file(json_file)
-        records = to_dataset_dicts(file, str(image_root))
-    metadata = file_metadata(file)
+    annotations = read_annotations(json_file)
+    records = DatasetDicts([InstanceSet(annotations, str(image_root))])
     if dataset_name is not None:
         from balms_seg.data.instances.registration import set_loaded_metadata
 
-        set_loaded_metadata(dataset_name, metadata)
-    warn_about_missing_fields(file)
+        set_loaded_metadata(dataset_name, file_metadata(annotations))
+    warn_once(annotations)
     logger.info(
         "Loaded %d images with %d instances of %d classes from %s.",
         len(records),
-        sum(len(record["annotations"]) for record in records),
-        len(file.categories),
-        file.path,
+        len(records.instance_classes()[0]),
+        annotations.num_classes,
+        annotations.facts.source,
     )
     return records
 
 
-def to_dataset_dicts(file: AnnotationFile, image_root: str) -> list[dict[str, Any]]:
-    """Make detectron2 dataset dicts of a checked file; see `load_annotations`."""
-    is_lvis_style, contiguous_ids = file.is_lvis_style, file.contiguous_ids
-    dropped: Counter[str] = Counter()
-    records = []
-    for image in file.images:
-        instances = (
-            _instance(annotation, contiguous_ids, image, file, dropped)
-            for annotation in file.annotations[image["id"]]
-        )
-        record = {
-            "file_name": _image_path(image, image_root, is_lvis_style, file),
-            "image_id": image["id"],
-            "height": image["height"],
-            "width": image["width"],
-            "annotations": [instance for instance in instances if instance is not None],
-        }
-        for name in LVIS_IMAGE_FIELDS:
-            if name in image:
-                record[name] = _contiguous(image[name], contiguous_ids, name, dropped)
-        records.append(record)
-    if dropped:
-        logger.warning(
-            "Dropped from %s: %s. The images stay; nothing dropped is trained on or counted.",
-            file.path,
-            ", ".join(f"{count} {what}" for what, count in sorted(dropped.items())),
-        )
-    return records
-
-
-def file_metadata(file: AnnotationFile) -> dict[str, Any]:
+def file_metadata(annotations: Annotations) -> dict[str, Any]:
     """Metadata that the json decides, under detectron2's names.
 
     Returns:
@@ -114,142 +195,15 @@ def file_metadata(file: AnnotationFile) -> dict[str, Any]:
         field), `class_image_count` (dicts of `id`, `image_count` and perhaps `instance_count`;
         None without the field).
     """
-    categories = file.categories
-    frequency = None
-    if all("frequency" in category for category in categories):
-        frequency = [category["frequency"] for category in categories]
-        unknown = sorted({str(value) for value in frequency} - set(FREQUENCIES))
-        if unknown:
-            raise AnnotationError(
-                f"{file.path} has categories of frequency {shortened(unknown)}; expected 'r', 'c' "
-                "or 'f', or no frequency at all."
-            )
+    categories = annotations.facts.categories
     counts = None
     if all("image_count" in category for category in categories):
         names = ("id", "image_count", "instance_count")
         counts = [{name: c[name] for name in names if name in c} for c in categories]
     return {
-        "thing_classes": [category["name"] for category in categories],
-        "thing_dataset_id_to_contiguous_id": file.contiguous_ids,
-        "evaluator_type": "lvis" if file.is_lvis_style else "long_tailed",
-        "class_frequency": frequency,
+        "thing_classes": annotations.class_names,
+        "thing_dataset_id_to_contiguous_id": annotations.contiguous_ids,
+        "evaluator_type": "lvis" if annotations.is_lvis_style else "long_tailed",
+        "class_frequency": annotations.frequency if all(annotations.frequency) else None,
         "class_image_count": counts,
     }
-
-
-def warn_about_missing_fields(file: AnnotationFile) -> None:
-    """Log one warning that says what stands in for the LVIS fields that the file lacks."""
-    parts = []
-    for name, meaning in _DEFAULTS.items():
-        items = file.images if name in LVIS_IMAGE_FIELDS else file.categories
-        num_without = sum(name not in item for item in items)
-        if num_without:
-            kind = "images" if name in LVIS_IMAGE_FIELDS else "categories"
-            some = "" if num_without == len(items) else f" in {num_without} of {len(items)} {kind}"
-            parts.append(f"no {name}{some} ({meaning})")
-    if parts:
-        logger.warning("%s has %s.", file.path, "; ".join(parts))
-
-
-_DEFAULTS = {
-    "frequency": "classes are grouped by their number of training images: rare 1-10, common "
-    "11-100, frequent above",
-    "image_count": "counted from the annotations",
-    "neg_category_ids": "every class without an annotation in an image counts as absent from it, "
-    "so a detection of it is a false positive",
-    "not_exhaustive_category_ids": "every instance of an annotated class counts as annotated, so "
-    "an unmatched detection is a false positive",
-}
-
-
-def _image_path(
-    image: dict[str, Any], image_root: str, is_lvis_style: bool, file: AnnotationFile
-) -> str:
-    name, url = image.get("file_name"), image.get("coco_url")
-    if name and not (url and is_lvis_style and _COCO_2014_NAME.fullmatch(name)):
-        return os.path.join(image_root, name)
-    if not url:
-        raise AnnotationError(
-            f"Image {image['id']} in {file.path} has neither file_name nor coco_url."
-        )
-    return os.path.join(image_root, *url.split("/")[-2:])
-
-
-def _contiguous(
-    ids: list[int], contiguous_ids: dict[int, int], name: str, dropped: Counter[str]
-) -> list[int]:
-    known = [contiguous_ids[value] for value in ids if value in contiguous_ids]
-    if len(known) < len(ids):
-        dropped[f"{name} that are not among the categories"] += len(ids) - len(known)
-    return known
-
-
-def _instance(
-    annotation: dict[str, Any],
-    contiguous_ids: dict[int, int],
-    image: dict[str, Any],
-    file: AnnotationFile,
-    dropped: Counter[str],
-) -> dict[str, Any] | None:
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, dict):
-        segmentation = _compressed(segmentation)
-    elif segmentation:
-        polygons = [polygon for polygon in segmentation if has_extent(polygon)]
-        if not polygons:
-            dropped["instances whose polygons have no extent"] += 1
-            return None
-        if len(polygons) < len(segmentation):
-            dropped["polygons without extent"] += len(segmentation) - len(polygons)
-        segmentation = polygons
-    box = annotation.get("bbox") or _polygon_box(segmentation)
-    if box is None or len(box) != 4:
-        raise AnnotationError(
-            f"Annotation {annotation.get('id', '?')} of image {image['id']} in {file.path} has "
-            f"bbox {annotation.get('bbox')!r}; expected [x, y, width, height] in pixels."
-        )
-    if not (box[2] > 0 and box[3] > 0):
-        dropped["instances with an empty box"] += 1
-        return None
-    instance = {
-        "bbox": box,
-        "bbox_mode": BoxMode.XYWH_ABS,
-        "category_id": contiguous_ids[annotation["category_id"]],
-    }
-    if "iscrowd" in annotation:
-        instance["iscrowd"] = annotation["iscrowd"]
-    if segmentation:
-        instance["segmentation"] = segmentation
-    return instance
-
-
-def has_extent(polygon: list[float]) -> bool:
-    """Whether [x0, y0, x1, y1, ...] has three points that do not lie on one line."""
-    if len(polygon) < 6 or len(polygon) % 2:
-        return False
-    x0, y0 = polygon[0], polygon[1]
-    dx = dy = length = 0.0  # from the first point to the first one that is away from it
-    for x, y in zip(polygon[2::2], polygon[3::2], strict=True):
-        if length == 0.0:
-            distance = math.hypot(x - x0, y - y0)
-            if distance > _TOLERANCE_PX:
-                dx, dy, length = x - x0, y - y0, distance
-        elif abs(dx * (y - y0) - dy * (x - x0)) > _TOLERANCE_PX * length:
-            return True
-    return False
-
-
-def _polygon_box(segmentation: Any) -> list[float] | None:
-    if not isinstance(segmentation, list) or not segmentation:
-        return None
-    xs = [x for polygon in segmentation for x in polygon[0::2]]
-    ys = [y for polygon in segmentation for y in polygon[1::2]]
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-
-
-def _compressed(rle: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(rle["counts"], list):
-        return rle
-    import pycocotools.mask
-
-    return pycocotools.mask.frPyObjects(rle, *rle["size"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
-from balms_seg.annotations.annotation_file import read_annotation_file
+from balms_seg.annotations import read_annotations
 from balms_seg.data.images.image_sets import register_images_from_config
 from balms_seg.data.instances.dataset_dicts import file_metadata, load_annotations
 
@@ -45,7 +45,7 @@ class FileMetadata(Metadata):
 
     def __getattr__(self, key: str) -> Any:
         if key in _FILE_KEYS and "json_file" in self.__dict__:
-            set_loaded_metadata(self.name, file_metadata(read_annotation_file(self.json_file)))
+            set_loaded_metadata(self.name, file_metadata(read_annotations(self.json_file)))
             return self.__dict__[key]
         return super().__getattr__(key)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from detectron2.data import DatasetFromList
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import Dataset
 
+from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.sampling import Draw, keyed_rng, position_seed
 
 MAX_ATTEMPTS = 20
@@ -34,13 +35,17 @@ class KeyedMapDataset(Dataset):
     Stateless, so every worker gives the same answer at any time.
 
     Args:
-        dataset_dicts: data set dicts; kept serialised, so that workers share the memory.
+        dataset_dicts: data set dicts; a list is kept serialised, so that workers share the memory.
         mapper: data set dict -> model input, or None to drop the image. Its random numbers must
             come from numpy's, Python's or torch's global generators.
     """
 
-    def __init__(self, dataset_dicts: list[dict], mapper: Callable[[dict], dict | None]) -> None:
-        self._records = DatasetFromList(dataset_dicts, copy=False, serialize=True)
+    def __init__(
+        self, dataset_dicts: Sequence[dict], mapper: Callable[[dict], dict | None]
+    ) -> None:
+        self._records: Sequence[dict] | DatasetFromList = dataset_dicts
+        if not isinstance(dataset_dicts, DatasetDicts):
+            self._records = DatasetFromList(list(dataset_dicts), copy=False, serialize=True)
         self._mapper = PicklableWrapper(mapper)  # so that a lambda reaches spawned workers
 
     def __len__(self) -> int:

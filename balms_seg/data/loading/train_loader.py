@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.mapper import build_mapper
 from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.data.loading.mapped_dataset import KeyedMapDataset, MappedElement
@@ -163,12 +164,15 @@ def build_train_loader(
     )
 
 
-def aspect_ratio_groups(dataset_dicts: list[dict]) -> np.ndarray:
+def aspect_ratio_groups(dataset_dicts: Sequence[dict]) -> np.ndarray:
     """(N,) 0 for images wider than high, else 1, as detectron2 groups them.
 
     Raises:
         ValueError: an image lacks "width" or "height".
     """
+    if isinstance(dataset_dicts, DatasetDicts):
+        height, width = dataset_dicts.sizes.T
+        return (width <= height).astype(np.int64)
     for index, record in enumerate(dataset_dicts):
         if "width" not in record or "height" not in record:
             raise ValueError(

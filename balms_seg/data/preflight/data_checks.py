@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from balms_seg.annotations import MaskKind
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
 from balms_seg.data.instances.builtin import load_dataset_dicts, read_once
+from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.registration import register_from_config
 from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
 from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
-from balms_seg.data.training_set import describe_difference, training_statistics
+from balms_seg.data.training_set import (
+    describe_difference,
+    training_statistics,
+    unused_regions,
+)
 from balms_seg.job import classifies_images
 from balms_seg.requirements import require
 
@@ -93,6 +99,8 @@ def output_problems(output_dir: str) -> Iterator[str]:
 def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[str]:
     try:
         records = load_dataset_dicts(name)
+        if isinstance(records, DatasetDicts):
+            records = records.with_masks(cfg.MODEL.MASK_ON)
     except KeyError as error:  # whose text is quoted
         yield str(error.args[0])
         return
@@ -104,7 +112,7 @@ def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[
 
 
 def _content_problems(
-    cfg: CfgNode, name: str, records: list[dict[str, Any]], is_trained_on: bool
+    cfg: CfgNode, name: str, records: Sequence[dict[str, Any]], is_trained_on: bool
 ) -> Iterator[str]:
     metadata = MetadataCatalog.get(name)
     is_classification = metadata.get("evaluator_type") == IMAGE_EVALUATOR_TYPE
@@ -115,27 +123,40 @@ def _content_problems(
         yield from image_set_problems(cfg, records, name=name, trained_on=is_trained_on)
         return
     yield from _metadata_problems(metadata)
-    missing = missing_images(record["file_name"] for record in records)
+    images = records.images() if isinstance(records, DatasetDicts) else records
+    missing = missing_images(record["file_name"] for record in images)
     if missing:
-        yield describe_missing(missing, len(records), metadata.get("image_root"))
+        yield describe_missing(missing, len(images), metadata.get("image_root"))
     absent = set(missing)
-    present = [record for record in records if record["file_name"] not in absent]
+    present = [record for record in images if record["file_name"] not in absent]
     yield from image_problems(
         [record["file_name"] for record in present],
         name=name,
         pixel_range=cfg.INPUT.PIXEL_RANGE,
         sizes=[(record.get("width"), record.get("height")) for record in present],
     )
+    num_instances, num_without, num_rle = _mask_counts(records)
+    if is_trained_on and not num_instances:
+        yield f"it has no usable annotation to train on{unused_regions(records)}."
+    if cfg.MODEL.MASK_ON:
+        yield from _mask_problems(cfg, num_instances, num_without, num_rle, is_trained_on)
+
+
+def _mask_counts(records: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
+    """Numbers of instances, of those without a mask, and of those with RLE."""
+    if isinstance(records, DatasetDicts):
+        kinds = records.mask_kinds()
+        is_rle = (kinds == MaskKind.RLE_TEXT) | (kinds == MaskKind.RLE_RUNS)
+        return len(kinds), int((kinds == MaskKind.NONE).sum()), int(is_rle.sum())
     instances = [
         annotation
         for record in records
         for annotation in record.get("annotations", ())
         if not annotation.get("iscrowd", 0)
     ]
-    if is_trained_on and not instances:
-        yield "it has no usable annotation to train on."
-    if cfg.MODEL.MASK_ON:
-        yield from _mask_problems(cfg, instances, is_trained_on)
+    num_without = sum("segmentation" not in instance for instance in instances)
+    num_rle = sum(isinstance(instance.get("segmentation"), dict) for instance in instances)
+    return len(instances), num_without, num_rle
 
 
 def _other_job(cfg: CfgNode) -> str:
@@ -162,18 +183,16 @@ def _metadata_problems(metadata: Any) -> Iterator[str]:
 
 
 def _mask_problems(
-    cfg: CfgNode, instances: list[dict[str, Any]], is_trained_on: bool
+    cfg: CfgNode, num_instances: int, num_without: int, num_rle: int, is_trained_on: bool
 ) -> Iterator[str]:
-    num_without = sum("segmentation" not in instance for instance in instances)
     if num_without:
         yield (
-            f"{num_without} of {len(instances)} instances have no segmentation, but MODEL.MASK_ON "
+            f"{num_without} of {num_instances} instances have no segmentation, but MODEL.MASK_ON "
             "is True; add the masks or set MODEL.MASK_ON False."
         )
-    num_rle = sum(isinstance(instance.get("segmentation"), dict) for instance in instances)
     if is_trained_on and num_rle and cfg.INPUT.MASK_FORMAT == "polygon":
         yield (
-            f"{num_rle} of {len(instances)} segmentations are RLE, but INPUT.MASK_FORMAT is "
+            f"{num_rle} of {num_instances} segmentations are RLE, but INPUT.MASK_FORMAT is "
             "'polygon'; set it to 'bitmask'."
         )
     if is_trained_on and cfg.INPUT.CROP.ENABLED and cfg.INPUT.MASK_FORMAT == "polygon":

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from balms_seg.annotations.annotation_file import shortened
+from balms_seg.annotations import shortened
 
 
 def missing_images(file_names: Iterable[str]) -> list[str]:

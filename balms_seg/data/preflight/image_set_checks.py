@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from balms_seg.annotations.annotation_file import shortened
+from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import missing_addresses
 from balms_seg.data.images.labelled_images import (
     evaluation_classes,

@@ -12,7 +12,7 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 
-from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.data import (
     get_metadata,
     get_training_dicts,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balms_seg.annotations.annotation_counts import read_annotation_json, sorted_categories
+from balms_seg.annotations import read_annotations
 from balms_seg.class_statistics import ClassStatistics
 
 #: Largest number of training images of a rare and of a common class.
@@ -29,9 +29,9 @@ class TrainingCounts:
             FileNotFoundError: there is no such file.
             ValueError: it cannot be read or contradicts itself.
         """
-        content = read_annotation_json(path)
-        counted = ClassStatistics.from_json_content(content, source=str(path))
-        ids = [category["id"] for category in sorted_categories(content, source=str(path))]
+        annotations = read_annotations(path)
+        counted = ClassStatistics.from_json(annotations)
+        ids = list(annotations.contiguous_ids)
         return cls(
             images=dict(zip(ids, counted.image_counts.tolist(), strict=True)),
             instances=dict(zip(ids, counted.instance_counts.tolist(), strict=True)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balms_seg.annotations.annotation_counts import read_annotation_json
+from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
-from balms_seg.annotations.annotation_counts import (
+from balms_seg.class_statistics.annotation_counts import (
     check_annotation_content,
     read_annotation_json,
     sorted_categories,

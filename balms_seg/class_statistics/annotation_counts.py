@@ -22,7 +22,7 @@ _LVIS_NUM_IMAGES = {1230: 56740, 1203: 99388}
 def flatten_annotations(
     dataset_dicts: Sequence[Mapping[str, Any]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """List every non-crowd annotation as a pair of numbers.
+    """List every annotation as a pair of numbers, crowd and ignored regions left out.
 
     Args:
         dataset_dicts: detectron2's dicts with "annotations", or classification dicts with "label",
@@ -32,6 +32,8 @@ def flatten_annotations(
         image_index: (A,) int64 position in `dataset_dicts`, ascending.
         class_id: (A,) int64 contiguous class id, as found.
     """
+    if hasattr(dataset_dicts, "instance_classes"):  # arrays already
+        return dataset_dicts.instance_classes()
     per_image = [
         d["annotations"] if "annotations" in d else _label_as_annotations(d) for d in dataset_dicts
     ]
@@ -39,7 +41,9 @@ def flatten_annotations(
     total = int(lengths.sum())
     everything = list(chain.from_iterable(per_image))
     class_id = np.fromiter(map(itemgetter("category_id"), everything), np.int64, total)
-    is_crowd = np.fromiter((bool(a.get("iscrowd", 0)) for a in everything), bool, total)
+    is_crowd = np.fromiter(
+        (bool(a.get("iscrowd", 0) or a.get("ignore", 0)) for a in everything), bool, total
+    )
     image_index = np.repeat(np.arange(len(per_image)), lengths)
     return image_index[~is_crowd], class_id[~is_crowd]
 
@@ -115,41 +119,6 @@ def sorted_categories(content: Mapping[str, Any], *, source: str) -> list[dict[s
         repeated = sorted({i for i in ids if ids.count(i) > 1})
         raise ValueError(f"{source} has several categories with the same id: {repeated[:10]}.")
     return categories
-
-
-def flatten_json_annotations(
-    content: Mapping[str, Any], category_ids: Sequence[int], *, source: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """List a json's non-crowd annotations as `flatten_annotations` does.
-
-    Args:
-        content: the json.
-        category_ids: ascending category ids; class k is the k-th.
-        source: what to call the json in an error.
-
-    Returns:
-        image_index: (A,) int64, a number for each distinct image id.
-        class_id: (A,) int64.
-
-    Raises:
-        ValueError: an annotation has a category that is not in the list.
-    """
-    annotations = [a for a in content["annotations"] if not a.get("iscrowd", 0)]
-    ids = np.asarray(category_ids)
-    category = np.fromiter(map(itemgetter("category_id"), annotations), np.int64, len(annotations))
-    class_id = np.searchsorted(ids, category)
-    is_unknown = ids[np.minimum(class_id, len(ids) - 1)] != category
-    if is_unknown.any():
-        unknown = np.unique(category[is_unknown])
-        raise ValueError(
-            f"{source} has {int(is_unknown.sum())} annotations with category ids that its "
-            f"categories lack: {unknown[:10].tolist()}; add the categories or drop the annotations."
-        )
-    image_ids = list(map(itemgetter("image_id"), annotations))
-    index_of = {image_id: n for n, image_id in enumerate(dict.fromkeys(image_ids))}
-    # A dict, not numpy's unique: image ids may be text.
-    image_index = np.fromiter(map(index_of.__getitem__, image_ids), np.int64, len(image_ids))
-    return image_index, class_id
 
 
 def read_metadata_counts(metadata: Any) -> tuple[np.ndarray, np.ndarray, int]:

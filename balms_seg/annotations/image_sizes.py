@@ -1,0 +1,58 @@
+"""Sizes of images that a json leaves out, from the headers of their files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+
+from .annotations import Annotations
+from .errors import AnnotationError, counted
+
+_NUM_THREADS = 16  # opening a file waits for the disk more than it computes
+
+
+@lru_cache(maxsize=8)
+def with_image_sizes(annotations: Annotations, image_root: str) -> Annotations:
+    """The annotations with a size for every image.
+
+    Args:
+        annotations: of a file; images whose size it has are not opened.
+        image_root: folder of the images.
+
+    Raises:
+        AnnotationError: a size is missing, and the image cannot be read.
+    """
+    table = annotations.image_table
+    unknown = np.flatnonzero(table.sizes.min(axis=1, initial=1) == 0).tolist()
+    if not unknown:
+        return annotations
+    paths = [os.path.join(image_root, table.paths[image]) for image in unknown]
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        found = list(threads.map(_header_size, paths))
+    unreadable = [path for path, size in zip(paths, found, strict=True) if size is None]
+    if unreadable:
+        raise AnnotationError(
+            f"{counted(len(unreadable), 'image')} in {annotations.facts.source} without width and "
+            f"height, and without a file to read them from, the first {unreadable[0]}; add them to "
+            "the json, or correct the folder of the images."
+        )
+    sizes = table.sizes.copy()
+    sizes[unknown] = found
+    # The arrays on disk have other sizes.
+    return dataclasses.replace(
+        annotations, image_table=dataclasses.replace(table, sizes=sizes), cache_file=None
+    )
+
+
+def _header_size(path: str) -> tuple[int, int] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError):
+        return None

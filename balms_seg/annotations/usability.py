@@ -1,0 +1,148 @@
+"""Which annotations can be trained on, and what is said once of a file that has others.
+
+Symbols: A annotations.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from .annotations import Annotations
+from .errors import AnnotationError
+from .mask_columns import MaskKind
+from .tables import LVIS_IMAGE_FIELDS
+
+logger = logging.getLogger(__name__)
+
+_DEFAULTS = {
+    "frequency": "classes are grouped by their number of training images, where it is known: rare "
+    "1-10, common 11-100, frequent above",
+    "image_count": "counted from the annotations",
+    "neg_category_ids": "every class without an annotation in an image counts as verified absent "
+    "from it, so a detection of it is a false positive",
+    "not_exhaustive_category_ids": "every instance of an annotated class counts as annotated, so "
+    "an unmatched detection is a false positive",
+}
+_warned: set[tuple[str, str]] = set()
+
+
+def has_box(annotations: Annotations) -> np.ndarray:
+    """(A,) bool: the box has an area, some of it in the image.
+
+    One that is absent, an error of `require_boxes`, counts as a box.
+    """
+    x, y, width, height = annotations.boxes.T
+    sizes = annotations.image_table.sizes[annotations.images]
+    is_in_image = (x < sizes[:, 1]) & (y < sizes[:, 0]) & (x + width > 0) & (y + height > 0)
+    is_unknown = sizes.min(axis=1, initial=1) == 0
+    return (width > 0) & (height > 0) & (is_in_image | is_unknown) | np.isnan(width)
+
+
+def is_trained_on(annotations: Annotations, *, with_masks: bool) -> np.ndarray:
+    """(A,) bool: an instance, crowd region or ignored region that training takes.
+
+    Args:
+        annotations: of a file.
+        with_masks: whether masks are learned; one without extent is then left out, while a damaged
+            one is an error of `require_whole_masks`.
+    """
+    taken = has_box(annotations)
+    if with_masks:
+        kinds = annotations.masks.kinds
+        taken &= annotations.masks.is_usable | np.isin(kinds, (MaskKind.NONE, MaskKind.DAMAGED))
+    return taken
+
+
+def is_counted(annotations: Annotations, *, with_masks: bool) -> np.ndarray:
+    """(A,) bool: the same, crowd and ignored regions left out."""
+    taken = is_trained_on(annotations, with_masks=with_masks)
+    return taken & ~annotations.is_crowd & ~annotations.is_ignored
+
+
+def require_boxes(annotations: Annotations) -> None:
+    """Raise AnnotationError, for the first of them, where annotations have no box and no mask."""
+    without = np.flatnonzero(np.isnan(annotations.boxes[:, 0]))
+    if len(without):
+        place = int(without[0])
+        others = f" {len(without) - 1} more have none." if len(without) > 1 else ""
+        raise AnnotationError(
+            f"{annotations.name_of(place)} in {annotations.facts.source} has neither a bbox nor a "
+            f"whole mask to take it from; expected [x, y, width, height] in pixels.{others}"
+        )
+
+
+def require_whole_masks(annotations: Annotations) -> None:
+    """Raise AnnotationError, for the first of them, where masks are damaged."""
+    num_damaged = int((annotations.masks.kinds == MaskKind.DAMAGED).sum())
+    if num_damaged:
+        place, problem = annotations.facts.damages[0]
+        others = f" {num_damaged - 1} more masks are damaged." if num_damaged > 1 else ""
+        raise AnnotationError(
+            f"{annotations.name_of(place)} in {annotations.facts.source} has {problem}.{others} "
+            "Mend or remove them, or use boxes only (MODEL.MASK_ON False, --tasks bbox)."
+        )
+
+
+def warn_once(annotations: Annotations) -> None:
+    """Log, once a file and process, what stands in for absent fields and what is left out."""
+    notes = [*_default_notes(annotations), *_left_out_notes(annotations)]
+    text = "; ".join(notes)
+    key = (annotations.facts.source, text)
+    if notes and key not in _warned:
+        _warned.add(key)
+        logger.warning("%s has %s.", annotations.facts.source, text)
+
+
+def _default_notes(annotations: Annotations) -> list[str]:
+    table, categories = annotations.image_table, annotations.facts.categories
+    num_without = {
+        "frequency": (sum("frequency" not in c for c in categories), len(categories)),
+        "image_count": (sum("image_count" not in c for c in categories), len(categories)),
+        LVIS_IMAGE_FIELDS[0]: (int((~table.has_negatives).sum()), len(table)),
+        LVIS_IMAGE_FIELDS[1]: (int((~table.has_not_exhaustive).sum()), len(table)),
+    }
+    notes = []
+    for name, (number, total) in num_without.items():
+        kind = "images" if name in LVIS_IMAGE_FIELDS else "categories"
+        some = "" if number == total else f" in {number} of {total} {kind}"
+        if number:
+            notes.append(f"no {name}{some} ({_DEFAULTS[name]})")
+    for name, number in annotations.facts.num_unknown_listed.items():
+        notes.append(f"{number} {name} that are not among the categories (passed over)")
+    return notes
+
+
+def _left_out_notes(annotations: Annotations) -> list[str]:
+    masks = annotations.masks
+    is_whole = has_box(annotations)
+    x, y, width, height = annotations.boxes.T
+    is_empty = (width <= 0) | (height <= 0)
+    is_flat = (masks.kinds == MaskKind.DEGENERATE) | (
+        (masks.kinds == MaskKind.POLYGONS) & ~masks.is_usable
+    )
+    damaged = masks.kinds == MaskKind.DAMAGED
+    first = annotations.facts.damages[0] if annotations.facts.damages else None
+    notes = {
+        "crowd regions (iscrowd: not trained on, not counted)": annotations.is_crowd.sum(),
+        "ignored regions (ignore: no objects, not counted; a proposal on one is neither foreground "
+        "nor background)": annotations.is_ignored.sum(),
+        "instances with an empty box (not trained on, not counted)": is_empty.sum(),
+        "instances with a box outside their image (not trained on, not counted)": (
+            ~is_whole & ~is_empty
+        ).sum(),
+        "instances whose polygons have no extent (where masks are used, not trained on and not "
+        "counted)": is_flat.sum(),
+        "polygons without extent beside others (left out in training)": (
+            ~masks.has_extent & ~np.repeat(is_flat, np.diff(masks.polygon_offsets))
+        ).sum(),
+    }
+    texts = [f"{number} {what}" for what, number in notes.items() if number]
+    if first:
+        place, problem = first
+        texts.append(
+            f"{int(damaged.sum())} damaged masks (an error where masks are used), the first: "
+            f"{annotations.name_of(place)} has {problem}"
+        )
+    return texts
