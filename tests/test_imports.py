@@ -30,7 +30,7 @@ LAYERS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 TRAINS = {"losses", "methods", "sampling", "meta", "modeling", "data", "engine"}
-PURE = ["losses", "class_statistics", "methods", "sampling", "meta"]
+PURE = ["losses", "class_statistics", "methods", "sampling", "meta", "evaluation", "report"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
 
@@ -112,6 +112,45 @@ def test_a_breach_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert imported_parts(source) == {"engine", "data"}
 
 
+def loaded_by(code: str) -> set[str]:
+    """Modules of a fresh interpreter after it has run the code."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
+
+
+def test_the_package_and_its_losses_load_nothing_but_torch() -> None:
+    """Where detectron2 and torchvision are installed, too."""
+    before = loaded_by("import typing")
+    added = loaded_by("import balms_seg") - before
+    assert {name.split(".")[0] for name in added} - set(sys.stdlib_module_names) == {"balms_seg"}
+    added = loaded_by("import balms_seg.losses") - loaded_by("import torch")
+    assert added
+    assert {name.split(".")[0] for name in added} == {"balms_seg"}
+
+
+def test_names_of_the_package_are_there_when_asked_for() -> None:
+    loaded = loaded_by(
+        "import balms_seg\n"
+        "assert {'ClassStatistics', 'add_balms_config', 'check_config'} <= set(dir(balms_seg))\n"
+        "from balms_seg import ClassStatistics\n"
+        "assert not hasattr(balms_seg, 'ClassStatistic')"
+    )
+    assert not {"torch", "detectron2"} & loaded
+
+
+def test_the_configuration_registers_the_heads() -> None:
+    loaded_by(
+        "from detectron2.config import get_cfg\n"
+        "from detectron2.modeling import ROI_HEADS_REGISTRY\n"
+        "import balms_seg\n"
+        "assert 'BALMSROIHeads' not in ROI_HEADS_REGISTRY\n"
+        "balms_seg.add_balms_config(get_cfg())\n"
+        "assert 'BALMSROIHeads' in ROI_HEADS_REGISTRY"
+    )
+
+
 def test_the_pure_parts_import_without_detectron2() -> None:
     code = (
         "import sys\n"
@@ -126,7 +165,5 @@ def test_the_pure_parts_import_without_detectron2() -> None:
         "import balms_seg\n"
         f"for part in {PURE!r}:\n"
         "    importlib.import_module('balms_seg.' + part)\n"
-        "assert not any(name.split('.')[0] == 'detectron2' for name in sys.modules)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    assert not any(name.split(".")[0] == "detectron2" for name in loaded_by(code))

@@ -31,41 +31,68 @@ def shifted_binary_cross_entropy(logits: Tensor, targets: Tensor, shift: Tensor 
     table[-1] = 0
     is_foreground = table.index_select(0, targets)
     columns = targets.clamp(max=logits.shape[1] - 1)
-    return _ShiftedBinaryCrossEntropy.apply(logits, columns, is_foreground, shift)
+    if torch.compiler.is_compiling():  # the compiler fuses the plain form
+        return _plain_binary_cross_entropy(logits, columns, is_foreground, shift)
+    return _ShiftedBinaryCrossEntropy.apply(logits, columns, is_foreground, shift)[0]
 
 
 def _shift_rows(logits: Tensor, shift: Tensor | None, is_foreground: Tensor) -> Tensor:
     return logits if shift is None else torch.addcmul(logits, is_foreground[:, None], shift)
 
 
+def _plain_binary_cross_entropy(
+    logits: Tensor, columns: Tensor, is_foreground: Tensor, shift: Tensor | None
+) -> Tensor:
+    shifted = _shift_rows(logits, shift, is_foreground)
+    positive = torch.zeros_like(shifted).scatter(1, columns[:, None], is_foreground[:, None])
+    return F.binary_cross_entropy_with_logits(shifted, positive, reduction="none").sum(dim=1)
+
+
 class _ShiftedBinaryCrossEntropy(torch.autograd.Function):
+    """The loss, and the buffer of shifted logits that the backward pass uses up."""
+
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, columns: Tensor, is_foreground: Tensor, shift: Tensor | None
-    ) -> Tensor:
+        logits: Tensor, columns: Tensor, is_foreground: Tensor, shift: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         index, sign = columns[:, None], (1 - 2 * is_foreground)[:, None]
         shifted = _shift_rows(logits, shift, is_foreground)
-        ctx.save_for_backward(logits, columns, is_foreground, shift)
-        ctx.shifted = shifted
         terms = F.softplus(shifted, threshold=_LINEAR_FROM)
         # softplus(-z), not softplus(z) - z: no cancellation where z is large
         terms.scatter_(
             1, index, F.softplus(sign * shifted.gather(1, index), threshold=_LINEAR_FROM)
         )
-        return terms.sum(dim=1)
+        return terms.sum(dim=1), shifted.detach()
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, columns, is_foreground, shift = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.shifted = output[1]
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_loss: Tensor | None, _: None
+    ) -> tuple[Tensor | None, None, None, None]:
         # The buffer serves one backward pass; a second one, or create_graph, starts over.
         shifted, ctx.shifted = ctx.shifted, None
+        if grad_loss is None:
+            return None, None, None, None
+        logits, columns, is_foreground, shift = ctx.saved_tensors
+        index = columns[:, None]
         if shifted is None or torch.is_grad_enabled():
             shifted = _shift_rows(logits, shift, is_foreground)
         if torch.is_grad_enabled():
-            positive = F.one_hot(columns, logits.shape[1]) * is_foreground[:, None]
-            return (shifted.sigmoid() - positive) * grad_loss[:, None], None, None, None
-        index, sign = columns[:, None], (1 - 2 * is_foreground)[:, None]
+            residual = shifted.sigmoid().scatter_add(1, index, -is_foreground[:, None])
+            return residual * grad_loss[:, None], None, None, None
+        sign = (1 - 2 * is_foreground)[:, None]
         at_target = sign * torch.sigmoid(sign * shifted.gather(1, index))
         gradient = torch.sigmoid(shifted) if shift is None else shifted.sigmoid_()
         gradient.scatter_(1, index, at_target)
         return gradient.mul_(grad_loss[:, None]), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
+        loss = torch.vmap(_plain_binary_cross_entropy, in_dims)(*inputs)
+        return (loss, loss.detach()), (0, 0)

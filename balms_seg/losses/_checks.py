@@ -2,8 +2,8 @@
 
 Shapes and dtypes are checked on every call. Values are read only where that is free: targets and
 class vectors on the CPU at every call, a class vector on another device once, because reading it
-stalls the queue. A target out of range stops in the indexing kernel on a GPU, as in
-`F.cross_entropy`.
+stalls the queue; none where torch.compile or a transform of torch.func traces the call. A target
+out of range stops in the indexing kernel on a GPU, as in `F.cross_entropy`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_logits_and_targets(
         )
     if targets.dtype != torch.int64:
         raise TypeError(f"Expected int64 targets, but got {targets.dtype}; convert with .long().")
-    if targets.device.type == "cpu" and targets.numel() > 0:
+    if targets.is_cpu and targets.numel() > 0 and not _is_traced():
         lowest, highest = (int(value) for value in torch.aminmax(targets))
         limit = logits.shape[1] if has_implicit_background else logits.shape[1] - 1
         if lowest < 0 or highest > limit:
@@ -68,12 +68,19 @@ def check_class_vector(vector: Tensor, *, name: str, num_classes: int, upper: fl
         )
     if vector.requires_grad:
         raise ValueError(f"{name} are constants here, but require a gradient; pass .detach().")
+    if _is_traced():
+        return
     known = _valid_class_vectors.get(id(vector))
     if known is not None and known[0]() is vector and known[1] == vector._version:
         return
     _check_values(vector, name=name, upper=upper)
     if vector.device.type != "cpu" and not vector.is_inference():  # those have no version
         _remember_as_valid(vector)
+
+
+def _is_traced() -> bool:
+    """Whether tensors have no values to read: under torch.compile, or in a torch.func transform."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _remember_as_valid(vector: Tensor) -> None:

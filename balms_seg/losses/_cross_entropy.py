@@ -29,7 +29,9 @@ def shifted_cross_entropy(
     Returns:
         (N,) loss in nats. Twice differentiable with respect to `logits`.
     """
-    return _ShiftedCrossEntropy.apply(logits, targets, shift, is_shifted)
+    if torch.compiler.is_compiling():  # the compiler fuses the plain form
+        return _plain_cross_entropy(logits, targets, shift, is_shifted)
+    return _ShiftedCrossEntropy.apply(logits, targets, shift, is_shifted)[0]
 
 
 def _shift_rows(logits: Tensor, shift: Tensor, is_shifted: Tensor | None) -> Tensor:
@@ -38,40 +40,63 @@ def _shift_rows(logits: Tensor, shift: Tensor, is_shifted: Tensor | None) -> Ten
     return torch.addcmul(logits, is_shifted[:, None], shift)
 
 
+def _plain_cross_entropy(
+    logits: Tensor, targets: Tensor, shift: Tensor, is_shifted: Tensor | None
+) -> Tensor:
+    return F.cross_entropy(_shift_rows(logits, shift, is_shifted), targets, reduction="none")
+
+
 class _ShiftedCrossEntropy(torch.autograd.Function):
+    """The loss, and the buffer of probabilities that the backward pass uses up."""
+
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, targets: Tensor, shift: Tensor, is_shifted: Tensor | None
-    ) -> Tensor:
-        ctx.save_for_backward(logits, targets, shift, is_shifted)
+        logits: Tensor, targets: Tensor, shift: Tensor, is_shifted: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         index = targets[:, None]
         shifted = _shift_rows(logits, shift, is_shifted)
         if not logits.is_cpu:
             log_probabilities = torch.log_softmax(shifted, dim=1)
-            ctx.probabilities = torch.exp(log_probabilities, out=shifted)
-            return -log_probabilities.gather(1, index).squeeze(1)
+            probabilities = torch.exp(log_probabilities, out=shifted)
+            return -log_probabilities.gather(1, index).squeeze(1), probabilities
         # On a CPU the second exponential would dominate: take the logarithm of N probabilities
         # instead, and repeat by the long way the few rows whose probability underflows.
-        ctx.probabilities = torch.softmax(shifted, dim=1, out=shifted)
-        probability = ctx.probabilities.gather(1, index).squeeze(1)
+        probabilities = torch.softmax(shifted, dim=1, out=shifted)
+        probability = probabilities.gather(1, index).squeeze(1)
         loss = -probability.log()
         rows = (probability < torch.finfo(probability.dtype).tiny).nonzero().squeeze(1)
         if len(rows) > 0:
             mask = None if is_shifted is None else is_shifted[rows]
-            shifted = _shift_rows(logits[rows], shift, mask)
-            loss[rows] = F.cross_entropy(shifted, targets[rows], reduction="none")
-        return loss
+            loss[rows] = _plain_cross_entropy(logits[rows], targets[rows], shift, mask)
+        return loss, probabilities
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, targets, shift, is_shifted = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.probabilities = output[1]
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_loss: Tensor | None, _: None
+    ) -> tuple[Tensor | None, None, None, None]:
         # The buffer serves one backward pass; a second one, or create_graph, starts over.
         probabilities, ctx.probabilities = ctx.probabilities, None
+        if grad_loss is None:
+            return None, None, None, None
+        logits, targets, shift, is_shifted = ctx.saved_tensors
         if probabilities is None or torch.is_grad_enabled():
             probabilities = torch.softmax(_shift_rows(logits, shift, is_shifted), dim=1)
         if torch.is_grad_enabled():
-            residual = probabilities - F.one_hot(targets, logits.shape[1])
+            minus_one = probabilities.new_full((len(targets), 1), -1)
+            residual = probabilities.scatter_add(1, targets[:, None], minus_one)
             return residual * grad_loss[:, None], None, None, None
         gradient = probabilities.mul_(grad_loss[:, None])
         gradient.scatter_add_(1, targets[:, None], -grad_loss[:, None])
         return gradient, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
+        loss = torch.vmap(_plain_cross_entropy, in_dims)(*inputs)
+        return (loss, loss.detach()), (0, 0)

@@ -24,7 +24,9 @@ def factored_cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor) -> T
     Returns:
         (N,) loss in nats. Twice differentiable with respect to `logits`.
     """
-    return _FactoredCrossEntropy.apply(logits, targets, counts)
+    if torch.compiler.is_compiling():  # the compiler fuses the plain form
+        return _plain_factored_cross_entropy(logits, targets, counts)
+    return _FactoredCrossEntropy.apply(logits, targets, counts)[0]
 
 
 def factored_residuals(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
@@ -35,10 +37,19 @@ def factored_residuals(logits: Tensor, targets: Tensor, counts: Tensor) -> Tenso
     foreground, is_foreground = logits[:, :-1], (targets < len(counts)).to(logits)
     objectness = _objectness_residual(foreground.logsumexp(1) - logits[:, -1], is_foreground)
     balanced = torch.softmax(foreground + counts.log(), dim=1)
-    one_hot = F.one_hot(targets, logits.shape[1])[:, :-1]
     within = objectness[:, None] * torch.softmax(foreground, dim=1)
-    classes = is_foreground[:, None] * (balanced - one_hot)
+    column = targets.clamp(max=len(counts) - 1)[:, None]
+    classes = (is_foreground[:, None] * balanced).scatter_add(1, column, -is_foreground[:, None])
     return torch.cat([within + classes, -objectness[:, None]], dim=1)
+
+
+def _plain_factored_cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    foreground, is_foreground = logits[:, :-1], (targets < len(counts)).to(logits)
+    log_odds = foreground.logsumexp(1) - logits[:, -1]
+    column = targets.clamp(max=len(counts) - 1)
+    class_loss = F.cross_entropy(foreground + counts.log(), column, reduction="none")
+    objectness_loss = F.softplus((1 - 2 * is_foreground) * log_odds, threshold=60.0)
+    return objectness_loss + is_foreground * class_loss
 
 
 def _objectness_residual(log_odds: Tensor, is_foreground: Tensor) -> Tensor:
@@ -64,26 +75,38 @@ def _foreground_softmax(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor,
 
 
 class _FactoredCrossEntropy(torch.autograd.Function):
+    """The loss, and the parts of it that the backward pass uses up."""
+
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, targets, counts)
-        ctx.parts = _foreground_softmax(logits, counts)
-        _, largest, log_peak, mean_count = ctx.parts
+    def forward(
+        logits: Tensor, targets: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        probabilities, largest, log_peak, mean_count = _foreground_softmax(logits, counts)
         is_foreground = (targets < len(counts)).to(logits)
         column = targets.clamp(max=len(counts) - 1)
         log_odds = largest - logits[:, -1] - log_peak
         objectness_loss = F.softplus((1 - 2 * is_foreground) * log_odds, threshold=60.0)
         class_loss = largest - logits.gather(1, column[:, None]).squeeze(1) - log_peak
         class_loss = class_loss + (mean_count / counts[column]).log()
-        return objectness_loss + is_foreground * class_loss
+        loss = objectness_loss + is_foreground * class_loss
+        return loss, probabilities, largest, log_peak, mean_count
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.parts = output[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, None, None]:
+        # Kept for one backward pass; a second one starts over.
+        parts, ctx.parts = ctx.parts, None
+        if grad_loss is None:
+            return None, None, None
         logits, targets, counts = ctx.saved_tensors
         if torch.is_grad_enabled():
             return factored_residuals(logits, targets, counts) * grad_loss[:, None], None, None
-        # Kept for one backward pass; a second one starts over.
-        parts, ctx.parts = ctx.parts, None
         probabilities, largest, log_peak, mean_count = parts or _foreground_softmax(logits, counts)
         is_foreground = (targets < len(counts)).to(logits)
         log_odds = largest - logits[:, -1] - log_peak
@@ -94,3 +117,8 @@ class _FactoredCrossEntropy(torch.autograd.Function):
         gradient[:, -1] = -objectness
         gradient.scatter_add_(1, targets.clamp(max=len(counts) - 1)[:, None], -of_class[:, None])
         return gradient, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
+        loss = torch.vmap(_plain_factored_cross_entropy, in_dims)(*inputs)
+        return (loss, *[loss.detach()] * 4), (0,) * 5
