@@ -16,6 +16,7 @@ from pycocotools import mask as mask_utils
 from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
+from balms_seg.progress import with_progress
 
 _TILE_PX = 320  # longer side of an image on the sheet
 _SMALLEST_SIDE_PX = 480  # longer side of a picture of its own; smaller images are enlarged
@@ -106,9 +107,10 @@ def draw_each_image(
         min_score=min_score,
     )
     written = []
-    for image, pair in sources.draw_pairs(
+    pairs = sources.draw_pairs(
         lambda longer_px: max(_SMALLEST_SIDE_PX / longer_px, 1.0), with_group=with_group
-    ):
+    )
+    for image, pair in with_progress(pairs, label="drawing", unit="image", total=num_images):
         gap = np.full((pair[0].shape[0], _MARGIN_PX, 3), 255, dtype=np.uint8)
         path = Path(output_dir) / Path(_file_name(image)).with_suffix(".png").name
         path.parent.mkdir(parents=True, exist_ok=True)

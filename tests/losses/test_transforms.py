@@ -1,4 +1,4 @@
-"""Losses under torch.func and torch.compile: the value and the gradient are those of a plain call."""
+"""Losses under torch.func and torch.compile: value and gradient are those of a plain call."""
 
 from __future__ import annotations
 

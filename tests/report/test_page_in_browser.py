@@ -6,7 +6,6 @@ Screenshots are kept in the folder that BALMS_SEG_SCREENSHOTS names, by default 
 from __future__ import annotations
 
 import base64
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 from report_runs import write_data, write_run
+
+from balms_seg.commands.command_line import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(os.environ.get("BALMS_SEG_SCREENSHOTS", ROOT / "output" / "screenshots"))
@@ -34,10 +35,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "class_id,name,group,training_images,training_instances,iteration,value\n"
         "0,cat,frequent,400,400,10,0.5\n3,eel,rare,2,2,10,0.9\n"
     )
-    spec = importlib.util.spec_from_file_location("report_tool", ROOT / "tools" / "report.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    tool.main([*map(str, runs), "--ground-truth", str(json_file), "--images", str(images)])
+    arguments = ["--ground-truth", str(json_file), "--images", str(images)]
+    run_command("report", [*map(str, runs), *arguments])
     return runs[0] / "report.html"
 
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 from report_runs import NUM_IMAGES, annotations, box_of, predictions, write_data, write_run
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.report.pictures import draw_instances
 
 ROOT = Path(__file__).resolve().parents[2]
 RED, BLUE = (40, 40, 215), (180, 120, 30)  # BGR of rare and frequent classes
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    path = ROOT / "tools" / "visualize_results.py"
-    spec = importlib.util.spec_from_file_location("visualize_results_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def has_color(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
@@ -58,12 +48,13 @@ def test_only_the_focus_is_filled() -> None:
     assert (drawn[v, u] != 90).any()
 
 
-def test_each_image_gets_ground_truth_beside_predictions(tool: ModuleType, tmp_path: Path) -> None:
+def test_each_image_gets_ground_truth_beside_predictions(tmp_path: Path) -> None:
     json_file, images = write_data(tmp_path / "data")
     run = write_run(tmp_path / "run")
-    tool.main(
+    run_command(
+        "visualize results",
         [str(run), "--output", str(tmp_path / "pictures"), "--groups", "--ground-truth"]
-        + [str(json_file), "--images", str(images)]
+        + [str(json_file), "--images", str(images)],
     )
     files = sorted((tmp_path / "pictures").iterdir())
     assert len(files) == NUM_IMAGES
@@ -74,12 +65,12 @@ def test_each_image_gets_ground_truth_beside_predictions(tool: ModuleType, tmp_p
     assert has_color(found, BLUE)
 
 
-def test_detections_of_another_data_set_are_an_error(tool: ModuleType, tmp_path: Path) -> None:
+def test_detections_of_another_data_set_are_an_error(tmp_path: Path) -> None:
     json_file, images = write_data(tmp_path / "data")
     results = tmp_path / "results.json"
     results.write_text(json.dumps([{**predictions()[0], "image_id": 999}]))
     arguments = [str(results), "--output", str(tmp_path / "pictures"), "--images", str(images)]
     with pytest.raises(SystemExit, match="val.json, but one is of image 999 and class 1"):
-        tool.main([*arguments, "--ground-truth", str(json_file)])
+        run_command("visualize results", [*arguments, "--ground-truth", str(json_file)])
     with pytest.raises(SystemExit, match="give --ground-truth JSON and --images DIR"):
-        tool.main(arguments)
+        run_command("visualize results", arguments)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from report_runs import NAMES, write_data, write_run
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.report.run_files import names_of, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    pytest.importorskip("vl_convert")
-    spec = importlib.util.spec_from_file_location("report_tool", ROOT / "tools" / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -56,25 +46,26 @@ class _Page(HTMLParser):
         self.text.append(data)
 
 
-def make(tool: ModuleType, folder: Path, *arguments: str) -> _Page:
+def make(folder: Path, *arguments: str) -> _Page:
     json_file, images = write_data(folder / "data")
-    tool.main(
+    run_command(
+        "report",
         [str(folder / "run"), *arguments, "--ground-truth", str(json_file)]
-        + ["--images", str(images), "--resamples", "20"]
+        + ["--images", str(images), "--resamples", "20"],
     )
     return _Page((folder / "run" / "report.html").read_text())
 
 
 @pytest.mark.usefixtures("without_library")
 def test_page_of_a_full_run_has_every_part(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "run")
     (tmp_path / "run" / "meta_rates.csv").write_text(
         "class_id,name,group,training_images,training_instances,iteration,value\n"
         "0,cat,frequent,400,400,10,0.5\n0,cat,frequent,400,400,20,0.4\n3,eel,rare,2,2,20,0.9\n"
     )
-    page = make(tool, tmp_path)
+    page = make(tmp_path)
     assert page.sections == [
         *("verdict", "headline", "groups", "classes", "errors", "gallery", "reliability"),
         *("curves", "rates", "provenance"),
@@ -96,10 +87,10 @@ def test_page_of_a_full_run_has_every_part(
 
 
 @pytest.mark.usefixtures("without_library")
-def test_two_runs_stand_side_by_side_and_are_compared(tool: ModuleType, tmp_path: Path) -> None:
+def test_two_runs_stand_side_by_side_and_are_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     write_run(tmp_path / "better", confused=0)
-    page = make(tool, tmp_path, str(tmp_path / "better"))
+    page = make(tmp_path, str(tmp_path / "better"))
     text = "".join(page.text)
     assert re.search(r"better against run: AP \+\d", text)
     assert "larger than chance" in text
@@ -112,12 +103,12 @@ def test_two_runs_stand_side_by_side_and_are_compared(tool: ModuleType, tmp_path
 
 
 @pytest.mark.usefixtures("without_library")
-def test_what_a_run_lacks_is_left_out_with_a_sentence(tool: ModuleType, tmp_path: Path) -> None:
+def test_what_a_run_lacks_is_left_out_with_a_sentence(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", tasks=("bbox",))
     for name in ("metrics.json", "inference/lvis_instances_results.json"):
         (run / name).unlink()
     (run / "inference" / "matches_bbox.npz").unlink()
-    page = make(tool, tmp_path)
+    page = make(tmp_path)
     assert "curves" not in page.sections
     assert "gallery" not in page.sections
     assert page.sections[:2] == ["verdict", "headline"]
@@ -127,20 +118,20 @@ def test_what_a_run_lacks_is_left_out_with_a_sentence(tool: ModuleType, tmp_path
 
 
 @pytest.mark.usefixtures("without_library")
-def test_without_ground_truth_the_rest_still_stands(tool: ModuleType, tmp_path: Path) -> None:
-    tool.main([str(write_run(tmp_path / "run")), "--resamples", "0"])
+def test_without_ground_truth_the_rest_still_stands(tmp_path: Path) -> None:
+    run_command("report", [str(write_run(tmp_path / "run")), "--resamples", "0"])
     page = _Page((tmp_path / "run" / "report.html").read_text())
     assert "errors" not in page.sections
     assert "the annotations of made_up_val are not known" in "".join(page.text)
 
 
-def test_a_folder_that_is_no_run_is_an_error(tool: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"is no finished run: it has no results.json"):
-        tool.main([str(tmp_path)])
+        run_command("report", [str(tmp_path)])
     with pytest.raises(SystemExit, match="there is none"):
-        tool.main([str(tmp_path / "nowhere")])
+        run_command("report", [str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match="name one of them with --dataset"):
-        tool.main([str(write_run(tmp_path / "run")), "--dataset", "lvis_v1_val"])
+        run_command("report", [str(write_run(tmp_path / "run")), "--dataset", "lvis_v1_val"])
 
 
 def test_a_repeated_iteration_keeps_its_last_line_and_a_cut_one_is_skipped(tmp_path: Path) -> None:

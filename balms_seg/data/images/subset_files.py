@@ -14,6 +14,7 @@ from balms_seg.data.images.image_files import CIFAR_FOLDERS, read_bytes
 from balms_seg.data.images.image_records import ImageRecords
 from balms_seg.data.images.list_files import format_classes
 from balms_seg.data.images.long_tailed_subsets import draw_subset, subset_sizes
+from balms_seg.progress import with_progress
 
 
 def build_subset(
@@ -90,7 +91,7 @@ def write_pack(
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, text in sorted(texts.items()):
                 archive.writestr(zipfile.ZipInfo(name), text)
-            for name, address in sources.items():
+            for name, address in with_progress(sources.items(), label="packing", unit="image"):
                 archive.writestr(zipfile.ZipInfo(name), read_bytes(address))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)

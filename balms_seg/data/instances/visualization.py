@@ -16,6 +16,7 @@ from balms_seg.data.instances.registration import register_from_config
 from balms_seg.data.loading.train_loader import build_train_loader
 from balms_seg.data.training_set import get_training_dicts, training_statistics
 from balms_seg.job import classifies_images
+from balms_seg.progress import with_progress
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -64,8 +65,6 @@ def draw_training_data(
     sources = {"annotation": _annotated_samples, "dataloader": _loaded_samples}
     if source not in sources:
         raise ValueError(f"Expected a source among {', '.join(sources)}, but got {source!r}.")
-    from tqdm import tqdm
-
     register_from_config(cfg)
     output_dir.mkdir(parents=True, exist_ok=True)
     if classifies_images(cfg):
@@ -74,7 +73,8 @@ def draw_training_data(
     with read_once():
         statistics = training_statistics(cfg)
         samples = islice(sources[source](cfg), num_images)
-        for index, sample in enumerate(tqdm(samples, total=num_images, desc=source, disable=None)):
+        shown = with_progress(samples, label="drawing", unit="image", total=num_images)
+        for index, sample in enumerate(shown):
             paths.append(output_dir / f"{index:05d}_{sample.name}.jpg")
             draw_sample(sample, statistics).save(str(paths[-1]))
     return paths

@@ -18,6 +18,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from torch import Tensor, nn
 
 from balms_seg.modeling.classifier_init import box_predictors
+from balms_seg.progress import with_progress
 
 FILE_VERSION = 1
 
@@ -62,7 +63,7 @@ def record_box_outputs(
     """
     model.eval()
     outputs = []
-    for inputs in loader:
+    for inputs in with_progress(loader, label="detecting", unit="batch"):
         with _recording(model) as (probabilities, boxes):
             model.inference(inputs, do_postprocess=False)
         stages = [torch.stack(parts) for parts in zip(*probabilities, strict=True)]

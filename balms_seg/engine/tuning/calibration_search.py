@@ -19,6 +19,7 @@ from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS, GroundTruth
 from balms_seg.evaluation.lvis.lvis_ap import evaluate_lvis, find_matches
 from balms_seg.evaluation.uncertainty.reliability import calibration_by_group, judge_detections
 from balms_seg.methods.calibration import ScoreCalibration
+from balms_seg.progress import with_progress
 
 _TEMPERATURES = np.geomspace(0.25, 4, 33)
 _VALIDATION_NAME = re.compile(r"(^|[^a-z])(mini)?(val|validation|test)(?![a-z])")
@@ -146,7 +147,7 @@ def try_strengths(
     more = {"dimensions": torch.as_tensor(list(dimensions))} if method == "fracal" else {}
     written = {"DIMENSIONS": [round(float(d), 4) for d in dimensions]} if method == "fracal" else {}
     trials = []
-    for strength in strengths:
+    for strength in with_progress(strengths, label=method, unit="constant"):
         calibrate = held_out.calibration(method, strength=strength, **more)
         keys = _keys(held_out, method, STRENGTH=float(strength), **written)
         trials.append(Trial(method, strength, held_out.measure(outputs, calibrate), keys))
