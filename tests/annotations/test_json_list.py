@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from balms_seg.annotations import json_list
-from balms_seg.annotations.json_list import is_json_list, iterate_json_list
+from balms_seg.annotations.json_list import (
+    is_json_list,
+    iterate_json_batches,
+    iterate_json_list,
+)
 
 ENTRIES = [1, -2.5e3, 'ä\n\\u00e9 "quoted"', None, True, [], {}, {"a": [1, {"b": "]"}]}, "x" * 50]
 
@@ -82,3 +86,55 @@ def test_entries_before_the_fault_are_passed_on(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Expected a json file"):
         next(iterate_json_list(tmp_path / "absent.json"))
+
+
+OBJECTS = [
+    {"image_id": 1, "segmentation": {"size": [2, 3], "counts": "},{"}, "bbox": [1, 2.5, 3, 4]},
+    {"image_id": 2, "attributes": [{"a": 1}, {"b": {"c": '\\"}, {'}}]},
+    {"image_id": 3, "text": "ä},\n{"},
+    *({"image_id": i, "score": i / 7} for i in range(4, 40)),
+]
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 7, 50, 300, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_batches_hold_the_entries_however_the_file_is_cut(
+    batch_bytes: int,
+    indent: int | None,
+    encoding: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_list, "BATCH_BYTES", batch_bytes)
+    path = tmp_path / "list.json"
+    text = json.dumps(OBJECTS, indent=indent, ensure_ascii=False)
+    path.write_text("\ufeff" * (encoding == "utf-16-be") + text, encoding=encoding)
+    batches = list(iterate_json_batches(path, json.loads))
+    assert [entry for batch in batches for entry in batch] == OBJECTS
+    if encoding == "utf-8" and batch_bytes == 300:
+        assert len(batches) > 3
+
+
+@pytest.mark.parametrize("batch_bytes", [16, 64, 1 << 20])
+def test_batches_have_the_errors_of_entries(
+    batch_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_list, "BATCH_BYTES", batch_bytes)
+    path = tmp_path / "list.json"
+    raw = json.dumps(OBJECTS).encode()
+    for end in (b"", b",]", b"] 2", b'"'):
+        path.write_bytes(raw[:-1] + end)
+        errors = []
+        for read in (iterate_json_list, lambda path: iterate_json_batches(path, json.loads)):
+            with pytest.raises(ValueError, match="is not valid json at byte") as error:
+                list(read(path))
+            errors.append(str(error.value))
+        assert errors[0] == errors[1]
+
+
+def test_what_is_nested_too_deep_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deep"):
+        list(iterate_json_list(path))
