@@ -12,16 +12,20 @@ import numpy as np
 from .annotations import Annotations
 from .errors import AnnotationError, counted
 
+_ORIENTATION = 0x0112  # EXIF's tag
 _NUM_THREADS = 16  # opening a file waits for the disk more than it computes
 
 
 @lru_cache(maxsize=8)
-def with_image_sizes(annotations: Annotations, image_root: str) -> Annotations:
+def with_image_sizes(
+    annotations: Annotations, image_root: str, file_names: tuple[str, ...] | None = None
+) -> Annotations:
     """The annotations with a size for every image.
 
     Args:
         annotations: of a file; images whose size it has are not opened.
         image_root: folder of the images.
+        file_names: of all images, where they are not those of the json in that folder.
 
     Raises:
         AnnotationError: a size is missing, and the image cannot be read.
@@ -30,7 +34,10 @@ def with_image_sizes(annotations: Annotations, image_root: str) -> Annotations:
     unknown = np.flatnonzero(table.sizes.min(axis=1, initial=1) == 0).tolist()
     if not unknown:
         return annotations
-    paths = [os.path.join(image_root, table.paths[image]) for image in unknown]
+    paths = [
+        file_names[image] if file_names else os.path.join(image_root, table.paths[image])
+        for image in unknown
+    ]
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         found = list(threads.map(_header_size, paths))
     unreadable = [path for path, size in zip(paths, found, strict=True) if size is None]
@@ -52,7 +59,10 @@ def _header_size(path: str) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
+        if not os.path.isfile(path):  # opening a pipe would wait for ever
+            return None
         with Image.open(path) as image:
-            return image.height, image.width
+            is_lying = image.getexif().get(_ORIENTATION, 1) >= 5  # the size is of the upright one
+            return (image.width, image.height) if is_lying else (image.height, image.width)
     except (OSError, ValueError):
         return None

@@ -28,6 +28,7 @@ RELEASED_KEYS = {
 }
 OPTIMIZERS = ("SGD", "AdamW")
 FROZEN_NORM = ("eval", "train")
+MATCH_FILE_NAMES = ("exact", "basename")
 
 
 def add_balms_config(cfg: CfgNode) -> None:
@@ -92,6 +93,9 @@ def add_balms_config(cfg: CfgNode) -> None:
 
     # Data sets to register before anything else: a list of [name, json file, image folder].
     cfg.DATASETS.REGISTER = []
+    # Images of these sets that do not exist by the json's file_name: exact (an error) | basename
+    # (taken from the file below the folder that bears the last part of the name).
+    cfg.DATASETS.MATCH_FILE_NAMES = "exact"
     # Image classification sets to register: a list of [name, source, root]. source: a folder or zip
     # of class folders (root: the folder in it, such as train), or a list file of "path label" lines
     # (root: the folder or zip of its images; empty: the list's own folder).
@@ -255,6 +259,11 @@ def check_config(cfg: CfgNode) -> None:
     if pixel_range and (len(pixel_range) != 2 or not pixel_range[0] < pixel_range[1]):
         problems.append(
             f"INPUT.PIXEL_RANGE is {pixel_range}; expected [low, high], or [] for the type's range."
+        )
+    if cfg.DATASETS.MATCH_FILE_NAMES not in MATCH_FILE_NAMES:
+        problems.append(
+            f"DATASETS.MATCH_FILE_NAMES is {cfg.DATASETS.MATCH_FILE_NAMES!r}; expected one of "
+            f"{', '.join(MATCH_FILE_NAMES)}."
         )
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(part, str) for part in entry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from balms_seg.annotations import Annotations, read_annotations, warn_once
+from balms_seg.data.instances.file_names import find_alike
 from balms_seg.data.instances.instance_set import InstanceSet
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,12 @@ class DatasetDicts(Sequence[dict[str, Any]]):
 
     def with_masks(self, with_masks: bool) -> DatasetDicts:
         """The same images with what is trained on when masks are learned, or are not."""
-        sets = [InstanceSet(s.annotations, s.image_root, with_masks=with_masks) for s in self._sets]
+        sets = [
+            InstanceSet(
+                own.annotations, own.image_root, with_masks=with_masks, file_names=own.file_names
+            )
+            for own in self._sets
+        ]
         return DatasetDicts(sets, self._rows)
 
     def with_instances(self) -> DatasetDicts:
@@ -143,7 +150,11 @@ def _places_of(annotations: Annotations, images: np.ndarray) -> tuple[np.ndarray
 
 
 def load_annotations(
-    json_file: str | Path, image_root: str | Path, dataset_name: str | None = None
+    json_file: str | Path,
+    image_root: str | Path,
+    dataset_name: str | None = None,
+    *,
+    match_file_names: str = "exact",
 ) -> DatasetDicts:
     """Read a COCO- or LVIS-style json as detectron2 dataset dicts.
 
@@ -158,6 +169,8 @@ def load_annotations(
         image_root: folder that the images' `file_name` is relative to. Where LVIS gives only
             `coco_url`, its last two parts (`train2017/000000000009.jpg`) are.
         dataset_name: if given, the metadata of this data set are set, as detectron2's loaders do.
+        match_file_names: "exact", or "basename" to take images that do not exist from the file
+            below the folder that bears the last part of their name, see `find_alike`.
 
     Returns:
         One dict an image, ordered by image id, with `file_name`, `image_id`, `height`, `width`
@@ -170,7 +183,8 @@ def load_annotations(
         AnnotationError: the json cannot be used; see `read_annotations`.
     """
     annotations = read_annotations(json_file)
-    records = DatasetDicts([InstanceSet(annotations, str(image_root))])
+    file_names = _matched(annotations, str(image_root)) if match_file_names == "basename" else None
+    records = DatasetDicts([InstanceSet(annotations, str(image_root), file_names=file_names)])
     if dataset_name is not None:
         from balms_seg.data.instances.registration import set_loaded_metadata
 
@@ -184,6 +198,19 @@ def load_annotations(
         annotations.facts.source,
     )
     return records
+
+
+def _matched(annotations: Annotations, image_root: str) -> tuple[str, ...]:
+    """The file of each image, by the last part of its name where there is none by all of it."""
+    paths = annotations.image_table.paths
+    given = [os.path.join(image_root, paths[image]) for image in range(len(paths))]
+    found = find_alike([name for name in given if not os.path.isfile(name)], image_root)
+    if found:
+        logger.info(
+            "%d of %d images of %s were found below %s by the last part of their names.",
+            *(len(found), len(given), annotations.facts.source, image_root),
+        )
+    return tuple(found.get(name, name) for name in given)
 
 
 def file_metadata(annotations: Annotations) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class InstanceSet:
             out, and a damaged mask is an error. Else masks play no part, and only good ones are in
             the dicts. None: whether the file has masks; a damaged one is an error when its dict is
             asked for.
+        file_names: of all images, where they are not those of the file in that folder.
 
     Attributes:
         is_taken: (A,) bool, which annotations are in the dicts.
@@ -41,9 +42,15 @@ class InstanceSet:
     """
 
     def __init__(
-        self, annotations: Annotations, image_root: str, *, with_masks: bool | None = None
+        self,
+        annotations: Annotations,
+        image_root: str,
+        *,
+        with_masks: bool | None = None,
+        file_names: tuple[str, ...] | None = None,
     ) -> None:
         self.image_root = image_root
+        self.file_names = file_names
         self.with_masks = annotations.has_masks if with_masks is None else with_masks
         nameless = np.flatnonzero(annotations.image_table.paths.characters.lengths == 0)
         if len(nameless):
@@ -51,7 +58,7 @@ class InstanceSet:
                 f"Image {annotations.image_table.ids[int(nameless[0])]} in "
                 f"{annotations.facts.source} has neither file_name nor coco_url."
             )
-        annotations = self.annotations = with_image_sizes(annotations, image_root)
+        annotations = self.annotations = with_image_sizes(annotations, image_root, file_names)
         require_boxes(annotations)
         if with_masks:
             require_whole_masks(annotations)
@@ -64,7 +71,8 @@ class InstanceSet:
     def __reduce__(self) -> tuple[Any, ...]:
         annotations = self.annotations
         shared = annotations if annotations.cache_file is None else annotations.cache_file
-        return _restore, (shared, annotations.facts.source, self.image_root, self.with_masks)
+        options = {"with_masks": self.with_masks, "file_names": self.file_names}
+        return _restore, (shared, annotations.facts.source, self.image_root, options)
 
     def record(self, image: int) -> dict[str, Any]:
         """The dataset dict of an image, in detectron2's form."""
@@ -85,7 +93,11 @@ class InstanceSet:
         table = self.annotations.image_table
         height, width = table.sizes[image].tolist()
         return {
-            "file_name": os.path.join(self.image_root, table.paths[image]),
+            "file_name": (
+                self.file_names[image]
+                if self.file_names
+                else os.path.join(self.image_root, table.paths[image])
+            ),
             "image_id": table.ids[image],
             "height": height,
             "width": width,
@@ -115,9 +127,9 @@ class InstanceSet:
 
 
 def _restore(
-    shared: Annotations | Path, source: str, image_root: str, with_masks: bool
+    shared: Annotations | Path, source: str, image_root: str, options: dict[str, Any]
 ) -> InstanceSet:
     """An instance set in another process, which maps the arrays instead of getting them."""
     if isinstance(shared, Path):
         shared = open_annotations(shared, source)
-    return InstanceSet(shared, image_root, with_masks=with_masks)
+    return InstanceSet(shared, image_root, **options)

@@ -32,6 +32,7 @@ _FILE_KEYS = (
 class _Source:
     json_file: str
     image_root: str
+    match_file_names: str
 
 
 _SOURCES: dict[str, _Source] = {}
@@ -61,6 +62,8 @@ def register_long_tailed_instances(
     json_file: str | Path,
     image_root: str | Path,
     metadata: dict[str, Any] | None = None,
+    *,
+    match_file_names: str = "exact",
 ) -> None:
     """Register COCO- or LVIS-style annotations under a name for `DATASETS.TRAIN` and `.TEST`.
 
@@ -71,11 +74,12 @@ def register_long_tailed_instances(
         json_file: COCO- or LVIS-style annotations.
         image_root: folder of the images; see `load_annotations`.
         metadata: further metadata; a key that the json decides as well wins over the json.
+        match_file_names: see `load_annotations`.
 
     Raises:
         ValueError: the name is taken, by detectron2 or with other files.
     """
-    source = _Source(_normalised(json_file), _normalised(image_root))
+    source = _Source(_normalised(json_file), _normalised(image_root), match_file_names)
     registered = _SOURCES.get(name)
     if registered == source:
         return
@@ -91,7 +95,10 @@ def register_long_tailed_instances(
             "(detectron2 registers its own); use another name."
         )
     DatasetCatalog.register(
-        name, lambda: load_annotations(source.json_file, source.image_root, name)
+        name,
+        lambda: load_annotations(
+            source.json_file, source.image_root, name, match_file_names=source.match_file_names
+        ),
     )
     MetadataCatalog.pop(name, None)
     MetadataCatalog[name] = FileMetadata(
@@ -114,7 +121,7 @@ def register_from_config(cfg: CfgNode) -> None:
             raise ValueError(
                 f"DATASETS.REGISTER holds {entry!r}; each entry is [name, json file, image folder]."
             )
-        register_long_tailed_instances(*entry)
+        register_long_tailed_instances(*entry, match_file_names=cfg.DATASETS.MATCH_FILE_NAMES)
     register_images_from_config(cfg)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from balms_seg.annotations import shortened
+from balms_seg.data.instances.file_names import describe_alike
 
 
 def missing_images(file_names: Iterable[str]) -> list[str]:
@@ -33,7 +34,9 @@ def describe_missing(missing: Sequence[str], num_images: int, image_root: str | 
     if not root.is_dir():
         return f"the image folder {root} does not exist, so all {num_images} images are missing."
     hint = _folder_that_would_do(missing, root) if len(missing) == num_images else None
-    return f"{text} Register the set with image folder {hint}." if hint else text
+    if hint:
+        return f"{text} Register the set with image folder {hint}."
+    return text + describe_alike(missing, root)
 
 
 def _folder_that_would_do(missing: Sequence[str], root: Path) -> Path | None:
