@@ -1,6 +1,7 @@
 """The reader of COCO- and LVIS-style json."""
 
 from .annotations import Annotations, ImageTable, Masks
+from .content import annotation_content, image_content
 from .errors import AnnotationError, FieldError, shortened
 from .fields import canonical_id
 from .image_sizes import with_image_sizes
@@ -21,8 +22,10 @@ __all__ = [
     "ImageTable",
     "MaskKind",
     "Masks",
+    "annotation_content",
     "annotations_of",
     "canonical_id",
+    "image_content",
     "is_counted",
     "is_trained_on",
     "open_annotations",

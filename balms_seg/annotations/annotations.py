@@ -17,7 +17,7 @@ from .arrays import Ids, Ragged, Texts
 from .mask_columns import MaskKind, unpack_coordinates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facts:
     """What is no array.
 

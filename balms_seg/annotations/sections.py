@@ -65,7 +65,8 @@ def sections_of(content: Any, name: str) -> Sections:
     """The lists of a json's content; `name` is what to call it in errors.
 
     Raises:
-        AnnotationError: images or categories are missing or empty, or one of the three is no list.
+        AnnotationError: images or categories are missing, one of the three is no list, or there is
+            no category.
     """
     if not isinstance(content, Mapping):
         raise AnnotationError(
@@ -85,9 +86,8 @@ def sections_of(content: Any, name: str) -> Sections:
             f"annotations and categories, got {', '.join(sorted(map(str, content))) or 'nothing'}"
             f"{''.join(f'; {text}' for text in got)}."
         )
-    for section in ("images", "categories"):
-        if not given[section]:
-            raise AnnotationError(f"The list of {section} in {name} is empty.")
+    if not given["categories"]:
+        raise AnnotationError(f"The list of categories in {name} is empty.")
     return Sections(**given)
 
 

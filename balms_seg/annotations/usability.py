@@ -6,10 +6,11 @@ Symbols: A annotations.
 from __future__ import annotations
 
 import logging
+from weakref import WeakSet
 
 import numpy as np
 
-from .annotations import Annotations
+from .annotations import Annotations, Facts
 from .errors import AnnotationError
 from .mask_columns import MaskKind
 from .tables import LVIS_IMAGE_FIELDS
@@ -17,15 +18,15 @@ from .tables import LVIS_IMAGE_FIELDS
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = {
-    "frequency": "classes are grouped by their number of training images, where it is known: rare "
-    "1-10, common 11-100, frequent above",
+    "frequency": "classes are grouped by their number of training images: rare 1-10, common "
+    "11-100, frequent above; where it is unknown they have no frequency group",
     "image_count": "counted from the annotations",
     "neg_category_ids": "every class without an annotation in an image counts as verified absent "
     "from it, so a detection of it is a false positive",
     "not_exhaustive_category_ids": "every instance of an annotated class counts as annotated, so "
     "an unmatched detection is a false positive",
 }
-_warned: set[tuple[str, str]] = set()
+_warned: WeakSet[Facts] = WeakSet()
 
 
 def has_box(annotations: Annotations) -> np.ndarray:
@@ -88,11 +89,9 @@ def require_whole_masks(annotations: Annotations) -> None:
 def warn_once(annotations: Annotations) -> None:
     """Log, once a file and process, what stands in for absent fields and what is left out."""
     notes = [*_default_notes(annotations), *_left_out_notes(annotations)]
-    text = "; ".join(notes)
-    key = (annotations.facts.source, text)
-    if notes and key not in _warned:
-        _warned.add(key)
-        logger.warning("%s has %s.", annotations.facts.source, text)
+    if notes and annotations.facts not in _warned:
+        _warned.add(annotations.facts)
+        logger.warning("%s has %s.", annotations.facts.source, "; ".join(notes))
 
 
 def _default_notes(annotations: Annotations) -> list[str]:
@@ -109,6 +108,8 @@ def _default_notes(annotations: Annotations) -> list[str]:
         some = "" if number == total else f" in {number} of {total} {kind}"
         if number:
             notes.append(f"no {name}{some} ({_DEFAULTS[name]})")
+    if len(notes) == 1 and notes[0].startswith("no image_count"):
+        notes.clear()  # says nothing that matters beside the other fields
     for name, number in annotations.facts.num_unknown_listed.items():
         notes.append(f"{number} {name} that are not among the categories (passed over)")
     return notes

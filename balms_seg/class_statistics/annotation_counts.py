@@ -1,4 +1,4 @@
-"""Counting annotations per class: from dataset dicts and from COCO- or LVIS-style json."""
+"""Counting annotations per class."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from balms_seg.annotations.json_file import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -80,45 +77,6 @@ def count_per_class(
     image_counts = np.bincount(pairs % num_classes, minlength=num_classes)
     instance_counts = np.bincount(class_id, minlength=num_classes)
     return image_counts, instance_counts, int(np.unique(pairs // num_classes).size)
-
-
-def read_annotation_json(path: str | Path) -> dict[str, Any]:
-    """Read a COCO- or LVIS-style json.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not valid json, or has no categories or annotations.
-    """
-    content = read_json(path)
-    check_annotation_content(content, source=str(path))
-    return content
-
-
-def check_annotation_content(content: Any, *, source: str) -> None:
-    """Raise ValueError unless `content` has a list of categories and a list of annotations."""
-    for key in ("categories", "annotations"):
-        value = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(value, list):
-            raise ValueError(
-                f"{source} has no list of {key!r}; expected a COCO- or LVIS-style json with "
-                "'images', 'annotations' and 'categories'."
-            )
-    if not content["categories"]:
-        raise ValueError(f"{source} has an empty list of categories; expected at least one.")
-
-
-def sorted_categories(content: Mapping[str, Any], *, source: str) -> list[dict[str, Any]]:
-    """Sort a json's categories by id, the order of their contiguous ids; ids may have gaps.
-
-    Raises:
-        ValueError: two categories share an id.
-    """
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    ids = [category["id"] for category in categories]
-    if len(set(ids)) != len(ids):
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        raise ValueError(f"{source} has several categories with the same id: {repeated[:10]}.")
-    return categories
 
 
 def read_metadata_counts(metadata: Any) -> tuple[np.ndarray, np.ndarray, int]:

@@ -111,5 +111,9 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
     if training is None and metadata.get("class_image_count") is not None:
         training = TrainingCounts.from_entries(metadata.class_image_count)
     return EvaluationSet.from_json(
-        metadata.json_file, name=args.dataset, training=training, group_bounds=bounds
+        metadata.json_file,
+        name=args.dataset,
+        training=training,
+        group_bounds=bounds,
+        image_root=metadata.get("image_root"),
     )

@@ -68,7 +68,7 @@ def evaluate_file(
         ground_truth,
         max_detections=max_detections,
         max_per_class=FIXED_PER_CLASS if fixed else None,
-        with_masks=set(tasks or TASKS) != {"bbox"} and all(ground_truth.segmentations),
+        with_masks=set(tasks or TASKS) != {"bbox"} and ground_truth.has_masks,
     )
     if not stored.number:
         logger.warning("%s holds no detections; every AP is 0.", file)

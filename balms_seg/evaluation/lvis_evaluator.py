@@ -14,11 +14,11 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
+from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.annotations.json_file import paused_garbage_collection
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
-from balms_seg.evaluation.lvis.evaluation_set import regroup
+from balms_seg.evaluation.lvis.evaluation_set import groups_of_counts
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
 from balms_seg.evaluation.lvis.lvis_ap import LVISResult
 from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
@@ -118,16 +118,21 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self.reset()
 
     def _load_ground_truth(self, path: str, group_bounds: tuple[int, int] | None) -> None:
-        content = read_annotation_json(path)
+        annotations = read_annotations(path)
         self._training = TrainingCounts.from_entries(
-            self._metadata.get("class_image_count") or content["categories"]
+            self._metadata.get("class_image_count") or annotations.facts.categories
         )
-        self._class_ids = _contiguous_ids(self._metadata, content)
+        self._class_ids = _contiguous_ids(self._metadata, annotations)
         if group_bounds is None:
             letters = _by_category(self._metadata.get("class_frequency"), self._class_ids)
         else:
-            content, letters = regroup(content, self._training, group_bounds, source=path)
-        self._ground_truth = load_ground_truth(content, class_frequency=letters)
+            letters = groups_of_counts(self._training, group_bounds, source=path)
+        self._ground_truth = load_ground_truth(
+            annotations,
+            class_frequency=letters,
+            own_groups=group_bounds is None,
+            image_root=self._metadata.get("image_root"),
+        )
 
     def remaining(
         self, loader: Iterable[list[dict[str, Any]]], model: Any
@@ -288,13 +293,13 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         )
 
 
-def _contiguous_ids(metadata: Any, content: Mapping[str, Any]) -> dict[int, int]:
+def _contiguous_ids(metadata: Any, annotations: Annotations) -> dict[Any, int]:
     """Contiguous class id per category id of the json."""
-    in_json = sorted(category["id"] for category in content.get("categories", ()))
+    in_json = annotations.contiguous_ids
     class_ids = metadata.get("thing_dataset_id_to_contiguous_id")
     if class_ids is None:
-        return {category_id: class_id for class_id, category_id in enumerate(in_json)}
-    absent = sorted(set(class_ids) - set(in_json))
+        return in_json
+    absent = sorted(set(class_ids) - set(in_json), key=str)
     if absent:
         raise ValueError(
             f"Expected the categories of data set '{metadata.name}' in its json, but "

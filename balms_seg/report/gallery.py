@@ -6,14 +6,14 @@ import base64
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from balms_seg.annotations import image_content
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.report.findings import GROUPS, ClassFinding
 from balms_seg.report.object_fates import FATES, ObjectFates
@@ -56,14 +56,12 @@ class GallerySource:
     """What pictures are made of.
 
     Attributes:
-        content: of the annotation json.
-        ground_truth: the same, as arrays.
+        ground_truth: the annotations of the task.
         image_root: folder of the images.
         fates: per run.
         findings: per run and class.
     """
 
-    content: Mapping[str, Any]
     ground_truth: GroundTruth
     image_root: Path
     fates: Sequence[ObjectFates]
@@ -102,13 +100,13 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     truth = source.ground_truth
     index = int(source.fates[0].annotations[position])
     image_id = truth.image_ids[truth.images[index]]
-    image = next(entry for entry in source.content["images"] if entry["id"] == image_id)
+    image = image_content(truth.annotations, int(truth.images[index]))
     try:
         pixels = read_image(source.image_root, image)
     except FileNotFoundError as error:
         logger.warning("A picture is left out of the report: %s", error)
         return None
-    categories = {category["id"]: category for category in source.content["categories"]}
+    categories = {category["id"]: category for category in truth.annotations.facts.categories}
     box = truth.boxes[index]
     crop, scale = _crop_around(box, pixels.shape[:2])
     own = {

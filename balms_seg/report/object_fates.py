@@ -31,7 +31,7 @@ class ObjectFates:
     """Fates of m objects.
 
     Attributes:
-        annotations: (m,) index into the ground truth.
+        annotations: (m,) index into the ground truth of the task.
         classes: (m,) class index of each object.
         fates: (m,) index into `FATES`: the best-scored detection that covers it (IoU from 0.5) has
             its class, or another; none covers it but one of its class touches it (IoU from 0.1); or
@@ -74,6 +74,7 @@ def find_fates(
             that speak for an object are kept. Those of unknown images are left out.
         task: "segm" compares masks, "bbox" boxes.
     """
+    ground_truth = ground_truth.for_task(task)
     objects = np.flatnonzero(~ground_truth.is_ignored)
     order = objects[np.argsort(ground_truth.images[objects], kind="stable")]
     fates = ObjectFates(

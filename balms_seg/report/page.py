@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
 from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals
@@ -103,7 +103,6 @@ def _instance_parts(
     entries: list[GalleryEntry] = []
     if source is not None and image_root is not None:
         source = GallerySource(
-            source.content,
             source.ground_truth,
             Path(image_root),
             source.fates,
@@ -160,7 +159,7 @@ def _read_objects(
         return None
     if any(run.detections is None or not run.tasks[run.main_task].classes for run in runs):
         return None
-    annotations = read_annotation_json(ground_truth_json)
+    annotations = read_annotations(ground_truth_json)
     truth = load_ground_truth(annotations, class_frequency=_groups_of(runs[0], annotations))
     task = runs[0].main_task
     fates = []
@@ -172,12 +171,12 @@ def _read_objects(
             )
         batches = iterate_detections(run.detections or "")
         fates.append(find_fates(truth, chain.from_iterable(batches), task))
-    return GallerySource(annotations, truth, Path(), fates, [])
+    return GallerySource(truth.for_task(task), Path(), fates, [])
 
 
-def _groups_of(run: Run, annotations: Mapping[str, Any]) -> dict[int, str]:
+def _groups_of(run: Run, annotations: Annotations) -> dict[int | str, str]:
     """Frequency letter per category id, as the evaluation had it."""
-    ids = sorted(category["id"] for category in annotations["categories"])
+    ids = list(annotations.contiguous_ids)
     rows = run.tasks[run.main_task].classes or []
     if len(ids) != len(rows):
         return {}

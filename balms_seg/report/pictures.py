@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.annotations import annotation_content, image_content, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
 from balms_seg.progress import with_progress
@@ -112,7 +112,7 @@ def draw_each_image(
     )
     for image, pair in with_progress(pairs, label="drawing", unit="image", total=num_images):
         gap = np.full((pair[0].shape[0], _MARGIN_PX, 3), 255, dtype=np.uint8)
-        path = Path(output_dir) / Path(_file_name(image)).with_suffix(".png").name
+        path = Path(output_dir) / Path(image["file_name"]).with_suffix(".png").name
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.concatenate([pair[0], gap, pair[1]], axis=1))
         written.append(path)
@@ -139,19 +139,20 @@ class _Sources:
         num_images: int,
         min_score: float,
     ) -> _Sources:
-        truth = read_annotation_json(ground_truth_json)
-        categories = {category["id"]: category for category in truth["categories"]}
-        annotations, detections = defaultdict(list), defaultdict(list)
-        for annotation in truth["annotations"]:
-            annotations[annotation["image_id"]].append(annotation)
-
-        def num_rare(image: dict[str, Any]) -> int:
-            own = annotations[image["id"]]
-            return sum(categories[a["category_id"]].get("frequency") == "r" for a in own)
-
-        images = sorted(truth["images"], key=num_rare, reverse=True)[:num_images]
-        known = {image["id"] for image in truth["images"]}
-        chosen = {image["id"] for image in images}
+        truth = read_annotations(ground_truth_json)
+        categories = {category["id"]: category for category in truth.facts.categories}
+        is_rare = np.array([letter == "r" for letter in truth.frequency])
+        num_rare = np.bincount(truth.images[is_rare[truth.classes]], minlength=len(truth.by_image))
+        places = np.argsort(-num_rare, kind="stable")[:num_images].tolist()
+        images = [image_content(truth, place) for place in places]
+        annotations = {
+            truth.image_table.ids[place]: [
+                annotation_content(truth, row) for row in truth.by_image[place].tolist()
+            ]
+            for place in places
+        }
+        detections = defaultdict(list)
+        known, chosen = set(truth.image_table.ids.to_list()), set(annotations)
         for detection in chain.from_iterable(iterate_detections(detections_json)):
             if detection["image_id"] not in known or detection["category_id"] not in categories:
                 raise ValueError(
@@ -178,22 +179,16 @@ class _Sources:
 
 
 def read_image(image_root: Path, image: Mapping[str, Any]) -> np.ndarray:
-    """(H, W, 3) BGR pixels of an entry of the json; LVIS v1 names only a URL with the folder.
+    """(H, W, 3) BGR pixels of an image of the annotations.
 
     Raises:
         FileNotFoundError: there is no such file, or it cannot be read.
     """
-    path = image_root / _file_name(image)
-    if not path.is_file() and "coco_url" in image:
-        path = image_root / "/".join(image["coco_url"].split("/")[-2:])
+    path = image_root / image["file_name"]
     pixels = cv2.imread(str(path)) if path.is_file() else None
     if pixels is None:
         raise FileNotFoundError(f"Expected an image at {path}, but it cannot be read.")
     return pixels
-
-
-def _file_name(image: Mapping[str, Any]) -> str:
-    return str(image.get("file_name") or image["coco_url"].split("/")[-1])
 
 
 def draw_instances(

@@ -219,7 +219,7 @@ def test_bad_ground_truth_is_explained(files: tuple[str, str], tmp_path: Path) -
     content = json.loads(Path(files[1]).read_text())
     twice = {**content, "annotations": content["annotations"] + content["annotations"][:1]}
     cut = Path(files[1]).read_text()[:100]
-    for bad, message in [(twice, "annotations of different ids"), (cut, "at byte .* of 100")]:
+    for bad, message in [(twice, "1 annotation id more than once"), (cut, "at byte .* of 100")]:
         path = write(tmp_path / "bad.json", bad)
         with pytest.raises(SystemExit, match=message):
             run_command("evaluate", [files[0], "--ground-truth", path])

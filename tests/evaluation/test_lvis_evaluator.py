@@ -173,7 +173,9 @@ def test_groups_of_the_training_set_serve_a_json_without_frequency(
     metrics = evaluator.evaluate()["bbox"]
     assert metrics["APr"] == pytest.approx(100)
     assert metrics["APc"] == 0
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "no frequency (classes are grouped by their number of training images" in warnings[0]
 
 
 def test_wrong_number_of_groups_is_an_error(metadata: Any) -> None:

@@ -38,7 +38,8 @@ class InstanceSet:
         is_counted: (A,) bool, which of them are no crowd or ignored regions.
 
     Raises:
-        AnnotationError: an image has no name, an annotation no box, or a mask is damaged.
+        AnnotationError: there is no image, an image has no name, an annotation no box, or a mask
+            is damaged.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class InstanceSet:
                 f"Image {annotations.image_table.ids[int(nameless[0])]} in "
                 f"{annotations.facts.source} has neither file_name nor coco_url."
             )
+        if not len(annotations.image_table):
+            raise AnnotationError(f"The list of images in {annotations.facts.source} is empty.")
         annotations = self.annotations = with_image_sizes(annotations, image_root, file_names)
         require_boxes(annotations)
         if with_masks:

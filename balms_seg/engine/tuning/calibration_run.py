@@ -12,7 +12,7 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.annotations import read_annotations
 from balms_seg.data import (
     get_metadata,
     get_training_dicts,
@@ -86,8 +86,8 @@ class Session:
         """A registered set to measure on; ValueError where it has other classes."""
         load_dataset_dicts(name)  # fills in the metadata
         metadata = get_metadata(name)
-        content = read_annotation_json(metadata.json_file)
-        ids = sorted(category["id"] for category in content["categories"])
+        annotations = read_annotations(metadata.json_file)
+        ids = list(annotations.contiguous_ids)
         # Those of the training set are checked against the checkpoint's when that is loaded.
         trained = list(self.statistics.class_names)
         difference = describe_difference(trained, metadata.thing_classes)
@@ -101,7 +101,7 @@ class Session:
             for category_id, group in zip(ids, self.statistics.group_ids, strict=True)
         }
         return HeldOut(
-            load_ground_truth(content, class_frequency=letters),
+            load_ground_truth(annotations, class_frequency=letters),
             ids,
             self.statistics,
             self._rule,

@@ -62,6 +62,7 @@ def analyse_task(
     Raises:
         ValueError: an argument or a detection is malformed.
     """
+    ground_truth = ground_truth.for_task(task)
     shapes = annotation_shapes(ground_truth, task)
     matches = find_matches(
         ground_truth, detections, task, max_detections=max_detections, shapes=shapes

@@ -25,6 +25,7 @@ def limit_by_boundaries(
     annotation_keys: np.ndarray,
     *,
     threshold: float,
+    is_crowd: np.ndarray,
 ) -> Overlaps:
     """Replace mask IoU by the smaller of it and boundary IoU, and drop what falls short.
 
@@ -34,6 +35,7 @@ def limit_by_boundaries(
         annotation_masks: compressed RLEs; likewise.
         annotation_keys: (m,) int64, the keys that the pairs share.
         threshold: smallest IoU of a pair.
+        is_crowd: (m,) bool, as for `find_overlaps`.
     """
     own_rows = np.unique(overlaps.rows).tolist()
     own = {
@@ -46,9 +48,8 @@ def limit_by_boundaries(
     }
     order = np.lexsort((overlaps.columns, overlaps.rows))
     rows, columns = overlaps.rows[order], overlaps.columns[order]
-    ious = np.minimum(
-        overlaps.ious[order], mask_ious(own, others, rows, columns, annotation_keys[columns])
-    )
+    banded = mask_ious(own, others, rows, columns, annotation_keys[columns], is_crowd)
+    ious = np.minimum(overlaps.ious[order], banded)
     kept = ious >= threshold
     rows, columns, ious = rows[kept], columns[kept], ious[kept]
     order = np.lexsort((columns, ious, rows))

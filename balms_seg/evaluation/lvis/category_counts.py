@@ -18,8 +18,8 @@ LVIS_GROUP_BOUNDS = (10, 100)
 class TrainingCounts:
     """Training images and instances per category id, where known."""
 
-    images: Mapping[int, int] = field(default_factory=dict)
-    instances: Mapping[int, int] = field(default_factory=dict)
+    images: Mapping[Any, int] = field(default_factory=dict)
+    instances: Mapping[Any, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, path: str | Path) -> TrainingCounts:
@@ -51,7 +51,7 @@ class TrainingCounts:
             instances={e["id"]: e["instance_count"] for e in entries if "instance_count" in e},
         )
 
-    def frequency(self, bounds: tuple[int, int] = LVIS_GROUP_BOUNDS) -> dict[int, str]:
+    def frequency(self, bounds: tuple[int, int] = LVIS_GROUP_BOUNDS) -> dict[Any, str]:
         """Frequency letter per category id: "r" up to the first bound, "c" up to the second.
 
         Raises:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from balms_seg.class_statistics.annotation_counts import read_annotation_json
+from balms_seg.annotations import read_annotations
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
 
@@ -36,6 +35,7 @@ class EvaluationSet:
         name: str | None = None,
         training: TrainingCounts | None = None,
         group_bounds: tuple[int, int] | None = None,
+        image_root: str | None = None,
     ) -> EvaluationSet:
         """Read a COCO- or LVIS-style json.
 
@@ -48,20 +48,31 @@ class EvaluationSet:
             training: counts of the training set; those in the json's categories where None.
             group_bounds: largest number of training images of a rare and of a common class; where
                 given, the groups follow from the numbers alone.
+            image_root: folder of the images, for sizes that the json lacks.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the json is malformed, or bounds are given and the numbers are unknown.
         """
-        content = read_annotation_json(path)
-        training = training or TrainingCounts.from_entries(content["categories"])
+        annotations = read_annotations(path)
+        if not annotations.facts.has_list:
+            raise ValueError(
+                f"{annotations.facts.source} has no list named annotations, as sets for "
+                "tests have none; there is nothing to evaluate detections with."
+            )
+        training = training or TrainingCounts.from_entries(annotations.facts.categories)
         if group_bounds is None:
             letters = training.frequency()
         else:
-            content, letters = regroup(content, training, group_bounds, source=str(path))
+            letters = groups_of_counts(training, group_bounds, source=str(path))
         return cls(
             name=name or Path(path).name,
-            ground_truth=load_ground_truth(content, class_frequency=letters),
+            ground_truth=load_ground_truth(
+                annotations,
+                class_frequency=letters,
+                own_groups=group_bounds is None,
+                image_root=image_root,
+            ),
             training=training,
         )
 
@@ -71,7 +82,7 @@ class EvaluationSet:
         Args:
             shape_keys: of "bbox" and "segmentation", those that every detection has.
         """
-        has_masks = all(self.ground_truth.segmentations)
+        has_masks = self.ground_truth.has_masks
         return tuple(
             task
             for task, key in _KEY_OF_TASK.items()
@@ -79,13 +90,12 @@ class EvaluationSet:
         )
 
 
-def regroup(
-    content: Mapping[str, Any], training: TrainingCounts, bounds: tuple[int, int], *, source: str
-) -> tuple[dict[str, Any], dict[int, str]]:
-    """A json's content without frequency groups, and those that training images give.
+def groups_of_counts(
+    training: TrainingCounts, bounds: tuple[int, int], *, source: str
+) -> dict[int, str]:
+    """The frequency letter of each category id that its training images give.
 
     Args:
-        content: of the json.
         training: has to know the training images.
         bounds: as for `TrainingCounts.frequency`.
         source: the json's name, for errors.
@@ -98,8 +108,4 @@ def regroup(
             f"Group bounds need the training images of each class, which {source} does not "
             "say; give the training annotations too."
         )
-    categories = [
-        {k: v for k, v in category.items() if k != "frequency"}
-        for category in content["categories"]
-    ]
-    return {**content, "categories": categories}, training.frequency(bounds)
+    return training.frequency(bounds)

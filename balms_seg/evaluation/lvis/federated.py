@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import numpy as np
+
+from balms_seg.annotations import Annotations
+from balms_seg.annotations.arrays import Ragged
 
 
 def federated_rules(
-    images: list[dict[str, Any]],
-    class_index: Mapping[int, int],
-    *,
-    positives: tuple[np.ndarray, np.ndarray],
-    not_exhaustive: tuple[np.ndarray, np.ndarray],
+    annotations: Annotations, *, positive: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which classes are verified and which are not exhaustively annotated, both (I, K) bool.
 
+    In an image without `neg_category_ids` every class without any annotation is verified absent.
+
     Args:
-        images: I entries of the json; without neg_category_ids, every class that is neither
-            annotated nor not exhaustive counts as verified absent.
-        class_index: index in [0, K) per category id; other ids in the lists are passed over.
-        positives: image and class indices of the annotations.
-        not_exhaustive: image and class indices of annotations that cannot be used.
+        annotations: of the json.
+        positive: (n,) int64 places of the annotations that are evaluated.
     """
-
-    def known(ids: Iterable[int]) -> list[int]:
-        return [class_index[category_id] for category_id in ids if category_id in class_index]
-
-    is_positive = np.zeros((len(images), len(class_index)), dtype=bool)
-    is_positive[positives] = True
-    is_not_exhaustive = np.zeros_like(is_positive)
-    is_not_exhaustive[not_exhaustive] = True
-    is_negative = ~is_positive & ~is_not_exhaustive  # the default for absent lists
-    for row, image in enumerate(images):
-        if "neg_category_ids" in image:
-            is_negative[row] = False
-            is_negative[row, known(image["neg_category_ids"])] = True
-        is_not_exhaustive[row, known(image.get("not_exhaustive_category_ids", ()))] = True
+    table = annotations.image_table
+    shape = (len(table), annotations.num_classes)
+    is_positive, is_annotated = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    is_positive[annotations.images[positive], annotations.classes[positive]] = True
+    is_annotated[annotations.images, annotations.classes] = True
+    is_negative = ~is_annotated
+    is_negative[table.has_negatives] = False
+    is_negative[_pairs_of(table.negatives)] = True
+    is_not_exhaustive = np.zeros(shape, dtype=bool)
+    is_not_exhaustive[_pairs_of(table.not_exhaustive)] = True
     return is_positive | is_negative, is_not_exhaustive
+
+
+def _pairs_of(lists: Ragged) -> tuple[np.ndarray, np.ndarray]:
+    """Image and class of each entry of one list an image."""
+    return np.repeat(np.arange(len(lists)), lists.lengths), lists.values

@@ -98,11 +98,11 @@ def evaluate_lvis(
         raise ValueError(f"Expected backend 'numpy' or 'lvis', but got {backend!r}.")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = load_ground_truth(ground_truth, class_frequency=class_frequency)
+    _check(iou_type, max_detections)
+    ground_truth = ground_truth.for_task(iou_type)
     if backend == "lvis":
-        _check(iou_type, max_detections)
         if iou_type == "boundary":
             raise ValueError("lvis-api has no boundary AP; use backend 'numpy'.")
-        annotation_shapes(ground_truth, iou_type)  # the same errors on both
         tables = precision_recall_of_lvis_api(
             ground_truth, detections, iou_type, max_detections=max_detections
         )
@@ -122,6 +122,7 @@ def find_matches(
 ) -> Matches:
     """Match detections to ground truth; arguments and errors as in `evaluate_lvis`.
 
+    The ground truth is what `GroundTruth.for_task` gives, since matches count its annotations.
     `max_per_class` limits the detections of a class over all images; None sets no limit. `shapes`
     are what `annotation_shapes` gives, where it has been called already.
     """
@@ -142,10 +143,16 @@ def find_matches(
         shapes,
         selected.images * ground_truth.num_classes + selected.classes,
         threshold=IOU_THRESHOLDS[0],
+        is_crowd=ground_truth.is_crowd,
     )
     if iou_type == "boundary":
         overlaps = limit_by_boundaries(
-            overlaps, selected, shapes, keys, threshold=IOU_THRESHOLDS[0]
+            overlaps,
+            selected,
+            shapes,
+            keys,
+            threshold=IOU_THRESHOLDS[0],
+            is_crowd=ground_truth.is_crowd,
         )
     return match_detections(ground_truth, selected, overlaps)
 
@@ -159,17 +166,9 @@ def _check(iou_type: str, *limits: int | None) -> None:
 
 
 def annotation_shapes(ground_truth: GroundTruth, iou_type: str) -> Any:
-    """Boxes (n, 4), or n compressed RLEs; ValueError where an annotation has no mask."""
+    """Boxes (n, 4), or n compressed RLEs, of what `GroundTruth.for_task` gives."""
     if iou_type == "bbox":
         return ground_truth.boxes
-    missing = [i for i, segmentation in enumerate(ground_truth.segmentations) if not segmentation]
-    if missing:
-        raise ValueError(
-            f"Expected a mask for every annotation to compute segm AP, but {len(missing)} of "
-            f"{len(ground_truth.segmentations)} have none, the first in image "
-            f"{ground_truth.image_ids[ground_truth.images[missing[0]]]}; evaluate boxes only or "
-            "add the masks."
-        )
     sizes = ground_truth.image_sizes
     return annotation_masks(
         ground_truth.segmentations, [sizes[image] for image in ground_truth.images.tolist()]

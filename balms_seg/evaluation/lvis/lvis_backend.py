@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from balms_seg.annotations import MaskKind, annotation_content, image_content
+from balms_seg.evaluation.lvis.federated import federated_rules
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+
+logger = logging.getLogger(__name__)
 
 _KEY_OF_TASK = {"bbox": "bbox", "segm": "segmentation"}
 
@@ -48,7 +52,14 @@ def precision_recall_of_lvis_api(
     """
     keys = ("image_id", "category_id", "score", _KEY_OF_TASK[iou_type])
     copies = [{key: found[key] for key in keys} for found in detections]
-    return run_lvis_api(_as_json(ground_truth), copies, iou_type, max_detections=max_detections)
+    if ground_truth.is_crowd.any():
+        logger.warning(
+            "lvis-api reads no iscrowd: it takes the %d crowd regions for objects, unlike the "
+            "backend numpy on annotations without LVIS's lists.",
+            int(ground_truth.is_crowd.sum()),
+        )
+    content = _as_json(ground_truth, iou_type)
+    return run_lvis_api(content, copies, iou_type, max_detections=max_detections)
 
 
 def run_lvis_api(
@@ -97,56 +108,35 @@ def _numpy_with_float(module: Any) -> Iterator[None]:
         module.np = before
 
 
-def _as_json(ground_truth: GroundTruth) -> dict[str, Any]:
-    """The ground truth with the defaults filled in that lvis-api expects in the json."""
-    category_ids = np.array(ground_truth.category_ids)
-    has_annotation = np.zeros_like(ground_truth.is_verified)
-    has_annotation[ground_truth.images, ground_truth.classes] = True
-    images = []
-    for index, image_id in enumerate(ground_truth.image_ids):
-        height, width = ground_truth.image_sizes[index] or (None, None)
-        negative = ground_truth.is_verified[index] & ~has_annotation[index]
-        not_exhaustive = ground_truth.is_not_exhaustive[index]
-        images.append(
-            {
-                "id": image_id,
-                "height": height,
-                "width": width,
-                "neg_category_ids": category_ids[negative].tolist(),
-                "not_exhaustive_category_ids": category_ids[not_exhaustive].tolist(),
-            }
-        )
-    annotations = [
+def _as_json(ground_truth: GroundTruth, iou_type: str) -> dict[str, Any]:
+    """The json as it is, with the defaults filled in that lvis-api expects.
+
+    For masks, annotations without one that can be drawn are left out.
+    """
+    annotations = ground_truth.annotations
+    category_ids = ground_truth.category_ids
+    nothing = np.zeros(0, dtype=np.int64)
+    is_negative, _ = federated_rules(annotations, positive=nothing)
+    images = [
         {
-            "id": number,  # from 1: lvis-api takes a match to id 0 for none
-            "image_id": ground_truth.image_ids[image],
-            "category_id": ground_truth.category_ids[class_],
-            "bbox": box,
-            "area": area,
-            "ignore": int(is_ignored),
-            "segmentation": segmentation,
+            **image_content(annotations, image),
+            "neg_category_ids": [category_ids[k] for k in np.flatnonzero(negative)],
+            "not_exhaustive_category_ids": [category_ids[k] for k in np.flatnonzero(incomplete)],
         }
-        for number, (image, class_, box, area, is_ignored, segmentation) in enumerate(
-            zip(
-                ground_truth.images.tolist(),
-                ground_truth.classes.tolist(),
-                ground_truth.boxes.tolist(),
-                ground_truth.areas.tolist(),
-                ground_truth.is_ignored.tolist(),
-                ground_truth.segmentations,
-                strict=True,
-            ),
-            start=1,
+        for image, (negative, incomplete) in enumerate(
+            zip(is_negative, ground_truth.is_not_exhaustive, strict=True)
         )
     ]
+    is_flat = annotations.masks.kinds == MaskKind.DEGENERATE
+    places = np.flatnonzero(~is_flat) if iou_type == "segm" else np.arange(len(annotations))
+    entries = [annotation_content(annotations, place) for place in places.tolist()]
+    # From 1: lvis-api takes a match to id 0 for none.
+    numbered = [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
     # Its groups are not read, so a class without one may stand in any.
     categories = [
         {"id": id_, "name": name, "frequency": letter or "f"}
         for id_, name, letter in zip(
-            ground_truth.category_ids,
-            ground_truth.class_names,
-            ground_truth.frequency,
-            strict=True,
+            category_ids, ground_truth.class_names, ground_truth.frequency, strict=True
         )
     ]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": images, "annotations": numbered, "categories": categories}

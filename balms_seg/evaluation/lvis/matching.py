@@ -57,7 +57,10 @@ def match_detections(
     """
     ignored = is_outside(ground_truth.areas) | ground_truth.is_ignored[:, None]
     rows, is_matched, is_ignored, annotations = _match_greedily(
-        overlaps, detections.classes * ground_truth.num_images + detections.images, ignored
+        overlaps,
+        detections.classes * ground_truth.num_images + detections.images,
+        ignored,
+        ground_truth.is_crowd,
     )
     may_be_missing = ground_truth.is_not_exhaustive[detections.images, detections.classes]
     return Matches(
@@ -83,7 +86,7 @@ def is_outside(areas: np.ndarray) -> np.ndarray:
 
 
 def _match_greedily(
-    overlaps: Overlaps, keys: np.ndarray, ignored: np.ndarray
+    overlaps: Overlaps, keys: np.ndarray, ignored: np.ndarray, is_crowd: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Give every image and class its turn at once: first their best detections, then the second.
 
@@ -91,6 +94,7 @@ def _match_greedily(
         overlaps: E pairs, those of a detection by ascending preference.
         keys: (n,) int64 image and class of each detection.
         ignored: (m, A) bool.
+        is_crowd: (m,) bool, regions that stay free however many detections they have.
 
     Returns:
         rows, is_matched, is_ignored and annotations as in `Matches`.
@@ -117,7 +121,7 @@ def _match_greedily(
         chosen = columns[starts[:, None, None] + best - preferred * counted - found]
         annotations[turn] = np.where(found[:, 0, 0], chosen[:, 0, 0], -1)
         _, areas, thresholds = np.nonzero(found)
-        is_free[chosen[found], areas, thresholds] = False
+        is_free[chosen[found], areas, thresholds] = is_crowd[chosen[found]]
     return rows, is_matched, is_ignored, annotations
 
 

@@ -42,6 +42,7 @@ def find_overlaps(
     detection_keys: np.ndarray,
     *,
     threshold: float,
+    is_crowd: np.ndarray | None = None,
 ) -> Overlaps:
     """Find all pairs of equal key whose IoU reaches the threshold.
 
@@ -51,19 +52,32 @@ def find_overlaps(
         annotation_shapes: (m, 4) boxes, or m compressed RLEs, as the detections have.
         detection_keys: (n,) int64.
         threshold: smallest IoU of a pair, above 0.
+        is_crowd: (m,) bool, crowd regions, with which the IoU is the share of the detection that
+            lies in them, as in pycocotools; None: no annotation is one.
     """
+    if is_crowd is None:
+        is_crowd = np.zeros(len(annotation_keys), dtype=bool)
     is_box = isinstance(detections.shapes, np.ndarray)
     areas = None if is_box else mask_areas(annotation_shapes)
     parts = []
     for rows, columns in _pairs(detection_keys, annotation_keys):
         places = detections.places[rows]
         if areas is None:
-            ious = box_ious(detections.shapes[places], annotation_shapes[columns])
+            ious = box_ious(
+                detections.shapes[places], annotation_shapes[columns], is_crowd[columns]
+            )
         else:
-            possible = _of_similar_area(detections.areas[rows], areas[columns], threshold)
+            possible = _of_similar_area(
+                detections.areas[rows], areas[columns], threshold, is_crowd[columns]
+            )
             rows, columns, places = rows[possible], columns[possible], places[possible]
             ious = mask_ious(
-                detections.shapes, annotation_shapes, places, columns, detection_keys[rows]
+                detections.shapes,
+                annotation_shapes,
+                places,
+                columns,
+                detection_keys[rows],
+                is_crowd,
             )
         kept = ious >= threshold
         parts.append((rows[kept], columns[kept], ious[kept]))
@@ -72,10 +86,12 @@ def find_overlaps(
     return Overlaps(rows[order], columns[order], ious[order])
 
 
-def _of_similar_area(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
+def _of_similar_area(
+    first: np.ndarray, second: np.ndarray, threshold: float, is_crowd: np.ndarray
+) -> np.ndarray:
     """Which of E pairs of areas allow an IoU of the threshold; a box test would cost more."""
     needed = (threshold / (1 + threshold) - _ROUNDING) * (first + second)
-    return np.flatnonzero(np.minimum(first, second) >= needed)
+    return np.flatnonzero((np.minimum(first, second) >= needed) | is_crowd)
 
 
 def _pairs(
@@ -95,10 +111,16 @@ def _pairs(
         yield row_order[rows], order[np.repeat(starts[own], counts[own]) + within]
 
 
-def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of E pairs of boxes (x, y, width, height), (E,) float64, in pycocotools' arithmetic."""
+def box_ious(
+    first: np.ndarray, second: np.ndarray, is_crowd: np.ndarray | bool = False
+) -> np.ndarray:
+    """IoU of E pairs of boxes (x, y, width, height), (E,) float64, in pycocotools' arithmetic.
+
+    Where the second box is a crowd region, the share of the first one that lies in it.
+    """
     overlap = _box_overlaps(first, second)
-    union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - overlap
+    own = first[:, 2] * first[:, 3]
+    union = np.where(is_crowd, own, own + second[:, 2] * second[:, 3] - overlap)
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
 
 
@@ -116,6 +138,7 @@ def mask_ious(
     rows: np.ndarray,
     columns: np.ndarray,
     keys: np.ndarray,
+    is_crowd: np.ndarray,
 ) -> np.ndarray:
     """IoU of the masks `first[rows]` and `second[columns]`, (E,) float64.
 
@@ -126,6 +149,7 @@ def mask_ious(
         columns: (E,) int64.
         keys: (E,) int64; a row, and a column, stands in pairs of one key only. All masks of a key
             are compared in one call.
+        is_crowd: (m,) bool, as for `find_overlaps`.
     """
     if len(rows) == 0:
         return np.zeros(0)
@@ -133,11 +157,12 @@ def mask_ious(
     columns_of, column_bounds, column_places = _by_key(columns, keys)
     own = [first[row] for row in rows_of]
     other = [second[column] for column in columns_of]
+    crowd_flags = is_crowd[columns_of].astype(int).tolist()
     blocks = []
     for row_start, row_stop, start, stop in zip(
         row_bounds[:-1], row_bounds[1:], column_bounds[:-1], column_bounds[1:], strict=True
     ):
-        block = mask_utils.iou(own[row_start:row_stop], other[start:stop], [0] * (stop - start))
+        block = mask_utils.iou(own[row_start:row_stop], other[start:stop], crowd_flags[start:stop])
         blocks.append(np.asarray(block).reshape(-1))
     widths = np.diff(column_bounds)
     ends = np.cumsum(np.diff(row_bounds) * widths)

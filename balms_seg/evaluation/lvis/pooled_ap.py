@@ -42,6 +42,7 @@ def fixed_and_pooled_ap(
         AP_fixed, APr_fixed, APc_fixed, APf_fixed and the same with pool, as fractions; nan without
         ground truth.
     """
+    ground_truth = ground_truth.for_task(iou_type)
     matches = find_matches(
         ground_truth, detections, iou_type, max_detections=None, max_per_class=max_per_class
     )

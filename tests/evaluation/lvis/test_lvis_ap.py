@@ -184,14 +184,6 @@ def test_unmatched_detection_is_ignored_where_not_exhaustive(
     assert evaluate_lvis(content, detections, iou_type).class_ap[0] == pytest.approx(expected)
 
 
-def test_unmatched_crowd_detections_are_ignored() -> None:
-    content = dataset([annotation(1, 1, BOX), annotation(1, 1, ELSEWHERE, iscrowd=1)])
-    detections = [detection(1, 1, BOX, 0.5), detection(1, 1, ELSEWHERE, 0.9)]
-    result = evaluate_lvis(content, detections, "segm")
-    assert result.num_instances[0] == 1
-    assert result.class_ap[0] == pytest.approx(1)
-
-
 def test_cap_comes_before_the_federated_rule() -> None:
     """The uncounted detection of class 2 takes the only place of its image."""
     content = dataset([annotation(1, 1, BOX)])
