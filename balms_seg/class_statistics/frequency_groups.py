@@ -9,11 +9,34 @@ import numpy as np
 LVIS_GROUPS = ("rare", "common", "frequent")  # 1-10, 11-100, more than 100 training images
 CLASSIFICATION_GROUPS = ("few", "medium", "many")  # fewer than 20, 20-100, more than 100
 
+# Largest counts of few and medium in ImageNet-LT's evaluation (Liu et al. 2019, arXiv 1904.05160).
+PUBLISHED_BOUNDS = (19, 100)
 _FIRST_COUNT_OF_LATER_GROUPS: dict[tuple[str, ...], tuple[int, int]] = {
     LVIS_GROUPS: (11, 101),
-    CLASSIFICATION_GROUPS: (20, 101),
+    CLASSIFICATION_GROUPS: (PUBLISHED_BOUNDS[0] + 1, PUBLISHED_BOUNDS[1] + 1),
 }
 _LVIS_LETTERS = ("r", "c", "f")
+
+
+def group_by_bounds(image_counts: np.ndarray, bounds: tuple[int, int]) -> np.ndarray:
+    """(K,) index of each class's group, rarest first.
+
+    Args:
+        image_counts: (K,) training images of each class.
+        bounds: the largest counts of the first and of the second group.
+    """
+    return np.digitize(image_counts, np.array(bounds) + 1)
+
+
+def third_bounds(image_counts: np.ndarray) -> tuple[int, int] | None:
+    """Bounds that put about a third of the classes into each group; classes of one count together.
+
+    Returns:
+        As `group_by_bounds` takes them; None where the counts do not make three groups.
+    """
+    counts = np.sort(image_counts)
+    first, second = (int(counts[-(-part * len(counts) // 3) - 1]) for part in (1, 2))
+    return (first, second) if first < second < counts[-1] else None
 
 
 def assign_groups(

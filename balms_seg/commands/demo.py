@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
     from balms_seg.class_statistics.class_record import ClassRecord
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.data.decoding import decode_image
     from balms_seg.engine import load_config
     from balms_seg.engine.run import load_model_and_classes
+    from balms_seg.job import classifies_images
     from balms_seg.report.pictures import draw_instances
 
     cfg = load_config(args.config_file, args.opts)
@@ -58,6 +61,9 @@ def run(args: argparse.Namespace) -> None:
         cfg.MODEL.DEVICE = "cpu"
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("Expected --opts MODEL.WEIGHTS PATH at the end, but got no weights.")
+    if classifies_images(cfg):
+        predict(cfg, args)
+        return
     images = find_images(args.input)
     known = read_categories(cfg)
     model, classes = load_model_and_classes(cfg)
@@ -84,6 +90,15 @@ def run(args: argparse.Namespace) -> None:
         cv2.imwrite(str(args.output / f"{path.stem}.png"), drawn)
         print(f"{path}: {len(found)} instances")
     print(f"Pictures are in {args.output.absolute()}.")
+
+
+def predict(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """What the command predict does, with the classifier of a configuration."""
+    from balms_seg.commands.predict import write_predictions
+    from balms_seg.data.images.input_images import find_images
+    from balms_seg.engine.image_predictor import ImagePredictor
+
+    write_predictions(ImagePredictor.from_config(cfg), find_images(args.input), args.output)
 
 
 def read_categories(cfg: Any) -> dict[int, dict[str, Any]]:

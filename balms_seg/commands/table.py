@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "compare",
     "report": "report",
     "calibrate": "calibrate",
+    "predict": "predict",
     "demo": "demo",
     "statistics": "statistics",
     "split": "split",

@@ -107,9 +107,10 @@ def add_balms_config(cfg: CfgNode) -> None:
     classifier = cfg.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.METHODS.
     classifier.METHOD = "softmax"
-    # K.
+    # K; 0: as many as the training set has.
     classifier.NUM_CLASSES = 10
-    # cifar_resnet32 | resnet10 | resnet50 | resnet152 | resnext50 (the last four torchvision's).
+    # cifar_resnet32 | resnet10 | resnet18 | resnet50 | resnet152 | resnext50 (all but the first
+    # torchvision's).
     classifier.BACKBONE = "cifar_resnet32"
     # Factor on the channels of every layer of the backbone.
     classifier.WIDTH = 1
@@ -210,8 +211,11 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Detections of an image that count, by score; LVIS's 300.
     test.MAX_DETECTIONS = 300
     # Largest number of training images of a rare and of a common class: [10, 100]. Empty: the
-    # json's own groups, and LVIS's bounds for classes without.
+    # json's own groups, and LVIS's bounds for classes without. For whole images, of the groups few
+    # and medium: [19, 100] where empty.
     test.GROUP_BOUNDS = []
+    # Where GROUP_BOUNDS is empty, choose them so that each group has about a third of the classes.
+    cfg.TEST.FIT_GROUP_BOUNDS = False
     # Also AP-fixed and AP-pool: 10,000 detections a class, no cap an image. Needs a larger
     # TEST.DETECTIONS_PER_IMAGE.
     test.AP_FIXED = False
@@ -227,6 +231,11 @@ def add_balms_config(cfg: CfgNode) -> None:
     # Share that the moving average of the weights keeps at an iteration; it is what is evaluated.
     # 0: no average.
     cfg.SOLVER.EMA_DECAY = 0.0
+    # Length of the run in passes through the training set, in place of MAX_ITER; STEPS are scaled
+    # along. 0: MAX_ITER holds.
+    cfg.SOLVER.EPOCHS = 0.0
+    # Share of the run that is warm-up, in place of WARMUP_ITERS. 0: WARMUP_ITERS holds.
+    cfg.SOLVER.WARMUP_SHARE = 0.0
     # Periodic checkpoints to keep, the newest; model_final and model_best stay. 0: all.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 3
     # Metric whose best checkpoint is kept as model_best.pth, such as segm/AP. Empty: none.
@@ -265,6 +274,12 @@ def check_config(cfg: CfgNode) -> None:
             f"DATASETS.MATCH_FILE_NAMES is {cfg.DATASETS.MATCH_FILE_NAMES!r}; expected one of "
             f"{', '.join(MATCH_FILE_NAMES)}."
         )
+    bounds = list(cfg.TEST.LONG_TAILED.GROUP_BOUNDS)
+    if bounds and (len(bounds) != 2 or not 0 < bounds[0] < bounds[1]):
+        problems.append(
+            f"TEST.LONG_TAILED.GROUP_BOUNDS is {bounds}; expected two ascending numbers of "
+            "training images such as [10, 100], or an empty list."
+        )
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(part, str) for part in entry):
             problems.append(
@@ -287,6 +302,12 @@ def _solver_problems(cfg: CfgNode) -> list[str]:
         problems.append(
             f"SOLVER.CHECKPOINTS_TO_KEEP is {cfg.SOLVER.CHECKPOINTS_TO_KEEP}; expected 0 (all) or "
             "more."
+        )
+    if not cfg.SOLVER.EPOCHS >= 0:
+        problems.append(f"SOLVER.EPOCHS is {cfg.SOLVER.EPOCHS}; expected 0 or more.")
+    if not 0 <= cfg.SOLVER.WARMUP_SHARE < 1:
+        problems.append(
+            f"SOLVER.WARMUP_SHARE is {cfg.SOLVER.WARMUP_SHARE}; expected a share in [0, 1)."
         )
     if cfg.SOLVER.MAX_ITER < 1:
         problems.append(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; expected at least 1.")

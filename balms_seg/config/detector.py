@@ -158,12 +158,6 @@ def _evaluation_problems(cfg: CfgNode) -> list[str]:
         problems.append(
             f"TEST.LONG_TAILED.MAX_DETECTIONS is {options.MAX_DETECTIONS}; expected at least 1."
         )
-    bounds = list(options.GROUP_BOUNDS)
-    if bounds and (len(bounds) != 2 or not 0 < bounds[0] < bounds[1]):
-        problems.append(
-            f"TEST.LONG_TAILED.GROUP_BOUNDS is {bounds}; expected two ascending numbers of "
-            "training images such as [10, 100], or an empty list."
-        )
     if options.BOUNDARY and not cfg.MODEL.MASK_ON:
         problems.append(
             "TEST.LONG_TAILED.BOUNDARY needs masks; set it to False or MODEL.MASK_ON to True."

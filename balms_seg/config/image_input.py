@@ -46,7 +46,9 @@ def _backbone_problems(cfg: CfgNode) -> list[str]:
         "EMPTY_CLASSES": ("floor", "error"),
     }
     problems = _outside(settings, where, allowed)
-    problems += _below(settings, where, {"NUM_CLASSES": 2, "WIDTH": 1})
+    problems += _below(settings, where, {"NUM_CLASSES": 0, "WIDTH": 1})
+    if settings.NUM_CLASSES == 1:
+        problems.append(f"{where}.NUM_CLASSES is 1; expected at least 2, or 0 for the data's own.")
     if settings.WIDTH != 1 and settings.BACKBONE not in OF_ANY_WIDTH:
         problems.append(
             f"{where}.WIDTH is {settings.WIDTH}, which BACKBONE {settings.BACKBONE!r} does not "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detectron2.data import MetadataCatalog
 
+from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.data.images.labelled_images import image_classes, load_labelled_images
 from balms_seg.data.instances.builtin import load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
@@ -94,7 +96,7 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
     factors = None
     if any(node.get("PRIOR") == "sampled" for node in cfg.MODEL.METHODS.values()):
         factors = expected_repeats(cfg, dicts, num_classes=len(classes))
-    return ClassStatistics.from_dataset_dicts(
+    statistics = ClassStatistics.from_dataset_dicts(
         dicts,
         len(classes),
         class_names=classes,
@@ -102,6 +104,10 @@ def training_statistics(cfg: CfgNode) -> ClassStatistics:
         repeat_factors=factors,
         empty_classes=empty_class_policy(cfg),
     )
+    bounds = tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS)
+    if classifies_images(cfg) and bounds:
+        return replace(statistics, group_ids=group_by_bounds(statistics.image_counts, bounds))
+    return statistics
 
 
 def share_frequency_groups(cfg: CfgNode, statistics: ClassStatistics) -> None:

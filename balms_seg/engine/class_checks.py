@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from detectron2.data import MetadataCatalog
 
 from balms_seg.class_statistics.class_record import ClassRecord
+from balms_seg.data.images.labelled_images import image_classes
 from balms_seg.data.training_set import describe_difference
+from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -41,10 +43,14 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
         record: plain values of the checkpoint; without classes nothing is checked.
 
     Raises:
-        ValueError: a data set has other classes, or the same in another order.
+        ValueError: a data set has other classes, or the same in another order. (Labels of whole
+            images count in the run's classes by name, so these alone are looked at.)
     """
     classes = loaded_classes(record)
     if classes is None:
+        return
+    if classifies_images(cfg):
+        _check_image_classes(cfg, classes)
         return
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         names = MetadataCatalog.get(name).get("thing_classes") if name in MetadataCatalog else None
@@ -55,3 +61,17 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
                 f"differ: {difference} Its labels would be wrong; register the set with the "
                 "classes in the checkpoint's order."
             )
+
+
+def _check_image_classes(cfg: CfgNode, classes: ClassRecord) -> None:
+    try:
+        own = image_classes(cfg)
+    except (OSError, KeyError, ValueError):
+        return  # nothing is at hand that could differ
+    difference = describe_difference(list(classes.names), own)
+    if difference:
+        raise ValueError(
+            f"The classes that the checkpoint was trained on and those of this run differ: "
+            f"{difference} Give the checkpoint's in DATASETS.CLASSES, or, to learn others, load "
+            "weights without a classifier."
+        )

@@ -17,12 +17,18 @@ from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.meta_learning import check_meta_training
-from balms_seg.data import register_from_config, share_frequency_groups, training_statistics
+from balms_seg.data import (
+    read_once,
+    register_from_config,
+    share_frequency_groups,
+    training_statistics,
+)
 from balms_seg.data.preflight.data_checks import output_problems, preflight
 from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.output_folder import prepare_output_folder
 from balms_seg.engine.resume_checks import check_resumable
+from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.job import classifies_images
 from balms_seg.model_zoo import get_config_file
 
@@ -144,6 +150,8 @@ def setup(args: Namespace) -> CfgNode:
         is_named="MODEL.WEIGHTS" in args.opts[::2],
     )
     _require_writable(cfg.OUTPUT_DIR)
+    with read_once():
+        settle_settings(cfg, training=not args.eval_only, resume=args.resume)
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")

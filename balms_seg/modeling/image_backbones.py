@@ -51,12 +51,13 @@ def _headless(model: Any) -> nn.Module:
 IMAGE_BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": _cifar_resnet32,
     "resnet10": _resnet10,
+    "resnet18": partial(_torchvision, "resnet18"),
     "resnet50": partial(_torchvision, "resnet50"),
     "resnet152": partial(_torchvision, "resnet152"),
     "resnext50": partial(_torchvision, "resnext50_32x4d"),
 }
 OF_ANY_WIDTH = ("cifar_resnet32",)
-PRETRAINED = ("resnet50", "resnet152", "resnext50")
+PRETRAINED = ("resnet18", "resnet50", "resnet152", "resnext50")
 
 
 def build_image_backbone(name: str, *, width: int = 1, pretrained: bool = False) -> nn.Module:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from balms_seg.class_statistics.frequency_groups import PUBLISHED_BOUNDS
 from balms_seg.report import charts, sections
 from balms_seg.report.charts import Spec, field, spec
 from balms_seg.report.figure_sections import PageContent
@@ -103,15 +106,25 @@ def headline(runs: Sequence[Run]) -> str:
         f"{name} {size['with_ground_truth']} of {size['classes']}"
         for name, size in runs[0].group_sizes.items()
     )
+    few, medium = group_bounds(runs[0])
     text = (
-        "In percent. Many, medium, few: mean accuracy of the classes with more than 100, 20 to 100 "
-        "and fewer than 20 training images. Small: 95 % interval over the choice of images."
+        f"In percent. Many, medium, few: mean accuracy of the classes with more than {medium}, "
+        f"{few + 1} to {medium} and at most {few} training images. Small: 95 % interval over the "
+        "choice of images."
     )
     text += f" Classes with images in this set: {sizes}." if sizes else ""
     return (
         f'<div class="scroll"><table><thead><tr><th class="text">run</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>" + sections.note(text)
     )
+
+
+def group_bounds(run: Run) -> tuple[int, int]:
+    """The largest numbers of training images in the groups few and medium."""
+    config = yaml.safe_load(run.config) if run.config else None
+    test = config.get("TEST", {}) if isinstance(config, Mapping) else {}
+    bounds = test.get("LONG_TAILED", {}).get("GROUP_BOUNDS") or PUBLISHED_BOUNDS
+    return bounds[0], bounds[1]
 
 
 def _cell(runs: Sequence[Run], run: Run, column: str, ends: tuple[float, float] | None) -> str:

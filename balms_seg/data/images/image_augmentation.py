@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from balms_seg.data.images.batch_augmentation import (
     Cutout,
     RandAugment,
 )
-from balms_seg.data.images.image_files import read_image
+from balms_seg.data.images.image_files import read_image, unreadable_remedy
 
 _IN_MEMORY: dict[str, Callable[[Any], BatchTransform]] = {
     "crop_flip": lambda options: CropAndFlip(options.PADDING),
@@ -52,11 +53,11 @@ class ImageMapper:
         from torchvision.transforms import v2
 
         options = cfg.INPUT.IMAGES
-        self._skips = options.UNREADABLE == "skip"
+        self._skips = training and options.UNREADABLE == "skip"
         self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
+        self._remedy = unreadable_remedy(training=training)
         if not training:
-            resize = v2.Resize(round(options.SIZE * _CENTER_SHARE), antialias=True)
-            self._transform = v2.Compose([resize, v2.CenterCrop(options.SIZE)])
+            self._transform = _test_transform(v2, options)
             return
         steps: list[Any] = []
         if "crop_flip" not in options.AUGMENTATIONS:
@@ -71,12 +72,24 @@ class ImageMapper:
             pixels = read_image(record["file_name"], pixel_range=self._pixel_range)
         except FileNotFoundError:
             raise
-        except OSError:
+        except OSError as error:
             if self._skips:
                 return None
-            raise
-        image: Tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-        return {"image": self._transform(image).contiguous(), "label": record["label"]}
+            raise OSError(f"{str(error).rstrip('.')}; {self._remedy}") from error
+        return {"image": self.transform(pixels), "label": record["label"]}
+
+    def transform(self, pixels: np.ndarray) -> Tensor:
+        """(3, SIZE, SIZE) uint8 of an (H, W, 3) uint8 image."""
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        return self._transform(image).contiguous()
+
+
+def _test_transform(v2: Any, options: Any) -> Any:
+    """What an image goes through in evaluation."""
+    if options.IN_MEMORY:  # where images have that size already
+        return v2.Resize((options.SIZE, options.SIZE), antialias=True)
+    resize = v2.Resize(round(options.SIZE * _CENTER_SHARE), antialias=True)
+    return v2.Compose([resize, v2.CenterCrop(options.SIZE)])
 
 
 def _worker_transforms(v2: Any, name: str, options: Any) -> list[Any]:

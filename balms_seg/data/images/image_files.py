@@ -67,6 +67,18 @@ def read_image(address: str, *, pixel_range: Sequence[float] = ()) -> np.ndarray
         raise type(error)(f"{address}: {error}") from error
 
 
+def unreadable_remedy(*, training: bool) -> str:
+    """What to do about an image that cannot be read, for the end of a message."""
+    if training:
+        return (
+            "replace it, take it out of the set, or set INPUT.IMAGES.UNREADABLE to skip, so that "
+            "another image takes its place."
+        )
+    return (
+        "replace it or take it out of the set (INPUT.IMAGES.UNREADABLE skips training images only)."
+    )
+
+
 def read_bytes(address: str) -> bytes:
     """The content of a file or of an archive's member.
 

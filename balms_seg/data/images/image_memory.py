@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from balms_seg.annotations import shortened
-from balms_seg.data.images.image_files import read_image
+from balms_seg.data.images.image_files import read_image, unreadable_remedy
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ def load_pixels(
     *,
     unreadable: str = "stop",
     pixel_range: Sequence[float] = (),
+    training: bool = True,
 ) -> Tensor:
     """Decode all images of a set; the last few sets are kept.
 
@@ -32,6 +33,7 @@ def load_pixels(
         unreadable: of images that cannot be decoded: "stop", or "skip": another image of the class
             takes their place, with a warning.
         pixel_range: as for `decode_image`.
+        training: whether the set is trained on, for messages.
 
     Returns:
         (N, 3, size, size) uint8 RGB on the CPU; not to be changed.
@@ -41,7 +43,7 @@ def load_pixels(
         ValueError: an image has another size; names it.
     """
     addresses = tuple(record["file_name"] for record in records)
-    pixels, broken = _decoded(addresses, size, unreadable, tuple(pixel_range))
+    pixels, broken = _decoded(addresses, size, unreadable, tuple(pixel_range), training)
     if not broken:
         return pixels
     labels = [record["label"] for record in records]
@@ -73,7 +75,11 @@ def _substitutes(
 
 @lru_cache(maxsize=4)
 def _decoded(
-    addresses: tuple[str, ...], size: int, unreadable: str, pixel_range: tuple[float, ...]
+    addresses: tuple[str, ...],
+    size: int,
+    unreadable: str,
+    pixel_range: tuple[float, ...],
+    training: bool,
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Pixels of all images, and which could not be decoded."""
     pixels = np.zeros((len(addresses), size, size, 3), np.uint8)
@@ -85,10 +91,8 @@ def _decoded(
             raise
         except OSError as error:
             if unreadable == "stop":
-                raise OSError(
-                    f"Cannot read image {address} ({error}); replace it, take it out of the set, "
-                    "or set INPUT.IMAGES.UNREADABLE to skip."
-                ) from error
+                remedy = unreadable_remedy(training=training)
+                raise OSError(f"Cannot read image {address} ({error}); {remedy}") from error
             broken.append(row)
             continue
         if image.shape != (size, size, 3):

@@ -180,7 +180,9 @@ def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
     labels, batch_size = labels_of(records), cfg.TEST.IMAGES_PER_BATCH
     keys = [record["key"] for record in records]
     if cfg.INPUT.IMAGES.IN_MEMORY:
-        images = load_pixels(records, cfg.INPUT.IMAGES.SIZE, pixel_range=cfg.INPUT.PIXEL_RANGE)
+        images = load_pixels(
+            records, cfg.INPUT.IMAGES.SIZE, pixel_range=cfg.INPUT.PIXEL_RANGE, training=False
+        )
         return ImageTestLoader(partial(map, images.__getitem__), labels, keys, batch_size)
     mapped = _MappedImages(records, ImageMapper(cfg, training=False))
 

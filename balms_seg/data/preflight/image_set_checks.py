@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.annotations import shortened
-from balms_seg.data.images.image_files import missing_addresses
+from balms_seg.data.images.image_files import missing_addresses, unreadable_remedy
 from balms_seg.data.images.labelled_images import (
     evaluation_classes,
     image_classes,
@@ -41,7 +41,9 @@ def image_set_problems(
     absent = set(missing)
     present = [record["file_name"] for record in records if record["file_name"] not in absent]
     if not trained_on or cfg.INPUT.IMAGES.UNREADABLE == "stop":
-        yield from image_problems(present, name=name, pixel_range=cfg.INPUT.PIXEL_RANGE)
+        remedy = unreadable_remedy(training=trained_on)
+        for problem in image_problems(present, name=name, pixel_range=cfg.INPUT.PIXEL_RANGE):
+            yield f"{problem.rstrip('.')}; {remedy}"
 
 
 def image_class_problems(cfg: CfgNode, names: Sequence[str], *, training: bool) -> Iterator[str]:

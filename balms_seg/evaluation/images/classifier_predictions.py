@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -144,46 +144,42 @@ def write_predictions(folder: Path, stored: StoredPredictions) -> None:
         groups=np.array(stored.groups, dtype=np.str_),
         **arrays,
     )
-    labels = [stored.class_names[label] for label in stored.predictions.labels]
-    write_prediction_csv(
+    predictions, names = stored.predictions, np.array(stored.class_names)
+    write_ranked_csv(
         folder / CSV_FILE,
-        stored.predictions.keys,
-        stored.predictions.top_classes,
-        stored.predictions.top_scores,
-        stored.class_names,
-        labels=labels,
+        predictions.keys.tolist(),
+        names[predictions.top_classes].tolist(),
+        predictions.top_scores.tolist(),
+        labels=names[predictions.labels].tolist(),
     )
 
 
-def write_prediction_csv(
+def write_ranked_csv(
     path: Path,
-    keys: Iterable[str],
-    classes: np.ndarray,
-    scores: np.ndarray,
-    class_names: Sequence[str],
+    keys: Sequence[str],
+    names: Sequence[Sequence[str]],
+    scores: Sequence[Sequence[float]],
     *,
-    labels: Iterable[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Write a line an image: path, label where known, and class and score by rank.
 
     Args:
         path: file to write.
         keys: n names of images.
-        classes: (n, T) by rank.
-        scores: (n, T) their probabilities.
-        class_names: K names.
+        names: the T most probable classes of each.
+        scores: their probabilities.
         labels: n names of classes.
     """
-    ranks = range(1, classes.shape[1] + 1)
+    ranks = range(1, len(names[0]) + 1 if names else 1)
     head = [column for rank in ranks for column in (f"class{rank}", f"score{rank}")]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", *(["label"] if labels is not None else []), *head])
-        known = [[label] for label in labels] if labels is not None else [[] for _ in classes]
-        for key, label, own, likely in zip(keys, known, classes, scores, strict=True):
-            cells = []
-            for number, score in zip(own.tolist(), likely.tolist(), strict=True):
-                cells += [class_names[number], f"{score:.6f}"]
+        writer.writerow(["path", *([] if labels is None else ["label"]), *head])
+        for place, key in enumerate(keys):
+            label = [] if labels is None else [labels[place]]
+            ranked = zip(names[place], scores[place], strict=True)
+            cells = [cell for name, score in ranked for cell in (name, f"{score:.6f}")]
             writer.writerow([key, *label, *cells])
 
 

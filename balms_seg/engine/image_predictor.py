@@ -1,0 +1,205 @@
+"""A trained image classifier in use: images in, names and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, get_cfg
+from torch import Tensor, nn
+
+from balms_seg.class_statistics import CLASSIFICATION_GROUPS, ClassStatistics
+from balms_seg.config import add_balms_config
+from balms_seg.data.images.image_augmentation import ImageMapper
+from balms_seg.data.images.image_batch import ImageBatch
+from balms_seg.data.images.image_files import read_image
+from balms_seg.engine.checkpoints.find import saved_runs
+from balms_seg.engine.checkpoints.read_file import read_checkpoint
+from balms_seg.engine.run import load_model_and_classes
+from balms_seg.engine.step import autocast
+from balms_seg.evaluation.images.classifier_predictions import top_classes
+from balms_seg.job import classifies_images
+
+if TYPE_CHECKING:
+    from balms_seg.class_statistics.class_record import ClassRecord
+
+_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class ImageGuess:
+    """What a classifier says of one image.
+
+    Attributes:
+        path: where the image lies; "" for pixels that were given.
+        names: of the most probable classes, at most five, the most probable first.
+        scores: their probabilities.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+class ImagePredictor:
+    """Decodes, crops and classifies images as the evaluation of its run does.
+
+    Attributes:
+        class_names: K names.
+        model: the network, on its device.
+    """
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, class_names: Sequence[str]) -> None:
+        """Put the parts together; `from_checkpoint` makes them.
+
+        Args:
+            cfg: configuration of the run.
+            model: with its weights loaded.
+            class_names: K names, in the order of the model's outputs.
+        """
+        self.class_names = tuple(class_names)
+        self.model = model.eval()
+        self._mapper = ImageMapper(cfg, training=False)
+        self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
+        self._in_mixed_precision = cfg.SOLVER.AMP.ENABLED
+        self._device_type = torch.device(cfg.MODEL.DEVICE).type
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, *, device: str | None = None, names: Sequence[str] = ()
+    ) -> ImagePredictor:
+        """Load a trained classifier; its configuration and classes are in the checkpoint.
+
+        Args:
+            path: a checkpoint of this package, or the output folder of a run: its last one.
+            device: "cpu" or "cuda"; None for the run's own, where there is one.
+            names: K class names in place of the checkpoint's.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it is of a detector, or was written before checkpoints had classes.
+        """
+        cfg = read_run_config(path)
+        if device or not torch.cuda.is_available():
+            cfg.MODEL.DEVICE = device or "cpu"
+        return cls.from_config(cfg, names=names)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, *, names: Sequence[str] = ()) -> ImagePredictor:
+        """Load the classifier in MODEL.WEIGHTS.
+
+        Args:
+            cfg: its configuration.
+            names: as for `from_checkpoint`.
+
+        Raises:
+            ValueError: likewise.
+        """
+        if not classifies_images(cfg):
+            raise ValueError(
+                f"{cfg.MODEL.WEIGHTS} is of a detector; balms-seg demo draws what it finds."
+            )
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()  # the data need not be at hand
+        names = names or cfg.DATASETS.CLASSES
+        model, classes = load_model_and_classes(cfg)
+        if classes is None and not names:
+            raise ValueError(
+                f"{cfg.MODEL.WEIGHTS} does not name its classes; give them in DATASETS.CLASSES."
+            )
+        if classes is not None and model.method.needs_statistics:
+            model.method.prepare(_statistics(classes))
+        return cls(cfg, model, names or classes.names)
+
+    def __call__(
+        self, images: Iterable[str | Path | np.ndarray], *, batch_size: int = _BATCH_SIZE
+    ) -> Iterator[ImageGuess]:
+        """Classify images, in their order.
+
+        Args:
+            images: paths (members of zips, too: photos.zip/cat/1.jpg), or (H, W, 3) uint8 RGB.
+            batch_size: images at once.
+
+        Raises:
+            FileNotFoundError: there is no such image.
+            OSError: it cannot be read.
+        """
+        remaining = iter(images)
+        while batch := list(islice(remaining, batch_size)):
+            pixels = [
+                image if isinstance(image, np.ndarray) else self.read(image) for image in batch
+            ]
+            probabilities = self.probabilities(pixels)
+            classes = top_classes(probabilities)
+            scores = np.take_along_axis(probabilities, classes, axis=1)
+            for image, own, likely in zip(batch, classes, scores, strict=True):
+                yield ImageGuess(
+                    path="" if isinstance(image, np.ndarray) else str(image),
+                    names=tuple(self.class_names[number] for number in own),
+                    scores=tuple(likely.tolist()),
+                )
+
+    @torch.no_grad()
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(B, K) probabilities of B images, each (H, W, 3) uint8 RGB of any size."""
+        pixels = torch.stack([self._mapper.transform(image) for image in images])
+        batch = _unlabelled(pixels)
+        with autocast(self._device_type, enabled=self._in_mixed_precision):
+            return self.model(batch).float().cpu().numpy()
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of an image file, or of a member of a zip."""
+        return read_image(str(path), pixel_range=self._pixel_range)
+
+
+def read_run_config(path: str | Path) -> CfgNode:
+    """The configuration that a checkpoint was trained with, its MODEL.WEIGHTS the checkpoint.
+
+    Args:
+        path: a checkpoint of this package, or the output folder of a run: its last one.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: it has no configuration.
+    """
+    path = Path(path)
+    if path.is_dir():
+        saved = next(saved_runs(path), None)
+        if saved is None:
+            raise FileNotFoundError(f"Expected checkpoints of a run in {path}, but there are none.")
+        path = saved.path
+    content = read_checkpoint(path)
+    if "config" not in content:
+        raise ValueError(
+            f"{path} does not hold the configuration it was trained with, as checkpoints of this "
+            "package do; evaluate it with its configuration file."
+        )
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    cfg.merge_from_other_cfg(CfgNode.load_cfg(content["config"]))
+    cfg.MODEL.WEIGHTS = str(path)
+    return cfg
+
+
+def _statistics(classes: ClassRecord) -> ClassStatistics:
+    """The training counts that travel with the classes."""
+    return ClassStatistics(
+        np.array(classes.image_counts),
+        np.array(classes.instance_counts),
+        sum(classes.image_counts),
+        classes.names,
+        CLASSIFICATION_GROUPS,
+        np.array([CLASSIFICATION_GROUPS.index(group) for group in classes.groups]),
+    )
+
+
+def _unlabelled(pixels: Tensor) -> ImageBatch:
+    places = torch.arange(len(pixels))
+    unknown = torch.full((len(pixels),), float("nan"), dtype=torch.float64)
+    return ImageBatch(pixels, torch.zeros_like(places), places, places, unknown)

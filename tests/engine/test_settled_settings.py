@@ -1,0 +1,114 @@
+"""What a configuration leaves to the data is filled in before the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_runs import build_image_trainer, run_image_evaluation, run_image_training
+from image_sets import CLASSES, picture, write_folders
+
+from balms_seg.class_statistics.frequency_groups import group_by_bounds, third_bounds
+from balms_seg.data.preflight.data_checks import PreflightError
+
+COUNTS = (12, 6, 2)
+LEFT_TO_THE_DATA = {
+    "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 0,
+    "SOLVER.EPOCHS": 3.0,
+    "SOLVER.WARMUP_SHARE": 0.2,
+    "TEST.FIT_GROUP_BOUNDS": True,
+}
+
+
+def register(tmp_path: Path, train: Path, test: Path) -> dict[str, object]:
+    names = [f"{tmp_path.name}_{part}" for part in ("train", "test")]
+    sets = [[name, str(source), ""] for name, source in zip(names, (train, test), strict=True)]
+    return {
+        "DATASETS.REGISTER_IMAGES": sets,
+        "DATASETS.TRAIN": (names[0],),
+        "DATASETS.TEST": (names[1],),
+    }
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> dict[str, object]:
+    write_folders(tmp_path / "train", COUNTS)
+    write_folders(tmp_path / "test", (2, 2, 2))
+    return register(tmp_path, tmp_path / "train", tmp_path / "test")
+
+
+def test_epochs_classes_and_groups_follow_from_the_set(
+    sets: dict[str, object], tmp_path: Path
+) -> None:
+    cfg = build_image_trainer({**sets, **LEFT_TO_THE_DATA}, tmp_path / "run").cfg
+    assert cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 3
+    assert cfg.SOLVER.MAX_ITER == 3 * 20 / 4
+    assert cfg.SOLVER.WARMUP_ITERS == 3
+    assert cfg.TEST.LONG_TAILED.GROUP_BOUNDS == [2, 6]
+
+
+def test_a_checkpoints_classes_are_those_of_its_evaluation(
+    sets: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {**sets, "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 0}
+    trained = run_image_training(settings, tmp_path / "run")._last_eval_results
+    weights = {"MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth")}
+    # The training set is gone, and the test set, now with a class less, would start at another.
+    write_folders(tmp_path / "fewer", (2, 2, 2))
+    for image in (tmp_path / "fewer" / CLASSES[0]).iterdir():
+        image.unlink()
+    (tmp_path / "fewer" / CLASSES[0]).rmdir()
+    alone = register(tmp_path / "alone", tmp_path / "gone", tmp_path / "fewer")
+    found = run_image_evaluation(
+        {**settings, **alone, **weights, "DATASETS.TRAIN": ()}, tmp_path / "evaluated"
+    )
+    right = 6 * trained["classification"]["top1"] / 100
+    rows = (tmp_path / "run" / "inference" / "per_class_classification.csv").read_text()
+    of_first = float(rows.splitlines()[1].split(",")[6]) / 100 * 2
+    assert found["classification"]["top1"] == pytest.approx(100 * (right - of_first) / 4)
+    lines = (tmp_path / "evaluated" / "inference" / "per_class_classification.csv").read_text()
+    assert [line.split(",")[1] for line in lines.splitlines()[1:]] == list(CLASSES)
+    assert lines.splitlines()[1].split(",")[6] == "n/a"
+
+
+def test_classes_that_are_not_the_checkpoints_are_refused(
+    sets: dict[str, object], tmp_path: Path
+) -> None:
+    run_image_training({**sets, "DATASETS.TEST": ()}, tmp_path / "run")
+    weights = {"MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth")}
+    other = {"DATASETS.CLASSES": list(CLASSES[::-1])}
+    with pytest.raises(ValueError, match="but the checkpoint was trained on"):
+        run_image_evaluation({**sets, **weights, **other}, tmp_path / "evaluated")
+
+
+def test_what_is_wrong_with_the_data_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path / "train", COUNTS)
+    (tmp_path / "test" / "zebra").mkdir(parents=True)
+    picture(0, 0).save(tmp_path / "test" / "zebra" / "1.png")
+    monkeypatch.setattr("balms_seg.engine.trainer.LongTailedTrainer.__init__", None)
+    settings = register(tmp_path, tmp_path / "train", tmp_path / "test")
+    with pytest.raises(PreflightError, match="does not know: zebra; it lacks ape, bee, cat"):
+        build_image_trainer({**settings, **LEFT_TO_THE_DATA}, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("counts", "sizes"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3, 3]),
+        ([50, 3, 3, 3, 20, 500, 1], [4, 1, 2]),
+        ([10, 10, 20, 30], [2, 1, 1]),
+    ],
+)
+def test_bounds_that_fit_leave_no_group_empty(counts: list[int], sizes: list[int]) -> None:
+    bounds = third_bounds(np.array(counts))
+    groups = group_by_bounds(np.array(counts), bounds)
+    assert np.bincount(groups, minlength=3).tolist() == sizes
+    assert max(c for c, g in zip(counts, groups, strict=True) if g == 0) == bounds[0]
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [1, 1, 9], [3, 4]])
+def test_counts_without_three_groups_have_no_bounds(counts: list[int]) -> None:
+    assert third_bounds(np.array(counts)) is None
