@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from detectron2.utils import comm
-from torch import Tensor
+from torch import Tensor, nn
 
 Result = TypeVar("Result")
 
@@ -35,3 +38,38 @@ def on_main_process(function: Callable[[], Result]) -> Result:
     if error is not None:
         raise error
     return result
+
+
+def wait_for_all() -> None:
+    """Wait until every rank gets here, however long the main one evaluates.
+
+    Other collective calls end in an error after the job's timeout, which is meant for ranks that
+    hang; a rank that dies ends this one as well.
+    """
+    if comm.get_world_size() > 1:
+        dist.barrier(_patient_group(dist.group.WORLD))
+
+
+@lru_cache
+def _patient_group(world: Any) -> Any:
+    return dist.new_group(backend="gloo", timeout=timedelta(days=7))
+
+
+@contextmanager
+def same_statistics(model: nn.Module) -> Iterator[None]:
+    """Give all ranks the main one's buffers for a while.
+
+    Under data parallelism, batch normalisation gathers statistics of each rank's own images.
+    """
+    if comm.get_world_size() == 1:
+        yield
+        return
+    buffers = [buffer for buffer in model.buffers() if buffer.numel() > 0]
+    own = [buffer.clone() for buffer in buffers]
+    for buffer in buffers:
+        dist.broadcast(buffer, src=0)
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, own, strict=True):
+            buffer.copy_(value)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "balms_seg"
 # A part may import what stands on a lower line.
 LAYERS = (
     {"distributed", "job", "model_zoo", "progress", "requirements", "configs"}
-    | {"detectron2_wheel", "durable_files"},
+    | {"detectron2_wheel", "durable_files", "stop_signals"},
     {"annotations"},
     {"losses", "class_statistics", "lazy_names", "needs_detectron2"},
     {"meta"},

@@ -81,6 +81,9 @@ def overview() -> str:
     )
 
 
+_EXPLAINED = (ValueError, OSError, RuntimeError, ImportError, KeyError, FloatingPointError)
+
+
 @contextmanager
 def errors_in_one_line(command: str) -> Iterator[None]:
     """End the process with one line instead of a traceback where an error says what to do.
@@ -93,7 +96,7 @@ def errors_in_one_line(command: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, RuntimeError, ImportError, KeyError) as error:
+    except _EXPLAINED as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         if isinstance(error, ModuleNotFoundError):

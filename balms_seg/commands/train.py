@@ -7,6 +7,8 @@ balms-seg train --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
 torchrun --nproc-per-node 8 -m balms_seg train --config-file F
 
 F is a yaml file, or the name of one that comes with the package. The flags are detectron2's.
+SIGTERM, SIGUSR1, SIGHUP and Ctrl-C end the run after the iteration, with a checkpoint and exit code
+75: the same command with --resume goes on. A second one ends it at once.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 from pathlib import Path
 
 from balms_seg.commands.command_line import errors_in_one_line
+from balms_seg.stop_signals import stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the processes meet; default: %(default)s",
     )
     parser.add_argument(
+        "--timeout-minutes",
+        type=float,
+        default=30,
+        help="how long a process waits for the others before it fails; default: %(default)s",
+    )
+    parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys"
     )
 
@@ -80,7 +89,7 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
     from balms_seg.data import read_once
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 
-    with errors_in_one_line("train"):
+    with errors_in_one_line("train"), stop_signals.installed():
         with read_once():  # preflight, class statistics and loader share the annotations
             cfg = setup(args)
             trainer = None if args.eval_only else LongTailedTrainer(cfg)

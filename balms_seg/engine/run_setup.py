@@ -121,6 +121,11 @@ def setup(args: Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     if args.num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
         cfg.MODEL.DEVICE = "cpu"
+    if args.num_gpus > 0 and comm.get_world_size() > 1 and cfg.MODEL.DEVICE == "cpu":
+        raise ValueError(
+            f"--num-gpus is {args.num_gpus}, but MODEL.DEVICE is cpu; set MODEL.DEVICE to cuda, or "
+            "start CPU processes with torchrun --nproc-per-node N -m balms_seg train --num-gpus 0."
+        )
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm" and not args.eval_only:

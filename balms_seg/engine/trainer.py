@@ -7,8 +7,6 @@ import logging
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +28,7 @@ from balms_seg.engine.best_checkpoint import BestCheckpoint
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
 from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
 from balms_seg.engine.classifier_step import ClassifierStep
+from balms_seg.engine.interruption import DueEvaluation, StopHook, evaluate_interruptibly
 from balms_seg.engine.meta.class_values import ClassValueRecorder
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
@@ -42,6 +41,7 @@ from balms_seg.job import classifies_images
 from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.find_classifier import find_trunk
 from balms_seg.modeling.freeze import train_only
+from balms_seg.stop_signals import leave_signals_to_parent, stop_signals
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -118,7 +118,9 @@ class LongTailedTrainer(DefaultTrainer):
         """detectron2's for detectors, this package's for image classifiers."""
         if classifies_images(cfg):
             return build_image_test_loader(cfg, dataset_name)
-        return build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
+        loader.worker_init_fn = leave_signals_to_parent
+        return loader
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -153,6 +155,10 @@ class LongTailedTrainer(DefaultTrainer):
             average = WeightAverage(self.checkpointer.model, self.cfg.SOLVER.EMA_DECAY)
             self.checkpointer.add_checkpointable(CHECKPOINT_KEY, average)
             built.insert(0, average)
+        first_evaluation = next(
+            (i for i, hook in enumerate(built) if isinstance(hook, hooks.EvalHook)), len(built)
+        )
+        built[first_evaluation:first_evaluation] = [StopHook(), DueEvaluation()]
         evaluated = []
         if self.cfg.TEST.AUG.ENABLED:
             evaluated.append(hooks.EvalHook(0, lambda: self._test_with_augmentation()))
@@ -169,7 +175,7 @@ class LongTailedTrainer(DefaultTrainer):
         """As detectron2's; every EvalHook, a subclass's too, sees what is to be evaluated."""
         for hook in hooks_:
             if isinstance(hook, hooks.EvalHook):
-                hook._do_eval = partial(_evaluate, weakref.proxy(self), hook._do_eval)
+                hook._do_eval = partial(evaluate_interruptibly, weakref.proxy(self), hook._do_eval)
         super().register_hooks(hooks_)
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -184,6 +190,11 @@ class LongTailedTrainer(DefaultTrainer):
                 seed=self.cfg.SEED,
                 absent_parameters=self.checkpointer.absent_parameters,
             )
+
+    def train(self) -> Any:
+        """As detectron2's; a signal ends it after the iteration, with a checkpoint."""
+        with stop_signals.installed(), stop_signals.deferred():
+            return super().train()
 
     def after_train(self) -> None:
         """Run the hooks' ends, without an evaluation if an error ended the training."""
@@ -277,13 +288,6 @@ class LongTailedTrainer(DefaultTrainer):
                 "The checkpoint has no stream position (it was not written by balms_seg): the data "
                 "stream starts anew."
             )
-
-
-def _evaluate(trainer: LongTailedTrainer, evaluate: Callable[[], None]) -> None:
-    """Run an evaluation on the averaged weights, if there are any."""
-    average = trainer.checkpointer.checkpointables.get(CHECKPOINT_KEY)
-    with average.applied() if average is not None else nullcontext():
-        evaluate()
 
 
 def _data_parallel(model: nn.Module) -> nn.Module:

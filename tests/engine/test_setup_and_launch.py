@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 from made_up_data import write_annotated_images, write_data_sets
 from runs import arguments, run_training
 
 from balms_seg.data.preflight.data_checks import PreflightError
 from balms_seg.engine import setup
-from balms_seg.engine.launch import launch
+from balms_seg.engine.launch import _ranks_per_machine, launch
 from balms_seg.model_zoo import get_config_file
 
 
@@ -220,3 +221,41 @@ def test_the_device_of_the_configuration_must_exist(
 def test_several_machines_without_gpus_need_torchrun() -> None:
     with pytest.raises(RuntimeError, match="torchrun"):
         launch(print, Namespace(num_gpus=0, num_machines=2))
+
+
+@pytest.mark.parametrize(
+    ("local_ranks", "expected"), [([0, 1, 2, 3], 4), ([0, 1, 0, 1], 2), ([0, 0], 1), ([0], 1)]
+)
+def test_ranks_of_a_machine_follow_from_the_local_ranks(
+    local_ranks: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ranks_per_machine(local_ranks, monkeypatch) == expected
+
+
+@pytest.mark.parametrize("local_ranks", [[0, 1, 0], [1, 0], [0, 2], [0, 1, 2, 0, 1]])
+def test_local_ranks_that_do_not_count_machines_are_named(
+    local_ranks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="set LOCAL_WORLD_SIZE as well"):
+        ranks_per_machine(local_ranks, monkeypatch)
+
+
+def ranks_per_machine(local_ranks: list[int], patch: pytest.MonkeyPatch) -> int:
+    """As it follows without LOCAL_WORLD_SIZE."""
+    patch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    patch.setenv("LOCAL_RANK", "0")
+    patch.setattr(dist, "get_world_size", lambda: len(local_ranks))
+    patch.setattr(
+        dist, "all_gather_object", lambda found, own: found.__setitem__(slice(None), local_ranks)
+    )
+    return _ranks_per_machine()
+
+
+def test_several_gpus_for_a_model_on_the_cpu_are_refused_with_the_remedy(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = arguments({**data, "MODEL.DEVICE": "cpu"}, tmp_path)
+    args.num_gpus = 2
+    monkeypatch.setattr("balms_seg.engine.run_setup.comm.get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match=r"MODEL\.DEVICE is cpu; set MODEL\.DEVICE to cuda, or"):
+        setup(args)

@@ -23,6 +23,7 @@ from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
 from balms_seg.data.loading.train_loader import TrainLoader
 from balms_seg.sampling import Draw, IndexStream
+from balms_seg.stop_signals import leave_signals_to_parent
 
 Augmentation = Callable[[Tensor, int, np.ndarray], Tensor]
 
@@ -191,6 +192,7 @@ def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
             mapped,
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=cfg.DATALOADER.NUM_WORKERS,
+            worker_init_fn=leave_signals_to_parent,
         )
 
     return ImageTestLoader(load, labels, keys, batch_size)

@@ -24,6 +24,7 @@ from balms_seg.sampling import (
     build_index_stream,
     check_batch_size,
 )
+from balms_seg.stop_signals import leave_signals_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class TrainLoader(KeyedLoader):
             persistent_workers=num_workers > 0,
             prefetch_factor=PREFETCH_FACTOR if num_workers > 0 else None,
             multiprocessing_context=start_method if num_workers > 0 else None,
+            worker_init_fn=leave_signals_to_parent,
             generator=torch.Generator(),  # else the loader draws from torch's global generator
         )
 

@@ -1,0 +1,103 @@
+"""A run that is told to stop keeps what it has done, and a resumed one makes up for the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook
+
+from balms_seg.distributed import (
+    on_main_process,
+    same_statistics,
+    sum_over_ranks,
+    wait_for_all,
+)
+from balms_seg.engine.weight_average import CHECKPOINT_KEY
+from balms_seg.evaluation import read_results
+from balms_seg.stop_signals import StoppedBySignal, stop_signals
+
+if TYPE_CHECKING:
+    from balms_seg.engine.trainer import LongTailedTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class StopHook(HookBase):
+    """Ends the run after an iteration in which any rank heard a signal.
+
+    To stand after the hook that saves checkpoints and before those that evaluate.
+    """
+
+    def after_step(self) -> None:
+        """Agree with the other ranks, save, and stop."""
+        heard = torch.tensor(float(stop_signals.heard is not None))
+        if sum_over_ranks(heard) > 0:
+            save_interrupted(self.trainer)
+            raise StoppedBySignal(stop_signals.heard or "a signal to another rank")
+
+
+def evaluate_interruptibly(trainer: LongTailedTrainer, evaluate: Callable[[], None]) -> None:
+    """Run an evaluation on the averaged weights, if there are any; a signal ends it at once."""
+    average = trainer.checkpointer.checkpointables.get(CHECKPOINT_KEY)
+    try:
+        with (
+            average.applied() if average is not None else nullcontext(),
+            same_statistics(trainer.checkpointer.model),
+            stop_signals.at_once(),
+        ):
+            evaluate()
+            wait_for_all()
+    except StoppedBySignal:
+        save_interrupted(trainer)
+        raise
+
+
+def save_interrupted(trainer: LongTailedTrainer) -> None:
+    """Write the checkpoint of the iteration that was just finished, unless it is there."""
+    name = f"model_{trainer.iter:07d}"
+    is_there = (Path(trainer.cfg.OUTPUT_DIR) / f"{name}.pth").is_file()
+    if not is_there and trainer.iter < trainer.max_iter - 1:  # else there is model_final
+        trainer.checkpointer.save(name, iteration=trainer.iter)
+    logger.warning(
+        "Stopped by a signal after iteration %d, whose checkpoint is in %s. The same command with "
+        "--resume goes on.",
+        trainer.iter,
+        trainer.cfg.OUTPUT_DIR,
+    )
+
+
+class DueEvaluation(HookBase):
+    """Makes up for the evaluation that the interrupted run did not get to, or through."""
+
+    def before_train(self) -> None:
+        """Run what is due at the iteration that the run goes on after."""
+        trainer, done = self.trainer, self.trainer.start_iter
+        due = [hook for hook in trainer._hooks if _is_due(hook, done)]
+        if done == 0 or done >= trainer.max_iter or not due:
+            return
+        path = Path(trainer.cfg.OUTPUT_DIR) / "results.json"
+        if on_main_process(lambda: _evaluated_iteration(path)) >= done:
+            return
+        logger.info("Making up for the evaluation after iteration %d.", done - 1)
+        trainer.iter = trainer.storage.iter = done - 1
+        for hook in due:
+            hook._do_eval()
+        trainer.iter = trainer.storage.iter = done
+
+
+def _is_due(hook: Any, done: int) -> bool:
+    return isinstance(hook, EvalHook) and hook._period > 0 and done % hook._period == 0
+
+
+def _evaluated_iteration(path: Path) -> int:
+    """Iterations that the weights behind a results.json had seen; 0 where that is not known."""
+    try:
+        return read_results(path)["iteration"] or 0
+    except (OSError, ValueError, KeyError):
+        return 0

@@ -1,0 +1,145 @@
+"""A run that is told to stop goes on later as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.engine import HookBase
+from runs import assert_same_tensors, build_trainer, read_checkpoint, run_evaluation, run_training
+
+from balms_seg.engine import LongTailedTrainer, train
+from balms_seg.evaluation import LongTailedLVISEvaluator, read_results
+from balms_seg.stop_signals import RESUME_EXIT_CODE, stop_signals
+
+SETTINGS = {"SOLVER.MAX_ITER": 6, "SOLVER.CHECKPOINT_PERIOD": 100, "SOLVER.EMA_DECAY": 0.5}
+
+
+class Signal(HookBase):
+    """Sends this process a signal within an iteration."""
+
+    def __init__(self, number: int, iteration: int) -> None:
+        self.number, self.iteration = number, iteration
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def stopped(trainer: LongTailedTrainer, *, resume: bool = False) -> None:
+    with pytest.raises(SystemExit) as error:
+        train(trainer, resume=resume)
+    assert error.value.code == RESUME_EXIT_CODE
+    assert stop_signals.heard is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_run_after_the_iteration_and_it_resumes_alike(
+    number: int, data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    settings = {**data, **SETTINGS, "DATASETS.TEST": ()}
+    run_training(settings, tmp_path / "whole")
+    trainer = build_trainer(settings, tmp_path / "stopped")
+    trainer.register_hooks([Signal(number, 2)])
+    stopped(trainer)
+    assert "Stopped by a signal after iteration 2" in log.text
+    assert (tmp_path / "stopped" / "last_checkpoint").read_text() == "model_0000002.pth"
+    resumed = run_training(settings, tmp_path / "stopped", "--resume")
+    assert resumed.start_iter == 3
+    one, other = (
+        read_checkpoint(tmp_path / part / "model_final.pth") for part in ("whole", "stopped")
+    )
+    for key in ("model", "raw_model"):
+        assert_same_tensors(one[key], other[key])
+
+
+class Predicted:
+    """Counts the images that evaluations predict, and sends a signal after so many."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, signal_after: int) -> None:
+        self.number = 0
+        process = LongTailedLVISEvaluator.process
+
+        def counted(evaluator: LongTailedLVISEvaluator, inputs: list, outputs: list) -> None:
+            process(evaluator, inputs, outputs)
+            self.number += len(inputs)
+            if self.number == signal_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        patch.setattr(LongTailedLVISEvaluator, "process", counted)
+
+
+@pytest.mark.parametrize("period", [0, 2])
+def test_a_signal_in_an_evaluation_keeps_its_predictions(
+    period: int, data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the run's end, and in its midst, where the resumed run makes up for it."""
+    settings = {**data, **SETTINGS, "SOLVER.MAX_ITER": 3, "TEST.EVAL_PERIOD": period}
+    run_training(settings, tmp_path / "whole")
+    predicted = Predicted(monkeypatch, signal_after=2)
+    stopped(build_trainer(settings, tmp_path / "stopped"))
+    assert predicted.number == 2
+    assert not (tmp_path / "stopped" / "results.json").exists()
+    resumed = run_training(settings, tmp_path / "stopped", "--resume")
+    assert resumed.start_iter == (period or 3)
+    assert predicted.number == 3 * (2 if period else 1)  # of 3 images none twice
+    results = [
+        read_results(tmp_path / part / "results.json")["metrics"] for part in ("whole", "stopped")
+    ]
+    assert str(results[0]) == str(results[1])
+    final = [read_checkpoint(tmp_path / p / "model_final.pth") for p in ("whole", "stopped")]
+    assert_same_tensors(final[0]["raw_model"], final[1]["raw_model"])
+
+
+def test_an_evaluation_that_was_finished_is_not_made_again(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**data, **SETTINGS, "TEST.EVAL_PERIOD": 3, "SOLVER.MAX_ITER": 4}
+    predicted = Predicted(monkeypatch, signal_after=-1)
+    run_training({**settings, "SOLVER.MAX_ITER": 3, "SOLVER.CHECKPOINT_PERIOD": 3}, tmp_path)
+    assert predicted.number == 3
+    run_training(settings, tmp_path, "--resume")
+    assert predicted.number == 6  # the evaluation at the end alone
+
+
+def test_evaluation_alone_goes_on_where_a_signal_ended_it(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_training({**data, "DATASETS.TEST": ()}, tmp_path / "run")
+    settings = {**data, "MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth")}
+    predicted = Predicted(monkeypatch, signal_after=1)
+    with stop_signals.installed(), pytest.raises(SystemExit) as error:
+        run_evaluation(settings, tmp_path / "out")
+    assert error.value.code == RESUME_EXIT_CODE
+    run_evaluation(settings, tmp_path / "out")
+    assert predicted.number == 3
+    assert (tmp_path / "out" / "results.json").is_file()
+
+
+def stop_one_rank(rank: int, settings: dict, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    from balms_seg.engine.launch import _create_local_group
+
+    _create_local_group(2)
+    trainer = build_trainer(settings, Path(folder) / "out")
+    if rank == 1:
+        trainer.register_hooks([Signal(signal.SIGTERM, 2)])
+    try:
+        train(trainer)
+    except SystemExit as error:
+        Path(folder, f"rank{rank}").write_text(f"{error.code} {trainer.iter}")
+
+
+@pytest.mark.slow
+def test_the_ranks_agree_on_the_iteration(data: dict[str, object], tmp_path: Path) -> None:
+    settings = {**data, **SETTINGS, "DATASETS.TEST": ()}
+    torch.multiprocessing.spawn(stop_one_rank, (settings, str(tmp_path)), nprocs=2)
+    for rank in (0, 1):
+        assert (tmp_path / f"rank{rank}").read_text() == f"{RESUME_EXIT_CODE} 2"
+    assert (tmp_path / "out" / "last_checkpoint").read_text() == "model_0000002.pth"
