@@ -102,6 +102,13 @@ def test_the_report_imports_nothing_that_trains(path: Path) -> None:
     assert not {n for n in imports_of(path) if n.split(".")[0] in {"torch", "detectron2"}}
 
 
+def test_every_folder_is_a_package_that_a_wheel_holds() -> None:
+    bare = {str(p.parent.relative_to(ROOT)) for p in PACKAGE.rglob("*.py")} - {
+        str(p.parent.relative_to(ROOT)) for p in PACKAGE.rglob("__init__.py")
+    }
+    assert not bare, f"add __init__.py to {sorted(bare)}"
+
+
 def test_a_breach_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     breach = "def late():\n    from ..engine.trainer import Trainer\n    import balms_seg.data\n"
     source = tmp_path / "balms_seg" / "losses" / "breach.py"

@@ -1,26 +1,84 @@
-"""Which values of the MODEL.IMAGE_CLASSIFIER keys mean nothing, or contradict other keys."""
+"""The image classifier: its loss, its backbone and its classes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems
+from balms_seg.config.values import below, outside
 from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 
-def image_problems(cfg: CfgNode) -> list[str]:
+def add_keys(cfg: CfgNode) -> None:
+    """Declare the MODEL.IMAGE_CLASSIFIER keys."""
+    from detectron2.config import CfgNode
+
+    classifier = cfg.MODEL.IMAGE_CLASSIFIER = CfgNode()
+    # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.METHODS.
+    classifier.METHOD = "softmax"
+    # K; 0: as many as the training set has.
+    classifier.NUM_CLASSES = 10
+    # cifar_resnet32 | resnet10 | resnet18 | resnet50 | resnet152 | resnext50 (all but the first
+    # torchvision's).
+    classifier.BACKBONE = "cifar_resnet32"
+    # Factor on the channels of every layer of the backbone.
+    classifier.WIDTH = 1
+    # Start from torchvision's ImageNet weights, which are downloaded where they are not cached.
+    classifier.PRETRAINED = False
+    # linear | cosine (of normalised features and weights). auto: what the method is made for.
+    classifier.CLASSIFIER = "auto"
+    # What a cosine classifier multiplies its cosines with; methods made for one have their own.
+    classifier.COSINE_SCALE = IMAGE_COSINE_SCALE
+    # Channels last in memory: faster convolutions, in bfloat16 on a CPU above all.
+    classifier.CHANNELS_LAST = True
+    # Classes without a training image: floor (count one image, warn) | error.
+    classifier.EMPTY_CLASSES = "error"
+
+
+def problems(cfg: CfgNode) -> list[str]:
     """One line for each key to change; none for a detector."""
     from balms_seg.methods import METHODS
 
     if not classifies_images(cfg):
         return []
     where, node = "MODEL.IMAGE_CLASSIFIER", cfg.MODEL.IMAGE_CLASSIFIER
-    problems = classifier_problems(
+    found = classifier_problems(
         node, where, node.METHOD, kind_key="CLASSIFIER", default_scale=IMAGE_COSINE_SCALE
     )
     if node.METHOD not in METHODS:
-        problems.append(f"{where}.METHOD is {node.METHOD!r}; expected one of {', '.join(METHODS)}.")
+        found.append(f"{where}.METHOD is {node.METHOD!r}; expected one of {', '.join(METHODS)}.")
+    return found + _backbone_problems(cfg)
+
+
+def _backbone_problems(cfg: CfgNode) -> list[str]:
+    from balms_seg.modeling.image_backbones import IMAGE_BACKBONES, OF_ANY_WIDTH, PRETRAINED
+
+    settings, where = cfg.MODEL.IMAGE_CLASSIFIER, "MODEL.IMAGE_CLASSIFIER"
+    allowed = {
+        "BACKBONE": tuple(IMAGE_BACKBONES),
+        "EMPTY_CLASSES": ("floor", "error"),
+    }
+    problems = outside(settings, where, allowed)
+    problems += below(settings, where, {"NUM_CLASSES": 0, "WIDTH": 1})
+    if settings.NUM_CLASSES == 1:
+        problems.append(f"{where}.NUM_CLASSES is 1; expected at least 2, or 0 for the data's own.")
+    if settings.WIDTH != 1 and settings.BACKBONE not in OF_ANY_WIDTH:
+        problems.append(
+            f"{where}.WIDTH is {settings.WIDTH}, which BACKBONE {settings.BACKBONE!r} does not "
+            f"read; set it to 1 or take {', '.join(OF_ANY_WIDTH)}."
+        )
+    if settings.PRETRAINED and settings.BACKBONE not in PRETRAINED:
+        problems.append(
+            f"{where}.PRETRAINED is True, but there are no weights for BACKBONE "
+            f"{settings.BACKBONE!r}; set it to False or take one of {', '.join(PRETRAINED)}."
+        )
+    needs_linear = cfg.MODEL.INIT_CLASSIFIER in ("lws", "tau_norm")
+    if settings.CLASSIFIER == "cosine" and needs_linear:
+        problems.append(
+            f"MODEL.INIT_CLASSIFIER is {cfg.MODEL.INIT_CLASSIFIER!r}, which needs a linear "
+            f"classifier; set {where}.CLASSIFIER to linear."
+        )
     return problems

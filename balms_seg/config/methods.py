@@ -39,7 +39,7 @@ MOVED_KEYS = {
 }
 
 
-def add_method_keys(cfg: CfgNode) -> None:
+def add_keys(cfg: CfgNode) -> None:
     """Declare the settings of every registered method, those of installed packages included."""
     from detectron2.config import CfgNode
 
@@ -56,11 +56,11 @@ def add_method_keys(cfg: CfgNode) -> None:
         cfg.register_renamed_key(old, new)
 
 
-def method_problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode) -> list[str]:
     """One line for each setting that means nothing, whether or not its method is chosen."""
     from balms_seg.methods import METHODS, SettingError, settings_from
 
-    problems = []
+    found = []
     for name in METHODS:
         if name.upper() not in cfg.MODEL.METHODS:  # registered since: not this configuration's
             continue
@@ -69,10 +69,10 @@ def method_problems(cfg: CfgNode) -> list[str]:
             settings_from(cfg.MODEL.METHODS, name)
         except SettingError as error:
             key = f"{node}.{error.name.upper()}"
-            problems.append(f"{key} is {error.value!r}; expected {error.expected}.")
+            found.append(f"{key} is {error.value!r}; expected {error.expected}.")
         except (TypeError, ValueError) as error:
-            problems.append(f"{node}: {error}")
-    return problems
+            found.append(f"{node}: {error}")
+    return found
 
 
 def classifier_problems(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
 
 from balms_seg import add_balms_config, check_config
+from balms_seg.config import SUBJECTS
 from balms_seg.engine import LongTailedTrainer, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,16 +40,38 @@ def test_detectron2s_own_configuration_is_accepted() -> None:
     check_config(cfg)
 
 
-def test_every_key_of_ours_has_a_comment() -> None:
-    source = (ROOT / "balms_seg" / "config" / "__init__.py").read_text()
-    lines = source[: source.index("def check_config")].splitlines()
-    declared = re.compile(r"    (cfg|head|test|classifier|images)\.[A-Z_.]+ = ")
-    keys = [i for i, line in enumerate(lines) if declared.match(line)]
-    assert len(keys) > 10
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.__name__)
+def test_every_key_of_ours_has_a_comment(subject: ModuleType) -> None:
+    lines = inspect.getsource(subject.add_keys).splitlines()
+    keys = [i for i, line in enumerate(lines) if re.match(r"    \w+(\.[A-Z_]+)+ = ", line)]
     nodes = [i for i in keys if lines[i].endswith("CfgNode()")]
-    for index in keys:
+    assert keys
+    for index in set(keys) - set(nodes):
         above = index - 1 if index - 1 not in nodes else index - 2
-        assert lines[above].strip().startswith("#") or index in nodes, lines[index]
+        assert lines[above].strip().startswith("#"), lines[index]
+
+
+def test_every_key_of_ours_is_declared_in_one_place() -> None:
+    """And each subject's, before anything is set, passes its own check."""
+    declared: dict[str, str] = {}
+    stock = set(flat(get_cfg()))
+    for subject in SUBJECTS:
+        cfg = get_cfg()
+        subject.add_keys(cfg)
+        for key in set(flat(cfg)) - stock:
+            assert declared.setdefault(key, subject.__name__) == subject.__name__
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    assert declared.keys() == set(flat(cfg)) - stock
+
+
+def flat(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    """Full names of the keys below a node."""
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 @pytest.mark.parametrize(

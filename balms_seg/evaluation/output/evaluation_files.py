@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis
-from balms_seg.evaluation.predictions.match_file import write_matches
-from balms_seg.evaluation.output.per_class import per_class_rows, write_per_class_csv, write_per_class_json
-from balms_seg.evaluation.output.results_file import to_json
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+from balms_seg.evaluation.output.per_class import (
+    per_class_rows,
+    write_per_class_csv,
+    write_per_class_json,
+)
+from balms_seg.evaluation.output.results_file import to_json
+from balms_seg.evaluation.predictions.match_file import write_matches
 
 SCHEMA_VERSION = 1
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.annotations.json_file import read_json
-
+from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.error_kinds import ERROR_KINDS, ErrorCounts
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.lvis.lvis_ap import LVISResult
-from balms_seg.evaluation.output.results_file import to_json
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, format_percent
-from balms_seg.evaluation.lvis.category_counts import TrainingCounts
+from balms_seg.evaluation.output.results_file import to_json
 
 SCHEMA_VERSION = 1
 _PERCENT_COLUMNS = ("AP", "AP50", "AR", "accuracy", "top5", "precision")

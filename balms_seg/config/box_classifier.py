@@ -1,11 +1,10 @@
-"""What the keys of a detector mean together, and which of their values contradict each other."""
+"""The box classifier: its method, its layer, and what is done to its scores."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems
-from balms_seg.job import classifier_name, classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -13,16 +12,44 @@ if TYPE_CHECKING:
 EMPTY_CLASS_POLICIES = ("floor", "error")
 
 
-def detector_problems(cfg: CfgNode) -> list[str]:
-    """Values of the box classifier's keys, of its start and of evaluation that mean nothing."""
-    return [
-        *_classifier_problems(cfg),
-        *_init_classifier_problems(cfg),
-        *_evaluation_problems(cfg),
-    ]
+def add_keys(cfg: CfgNode) -> None:
+    """Declare what `LongTailedROIHeads` read."""
+    from detectron2.config import CfgNode
+
+    head = cfg.MODEL.ROI_BOX_HEAD
+    # Box-classification method, a key of balms_seg.methods.METHODS. Empty: the one that the name in
+    # MODEL.ROI_HEADS.NAME fixes (LongTailedROIHeads fixes none and needs this key).
+    head.CLASSIFIER = ""
+    # Layer of the box classifier: linear | cosine (of normalised features and weights). auto: what
+    # the method is made for.
+    head.CLASSIFIER_LAYER = "auto"
+    # What a cosine classifier multiplies its cosines with; methods made for one have their own.
+    head.COSINE_SCALE = BOX_COSINE_SCALE
+    # Classes without a training sample: floor (count one sample, warn) | error.
+    head.EMPTY_CLASSES = "floor"
+
+    head.CALIBRATION = CfgNode()
+    # Post-hoc calibration of the scores: none | norcal | logit_adjustment | fracal |
+    # group_temperature. tools/calibrate.py chooses the constant and writes these keys.
+    head.CALIBRATION.METHOD = "none"
+    # gamma of norcal, tau of logit_adjustment, lambda of fracal.
+    head.CALIBRATION.STRENGTH = 1.0
+    # Temperatures of rare, common and frequent classes for group_temperature.
+    head.CALIBRATION.TEMPERATURES = (1.0, 1.0, 1.0)
+    # Training counts n_c of these methods: image | instance.
+    head.CALIBRATION.COUNTS = "image"
+    # Fractal dimension of each class for fracal.
+    head.CALIBRATION.DIMENSIONS = []
+
+    # Widths of the stages of build_small_resnet_fpn_backbone, finest first; strides 4, 8, 16, ...
+    cfg.MODEL.SMALL_RESNET = CfgNode()
+    cfg.MODEL.SMALL_RESNET.WIDTHS = [32, 64, 96]
+    # Basic blocks in each of those stages.
+    cfg.MODEL.SMALL_RESNET.BLOCKS = [1, 1, 1]
 
 
-def _classifier_problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode) -> list[str]:
+    """Values of the box classifier's keys that mean nothing."""
     from balms_seg.methods import METHODS
     from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
 
@@ -34,34 +61,34 @@ def _classifier_problems(cfg: CfgNode) -> list[str]:
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} but MODEL.ROI_HEADS.NAME is "
             f"{name!r}, which does not read it; set the name to LongTailedROIHeads."
         ]
-    problems = []
+    found = []
     fixed = FIXED_CLASSIFIERS.get(name)
     method = head.CLASSIFIER or fixed
     if method not in METHODS:
-        problems.append(
+        found.append(
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} and MODEL.ROI_HEADS.NAME "
             f"{name!r}; expected a CLASSIFIER out of {', '.join(METHODS)}."
         )
     elif fixed and method != fixed:
-        problems.append(
+        found.append(
             f"MODEL.ROI_HEADS.NAME {name!r} fixes the classifier to {fixed!r}, but "
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {method!r}; clear it or use LongTailedROIHeads."
         )
-    problems += classifier_problems(
+    found += classifier_problems(
         head,
         "MODEL.ROI_BOX_HEAD",
         str(method),
         kind_key="CLASSIFIER_LAYER",
         default_scale=BOX_COSINE_SCALE,
     )
-    problems += _background_problems(cfg)
-    problems += [
+    found += _background_problems(cfg)
+    found += [
         f"MODEL.ROI_BOX_HEAD.{key} is detectron2's own classification loss and contradicts "
         f"MODEL.ROI_HEADS.NAME {name!r}; set it to False."
         for key in ("USE_FED_LOSS", "USE_SIGMOID_CE")
         if head.get(key, False)
     ]
-    return problems + _head_value_problems(head)
+    return found + _head_value_problems(head)
 
 
 def _head_value_problems(head: CfgNode) -> list[str]:
@@ -108,58 +135,5 @@ def _calibration_problems(calibration: CfgNode) -> list[str]:
     if calibration.METHOD == "fracal" and not len(calibration.DIMENSIONS):
         problems.append(
             f"{where}.DIMENSIONS is empty, which fracal needs; tools/calibrate.py writes it."
-        )
-    return problems
-
-
-def _init_classifier_problems(cfg: CfgNode) -> list[str]:
-    from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS
-    from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
-
-    how, tau, trained = (
-        cfg.MODEL.INIT_CLASSIFIER,
-        cfg.MODEL.INIT_CLASSIFIER_TAU,
-        list(cfg.MODEL.TRAIN_ONLY),
-    )
-    problems = []
-    if how not in INIT_CLASSIFIERS:
-        problems.append(
-            f"MODEL.INIT_CLASSIFIER is {how!r}; expected one of {', '.join(INIT_CLASSIFIERS)}."
-        )
-    elif (
-        how != "keep"
-        and not classifies_images(cfg)
-        and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS
-    ):
-        problems.append(
-            f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME "
-            f"{cfg.MODEL.ROI_HEADS.NAME!r} does not read; set the name to LongTailedROIHeads."
-        )
-    if how == "lws" and (not trained or not all(name.endswith(".scale") for name in trained)):
-        problems.append(
-            f"MODEL.INIT_CLASSIFIER is lws, which trains the scales alone, but MODEL.TRAIN_ONLY is "
-            f"{trained}; set it to [{classifier_name(cfg)}.scale]."
-        )
-    if tau < 0:
-        problems.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")
-    return problems
-
-
-def _evaluation_problems(cfg: CfgNode) -> list[str]:
-    from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
-
-    options, problems = cfg.TEST.LONG_TAILED, []
-    if options.BACKEND not in BACKENDS:
-        problems.append(
-            f"TEST.LONG_TAILED.BACKEND is {options.BACKEND!r}; expected one of "
-            f"{', '.join(BACKENDS)}."
-        )
-    if options.MAX_DETECTIONS < 1:
-        problems.append(
-            f"TEST.LONG_TAILED.MAX_DETECTIONS is {options.MAX_DETECTIONS}; expected at least 1."
-        )
-    if options.BOUNDARY and not cfg.MODEL.MASK_ON:
-        problems.append(
-            "TEST.LONG_TAILED.BOUNDARY needs masks; set it to False or MODEL.MASK_ON to True."
         )
     return problems

@@ -1,0 +1,69 @@
+"""What is trained, and from which weights: the stages of a run in several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from balms_seg.job import classifier_name, classifies_images
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+FROZEN_NORM = ("eval", "train")
+
+
+def add_keys(cfg: CfgNode) -> None:
+    """Declare what to train and to start from."""
+    # Parameters to train, the rest frozen: names of parameters or modules, fnmatch wildcards.
+    # Empty: all. The box classifier: ["roi_heads.box_predictor.cls_score"].
+    cfg.MODEL.TRAIN_ONLY = []
+    # What becomes of the box classifier of MODEL.WEIGHTS: keep (train on from it, as released for
+    # LVIS) | reset (initialise anew; with a class-balanced sampler: cRT) | lws (fixed, with a
+    # learned scale a class) | tau_norm (normalised by its weights' norms; --eval-only).
+    cfg.MODEL.INIT_CLASSIFIER = "keep"
+    # tau of tau_norm: 0 evens out the biases alone, 1 gives all foreground classes the same norm.
+    cfg.MODEL.INIT_CLASSIFIER_TAU = 1.0
+    # Normalisation of frozen layers: eval (its statistics stay) | train (it follows the batches, as
+    # in the authors' release for classification; no promise of equal results on several ranks).
+    cfg.MODEL.FROZEN_NORM = "eval"
+    # Configuration, relative to configs/, of the run that makes MODEL.WEIGHTS; for error messages.
+    cfg.MODEL.STAGE_ONE_CONFIG = ""
+
+
+def problems(cfg: CfgNode) -> list[str]:
+    """Starts that cannot be had, or not with what is trained."""
+    from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS
+    from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
+
+    how, tau, trained = (
+        cfg.MODEL.INIT_CLASSIFIER,
+        cfg.MODEL.INIT_CLASSIFIER_TAU,
+        list(cfg.MODEL.TRAIN_ONLY),
+    )
+    found = []
+    if how not in INIT_CLASSIFIERS:
+        found.append(
+            f"MODEL.INIT_CLASSIFIER is {how!r}; expected one of {', '.join(INIT_CLASSIFIERS)}."
+        )
+    elif (
+        how != "keep"
+        and not classifies_images(cfg)
+        and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS
+    ):
+        found.append(
+            f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME "
+            f"{cfg.MODEL.ROI_HEADS.NAME!r} does not read; set the name to LongTailedROIHeads."
+        )
+    if how == "lws" and (not trained or not all(name.endswith(".scale") for name in trained)):
+        found.append(
+            f"MODEL.INIT_CLASSIFIER is lws, which trains the scales alone, but MODEL.TRAIN_ONLY is "
+            f"{trained}; set it to [{classifier_name(cfg)}.scale]."
+        )
+    if tau < 0:
+        found.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")
+    if cfg.MODEL.FROZEN_NORM not in FROZEN_NORM:
+        found.append(
+            f"MODEL.FROZEN_NORM is {cfg.MODEL.FROZEN_NORM!r}; expected one of "
+            f"{', '.join(FROZEN_NORM)}."
+        )
+    return found

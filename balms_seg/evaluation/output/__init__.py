@@ -1,0 +1,1 @@
+"""What an evaluation leaves: tables, results per class, results.json."""
