@@ -11,7 +11,7 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from balms_seg.modeling import keyed_sampling
+from balms_seg.modeling import ignored_regions, keyed_sampling
 from balms_seg.sampling import position_seed, positions_of
 
 Result = TypeVar("Result")
@@ -80,7 +80,11 @@ class TrainingStep(SimpleTrainer):
         positions = positions_of(batch)
         torch.manual_seed(position_seed(seed, positions[0], "step"))
         try:
-            with keyed_sampling(seed, positions, iteration=self.iter), self._autocast:
+            with (
+                keyed_sampling(seed, positions, iteration=self.iter),
+                ignored_regions(batch),
+                self._autocast,
+            ):
                 return forward(batch)
         except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
             raise self._stopped(str(error)) from error

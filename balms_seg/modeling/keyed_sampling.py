@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
+from detectron2.structures import Boxes
 from torch import Tensor
 
+from balms_seg.modeling.ignored_regions import lies_on_ignored
 from balms_seg.sampling.keyed import position_seed
 
 
@@ -85,12 +87,18 @@ def next_image(purpose: str, device: torch.device) -> Iterator[None]:
 class KeyedRPN(RPN):
     """detectron2's RPN, its anchor sampling keyed by stream position.
 
-    In training mode an empty list of ground truth gives the proposals of training without losses.
+    Anchors on ignored regions are neither foreground nor background. In training mode an empty list
+    of ground truth gives the proposals of training without losses.
     """
 
     def label_and_sample_anchors(self, anchors: list[Any], gt_instances: list[Any]) -> Any:
-        """As detectron2's; nothing where there is no ground truth."""
-        return super().label_and_sample_anchors(anchors, gt_instances) if gt_instances else ([], [])
+        """As detectron2's, without anchors on ignored regions; nothing without ground truth."""
+        if not gt_instances:
+            return [], []
+        boxes = Boxes.cat(anchors)
+        on_regions = [lies_on_ignored(boxes, image) for image in range(len(gt_instances))]
+        self._on_regions = iter(on_regions)  # detectron2 visits the images in order
+        return super().label_and_sample_anchors(anchors, gt_instances)
 
     def losses(
         self, anchors: list[Any], logits: Any, gt_labels: list[Tensor], deltas: Any, gt_boxes: Any
@@ -99,5 +107,8 @@ class KeyedRPN(RPN):
         return super().losses(anchors, logits, gt_labels, deltas, gt_boxes) if gt_labels else {}
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
+        is_on_region = next(self._on_regions, None)
+        if is_on_region is not None:
+            label = torch.where(is_on_region, label.new_tensor(-1), label)
         with next_image("anchors", label.device):
             return super()._subsample_labels(label)

@@ -12,10 +12,12 @@ from detectron2.modeling.roi_heads import (
 
 from balms_seg.methods import METHODS
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.ignored_regions import without_ignored
 from balms_seg.modeling.keyed_sampling import next_image
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+    from detectron2.structures import Instances
     from torch import Tensor
 
 
@@ -46,6 +48,12 @@ class _LongTailedClassification:
         cfg.defrost()
         cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = chosen or cls.classifier
         return cfg
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """As detectron2's, without proposals that lie on ignored regions."""
+        return super().label_and_sample_proposals(without_ignored(proposals), targets)
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
@@ -111,6 +119,11 @@ class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
             for head, replaced in zip(parts["box_heads"], parts["box_predictors"], strict=True)
         ]
         return {**parts, "box_predictors": predictors}
+
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        return super()._match_and_label_boxes(without_ignored(proposals), stage, targets)
 
 
 LONG_TAILED_HEADS = {

@@ -175,8 +175,8 @@ def load_annotations(
     Returns:
         One dict an image, ordered by image id, with `file_name`, `image_id`, `height`, `width`
         (px) and `annotations`: `bbox` (x, y, width, height in px), `bbox_mode`, `category_id`,
-        where the json has them `iscrowd` and `segmentation` (polygons or compressed RLE), and
-        `ignore` 1 for a region that is no object.
+        and where the json has them `iscrowd` and `segmentation` (polygons or compressed RLE);
+        `ignored_regions` where it has some: boxes of what is no object.
 
     Raises:
         FileNotFoundError: there is no such json.

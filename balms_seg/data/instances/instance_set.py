@@ -78,13 +78,20 @@ class InstanceSet:
         return _restore, (shared, annotations.facts.source, self.image_root, options)
 
     def record(self, image: int) -> dict[str, Any]:
-        """The dataset dict of an image, in detectron2's form."""
+        """The dataset dict of an image, in detectron2's form.
+
+        "ignored_regions", where there are any, are boxes x, y, width, height of what is no object.
+        """
         table = self.annotations.image_table
         places = self.annotations.by_image[image]
         record = self.image(image)
+        is_ignored = self.annotations.is_ignored[places]
+        taken = self.is_taken[places]
         record["annotations"] = [
-            self._instance(place) for place in places[self.is_taken[places]].tolist()
+            self._instance(place) for place in places[taken & ~is_ignored].tolist()
         ]
+        if is_ignored.any():
+            record["ignored_regions"] = self.annotations.boxes[places[taken & is_ignored]].tolist()
         if table.has_negatives[image]:
             record["neg_category_ids"] = table.negatives[image].tolist()
         if table.has_not_exhaustive[image]:
@@ -115,8 +122,6 @@ class InstanceSet:
         }
         if annotations.has_crowd_flag[place]:
             instance["iscrowd"] = int(annotations.is_crowd[place])
-        if annotations.is_ignored[place]:
-            instance["ignore"] = 1
         kind = annotations.masks.kinds[place]
         if kind == MaskKind.DAMAGED and self.with_masks:
             require_whole_masks(annotations)

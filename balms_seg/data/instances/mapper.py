@@ -68,12 +68,27 @@ class InstanceMapper(DatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]
     ) -> None:
+        _transform_ignored_regions(dataset_dict, transforms, image_shape)
         mapper = copy.copy(self)
         # detectron2 recomputes cropped boxes from the masks, which an image without objects lacks
         mapper.recompute_boxes = self.recompute_boxes and any(
             not annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]
         )
         super(InstanceMapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
+
+
+def _transform_ignored_regions(
+    dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
+) -> None:
+    """Make "ignored_boxes", (R, 4) corners in the input image, of "ignored_regions"."""
+    regions = dataset_dict.pop("ignored_regions", None)
+    if not regions:
+        return
+    corners = np.array(regions, np.float64)
+    corners[:, 2:] += corners[:, :2]
+    height, width = image_shape
+    boxes = transforms.apply_box(corners).clip(0, [width, height, width, height])
+    dataset_dict["ignored_boxes"] = torch.as_tensor(boxes.astype("float32"))
 
 
 def build_mapper(cfg: Any) -> Callable[[dict], dict | None]:
