@@ -9,15 +9,19 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch.distributed as dist
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 Result = TypeVar("Result")
 
 
+def world_size() -> int:
+    """Processes of the job; 1 where it is not distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of a tensor over all ranks, out of place and equal on all of them."""
-    if comm.get_world_size() == 1:
+    if world_size() == 1:
         return tensor
     # NCCL takes tensors of its own device only; the class parameters live on the CPU.
     total = tensor.detach().clone()
@@ -28,13 +32,16 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 def on_main_process(function: Callable[[], Result]) -> Result:
     """What a function returns in the main process, on all ranks; so is the error it raises."""
-    outcome: tuple[Result | None, Exception | None] = (None, None)
-    if comm.is_main_process():
+    is_main = world_size() == 1 or dist.get_rank() == 0
+    outcome: list[Any] = [(None, None)]
+    if is_main:
         try:
-            outcome = function(), None
+            outcome[0] = function(), None
         except Exception as error:
-            outcome = None, error
-    result, error = comm.all_gather(outcome)[0]
+            outcome[0] = None, error
+    if world_size() > 1:
+        dist.broadcast_object_list(outcome, src=0)
+    result, error = outcome[0]
     if error is not None:
         raise error
     return result
@@ -46,7 +53,7 @@ def wait_for_all() -> None:
     Other collective calls end in an error after the job's timeout, which is meant for ranks that
     hang; a rank that dies ends this one as well.
     """
-    if comm.get_world_size() > 1:
+    if world_size() > 1:
         dist.barrier(_patient_group(dist.group.WORLD))
 
 
@@ -61,7 +68,7 @@ def same_statistics(model: nn.Module) -> Iterator[None]:
 
     Under data parallelism, batch normalisation gathers statistics of each rank's own images.
     """
-    if comm.get_world_size() == 1:
+    if world_size() == 1:
         yield
         return
     buffers = [buffer for buffer in model.buffers() if buffer.numel() > 0]

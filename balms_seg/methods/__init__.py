@@ -5,6 +5,7 @@ from balms_seg.methods.balanced_softmax import BalancedSoftmax
 from balms_seg.methods.base import Method
 from balms_seg.methods.class_balanced import CBLoss, ClassBalancedWeighting
 from balms_seg.methods.context import LossContext, TrainingProgress
+from balms_seg.methods.eqlv2 import EQLv2
 from balms_seg.methods.feature_balanced import FeatureBalanced
 from balms_seg.methods.focal import Focal
 from balms_seg.methods.ldam import LDAM, LDAMDRW
@@ -17,6 +18,7 @@ from balms_seg.methods.registry import (
     register,
     settings_from,
 )
+from balms_seg.methods.seesaw import Seesaw
 from balms_seg.methods.settings import MethodSettings, SettingError
 from balms_seg.methods.sigmoid import Sigmoid
 from balms_seg.methods.softmax import Softmax
@@ -34,6 +36,8 @@ METHODS |= {
     "ldam": LDAM,
     "ldam_drw": LDAMDRW,
     "feature_balanced": FeatureBalanced,
+    "seesaw": Seesaw,
+    "eqlv2": EQLv2,
 }
 
 __all__ = [

@@ -1,0 +1,122 @@
+"""Equalization Loss v2: each class's positives and negatives weigh by the gradients so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from balms_seg.distributed import sum_over_ranks
+from balms_seg.losses import _checks
+from balms_seg.methods.context import LossContext
+from balms_seg.methods.settings import MethodSettings
+from balms_seg.methods.sigmoid import Sigmoid
+
+_START = 100.0  # of the ratio: all weights 1
+
+
+class EQLv2(Sigmoid):
+    """A sigmoid for each class, and for boxes one for background, which weighs 1.
+
+    With g_j the ratio of the gradients that class j's positive and negative entries have had,
+    negatives weigh sigmoid(gamma (g_j - mu)) and positives 1 + alpha (1 - that). A class's score is
+    its probability times that of not being background.
+
+    Source: Tan et al. 2021 (arXiv 2012.08548); tztztztztz/eqlv2: eqlv2.py.
+    """
+
+    @dataclass(frozen=True)
+    class Settings(Sigmoid.Settings):
+        """How the ratio becomes weights, and where the classifier starts.
+
+        Attributes:
+            prior_probability: p in the classifier's initial bias -log((1 - p) / p).
+            gamma: steepness.
+            mu: ratio at which negatives weigh 1/2.
+            alpha: what positives gain at most.
+        """
+
+        gamma: float = 12.0
+        mu: float = 0.8
+        alpha: float = 4.0
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name in ("gamma", "alpha"):
+                self.check_range(name, getattr(self, name) >= 0, "0 or more")
+
+    has_state = True
+    settings: Settings
+    positive_gradients: Tensor
+    negative_gradients: Tensor
+
+    def __init__(
+        self, num_classes: int, *, has_background: bool, settings: MethodSettings | None = None
+    ) -> None:
+        """Start without gradients: every weight is 1."""
+        super().__init__(num_classes, has_background=has_background, settings=settings)
+        for name in ("positive_gradients", "negative_gradients"):
+            self._add_state(name, torch.zeros(num_classes, dtype=torch.float64))
+
+    @property
+    def num_columns(self) -> int:
+        """K, and for boxes one for background."""
+        return self.num_classes + self.has_background
+
+    def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
+        """A row's loss is the weighted sum of its binary cross-entropies."""
+        return self._terms(logits, targets, self._entry_weights(logits, targets)).sum(dim=1)
+
+    def training_loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
+        """As `loss`; afterwards the batch's gradients, of all ranks, are added up."""
+        weights = self._entry_weights(logits, targets)
+        self._collect(logits.detach(), targets, weights)
+        return self._terms(logits, targets, weights).sum(dim=1)
+
+    def plain_loss(self, logits: Tensor, targets: Tensor) -> Tensor | None:
+        """All entries weigh 1."""
+        return self._terms(logits, targets, None).sum(dim=1)
+
+    def _terms(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        positive = self._positive(logits, targets)
+        return F.binary_cross_entropy_with_logits(
+            _checks.widen(logits), positive, weights, reduction="none"
+        )
+
+    def _positive(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(R, C) 1 at each row's target, else 0."""
+        return F.one_hot(targets, self.num_columns).to(_checks.widen(logits))
+
+    @torch.no_grad()
+    def _entry_weights(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(R, C) weights that the gradients up to now mean."""
+        settings, seen = self.settings, self.positive_gradients + self.negative_gradients > 0
+        ratio = self.positive_gradients / (self.negative_gradients + 1e-10)
+        ratio = torch.where(seen, ratio, torch.full_like(ratio, _START))
+        negative = torch.sigmoid(settings.gamma * (ratio - settings.mu)).to(_checks.widen(logits))
+        negative = F.pad(negative, (0, int(self.has_background)), value=1.0)
+        is_positive = self._positive(logits, targets).bool()
+        return torch.where(is_positive, 1 + settings.alpha * (1 - negative), negative)
+
+    @torch.no_grad()
+    def _collect(self, logits: Tensor, targets: Tensor, weights: Tensor) -> None:
+        positive = self._positive(logits, targets)
+        gradients = weights * (torch.sigmoid(_checks.widen(logits)) - positive).abs()
+        by_sign = [(gradients * positive).sum(dim=0), (gradients * (1 - positive)).sum(dim=0)]
+        total = sum_over_ranks(torch.stack(by_sign)[:, self.foreground_columns].double())
+        self.positive_gradients += total[0]
+        self.negative_gradients += total[1]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Sigmoid scores; for boxes times 1 - p(background), and p(background) last."""
+        scores = torch.sigmoid(logits)
+        if not self.has_background:
+            return scores
+        classes, background = scores[:, :-1], scores[:, -1:]
+        return torch.cat([classes * (1 - background), background], dim=1)
+
+    def decision_scores(self, logits: Tensor) -> Tensor:
+        """The scores: the background's column takes part."""
+        return self.probabilities(logits)
