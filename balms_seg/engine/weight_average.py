@@ -10,11 +10,13 @@ import torch
 from detectron2.engine import HookBase
 from torch import Tensor, nn
 
+from balms_seg.methods import Method
+
 CHECKPOINT_KEY = "weight_average"
 
 
 class WeightAverage(HookBase):
-    """Averages parameters and buffers over the iterations.
+    """Averages parameters and buffers over the iterations; running state of methods is copied.
 
     A checkpoint holds the average as its model, and the weights that train beside it: --resume
     continues both, whatever else reads the checkpoint takes the average.
@@ -30,6 +32,7 @@ class WeightAverage(HookBase):
         """
         self._model, self.decay = model, decay
         self._num_averaged = 0
+        self._running_state = running_state_names(model)
         self._average = self._copy()
 
     def before_train(self) -> None:
@@ -42,13 +45,14 @@ class WeightAverage(HookBase):
         """Take the new weights in."""
         self._num_averaged += 1
         decay = min(self.decay, (1 + self._num_averaged) / (10 + self._num_averaged))
-        pairs = [(self._average[name], value) for name, value in self._model.state_dict().items()]
-        averaged = [pair for pair in pairs if pair[1].is_floating_point()]
+        averaged, copied = [], []
+        for name, value in self._model.state_dict().items():
+            is_averaged = value.is_floating_point() and name not in self._running_state
+            (averaged if is_averaged else copied).append((self._average[name], value))
         # In a few kernels, as torch.optim.swa_utils does.
         torch._foreach_lerp_(*map(list, zip(*averaged, strict=True)), 1 - decay)
-        for average, value in pairs:
-            if not value.is_floating_point():
-                average.copy_(value)
+        for average, value in copied:
+            average.copy_(value)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -72,3 +76,13 @@ class WeightAverage(HookBase):
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self._model.state_dict().items()}
+
+
+def running_state_names(model: nn.Module) -> set[str]:
+    """Names, in the model's state, of what methods accumulate: a count has no average."""
+    return {
+        f"{name}.{key}" if name else key
+        for name, module in model.named_modules()
+        if isinstance(module, Method)
+        for key in module.state_dict()
+    }

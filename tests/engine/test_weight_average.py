@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from balms_seg.engine.weight_average import WeightAverage
+from balms_seg.methods import METHODS
 
 
 def moved(model: nn.Module, value: float) -> None:
@@ -55,3 +56,19 @@ def test_a_saved_average_goes_on() -> None:
     again.before_train()  # does not start anew
     assert torch.equal(again.state_dict()["model"]["weight"], one.weight)
     assert again.state_dict()["num_averaged"] == 1
+
+
+def test_running_state_of_a_method_is_copied() -> None:
+    model = nn.Module()
+    model.layer = nn.Linear(2, 3)
+    model.method = METHODS["eqlv2"](3, has_background=False)
+    average = WeightAverage(model, 0.9)
+    for _ in range(3):
+        moved(model, 1.0)
+        model.method.positive_gradients += 1
+        average.after_step()
+    averaged = average.state_dict()["model"]
+    assert averaged["method.positive_gradients"].tolist() == [3.0, 3.0, 3.0]
+    assert (averaged["layer.weight"] != 1).all()
+    with average.applied():
+        assert model.method.positive_gradients.tolist() == [3.0, 3.0, 3.0]

@@ -13,6 +13,7 @@ from made_up_data import IMAGE_SIZE_PX, made_up_batch, small_config
 from torch import Tensor, nn
 
 from balms_seg.modeling import keyed_sampling
+from balms_seg.modeling.keyed_sampling import batch_generator
 from balms_seg.sampling.keyed import position_seed
 
 POSITIONS = (40, 41, 7, 12)
@@ -159,3 +160,21 @@ def test_a_forward_pass_repeats_whatever_was_drawn_before(
 
 def test_anchors_and_proposals_of_a_position_have_seeds_of_their_own() -> None:
     assert position_seed(0, 40, "anchors") != position_seed(0, 40, "proposals")
+
+
+def test_draws_for_the_global_batch_agree_on_all_ranks_and_differ_by_iteration_and_seed() -> None:
+    def drawn(seed: int, positions: tuple[int, ...], iteration: int | None) -> list[float]:
+        with keyed_sampling(seed, positions, iteration=iteration):
+            return [torch.rand(1, generator=batch_generator()).item() for _ in range(2)]
+
+    first = drawn(0, (40, 41), 7)
+    assert first[0] != first[1]  # one stream within the batch
+    assert drawn(0, (42, 43), 7) == first  # another rank
+    assert drawn(0, (40, 41), 8) != first
+    assert drawn(1, (40, 41), 7) != first
+
+
+def test_outside_of_a_run_nothing_draws_for_the_batch() -> None:
+    assert batch_generator() is None
+    with keyed_sampling(0, (1, 2)):
+        assert batch_generator() is None
