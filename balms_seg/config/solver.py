@@ -17,9 +17,9 @@ def add_keys(cfg: CfgNode) -> None:
     # Share that the moving average of the weights keeps at an iteration; it is what is evaluated.
     # 0: no average.
     cfg.SOLVER.EMA_DECAY = 0.0
-    # Length of the run in passes through the training set, in place of MAX_ITER; STEPS are scaled
-    # along. 0: MAX_ITER holds.
-    cfg.SOLVER.EPOCHS = 0.0
+    # Length of the run in whole passes through the training set, in place of MAX_ITER; STEPS are
+    # scaled along. 0: MAX_ITER holds.
+    cfg.SOLVER.EPOCHS = 0
     # Share of the run that is warm-up, in place of WARMUP_ITERS. 0: WARMUP_ITERS holds.
     cfg.SOLVER.WARMUP_SHARE = 0.0
     # Periodic checkpoints to keep, the newest; model_final and model_best stay. 0: all.

@@ -71,7 +71,7 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> None:
             round(step * cfg.SOLVER.MAX_ITER / old) for step in cfg.SOLVER.STEPS
         )
         logger.info(
-            "%g epochs of %d images are %d iterations.",
+            "%d epochs of %d images are %d iterations.",
             *(cfg.SOLVER.EPOCHS, num_images, cfg.SOLVER.MAX_ITER),
         )
     if training and cfg.SOLVER.WARMUP_SHARE > 0:

@@ -56,15 +56,17 @@ def write_report(
         ValueError: the runs are of different data sets or jobs, or a file is malformed.
     """
     script = _plotting_script()
-    if len({run.dataset for run in runs}) != 1:
+    if len({run.main_task == IMAGE_TASK for run in runs}) != 1:
+        raise ValueError("Expected runs of one job, but some classify images and some do not.")
+    classifies_images = runs[0].main_task == IMAGE_TASK
+    # Classifiers are paired by the paths of their images, whatever their sets are called.
+    if not classifies_images and len({run.dataset for run in runs}) != 1:
         shown = ", ".join(f"{run.name}: {run.dataset}" for run in runs)
         raise ValueError(
             f"Expected runs evaluated on one data set, but got {shown}; name one with --dataset."
         )
-    if len({run.main_task == IMAGE_TASK for run in runs}) != 1:
-        raise ValueError("Expected runs of one job, but some classify images and some do not.")
     content = PageContent()
-    build = _image_parts if runs[0].main_task == IMAGE_TASK else _instance_parts
+    build = _image_parts if classifies_images else _instance_parts
     parts, columns, rows = build(
         runs,
         content,

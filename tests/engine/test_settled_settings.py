@@ -15,7 +15,7 @@ from balms_seg.data.preflight.data_checks import PreflightError
 COUNTS = (12, 6, 2)
 LEFT_TO_THE_DATA = {
     "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 0,
-    "SOLVER.EPOCHS": 3.0,
+    "SOLVER.EPOCHS": 3,
     "SOLVER.WARMUP_SHARE": 0.2,
     "TEST.FIT_GROUP_BOUNDS": True,
 }
