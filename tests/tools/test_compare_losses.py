@@ -24,9 +24,9 @@ def _report(
 ) -> int:
     """The exit status where the runs are recorded ones: B's cascade `of_b`, all others RUN."""
 
-    def recorded(places: dict[str, Path], name: str, *_: object) -> list[list[dict]]:
+    def recorded(places: dict[str, Path], names: list[str], *_: object) -> dict[str, dict]:
         assert list(places) == ["A", "B"]
-        return [RUN, of_b if name == "cascade" else RUN]
+        return {name: {"A": RUN, "B": of_b if name == "cascade" else RUN} for name in names}
 
     monkeypatch.setattr(tool, "make_data", lambda *_: None)
     monkeypatch.setattr(tool, "make_weights", lambda *_: None)
@@ -63,7 +63,7 @@ def test_the_first_difference_is_reported(
     output = tmp_path / "losses.json"
     assert _report(tool, monkeypatch, of_b, "--output", str(output)) == 1
     table = capsys.readouterr().out.partition("verdict\n")[2].splitlines()
-    verdicts = {line.split()[0]: line.split(maxsplit=3)[3] for line in table}
+    verdicts = {line.split()[0]: line.split(maxsplit=2)[2] for line in table}
     assert verdicts.pop("cascade") == difference
     assert set(verdicts.values()) == {"identical"}
     runs = json.loads(output.read_text())["runs"]

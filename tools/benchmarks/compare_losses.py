@@ -6,7 +6,7 @@ side, on the same data. Every loss of every iteration is printed with all its di
 A and B agree in all of them. Exit status: 0 identical, 1 different, 2 a run failed.
 
 Each run is tools/train_net.py of its checkout in a process of its own. A alone makes the data and
-the feature stage that the BALMS runs start from. Two cores need about three minutes.
+the feature stage that the BALMS runs start from.
 
 Example: git worktree add ../before main && python tools/benchmarks/compare_losses.py ../before .
 """
@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
@@ -42,6 +42,8 @@ FEATURES = "features.pth"
 
 # The losses of each iteration by name.
 Run = list[dict[str, float]]
+# What a training writes (see `record`), where to, its scenario and its initial weights ("": drawn).
+Job = tuple[str, str, str, str]
 # A configuration below configs/ and what is set in it; paths are of the work folder. Both checkouts
 # have to understand it, so it holds only names that outlast a restructuring.
 Scenario = tuple[str, dict[str, object]]
@@ -108,45 +110,35 @@ def make_data(checkout: Path, work: Path) -> None:
 def make_weights(checkout: Path, names: list[str], work: Path, folder: Path | None) -> None:
     """Let a checkout write what both sides start from: the features, and what `folder` lacks."""
     missing = [name for name in names if folder is None or not (folder / f"{name}.pth").is_file()]
+    jobs: list[Job] = []
     if any(FEATURES in SCENARIOS[name][1].values() for name in missing):
-        train("final-weights", work / FEATURES, "softmax", checkout, work)
+        jobs.append(("final-weights", FEATURES, "softmax", ""))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in missing:
-            train("initial-weights", folder / f"{name}.pth", name, checkout, work)
+        jobs += [("initial-weights", f"{folder}/{name}.pth", name, "") for name in missing]
+    if jobs:
+        run_jobs(jobs, checkout, work / "weights.log")
 
 
-def train_both(places: dict[str, Path], name: str, work: Path, folder: Path | None) -> list[Run]:
-    """The losses of a scenario in A and in B, trained side by side."""
+def train_both(
+    places: dict[str, Path], names: list[str], work: Path, folder: Path | None
+) -> dict[str, dict[str, Run]]:
+    """Train scenarios in A and in B, side by side; scenario -> side -> losses."""
 
-    def losses(side: str) -> Run:
-        path = work / f"{name}_{side}.json"
-        weights = folder / f"{name}.pth" if folder else None
-        train("losses", path, name, places[side], work, weights=weights)
-        run = json.loads(path.read_text())
-        if len(run) != NUM_ITERS or not all(run):
-            raise RuntimeError(
-                f"Expected losses of {NUM_ITERS} iterations from {name} in {places[side]}, but got "
-                f"{sum(map(bool, run))}; is its trainer still a TrainerBase of detectron2?"
-            )
-        return run
+    def train(side: str) -> list[Run]:
+        starts = {name: f"{folder}/{name}.pth" if folder else "" for name in names}
+        jobs = [("losses", f"{side}_{name}.json", name, starts[name]) for name in names]
+        run_jobs(jobs, places[side], work / f"{side}.log")
+        return [json.loads((work / path).read_text()) for _, path, _, _ in jobs]
 
     with ThreadPoolExecutor(len(places)) as pool:
-        return list(pool.map(losses, places))
+        of_a, of_b = pool.map(train, places)
+    return {name: {"A": a, "B": b} for name, a, b in zip(names, of_a, of_b, strict=True)}
 
 
-def train(
-    what: str, path: Path, name: str, checkout: Path, work: Path, weights: Path | None = None
-) -> None:
-    """Run a scenario's train_net.py under `record`, which writes `what` to `path`."""
-    config, settings = SCENARIOS[name]
-    settings = {**settings, "OUTPUT_DIR": f"run_{path.stem}"}
-    if weights:
-        settings["MODEL.WEIGHTS"] = weights
-    words = [str(word) for item in settings.items() for word in item]
-    command = [__file__, "--record", what, str(path), str(checkout), "--num-gpus", "0"]
-    command += ["--config-file", str(checkout / "configs" / config), *words]
-    run_python(command, checkout, work / f"{path.stem}.log")
+def run_jobs(jobs: list[Job], checkout: Path, log: Path) -> None:
+    """Train in a checkout, one job after another."""
+    run_python([__file__, "--record", str(checkout), json.dumps(jobs)], checkout, log)
 
 
 def run_python(command: list[str], checkout: Path, log: Path) -> None:
@@ -154,6 +146,7 @@ def run_python(command: list[str], checkout: Path, log: Path) -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
+        "BALMS_SEG_TRACEBACK": "1",
         "PYTHONPATH": str(checkout),
         "XDG_CACHE_HOME": str(log.parent / "caches" / str(checkout).strip("/")),
     }
@@ -167,7 +160,24 @@ def run_python(command: list[str], checkout: Path, log: Path) -> None:
         raise RuntimeError(f"{log.stem} in {checkout} ended with status {code}:\n  {tail}")
 
 
-def record(what: str, path: Path, checkout: Path, arguments: list[str]) -> None:
+def record_all(checkout: Path, jobs: list[Job]) -> None:
+    """Do jobs in forks of this process, which imports once for all what takes long."""
+    import detectron2.engine  # noqa: F401
+
+    import balms_seg
+
+    package = Path(balms_seg.__file__).resolve()
+    if not package.is_relative_to(checkout):
+        sys.exit(f"Expected the package of {checkout}, but Python found {package}.")
+    for job in jobs:
+        process = multiprocessing.get_context("fork").Process(target=record, args=(checkout, *job))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"The run for {job[1]} failed.")
+
+
+def record(checkout: Path, what: str, path: str, name: str, weights: str) -> None:
     """Run a checkout's train_net.py in this process, and write something of it to `path`.
 
     `what`: losses (as json) | initial-weights (nothing is trained) | final-weights.
@@ -175,11 +185,6 @@ def record(what: str, path: Path, checkout: Path, arguments: list[str]) -> None:
     import torch
     from detectron2.engine.train_loop import TrainerBase
 
-    import balms_seg
-
-    package = Path(balms_seg.__file__).resolve()
-    if not package.is_relative_to(checkout):
-        sys.exit(f"Expected the package of {checkout}, but Python found {package}.")
     train_loop, after_step = TrainerBase.train, TrainerBase.after_step
     run: Run = []
 
@@ -187,9 +192,8 @@ def record(what: str, path: Path, checkout: Path, arguments: list[str]) -> None:
         if what != "initial-weights":
             train_loop(trainer, start_iter, max_iter)
         if what != "losses":
-            partial = path.with_suffix(".partial")
-            torch.save({"model": trainer.checkpointer.model.state_dict()}, partial)
-            partial.replace(path)
+            torch.save({"model": trainer.checkpointer.model.state_dict()}, f"{path}.partial")
+            os.replace(f"{path}.partial", path)
 
     def note_losses(trainer: Any) -> None:
         latest = trainer.storage.latest().items()
@@ -198,12 +202,23 @@ def record(what: str, path: Path, checkout: Path, arguments: list[str]) -> None:
         after_step(trainer)
 
     TrainerBase.train, TrainerBase.after_step = train_and_save, note_losses
+    config, settings = SCENARIOS[name]
+    settings = {**settings, "OUTPUT_DIR": f"run_{Path(path).stem}"}
+    if weights:
+        settings["MODEL.WEIGHTS"] = weights
     tool = checkout / "tools" / "train_net.py"
-    sys.argv = [str(tool), *arguments]
+    sys.argv = [str(tool), "--config-file", str(checkout / "configs" / config), "--num-gpus", "0"]
+    sys.argv += [str(word) for item in settings.items() for word in item]
     sys.path[0] = str(tool.parent)
-    runpy.run_path(str(tool), run_name="__main__")
+    try:
+        runpy.run_path(str(tool), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
     if what == "losses":
-        path.write_text(json.dumps(run))
+        if len(run) != NUM_ITERS or not all(run):
+            sys.exit(f"Expected losses of {NUM_ITERS} iterations, but got {sum(map(bool, run))}.")
+        Path(path).write_text(json.dumps(run))
 
 
 def first_difference(left: Run, right: Run) -> str | None:
@@ -216,24 +231,12 @@ def first_difference(left: Run, right: Run) -> str | None:
     return None
 
 
-def compare(
-    places: dict[str, Path], names: list[str], work: Path, folder: Path | None
-) -> dict[str, dict[str, Any]]:
-    """Train scenarios in both checkouts and print what comes; name -> losses and verdict."""
-    make_data(places["A"], work)
-    make_weights(places["A"], names, work, folder)
-    compared = {}
-    for name in names:
-        start = time.perf_counter()
-        a, b = train_both(places, name, work, folder)
-        seconds = round(time.perf_counter() - start, 1)
-        difference = first_difference(a, b)
-        for side, run in (("A", a), ("B", b)) if difference else (("A=B", a),):
-            for iteration, losses in enumerate(run):
-                values = "  ".join(f"{loss} {value!r}" for loss, value in losses.items())
-                print(f"{name} {side} {iteration:2}  {values}", flush=True)
-        compared[name] = {"difference": difference, "seconds": seconds, "A": a, "B": b}
-    return compared
+def print_comparison(name: str, runs: dict[str, Run], difference: str | None) -> None:
+    """Every loss with all its digits, one line an iteration; once where both sides agree."""
+    for side, run in runs.items() if difference else [("A=B", runs["A"])]:
+        for iteration, losses in enumerate(run):
+            values = "  ".join(f"{loss} {value!r}" for loss, value in losses.items())
+            print(f"{name} {side} {iteration:2}  {values}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -257,22 +260,31 @@ def main(argv: list[str] | None = None) -> int:
     for checkout in places.values():
         if not (checkout / "tools" / "train_net.py").is_file():
             parser.error(f"expected a checkout, but {checkout} has no tools/train_net.py")
-    folder = args.weights.resolve() if args.weights else None
-    with tempfile.TemporaryDirectory() as work:
+    weights = args.weights.resolve() if args.weights else None
+    names = args.only or list(SCENARIOS)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
         try:
-            compared = compare(places, args.only or list(SCENARIOS), Path(work), folder)
+            print(f"Training {len(names)} runs in {args.a} and in {args.b} ...", file=sys.stderr)
+            make_data(places["A"], work)
+            make_weights(places["A"], names, work, weights)
+            compared = train_both(places, names, work, weights)
         except RuntimeError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-    print(f"\n{'run':24}{'losses':>8}{'seconds':>9}  verdict")
-    for name, result in compared.items():
-        count, verdict = sum(map(len, result["A"])), result["difference"] or "identical"
-        print(f"{name:24}{count:8}{result['seconds']:9.1f}  {verdict}")
+    differences = {name: first_difference(runs["A"], runs["B"]) for name, runs in compared.items()}
+    for name, runs in compared.items():
+        print_comparison(name, runs, differences[name])
+    print(f"\n{'run':24}{'losses':>8}  verdict")
+    for name, runs in compared.items():
+        count = sum(map(len, runs["A"]))
+        print(f"{name:24}{count:8}  {differences[name] or 'identical'}")
     if args.output:
         commits = {side: {"path": str(at), "commit": _commit(at)} for side, at in places.items()}
-        content = {"checkouts": commits, "iterations": NUM_ITERS, "runs": compared}
+        found = {name: {"difference": differences[name], **compared[name]} for name in compared}
+        content = {"checkouts": commits, "iterations": NUM_ITERS, "runs": found}
         args.output.write_text(json.dumps(content, indent=1) + "\n")
-    return 1 if any(result["difference"] for result in compared.values()) else 0
+    return 1 if any(differences.values()) else 0
 
 
 def _commit(checkout: Path) -> str:
@@ -283,6 +295,6 @@ def _commit(checkout: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--record"]:
-        record(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:])
+        record_all(Path(sys.argv[2]), json.loads(sys.argv[3]))
     else:
         sys.exit(main())
