@@ -150,14 +150,14 @@ def run_python(command: list[str], checkout: Path, log: Path) -> None:
         "PYTHONPATH": str(checkout),
         "XDG_CACHE_HOME": str(log.parent / "caches" / str(checkout).strip("/")),
     }
-    words = [sys.executable, *command]
+    words, both = [sys.executable, *command], subprocess.STDOUT
     with log.open("w") as file:
-        code = subprocess.run(
-            words, cwd=log.parent, env=environment, stdout=file, stderr=subprocess.STDOUT
-        ).returncode
-    if code:
+        run = subprocess.run(words, cwd=log.parent, env=environment, stdout=file, stderr=both)
+    if run.returncode:
         tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"{log.stem} in {checkout} ended with status {code}:\n  {tail}")
+        raise RuntimeError(
+            f"{log.stem} in {checkout} ended with status {run.returncode}:\n  {tail}"
+        )
 
 
 def record_all(checkout: Path, jobs: list[Job]) -> None:
@@ -196,9 +196,8 @@ def record(checkout: Path, what: str, path: str, name: str, weights: str) -> Non
             os.replace(f"{path}.partial", path)
 
     def note_losses(trainer: Any) -> None:
-        latest = trainer.storage.latest().items()
-        of_this_iteration = {name: value for name, (value, at) in latest if at == trainer.iter}
-        run.append({key: of_this_iteration[key] for key in of_this_iteration if "loss" in key})
+        latest = {key: of for key, of in trainer.storage.latest().items() if "loss" in key}
+        run.append({key: value for key, (value, at) in latest.items() if at == trainer.iter})
         after_step(trainer)
 
     TrainerBase.train, TrainerBase.after_step = train_and_save, note_losses
@@ -231,12 +230,13 @@ def first_difference(left: Run, right: Run) -> str | None:
     return None
 
 
-def print_comparison(name: str, runs: dict[str, Run], difference: str | None) -> None:
+def print_losses(compared: dict[str, dict[str, Run]], differences: dict[str, str | None]) -> None:
     """Every loss with all its digits, one line an iteration; once where both sides agree."""
-    for side, run in runs.items() if difference else [("A=B", runs["A"])]:
-        for iteration, losses in enumerate(run):
-            values = "  ".join(f"{loss} {value!r}" for loss, value in losses.items())
-            print(f"{name} {side} {iteration:2}  {values}")
+    for name, runs in compared.items():
+        for side, run in runs.items() if differences[name] else [("A=B", runs["A"])]:
+            for iteration, losses in enumerate(run):
+                values = "  ".join(f"{loss} {value!r}" for loss, value in losses.items())
+                print(f"{name} {side} {iteration:2}  {values}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -273,12 +273,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
     differences = {name: first_difference(runs["A"], runs["B"]) for name, runs in compared.items()}
-    for name, runs in compared.items():
-        print_comparison(name, runs, differences[name])
+    print_losses(compared, differences)
     print(f"\n{'run':24}{'losses':>8}  verdict")
-    for name, runs in compared.items():
-        count = sum(map(len, runs["A"]))
-        print(f"{name:24}{count:8}  {differences[name] or 'identical'}")
+    for name, difference in differences.items():
+        print(f"{name:24}{sum(map(len, compared[name]['A'])):8}  {difference or 'identical'}")
     if args.output:
         commits = {side: {"path": str(at), "commit": _commit(at)} for side, at in places.items()}
         found = {name: {"difference": differences[name], **compared[name]} for name in compared}
