@@ -63,11 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out false positives by kind and the class most confused with",
     )
     parser.add_argument(
-        "--resamples",
-        type=int,
-        default=0,
-        metavar="N",
-        help="95%% intervals of AP and the groups from N resamples of the images, such as 1000",
+        "--intervals",
+        action="store_true",
+        help="95%% intervals of AP and the groups: what other sets of so many images would give",
     )
     parser.add_argument(
         "--output",
@@ -90,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         fixed=args.fixed,
         backend=args.backend,
         error_kinds=not args.no_error_kinds,
-        num_resamples=args.resamples,
+        with_intervals=args.intervals,
         output=args.output,
     )
     print(text)

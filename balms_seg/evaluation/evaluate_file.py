@@ -23,7 +23,7 @@ from balms_seg.evaluation.predictions.stored_detections import (
     StoredDetections,
     read_stored_detections,
 )
-from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals
+from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def evaluate_file(
     fixed: bool = False,
     backend: str = "numpy",
     error_kinds: bool = True,
-    num_resamples: int = 0,
+    with_intervals: bool = False,
     output: Path | None = None,
 ) -> str:
     """Evaluate a json list of detections.
@@ -52,7 +52,7 @@ def evaluate_file(
         fixed: also AP-fixed and AP-pool.
         backend: of AP and AR, one of `BACKENDS`.
         error_kinds: count false positives by kind.
-        num_resamples: of the images, for 95% intervals; 0 for none.
+        with_intervals: also 95% intervals of AP and its groups.
         output: folder for results.json and, per task, results per class and matches.
 
     Returns:
@@ -86,10 +86,10 @@ def evaluate_file(
         if fixed:
             found |= fixed_and_pooled_ap(ground_truth, stored.best_of_classes, task)
         metrics[task] = {name: 100 * value for name, value in found.items()}
-        if num_resamples:
-            resampled = bootstrap_intervals(analysis.matches, num_resamples=num_resamples)
+        if with_intervals:
             intervals[task] = {
-                name: [100 * end for end in ends] for name, ends in resampled.items()
+                name: [100 * end for end in ends]
+                for name, ends in ap_intervals(analysis.matches).items()
             }
         if output:
             _write_task_files(output, task, analysis, evaluation_set)

@@ -14,7 +14,7 @@ from typing import Any
 from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
-from balms_seg.evaluation.uncertainty.bootstrap import bootstrap_intervals
+from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
 from balms_seg.report import figure_sections, image_sections, sections
 from balms_seg.report.class_rows import class_rows
@@ -193,8 +193,8 @@ def _intervals(runs: Sequence[Run], num_resamples: int) -> dict[str, list[sectio
             matches = run.tasks[task].matches if task in run.tasks else None
             ends: dict[str, tuple[float, float]] = {}
             if matches is not None and num_resamples:
-                resampled = bootstrap_intervals(matches, num_resamples=num_resamples)
-                ends = {name: (100 * low, 100 * high) for name, (low, high) in resampled.items()}
+                found_ends = ap_intervals(matches)
+                ends = {name: (100 * low, 100 * high) for name, (low, high) in found_ends.items()}
             found[task].append(ends)
     return found
 

@@ -95,9 +95,7 @@ def test_every_table_that_is_asked_for_is_printed_and_kept(
     content, detections = random_case(0, num_images=6)
     arguments = [write(tmp_path / "found.json", detections), "--ground-truth"]
     arguments += [write(tmp_path / "val.json", content), "--output", str(tmp_path / "out")]
-    run_command(
-        "evaluate", [*arguments, "--tasks", "bbox", "boundary", "--fixed", "--resamples", "20"]
-    )
+    run_command("evaluate", [*arguments, "--tasks", "bbox", "boundary", "--fixed", "--intervals"])
     out = capsys.readouterr().out
     for words in ("| boundary |", "bbox: AP_fixed ", "APr_pool ", "boundary: 95% intervals"):
         assert words in out

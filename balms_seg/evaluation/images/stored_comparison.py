@@ -7,6 +7,7 @@ from pathlib import Path
 from balms_seg.evaluation.images.classifier_predictions import NPZ_FILE, read_predictions
 from balms_seg.evaluation.images.paired_accuracy import AccuracyChange, compare_accuracy
 from balms_seg.evaluation.output.result_table import layout_table
+from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
 
 def prediction_files(path: Path) -> dict[str, Path]:
@@ -51,14 +52,19 @@ def compare_stored_classifiers(
     for one, other in pairs:
         runs = read_predictions(one), read_predictions(other)
         changes = compare_accuracy(*runs, num_resamples=num_resamples, seed=seed, level=level)
-        head = f"{one.parent} (A) and {other.parent} (B), {len(runs[0].predictions.keys)} images"
-        parts.append(f"{head}\n{format_changes(changes, level=level)}\n")
+        head = f"{one.parent} and {other.parent}, {len(runs[0].predictions.keys)} images"
+        table = format_changes(changes, names=short_names(first, second), level=level)
+        parts.append(f"{head}\n{table}\n")
     return "\n".join(parts)
 
 
-def format_changes(changes: dict[str, AccuracyChange], *, level: float = 0.95) -> str:
-    """A table in percent, one line a metric."""
-    head = ["accuracy", "A", "B", "B - A", f"{100 * level:g}% interval", "only A", "only B"]
+def format_changes(
+    changes: dict[str, AccuracyChange], *, names: tuple[str, str], level: float = 0.95
+) -> str:
+    """A table in percent, one line a metric, its columns headed by the runs' names."""
+    first, second = names
+    head = ["accuracy", first, second, f"{second} - {first}", f"{100 * level:g}% interval"]
+    head += [f"only {first}", f"only {second}"]
     rows = [[*head, "p", "larger than chance"]]
     for name, change in changes.items():
         rows.append(

@@ -90,4 +90,4 @@ def format_intervals(intervals: Mapping[str, Sequence[float]]) -> str:
         f"{name} {NOT_AVAILABLE if math.isnan(low) else f'{low:.2f} to {high:.2f}'}"
         for name, (low, high) in intervals.items()
     ]
-    return "95% intervals over images: " + ", ".join(shown)
+    return "95% intervals, of other image sets of this size: " + ", ".join(shown)

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.bootstrap import (
+from balms_seg.evaluation.uncertainty.jackknife import (
+    jackknife_error,
+    leave_out_weights,
+    t_quantile,
+)
+from balms_seg.evaluation.uncertainty.resampled_ap import (
     draw_weights,
     group_means,
     interval,
     resampled_class_ap,
 )
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,13 @@ def compare_runs(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Difference]:
-    """Compare AP, APr, APc and APf of two runs by a paired bootstrap over images.
+    """Compare AP, APr, APc and APf of two runs over the same images.
 
-    Both runs see the same resamples, so what makes images hard for both cancels. The interval says
-    what other images of the same kind would change, not what another training seed would.
+    Both runs see the same resamples, so what makes images hard for both cancels. The interval is
+    the percentile interval of a paired bootstrap, widened where Student's interval of the jackknife
+    is wider: with few objects, of rare classes above all, the percentiles alone call runs different
+    that are not. It says what other images of the same kind would change, not what another training
+    seed would.
 
     Args:
         first: matches of a run; its frequency groups serve both.
@@ -75,25 +85,49 @@ def compare_runs(
             f"Expected at least 2 resamples and a level between 0 and 1, but got {num_resamples} "
             f"and {level}."
         )
-    weights = draw_weights(first.num_images, num_resamples, seed=seed)
+    left_out = leave_out_weights(first.num_images)
+    resamples = draw_weights(first.num_images, num_resamples, seed=seed)
     as_is = np.ones((first.num_images, 1), dtype=np.int32)
-    values, resampled = [], []
-    for run in (first, second):
-        values.append(group_means(resampled_class_ap(run, as_is), first.frequency))
-        resampled.append(group_means(resampled_class_ap(run, weights), first.frequency))
-    return {
-        name: Difference(
-            float(values[0][name][0]),
-            float(values[1][name][0]),
-            *interval(resampled[1][name] - resampled[0][name], level),
+    weights = np.concatenate([as_is, left_out, resamples], axis=1)
+    ours, theirs = (
+        group_means(resampled_class_ap(run, weights), first.frequency) for run in (first, second)
+    )
+    found = {}
+    for name, values in ours.items():
+        difference, without_block, resampled = np.split(
+            theirs[name] - values, [1, 1 + left_out.shape[1]]
         )
-        for name in values[0]
-    }
+        percentiles = interval(resampled, level)
+        reach = _student_reach(difference[0], without_block, level)
+        found[name] = Difference(
+            float(values[0]),
+            float(theirs[name][0]),
+            min(percentiles[0], float(difference[0] - reach)),
+            max(percentiles[1], float(difference[0] + reach)),
+        )
+    return found
 
 
-def format_comparison(differences: dict[str, Difference], *, level: float = 0.95) -> str:
-    """A table in percent, one line a metric, and what it means."""
-    header = ["metric", "A", "B", "B - A", f"{100 * level:g}% interval", "larger than chance"]
+def _student_reach(difference: float, without_block: np.ndarray, level: float) -> float:
+    """Half of Student's interval of the jackknife; 0 where it cannot be computed.
+
+    Blocks without which nothing changes hold no object that matters, and give no degree of freedom.
+    """
+    error = jackknife_error(without_block)
+    num_changing = int((np.abs(without_block - difference) > _ROUNDING).sum())
+    if math.isnan(error) or num_changing < 2:
+        return 0.0
+    return t_quantile((1 + level) / 2, num_changing - 1) * error
+
+
+def format_comparison(
+    differences: dict[str, Difference], *, names: tuple[str, str], level: float = 0.95
+) -> str:
+    """A table in percent, one line a metric, its columns headed by the runs' names."""
+    header = [
+        *("metric", *names, f"{names[1]} - {names[0]}"),
+        *(f"{100 * level:g}% interval", "larger than chance"),
+    ]
     rows = [header]
     for name, one in differences.items():
         if math.isnan(one.first) or math.isnan(one.low):

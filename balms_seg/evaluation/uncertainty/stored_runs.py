@@ -33,14 +33,25 @@ def compare_stored_runs(
             f"{first} and {second} have no evaluation in common: they are of different data sets "
             f"or tasks ({_describe(ours)}; {_describe(theirs)})."
         )
+    names = short_names(first, second)
     parts = []
     for key in shared:
         differences = compare_runs(
             ours[key], theirs[key], num_resamples=num_resamples, seed=seed, level=level
         )
         head = f"{ours[key].task}, {ours[key].num_images} images"
-        parts.append(f"{head}\n{format_comparison(differences, level=level)}\n")
+        parts.append(f"{head}\n{format_comparison(differences, names=names, level=level)}\n")
     return "\n".join(parts)
+
+
+def short_names(first: Path, second: Path) -> tuple[str, str]:
+    """The last parts of two paths, as many as tell them apart; A and B for one and the same."""
+    ours, theirs = first.resolve().parts, second.resolve().parts
+    for length in range(1, max(len(ours), len(theirs)) + 1):
+        names = "/".join(ours[-length:]), "/".join(theirs[-length:])
+        if names[0] != names[1]:
+            return names
+    return "A", "B"
 
 
 def load_run(path: Path) -> RunMatches:

@@ -1,8 +1,8 @@
-"""How far AP could be off by the choice of evaluation images: a bootstrap that reuses matches.
+"""AP of every class on weighted evaluation images, from matches that stay.
 
 A resample draws as many images as there are, with replacement; an image drawn w times counts w
 times. Matching within an image does not change by it, so the matches stay and only the counts of
-true and false positives get weights.
+true and false positives get weights. The jackknife leaves images out with weight 0.
 
 Symbols: I images, B resamples, K classes, T IoU thresholds, n detections and p rows of a class.
 """
@@ -145,25 +145,3 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def bootstrap_intervals(
-    stored: StoredMatches, *, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """Interval of AP, APr, APc and APf for the choice of images, as fractions.
-
-    AP of few objects is too high, and again higher in a resample, which repeats some of them and
-    loses others. So the interval is the basic one: the percentiles' distances from AP, put on the
-    other side of it. It still covers less often than `level` says where a class has a few dozen
-    objects; differences of two runs (`compare_runs`) do not suffer, as both are off alike.
-    """
-    weights = draw_weights(stored.num_images, num_resamples, seed=seed)
-    as_is = np.ones((stored.num_images, 1), dtype=np.int32)
-    means = group_means(resampled_class_ap(stored, weights), stored.frequency)
-    found = group_means(resampled_class_ap(stored, as_is), stored.frequency)
-    intervals = {}
-    for name, values in means.items():
-        low, high = interval(values, level)
-        ends = np.clip([2 * found[name][0] - high, 2 * found[name][0] - low], 0, 1)
-        intervals[name] = float(ends[0]), float(ends[1])
-    return intervals
