@@ -23,8 +23,8 @@ MAX_BLOCKS = 60
 
 #: What an interval of this module means, for tables and pages.
 MEANING = (
-    "Intervals hold, 95 times of 100, what other image sets of this size give on average. AP on few "
-    "images is optimistic: more images would give less."
+    "Intervals hold, 95 times of 100, what other image sets of this size give on average. "
+    "AP on few images is optimistic: more images would give less."
 )
 
 
