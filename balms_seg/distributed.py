@@ -41,9 +41,9 @@ def on_main_process(function: Callable[[], Result]) -> Result:
             outcome[0] = None, error
     if world_size() > 1:
         dist.broadcast_object_list(outcome, src=0)
-    result, error = outcome[0]
-    if error is not None:
-        raise error
+    result, failure = outcome[0]
+    if failure is not None:
+        raise failure
     return result
 
 

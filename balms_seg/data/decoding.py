@@ -16,10 +16,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 MAX_PIXELS = 1 << 27  # a phone's 108 million fit; below the 179 million that Pillow refuses itself
 #: Formats that are read. Pillow knows more, some of which start other programs.
@@ -142,7 +141,7 @@ def used_range(source: str | bytes) -> UsedRange | None:
 
 
 @contextmanager
-def _opened(source: str | bytes) -> Iterator[Image.Image]:
+def _opened(source: str | bytes) -> Iterator[ImageFile.ImageFile]:
     """The image, not yet decoded; whatever goes wrong with it becomes an OSError of its name."""
     try:
         if isinstance(source, str) and not stat.S_ISREG(os.stat(source).st_mode):
@@ -173,8 +172,8 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]  # AVIF is optional
 
 
-def _orientation(image: Image.Image) -> int:
-    if image.format == "PNG" and image.tile and not _png_has_exif(image.fp):
+def _orientation(image: ImageFile.ImageFile) -> int:
+    if image.format == "PNG" and image.tile and not _png_has_exif(image):
         return 1  # to be sure of it, Pillow would decode the image
     try:
         value = image.getexif().get(_ORIENTATION, 1)
@@ -183,8 +182,10 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _png_has_exif(file: BinaryIO) -> bool:
+def _png_has_exif(image: ImageFile.ImageFile) -> bool:
     """Whether any chunk, also behind the pixels, may say how a PNG is turned."""
+    file = image.fp
+    assert file is not None  # open until the image is decoded
     place = file.tell()
     file.seek(8)
     has_exif = False
@@ -197,14 +198,14 @@ def _png_has_exif(file: BinaryIO) -> bool:
     return has_exif
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """How pixels lie in the file, such as "RGB;16B"; known until they are loaded."""
     arguments = image.tile[0][3] if image.tile else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 
 
-def _bits(image: Image.Image) -> int:
+def _bits(image: ImageFile.ImageFile) -> int:
     raw_mode = _raw_mode(image)
     if image.mode == "1":
         return 1
@@ -215,19 +216,19 @@ def _bits(image: Image.Image) -> int:
     return 32 if "32" in raw_mode else 16
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether Pillow would clip it, or keep one byte of two; of colours with alpha it keeps one."""
     return image.mode[0] in "IF" or (image.mode == "RGB" and _other_byte(image) is not None)
 
 
-def _other_byte(image: Image.Image) -> str | None:
+def _other_byte(image: ImageFile.ImageFile) -> str | None:
     """Raw mode by which Pillow reads the low bytes of 16-bit colours as if they were 8-bit ones."""
     name, _, order = _raw_mode(image).partition(";")
     return f"{name};{_OTHER_BYTE[order]}" if order in _OTHER_BYTE else None
 
 
 def _in_8_bits(
-    source: str | bytes, image: Image.Image, pixel_range: Sequence[float]
+    source: str | bytes, image: ImageFile.ImageFile, pixel_range: Sequence[float]
 ) -> Image.Image:
     """As "L" or "RGB"."""
     if _is_deep(image):
@@ -242,7 +243,9 @@ def _in_8_bits(
     return image.convert("RGB")
 
 
-def _deep_pixels(source: str | bytes, image: Image.Image) -> tuple[np.ndarray, tuple[float, float]]:
+def _deep_pixels(
+    source: str | bytes, image: ImageFile.ImageFile
+) -> tuple[np.ndarray, tuple[float, float]]:
     """Values as stored, (H, W) or (H, W, 3), and the bounds of their type."""
     if image.mode == "F":
         return np.asarray(image), _FLOAT_BOUNDS

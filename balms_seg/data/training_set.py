@@ -42,8 +42,10 @@ def get_training_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
         dicts = dicts.with_masks(cfg.MODEL.MASK_ON)
     reason = unused_regions(dicts)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        is_lazy = isinstance(dicts, DatasetDicts)
-        dicts = dicts.with_instances() if is_lazy else [d for d in dicts if _has_instance(d)]
+        if isinstance(dicts, DatasetDicts):
+            dicts = dicts.with_instances()
+        else:
+            dicts = [each for each in dicts if _has_instance(each)]
     if not dicts:
         raise ValueError(f"No image with a usable annotation in {', '.join(names)}{reason}.")
     return dicts

@@ -43,7 +43,7 @@ class ClassifierStep(TrainingStep):
         """As `TrainingStep`; `model` is one in which `find_trunk` finds a trunk."""
         super().__init__(model, *args, **kwargs)
         self.meta = meta
-        core = model.module if hasattr(model, "module") else model
+        core: Any = model.module if hasattr(model, "module") else model
         if getattr(core, "vis_period", 0) > 0:
             logger.warning("VIS_PERIOD is ignored where only the classifier trains.")
         view = find_trunk(core)

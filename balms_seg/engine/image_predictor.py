@@ -24,6 +24,7 @@ from balms_seg.engine.run import load_model_and_classes
 from balms_seg.engine.step import autocast
 from balms_seg.evaluation.images.classifier_predictions import top_classes
 from balms_seg.job import classifies_images
+from balms_seg.modeling.image_classifier import ImageClassifier
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics.class_record import ClassRecord
@@ -109,13 +110,15 @@ class ImagePredictor:
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()  # the data need not be at hand
         names = names or cfg.DATASETS.CLASSES
         model, classes = load_model_and_classes(cfg)
-        if classes is None and not names:
+        assert isinstance(model, ImageClassifier)
+        names = names or (classes.names if classes is not None else ())
+        if not names:
             raise ValueError(
                 f"{cfg.MODEL.WEIGHTS} does not name its classes; give them in DATASETS.CLASSES."
             )
         if classes is not None and model.method.needs_statistics:
             model.method.prepare(_statistics(classes))
-        return cls(cfg, model, names or classes.names)
+        return cls(cfg, model, names)
 
     def __call__(
         self, images: Iterable[str | Path | np.ndarray], *, batch_size: int = _BATCH_SIZE

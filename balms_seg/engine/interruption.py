@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase
@@ -21,9 +21,6 @@ from balms_seg.distributed import (
 from balms_seg.engine.weight_average import CHECKPOINT_KEY
 from balms_seg.evaluation import read_results
 from balms_seg.stop_signals import StoppedBySignal, stop_signals
-
-if TYPE_CHECKING:
-    from balms_seg.engine.trainer import LongTailedTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class StopHook(HookBase):
             raise StoppedBySignal(stop_signals.heard or "a signal to another rank")
 
 
-def evaluate_interruptibly(trainer: LongTailedTrainer, evaluate: Callable[[], None]) -> None:
+def evaluate_interruptibly(trainer: Any, evaluate: Callable[[], None]) -> None:
     """Run an evaluation on the averaged weights, if there are any; a signal ends it at once."""
     average = trainer.checkpointer.checkpointables.get(CHECKPOINT_KEY)
     try:
@@ -58,7 +55,7 @@ def evaluate_interruptibly(trainer: LongTailedTrainer, evaluate: Callable[[], No
         raise
 
 
-def save_interrupted(trainer: LongTailedTrainer) -> None:
+def save_interrupted(trainer: Any) -> None:
     """Write the checkpoint of the iteration that was just finished, unless it is there."""
     name = f"model_{trainer.iter:07d}"
     is_there = (Path(trainer.cfg.OUTPUT_DIR) / f"{name}.pth").is_file()

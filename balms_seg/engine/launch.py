@@ -67,7 +67,8 @@ def _signals_forwarded_to_children() -> Iterator[None]:
 
     def forward(number: int, frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():
-            os.kill(child.pid, number)
+            if child.pid is not None:  # it has started
+                os.kill(child.pid, number)
 
     before = {number: signal.signal(number, forward) for number in heeded_signals()}
     try:

@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -99,7 +99,7 @@ def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
 
 def _require_key(cfg: CfgNode, key: str) -> None:
     """Raise KeyError for a key that does not exist; yacs asserts."""
-    node: object = cfg
+    node: Any = cfg
     for part in key.split("."):
         known = list(node) if isinstance(node, CfgNode) else []
         if part not in known:

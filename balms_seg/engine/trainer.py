@@ -200,7 +200,8 @@ class LongTailedTrainer(DefaultTrainer):
         """Run the hooks' ends, without an evaluation if an error ended the training."""
         # detectron2's EvalHook takes an error in the last iteration for success.
         if self.iter < self.max_iter:
-            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
+            kept = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
+            self._hooks: list[Any] = kept
         super().after_train()
 
     def _test_with_augmentation(self) -> dict[str, Any]:

@@ -45,12 +45,14 @@ class WeightAverage(HookBase):
         """Take the new weights in."""
         self._num_averaged += 1
         decay = min(self.decay, (1 + self._num_averaged) / (10 + self._num_averaged))
-        averaged, copied = [], []
+        averaged: list[tuple[Tensor, Tensor]] = []
+        copied: list[tuple[Tensor, Tensor]] = []
         for name, value in self._model.state_dict().items():
             is_averaged = value.is_floating_point() and name not in self._running_state
             (averaged if is_averaged else copied).append((self._average[name], value))
         # In a few kernels, as torch.optim.swa_utils does.
-        torch._foreach_lerp_(*map(list, zip(*averaged, strict=True)), 1 - decay)
+        averages, values = map(list, zip(*averaged, strict=True))
+        torch._foreach_lerp_(averages, values, 1 - decay)
         for average, value in copied:
             average.copy_(value)
 

@@ -202,13 +202,14 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             max_per_class=FIXED_PER_CLASS if self._ap_fixed else None,
         )
         with paused_garbage_collection():
-            num_images, has_masks = self._read(paths, stream)
+            num_images, has_masks = self._read(paths, stream, self._ground_truth)
         if not num_images:
             logger.warning("No image was processed; there is nothing to evaluate.")
         elif len(self._ground_truth.classes) == 0:
             logger.info("The ground truth has no annotations; only the detections are written.")
         else:
-            self._evaluate_tasks(stream, self._chosen_tasks(has_masks), results)
+            tasks = self._chosen_tasks(has_masks)
+            self._evaluate_tasks(self._ground_truth, stream, tasks, results)
         self._parts.remove(paths)
         return results
 
@@ -218,6 +219,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
 
     def _evaluate_tasks(
         self,
+        ground_truth: GroundTruth,
         stream: DetectionStream,
         tasks: tuple[str, ...],
         results: OrderedDict[str, dict[str, float]],
@@ -225,7 +227,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         best_of_classes = stream.best_of_classes()
         for task in tasks:
             analysis = analyse_task(
-                self._ground_truth,
+                ground_truth,
                 stream.capped,
                 task,
                 max_detections=None,  # the stream has kept to it
@@ -234,17 +236,19 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             )
             metrics = dict(analysis.result.metrics)
             if self._ap_fixed:
-                metrics |= fixed_and_pooled_ap(self._ground_truth, best_of_classes, task)
+                metrics |= fixed_and_pooled_ap(ground_truth, best_of_classes, task)
             results[task] = {name: 100 * value for name, value in metrics.items()}
             self.class_results[task] = analysis.result
             self.group_sizes = analysis.result.group_sizes
             self._write_files(task, analysis)
         logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
 
-    def _read(self, paths: list[Path], stream: DetectionStream) -> tuple[int, bool]:
+    def _read(
+        self, paths: list[Path], stream: DetectionStream, ground_truth: GroundTruth
+    ) -> tuple[int, bool]:
         """Pass all parts to the stream and the results file; number of images, any masks."""
         num_images, has_masks = 0, False
-        missing = set(self._ground_truth.image_ids)
+        missing = set(ground_truth.image_ids)
         images = with_progress(
             self._parts.read(paths),
             total=len(missing),
@@ -264,7 +268,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 "%d of %d images of the ground truth were not processed; their objects count as "
                 "missed.",
                 len(missing),
-                self._ground_truth.num_images,
+                ground_truth.num_images,
             )
         return num_images, has_masks
 

@@ -56,10 +56,11 @@ class GlyphConfig:
         num_images, highest = self.train_images, self.max_count
         if highest is None and num_images is None:
             highest = max(800, self.min_count)
-        if highest is None:
+        elif highest is None and num_images is not None:
             highest = highest_count(
                 self.num_classes, self.min_count, mean * num_images, num_images, self.tail_exponent
             )
+        assert highest is not None
         if num_images is None:
             tail = tail_counts(self.num_classes, self.min_count, highest, self.tail_exponent)
             num_images = max(math.ceil(int(tail.sum()) / mean), highest)

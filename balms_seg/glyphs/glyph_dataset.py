@@ -232,7 +232,8 @@ def _lvis_json(
     drawn: list[list[dict]],
 ) -> dict:
     every = np.arange(1, config.num_classes + 1)
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index, (classes, found) in enumerate(zip(plan.instances[split], drawn, strict=True)):
         absent = np.delete(every, sorted(set(classes)))
         images.append(

@@ -42,6 +42,9 @@ def plan_glyphs(config: GlyphConfig) -> GlyphPlan:
     """
     config = config.resolved()
     num_classes, (low, high) = config.num_classes, config.instances_per_image
+    assert config.max_count is not None
+    assert config.train_images is not None
+    assert config.val_images is not None
     tail = tail_counts(num_classes, config.min_count, config.max_count, config.tail_exponent)
     if config.similar:
         pairs = SIMILAR_PAIRS[: num_classes // 2]

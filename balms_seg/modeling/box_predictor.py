@@ -43,6 +43,9 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     the number of columns agrees.
     """
 
+    cls_score: Any  # a linear classifier, of cosines, or with learned scales
+    method: Method
+
     @configurable
     def __init__(
         self,

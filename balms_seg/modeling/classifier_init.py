@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from balms_seg.methods import Method
+
 if TYPE_CHECKING:
-    from balms_seg.methods import Method
     from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class ScaledLinear(nn.Module):
     where the layer equals the one it was made from; its checkpoints add `scale` to that one's.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: Any) -> None:
         """Take over a layer's parameters.
 
         Args:
@@ -93,14 +94,17 @@ def tau_normalised(
 
 def box_predictors(model: nn.Module) -> list[LongTailedBoxPredictor]:
     """The box predictors of a detector: one, or with cascade heads several."""
-    predictor = model.roi_heads.box_predictor
-    return list(predictor) if isinstance(predictor, nn.ModuleList) else [predictor]
+    heads: Any = model.roi_heads
+    if isinstance(heads.box_predictor, nn.ModuleList):
+        return [*heads.box_predictor]  # type: ignore[list-item]  # of its own kind
+    return [heads.box_predictor]
 
 
-def classifiers_of(model: nn.Module) -> list[tuple[nn.Module, Method]]:
+def classifiers_of(model: nn.Module) -> list[tuple[Any, Method]]:
     """The classifiers of a model of either job, each with its method."""
     if hasattr(model, "roi_heads"):
         return [(each.cls_score, each.method) for each in box_predictors(model)]
+    assert isinstance(model.method, Method)
     return [(model.classifier, model.method)]
 
 

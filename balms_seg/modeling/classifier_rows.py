@@ -42,7 +42,7 @@ class ClassifierView:
         has_background: whether rows may be of class K.
     """
 
-    layer: nn.Module
+    layer: Any  # a module with in_features and weight
     method: Method
     compute_rows: Callable[[Any], ClassifierRows]
     context: Callable[[ClassifierRows], LossContext]

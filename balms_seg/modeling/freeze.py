@@ -65,7 +65,7 @@ def _freeze_statistics(model: nn.Module, patterns: Sequence[str]) -> None:
             _matches(f"{name}.{own}", patterns) for own in module.state_dict()
         ):
             module.eval()
-            module.train = MethodType(_stay_in_evaluation_mode, module)
+            setattr(module, "train", MethodType(_stay_in_evaluation_mode, module))  # noqa: B010
 
 
 def _stay_in_evaluation_mode(self: nn.Module, mode: bool = True) -> nn.Module:

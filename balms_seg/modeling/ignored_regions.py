@@ -47,9 +47,10 @@ def ignored_regions(batch: Sequence[dict[str, Any]]) -> Iterator[None]:
 def lies_on_ignored(boxes: Boxes, image: int) -> Tensor | None:
     """(N,) bool, which boxes lie on a region of an image of the batch; None if it has none."""
     regions = _REGIONS.get()
-    if regions is None or regions[image] is None:
+    own = None if regions is None else regions[image]
+    if own is None:
         return None
-    shared = pairwise_intersection(boxes, regions[image].to(boxes.device))
+    shared = pairwise_intersection(boxes, own.to(boxes.device))
     # Of several regions, the one that covers most.
     return shared.amax(dim=1) >= COVERED_SHARE * boxes.area().clamp(min=torch.finfo().tiny)
 

@@ -34,6 +34,10 @@ class ImageClassifier(nn.Module):
         method: the loss, and logits to probabilities.
     """
 
+    method: Method
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
@@ -74,7 +78,7 @@ class ImageClassifier(nn.Module):
             cfg.MODEL.METHODS, settings.METHOD, settings.NUM_CLASSES, has_background=False
         )
         method.prepare(statistics_if_available(cfg) if method.needs_statistics else None)
-        backbone = build_image_backbone(
+        backbone: Any = build_image_backbone(
             settings.BACKBONE,
             width=settings.WIDTH,
             pretrained=settings.PRETRAINED and not cfg.MODEL.WEIGHTS,  # which would replace them

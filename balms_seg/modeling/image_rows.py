@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TypeGuard
 
 import torch
 
@@ -12,7 +13,7 @@ from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView, t
 from balms_seg.modeling.image_classifier import ImageClassifier
 
 
-def trains_image_classifier_alone(model: torch.nn.Module) -> bool:
+def trains_image_classifier_alone(model: torch.nn.Module) -> TypeGuard[ImageClassifier]:
     """Whether all that trains is the last layer of an image classifier."""
     return isinstance(model, ImageClassifier) and trains_alone(model, IMAGE_CLASSIFIER)
 

@@ -27,5 +27,5 @@ def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Mo
     """
     for classifier, method in classifiers_of(model):
         method.prepare(statistics)
-        method.to(classifier.weight.device)
+        method.to(next(classifier.parameters()).device)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from torch import nn
@@ -49,7 +49,7 @@ def replace_box_classifier(
             the statistics are of another number of classes.
         TypeError: the model has no such box predictor, or the method is nothing of the kind.
     """
-    heads = getattr(model, "roi_heads", None)
+    heads: Any = getattr(model, "roi_heads", None)
     predictor = getattr(heads, "box_predictor", None)
 
     def replaced(

@@ -53,13 +53,17 @@ class _LongTailedClassification:
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
         """As detectron2's, without proposals that lie on ignored regions."""
-        return super().label_and_sample_proposals(without_ignored(proposals), targets)
+        return super().label_and_sample_proposals(  # type: ignore[misc]  # of the heads mixed in
+            without_ignored(proposals), targets
+        )
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
     ) -> tuple[Tensor, Tensor]:
         with next_image("proposals", matched_idxs.device):
-            return super()._sample_proposals(matched_idxs, matched_labels, gt_classes)
+            return super()._sample_proposals(  # type: ignore[misc]  # of the heads mixed in
+                matched_idxs, matched_labels, gt_classes
+            )
 
 
 @ROI_HEADS_REGISTRY.register()

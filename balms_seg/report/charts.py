@@ -160,7 +160,7 @@ def frequency_and_metric(
         counts = [row.get("train_image_count") for row in own]
         if not counts or any(count is None for count in counts):
             continue
-        order = np.argsort([-count for count in counts], kind="stable")
+        order = np.argsort(-np.array(counts, dtype=float), kind="stable")
         for rank, i in enumerate(order.tolist(), start=1):
             row = own[i]
             entry = {"rank": rank, "name": row["name"], "group": row["group"] or "unknown"}

@@ -19,7 +19,7 @@ def class_rows(
         return [], []
     several = len(runs) > 1
     title = TASK_NAMES[runs[0].main_task]
-    columns = [
+    columns: list[dict[str, Any]] = [
         {"key": "name", "title": "class", "text": True, "hint": "name of the class"},
         *(
             {

@@ -95,14 +95,14 @@ def find_classes(run: Run, task: str, fates: ObjectFates | None) -> list[ClassFi
     findings = []
     for i, row in enumerate(rows):
         other = row.get("most_confused_with")
-        taken_for = (str(other), None) if other else None
+        taken_for: tuple[str, int | None] | None = (str(other), None) if other else None
         if confusion is not None:
             wrong = np.where(np.arange(len(rows)) == i, 0, confusion[i])
             best = int(wrong.argmax())
             taken_for = (str(rows[best]["name"]), int(wrong[best])) if wrong[best] else None
-        known = alarms[i] if alarms is not None else (None, None)
+        false_alarms, alarm_score = alarms[i] if alarms is not None else (None, None)
         own = {} if counts is None else dict(zip(FATES, counts[i].tolist(), strict=True))
-        findings.append(ClassFinding(row, own, taken_for, *known, usual_loss))
+        findings.append(ClassFinding(row, own, taken_for, false_alarms, alarm_score, usual_loss))
     return findings
 
 

@@ -142,7 +142,7 @@ def _ious(
     """IoU of each detection with each annotation of one image, (n, m)."""
     size = ground_truth.image_sizes[ground_truth.images[annotations[0]]]
     if task == "bbox":
-        found = np.array([detection["bbox"] for detection in detections], dtype=float)
+        found: Any = np.array([detection["bbox"] for detection in detections], dtype=float)
         true = ground_truth.boxes[annotations]
     else:
         found = [segmentation_to_rle(d["segmentation"], size) for d in detections]

@@ -205,14 +205,16 @@ def _differences(
     """Of each further run to the first; empty where matches are missing."""
     found: list[dict[str, Difference]] = []
     for run in runs[1:]:
-        pair = [one.tasks[runs[0].main_task].matches for one in (runs[0], run) if one.tasks]
-        if num_resamples < 2 or any(one is None for one in pair):
+        ours, theirs = (
+            one.tasks[runs[0].main_task].matches if one.tasks else None for one in (runs[0], run)
+        )
+        if num_resamples < 2 or ours is None or theirs is None:
             content.notes.append(
                 f"{run.name} is not compared with chance: its matches are missing."
             )
             found.append({})
         else:
-            found.append(compare_runs(*pair, num_resamples=num_resamples))
+            found.append(compare_runs(ours, theirs, num_resamples=num_resamples))
     return found
 
 

@@ -219,9 +219,9 @@ def draw_instances(
     labels = []
     for instance in sorted(instances, key=lambda one: one is focus):
         category = categories[instance["category_id"]]
-        color = _GROUP_COLORS.get(category.get("frequency"), _OTHER_COLOR)
-        mask = _decode(instance, height, width).astype(np.uint8)
-        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        color = _GROUP_COLORS.get(category.get("frequency", ""), _OTHER_COLOR)
+        decoded = _decode(instance, height, width).astype(np.uint8)
+        mask = cv2.resize(decoded, size, interpolation=cv2.INTER_NEAREST)
         if focus is None or instance is focus:
             blended = (1 - _OPACITY) * canvas + _OPACITY * np.array(color)
             canvas = np.where(mask[:, :, None] > 0, blended, canvas).astype(np.uint8)

@@ -48,7 +48,7 @@ class ClassBalancedTrainingSampler(RepeatFactorTrainingSampler):
 
     @classmethod
     def from_config(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int, seed: int
     ) -> ClassBalancedTrainingSampler:
         """Build from the data set's class frequencies; reads no key of its own."""
         factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
@@ -56,7 +56,7 @@ class ClassBalancedTrainingSampler(RepeatFactorTrainingSampler):
 
     @classmethod
     def expected_repeats(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) image repeat factors max 1 / f(c)."""
         return compute_class_balanced_factors(dataset_dicts, num_classes)

@@ -127,7 +127,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
 
     @classmethod
     def from_config(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int, seed: int
     ) -> MetaRepeatFactorTrainingSampler:
         """Build with the `META` keys.
 
@@ -168,7 +168,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
 
     @classmethod
     def expected_repeats(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) image rates at the start, before anything is learned."""
         image_classes = ImageClasses(dataset_dicts, num_classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,7 +54,7 @@ SAMPLER_REGISTRY = SamplerRegistry()
 
 
 def build_index_stream(
-    cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+    cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int, seed: int
 ) -> IndexStream:
     """The stream that `DATALOADER.SAMPLER_TRAIN` names, over `dataset_dicts`.
 
@@ -65,7 +65,7 @@ def build_index_stream(
     return stream_class.from_config(cfg, dataset_dicts, num_classes=num_classes, seed=seed)
 
 
-def expected_repeats(cfg: Any, dataset_dicts: list[dict], *, num_classes: int) -> np.ndarray:
+def expected_repeats(cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int) -> np.ndarray:
     """How often the configured sampler draws each image, relative to the others.
 
     Returns:

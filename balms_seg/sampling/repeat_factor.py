@@ -205,7 +205,7 @@ class RepeatFactorTrainingSampler(IndexStream):
 
     @classmethod
     def from_config(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int, seed: int
     ) -> RepeatFactorTrainingSampler:
         """Build with the factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
         factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
@@ -218,7 +218,7 @@ class RepeatFactorTrainingSampler(IndexStream):
 
     @classmethod
     def expected_repeats(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) image repeat factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
         return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))

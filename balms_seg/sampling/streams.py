@@ -11,7 +11,7 @@ import copy
 import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,13 +96,13 @@ class IndexStream(Sampler[int]):
     @classmethod
     @abstractmethod
     def from_config(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int, seed: int
     ) -> IndexStream:
         """Build the stream that a configuration asks for, over `dataset_dicts`."""
 
     @classmethod
     def expected_repeats(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
     ) -> np.ndarray:
         """(N,) float64 expected draws of each image; only their ratios matter."""
         logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,14 @@ class TrainingSampler(IndexStream):
 
     @classmethod
     def from_config(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int, seed: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int, seed: int
     ) -> TrainingSampler:
         """Build from the data set's size alone."""
         return cls(len(dataset_dicts), seed=seed)
 
     @classmethod
     def expected_repeats(
-        cls, cfg: Any, dataset_dicts: list[dict], *, num_classes: int
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
     ) -> np.ndarray:
         """Ones: every image once an epoch."""
         return np.ones(len(dataset_dicts))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from balms_seg.annotations import shortened
 
 
@@ -34,7 +32,7 @@ def relabel(
         _require_numbers(records, len(class_names))
         return [dict(record) for record in records]
     position = {name: label for label, name in enumerate(class_names)}
-    used = np.unique([record["label"] for record in records]) if records else []
+    used = sorted({int(record["label"]) for record in records})
     foreign = [own_names[label] for label in used if own_names[label] not in position]
     if foreign:
         absent = sorted(set(class_names) - set(own_names))

@@ -40,7 +40,7 @@ class ImageBatch(Sequence):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]  # no slices
         """What is known of one image, under the names of the training loader's dicts."""
         entry = {
             "stream_position": int(self.positions[index]),

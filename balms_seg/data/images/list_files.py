@@ -96,7 +96,8 @@ def _named_classes(text: str, list_file: str) -> tuple[str, ...] | None:
 
 
 def _parse(text: str, *, is_csv: bool) -> tuple[list[_Entry], list[str]]:
-    entries, wrong = [], []
+    entries: list[_Entry] = []
+    wrong: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):

@@ -43,6 +43,7 @@ def subset_sizes(
             f"Expected at least one class and one sample, but got {num_classes} and {largest}."
         )
     ranks = np.arange(num_classes)
+    exponents: np.ndarray
     if kind == "exponential":
         exponents = ranks / max(num_classes - 1, 1)
     elif kind == "step":

@@ -102,9 +102,9 @@ class DatasetDicts(Sequence[dict[str, Any]]):
             kept = wanted[places]
             image_index.append(dicts[owners[kept]])
             classes.append(annotations.classes[places[kept]].astype(np.int64))
-        image_index, classes = np.concatenate(image_index), np.concatenate(classes)
-        order = np.argsort(image_index, kind="stable")
-        return image_index[order], classes[order]
+        owners_of_all, classes_of_all = np.concatenate(image_index), np.concatenate(classes)
+        order = np.argsort(owners_of_all, kind="stable")
+        return owners_of_all[order], classes_of_all[order]
 
     def images(self) -> list[dict[str, Any]]:
         """The dicts without annotations and LVIS's lists, which are quickly made."""

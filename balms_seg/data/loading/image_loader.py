@@ -132,7 +132,9 @@ class _MappedImages(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         record = self._records[int(index)]
         try:
-            return self._mapper(record)["image"]
+            mapped = self._mapper(record)
+            assert mapped is not None  # only training images may be skipped
+            return mapped["image"]
         except OSError as error:
             raise OSError(f"Cannot read test image {record['file_name']} ({error}).") from error
 

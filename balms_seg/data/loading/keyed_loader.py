@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from balms_seg.sampling import GlobalBatchSampler, IndexStream
 logger = logging.getLogger(__name__)
 
 
-class KeyedLoader:
+class KeyedLoader(ABC):
     """This rank's share of global batches; `state_dict` is small and the same on all ranks.
 
     Args:
@@ -42,6 +44,10 @@ class KeyedLoader:
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """This rank's batches, without end."""
 
     @property
     def seed(self) -> int:

@@ -9,13 +9,14 @@ from detectron2.utils import comm
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.images.labelled_images import image_classes
-from balms_seg.data.loading.train_loader import TrainLoader, build_train_loader
+from balms_seg.data.loading.keyed_loader import KeyedLoader
+from balms_seg.data.loading.train_loader import build_train_loader
 from balms_seg.data.training_set import get_training_dicts
 from balms_seg.job import classifies_images, num_classes
 from balms_seg.sampling import position_seed
 
 
-def build_meta_loader(cfg: Any) -> TrainLoader:
+def build_meta_loader(cfg: Any) -> KeyedLoader:
     """Batches of `META.BATCH_SIZE` images of `META.DATASET`, by `ClassBalancedTrainingSampler`.
 
     Source: Ren et al. 2020 (arXiv 2007.10740), supplement B.2.

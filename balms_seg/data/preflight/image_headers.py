@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,14 +62,14 @@ def read_headers(
     return [row if isinstance(row, OSError) else ImageHeader(*row[2:]) for row in found]
 
 
-def _read_row(address: str, known: np.void) -> tuple | OSError:
+def _read_row(address: str, known: np.void) -> tuple[Any, ...] | OSError:
     """A row of the table; the known one where the file is as it was."""
     inside = split_archive(address)
     try:
         status = os.stat(address if inside is None else inside[0])
         stamp = status.st_size, status.st_mtime_ns
         if stamp == (known["size"], known["time"]):
-            return known.item()
+            return tuple(known.item())
         header = read_header(address if inside is None else read_bytes(address))
     except OSError as error:
         return error if inside is None else OSError(f"{address}: {error}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
+from torch import Tensor, nn
 
 from balms_seg.distributed import on_main_process
 from balms_seg.durable_files import write_whole
@@ -189,7 +189,7 @@ def require_finite(model: nn.Module) -> None:
     Raises:
         FloatingPointError: some hold nan or infinity; names them.
     """
-    weights = dict(model.named_parameters())
+    weights: dict[str, Tensor] = dict(model.named_parameters())
     weights |= {name: value for name, value in model.named_buffers() if "running_" in name}
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:

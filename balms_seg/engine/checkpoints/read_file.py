@@ -22,7 +22,7 @@ from balms_seg.engine.checkpoints.array_pickle import as_checkpoint, read_array_
 logger = logging.getLogger(__name__)
 
 # Older checkpoints, the authors' among them, hold numpy values; torch refuses those unless told.
-_NUMPY_GLOBALS = [
+_NUMPY_GLOBALS: list[Any] = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},

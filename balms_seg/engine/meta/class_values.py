@@ -10,6 +10,7 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+from torch import Tensor
 
 from balms_seg.engine.meta.class_learners import ClassLearner
 
@@ -90,7 +91,11 @@ class ClassValueRecorder(HookBase):
 
     def _log(self) -> None:
         values = self._learner.values()
-        summary = {"mean": values.mean(), "min": values.min(), "max": values.max()}
+        summary: dict[str, Tensor | float] = {
+            "mean": values.mean(),
+            "min": values.min(),
+            "max": values.max(),
+        }
         for name, members in self._statistics.groups.items():
             if len(members):
                 summary[name] = values[torch.from_numpy(members)].mean()

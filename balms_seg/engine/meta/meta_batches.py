@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from balms_seg.data.loading.train_loader import TrainLoader
+from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.meta import FeatureBank
 from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.sampling import position_seed, positions_of
@@ -42,7 +42,7 @@ class MetaBatches(Protocol):
 class LoadedBatches:
     """Images of a class-balanced loader, through the same trunk as the training batches."""
 
-    def __init__(self, loader: TrainLoader, has_samples: Tensor) -> None:
+    def __init__(self, loader: KeyedLoader, has_samples: Tensor) -> None:
         """Use a loader with a seed of its own, and say which (K,) classes its data set holds."""
         self.loader, self._has_samples = loader, has_samples
         self._iterator = iter(loader)

@@ -15,6 +15,7 @@ from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches, Met
 from balms_seg.engine.meta.meta_step import MetaStep
 from balms_seg.job import num_classes
 from balms_seg.meta import AdamSettings, FeatureBank, MetaReweighter
+from balms_seg.sampling import MetaRepeatFactorTrainingSampler
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -80,6 +81,7 @@ def _build_batches(cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor) -> 
 def _build_learner(cfg: CfgNode, trunk: ClassifierView, loader: KeyedLoader) -> ClassLearner:
     names = training_classes(cfg)
     if learned_quantity(cfg) == "rates":
+        assert isinstance(loader.stream, MetaRepeatFactorTrainingSampler)
         return LearnedRates(loader.stream, names)
     reweighter = MetaReweighter(
         len(names),

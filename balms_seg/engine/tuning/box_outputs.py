@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class DetectionRule:
 
 @torch.no_grad()
 def record_box_outputs(
-    model: nn.Module, loader: Iterable[list[dict[str, Any]]]
+    model: GeneralizedRCNN, loader: Iterable[list[dict[str, Any]]]
 ) -> list[BoxOutputs]:
     """Run a detector over a test loader and keep what its box predictors say.
 
@@ -83,12 +84,13 @@ def record_box_outputs(
 @contextmanager
 def _recording(model: nn.Module) -> Iterator[tuple[list[tuple[Tensor, ...]], list[Any]]]:
     """Lists that fill with the probabilities of each stage, and with boxes and image sizes."""
-    predictors, heads = box_predictors(model), model.roi_heads
+    predictors: list[Any] = list(box_predictors(model))  # their methods are replaced for a while
+    heads: Any = model.roi_heads
     has_masks, heads.mask_on = heads.mask_on, False  # masks take time and are not kept
     probabilities: list[tuple[Tensor, ...]] = []
     boxes: list[Any] = []
 
-    def keeping_probabilities(predictor: nn.Module) -> Callable[..., Any]:
+    def keeping_probabilities(predictor: Any) -> Callable[..., Any]:
         original = predictor.predict_probs
 
         def predict_probs(predictions: Any, proposals: Any) -> Any:

@@ -63,7 +63,7 @@ class HeldOut:
     """
 
     ground_truth: GroundTruth
-    category_ids: Sequence[int]
+    category_ids: Sequence[int | str]
     statistics: ClassStatistics
     rule: DetectionRule
     counts: str = "image"

@@ -137,8 +137,10 @@ def compare_accuracy(
         drawn = _resampled_differences(cells, members, is_mean_of_classes, num_resamples, seed)
         low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
         lost, gained = (int(own[:, column].sum()) for column in (1, 2))
+        ours, theirs = map(float, values)
+        p_value = mcnemar_p_value(gained, lost)
         changes[name] = AccuracyChange(
-            *map(float, (*values, low, high)), gained, lost, mcnemar_p_value(gained, lost), level
+            ours, theirs, float(low), float(high), gained, lost, p_value, level
         )
     return changes
 

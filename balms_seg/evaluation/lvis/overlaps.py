@@ -57,22 +57,20 @@ def find_overlaps(
     """
     if is_crowd is None:
         is_crowd = np.zeros(len(annotation_keys), dtype=bool)
-    is_box = isinstance(detections.shapes, np.ndarray)
-    areas = None if is_box else mask_areas(annotation_shapes)
+    shapes: Any = detections.shapes
+    areas = None if isinstance(shapes, np.ndarray) else mask_areas(annotation_shapes)
     parts = []
     for rows, columns in _pairs(detection_keys, annotation_keys):
         places = detections.places[rows]
         if areas is None:
-            ious = box_ious(
-                detections.shapes[places], annotation_shapes[columns], is_crowd[columns]
-            )
+            ious = box_ious(shapes[places], annotation_shapes[columns], is_crowd[columns])
         else:
             possible = _of_similar_area(
                 detections.areas[rows], areas[columns], threshold, is_crowd[columns]
             )
             rows, columns, places = rows[possible], columns[possible], places[possible]
             ious = mask_ious(
-                detections.shapes,
+                shapes,
                 annotation_shapes,
                 places,
                 columns,

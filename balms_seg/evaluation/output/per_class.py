@@ -47,7 +47,9 @@ def per_class_rows(
 
     def name_of(i: int) -> str:
         class_id = class_ids.get(result.category_ids[i])
-        return result.class_names[i] if class_names is None else class_names[class_id]
+        if class_names is None or class_id is None:
+            return result.class_names[i]
+        return class_names[class_id]
 
     rows = []
     for category_id, class_id in sorted(class_ids.items(), key=lambda item: item[1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,17 @@ def _check_entries(detections: list[Any], path: Path, start: int) -> None:
 
     reject(lambda d: isinstance(d, dict), "Expected every detection to be an object")
     for key in ("image_id", "category_id", "score"):
-        reject(lambda d, key=key: key in d, f"Expected '{key}' in each")
+        reject(partial(_has_key, key), f"Expected '{key}' in each")
     reject(lambda d: isinstance(d["score"], _NUMBERS), "Expected every score to be a number")
     reject(lambda d: "bbox" not in d or _is_box(d["bbox"]), "Expected 4 numbers")
     reject(
         lambda d: "segmentation" not in d or _is_rle(d["segmentation"]),
         "Expected every segmentation to be an RLE with 'size' and 'counts'",
     )
+
+
+def _has_key(key: str, detection: Any) -> bool:
+    return key in detection
 
 
 def _is_box(box: Any) -> bool:
