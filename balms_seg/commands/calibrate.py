@@ -62,9 +62,14 @@ def run(args: argparse.Namespace) -> None:
         write_fragment,
     )
     from balms_seg.engine.tuning.calibration_search import best_trial
+    from balms_seg.job import classifies_images
 
     command = shlex.join(sys.argv)
     cfg = load_config(args.config_file, args.opts)
+    if classifies_images(cfg):
+        raise ValueError(
+            f"{args.config_file} is of an image classifier, and calibrate is for detectors."
+        )
     if args.num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     session = Session(cfg, counts=args.counts)

@@ -5,6 +5,7 @@ from balms_seg.lazy_names import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "ImagePredictor": "image_predictor",
         "LongTailedTrainer": "trainer",
         "evaluate": "run",
         "load_config": "run_setup",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.data.images.input_images import find_images
-from balms_seg.engine.image_predictor import ImagePredictor
+from balms_seg.engine import ImagePredictor
 
 NAMES = ("käfer", "red fox", "zebra")
 OF_ANY_SIZE = {"INPUT.IMAGES.IN_MEMORY": False, "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip"]}
