@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> None:
 
     from balms_seg.data.decoding import decode_image
     from balms_seg.engine import load_config
+    from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.run import load_model_and_classes
-    from balms_seg.job import classifies_images
     from balms_seg.report.pictures import draw_instances
 
     cfg = load_config(args.config_file, args.opts)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         cfg.MODEL.DEVICE = "cpu"
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("Expected --opts MODEL.WEIGHTS PATH at the end, but got no weights.")
-    if classifies_images(cfg):
+    if build_job(cfg).of_images:
         predict(cfg, args)
         return
     images = find_images(args.input)
@@ -104,11 +104,13 @@ def predict(cfg: CfgNode, args: argparse.Namespace) -> None:
 def read_categories(cfg: Any) -> dict[int, dict[str, Any]]:
     """Name and, where known, frequency letter per contiguous class id, of the training set."""
     from balms_seg.class_statistics.class_record import ClassRecord
-    from balms_seg.data import register_from_config, training_statistics
+    from balms_seg.data import register_from_config
+    from balms_seg.engine.jobs.choice import build_job
 
     try:
         register_from_config(cfg)
-        return categories_of(ClassRecord.from_statistics(training_statistics(cfg)))
+        statistics = build_job(cfg).load_training_set().statistics
+        return categories_of(ClassRecord.from_statistics(statistics))
     except (KeyError, OSError, ValueError) as error:
         logger.info("The training set is not at hand: %s", error)
         return {i: {"name": f"class {i}"} for i in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)}

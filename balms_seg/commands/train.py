@@ -86,17 +86,14 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
     """Train or evaluate as one of the ranks."""
     from detectron2.utils import comm
 
-    from balms_seg.data import read_once
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 
     with errors_in_one_line("train"), stop_signals.installed():
-        with read_once():  # preflight, class statistics and loader share the annotations
-            cfg = setup(args)
-            trainer = None if args.eval_only else LongTailedTrainer(cfg)
-        if trainer is None:
+        cfg = setup(args)
+        if args.eval_only:
             evaluate(cfg, resume=args.resume)
             return
-        train(trainer, resume=args.resume)
+        train(LongTailedTrainer(cfg), resume=args.resume)
         if comm.is_main_process():
             draw_meta_rates(Path(cfg.OUTPUT_DIR) / "meta_rates.csv")
 

@@ -26,9 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write one picture an image."""
+    from balms_seg.data import register_from_config
     from balms_seg.data.instances.visualization import draw_training_data
     from balms_seg.engine import load_config
+    from balms_seg.engine.jobs.choice import build_job
 
     cfg = load_config(args.config_file, args.opts)
-    draw_training_data(cfg, args.output_dir, num_images=args.num_images, source=args.source)
+    register_from_config(cfg)
+    training_set = build_job(cfg).load_training_set()
+    draw_training_data(
+        cfg, training_set, args.output_dir, num_images=args.num_images, source=args.source
+    )
     print(f"Pictures are in {args.output_dir.absolute()}.")

@@ -8,20 +8,16 @@ from balms_seg.lazy_names import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "TrainingSet": "training_set",
         "build_image_test_loader": "loading.image_loader",
-        "build_train_loader": "loading.train_loader",
+        "build_train_loader": "loading.configured_loader",
         "evaluation_classes": "images.labelled_images",
         "get_metadata": "instances.registration",
-        "get_training_dicts": "training_set",
         "join_dicts": "instances.dataset_dicts",
         "load_annotations": "instances.dataset_dicts",
         "load_dataset_dicts": "instances.builtin",
-        "read_once": "instances.builtin",
         "register_from_config": "instances.registration",
         "register_images": "images.image_sets",
         "register_long_tailed_instances": "instances.registration",
-        "share_frequency_groups": "training_set",
-        "training_classes": "training_set",
-        "training_statistics": "training_set",
     },
 )

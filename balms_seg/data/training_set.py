@@ -1,47 +1,113 @@
-"""The training images that a config names, and their class statistics."""
+"""The training set of a run: its images, their classes, and how often each class occurs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 from detectron2.data import MetadataCatalog
 
+from balms_seg.annotations import shortened
+from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
-from balms_seg.data.images.labelled_images import image_classes, load_labelled_images
-from balms_seg.data.instances.builtin import load_dataset_dicts
+from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
-from balms_seg.job import classifies_images, empty_class_policy
 
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
-
-    from balms_seg.class_statistics import ClassStatistics
+Repeats = Callable[[Records, int], np.ndarray]  # N records, K -> (N,) expected draws
 
 
-def get_training_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
-    """The dataset dicts of DATASETS.TRAIN, one set after the other.
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What is known of the images that are trained on; built once and handed on.
 
-    Images without a non-crowd annotation are left out if DATALOADER.FILTER_EMPTY_ANNOTATIONS.
+    Attributes:
+        names: of the registered sets.
+        dicts: N dataset dicts, one set after the other.
+        statistics: of these images: class names, counts, groups.
+        category_ids: the annotations' ids by contiguous class id; None for whole images.
+    """
+
+    names: tuple[str, ...]
+    dicts: Records
+    statistics: ClassStatistics
+    category_ids: tuple[int, ...] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        return self.statistics.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.statistics.num_classes
+
+    @classmethod
+    def count(
+        cls,
+        names: Sequence[str],
+        dicts: Records,
+        class_names: Sequence[str],
+        *,
+        empty_classes: str,
+        repeats: Repeats | None = None,
+        group_bounds: tuple[int, int] | None = None,
+    ) -> TrainingSet:
+        """Count the classes of what was read.
+
+        Args:
+            names: of the registered sets.
+            dicts: their images.
+            class_names: K names.
+            empty_classes: see `ClassStatistics`.
+            repeats: how often the sampler draws each image, for counts of what is drawn; None: the
+                statistics have none.
+            group_bounds: largest number of images of a few-shot and of a medium-shot class; None:
+                the usual ones.
+        """
+        statistics = ClassStatistics.from_dataset_dicts(
+            dicts,
+            len(class_names),
+            class_names=class_names,
+            frequency=_class_frequency(names),
+            repeat_factors=None if repeats is None else repeats(dicts, len(class_names)),
+            empty_classes=empty_classes,
+        )
+        if group_bounds is not None:
+            groups = group_by_bounds(statistics.image_counts, group_bounds)
+            statistics = replace(statistics, group_ids=groups)
+        ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")
+        category_ids = None if ids is None else tuple(sorted(ids, key=ids.__getitem__))
+        return cls(tuple(names), dicts, statistics, category_ids)
+
+
+def load_instance_dicts(
+    names: Sequence[str],
+    *,
+    filter_empty: bool = True,
+    with_masks: bool = True,
+    load: Load = load_dataset_dicts,
+) -> Records:
+    """The images of registered sets of annotated instances, one set after the other.
+
+    Args:
+        names: of the sets.
+        filter_empty: leave out images without an annotation that is trained on.
+        with_masks: whether masks are wanted.
+        load: what reads a set.
 
     Raises:
         ValueError: no set is named, sets disagree on the classes, or no image is left.
     """
-    names = list(cfg.DATASETS.TRAIN)
-    if not names:
-        raise ValueError("DATASETS.TRAIN is empty; name at least one registered data set.")
-    dicts: Sequence[dict[str, Any]]
-    if classifies_images(cfg):
-        classes = image_classes(cfg)
-        dicts = [record for name in names for record in load_labelled_images(name, classes)]
-    else:
-        dicts = join_dicts([load_dataset_dicts(name) for name in names])
-        training_classes(cfg)
+    require_names(names)
+    dicts: Records = join_dicts([load(name) for name in names])
+    shared_classes(names)
     if isinstance(dicts, DatasetDicts):
-        dicts = dicts.with_masks(cfg.MODEL.MASK_ON)
+        dicts = dicts.with_masks(with_masks)
     reason = unused_regions(dicts)
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+    if filter_empty:
         if isinstance(dicts, DatasetDicts):
             dicts = dicts.with_instances()
         else:
@@ -49,6 +115,12 @@ def get_training_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
     if not dicts:
         raise ValueError(f"No image with a usable annotation in {', '.join(names)}{reason}.")
     return dicts
+
+
+def require_names(names: Sequence[str]) -> None:
+    """Raise ValueError where no training set is named."""
+    if not names:
+        raise ValueError("DATASETS.TRAIN is empty; name at least one registered data set.")
 
 
 def unused_regions(dicts: Sequence[dict[str, Any]]) -> str:
@@ -62,15 +134,13 @@ def unused_regions(dicts: Sequence[dict[str, Any]]) -> str:
     return f"; there are {found}, which are not trained on" if found else ""
 
 
-def training_classes(cfg: CfgNode) -> list[str]:
-    """Class names that all sets of DATASETS.TRAIN share.
+def shared_classes(names: Sequence[str]) -> list[str]:
+    """Class names that registered sets of annotated instances share.
 
     Raises:
         ValueError: two sets name different classes, or the same in another order.
     """
-    if classifies_images(cfg):
-        return image_classes(cfg)
-    first, *others = cfg.DATASETS.TRAIN
+    first, *others = names
     classes = list(MetadataCatalog.get(first).thing_classes)
     for name in others:
         difference = describe_difference(classes, MetadataCatalog.get(name).thing_classes)
@@ -81,48 +151,9 @@ def training_classes(cfg: CfgNode) -> list[str]:
     return classes
 
 
-def training_statistics(cfg: CfgNode) -> ClassStatistics:
-    """Class statistics of the concatenated training sets.
-
-    The counts are those of the images that are trained on. Where a method's setting PRIOR is
-    "sampled" they include instances weighted by the sampler's repeat factors.
-
-    Raises:
-        ValueError: as `get_training_dicts`; also a class without a sample where
-            MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is "error".
-    """
-    from balms_seg.class_statistics import ClassStatistics
-    from balms_seg.sampling import expected_repeats
-
-    dicts, classes = get_training_dicts(cfg), training_classes(cfg)
-    factors = None
-    if any(node.get("PRIOR") == "sampled" for node in cfg.MODEL.METHODS.values()):
-        factors = expected_repeats(cfg, dicts, num_classes=len(classes))
-    statistics = ClassStatistics.from_dataset_dicts(
-        dicts,
-        len(classes),
-        class_names=classes,
-        frequency=_class_frequency(cfg),
-        repeat_factors=factors,
-        empty_classes=empty_class_policy(cfg),
-    )
-    bounds = tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS)
-    if classifies_images(cfg) and bounds:
-        return replace(statistics, group_ids=group_by_bounds(statistics.image_counts, bounds))
-    return statistics
-
-
-def share_frequency_groups(cfg: CfgNode, statistics: ClassStatistics) -> None:
-    """Give evaluation sets without `frequency` the training set's groups, as LVIS defines them.
-
-    Without this a set registered from a COCO-style json has no APr, APc and APf.
-    """
-    letters = [statistics.group_names[group][0] for group in statistics.group_ids]
-    for name in cfg.DATASETS.TEST:
-        metadata = MetadataCatalog.get(name)
-        classes = metadata.get("thing_classes")
-        if metadata.get("class_frequency") is None and classes == list(statistics.class_names):
-            vars(metadata)["class_frequency"] = letters
+def are_labelled(records: Records) -> bool:
+    """Whether these are whole images with one label each, not images of annotated instances."""
+    return len(records) > 0 and "label" in records[0]
 
 
 def describe_difference(expected: list[str], got: list[str]) -> str:
@@ -137,8 +168,6 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
             i for i, pair in enumerate(zip(expected, got, strict=True)) if len({*pair}) > 1
         )
         return f"another order, from class {index}: {expected[index]!r} and {got[index]!r}."
-    from balms_seg.annotations import shortened
-
     return (
         f"{len(expected)} and {len(got)} classes; only in the first: "
         f"{shortened(missing) or 'none'}; only in the second: {shortened(added) or 'none'}."
@@ -146,15 +175,13 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
 
 
 def _has_instance(record: dict[str, Any]) -> bool:
-    if "label" in record:
-        return True
     return any(
         not annotation.get("iscrowd", 0) and not annotation.get("ignore", 0)
         for annotation in record["annotations"]
     )
 
 
-def _class_frequency(cfg: CfgNode) -> list[str] | None:
+def _class_frequency(names: Sequence[str]) -> list[str] | None:
     """The json's own groups, where the training sets have them and agree."""
-    groups = [MetadataCatalog.get(name).get("class_frequency") for name in cfg.DATASETS.TRAIN]
+    groups = [MetadataCatalog.get(name).get("class_frequency") for name in names]
     return groups[0] if all(group == groups[0] for group in groups) else None

@@ -9,23 +9,20 @@ from detectron2.data import MetadataCatalog
 
 from balms_seg.class_statistics.class_record import ClassRecord
 from balms_seg.data.images.labelled_images import image_classes
-from balms_seg.data.training_set import describe_difference
-from balms_seg.job import classifies_images
+from balms_seg.data.training_set import TrainingSet, describe_difference
+from balms_seg.engine.jobs.choice import build_job
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-    from balms_seg.class_statistics import ClassStatistics
-
 CLASSES_KEY = "classes"
 
 
-def class_record(cfg: CfgNode, statistics: ClassStatistics) -> ClassRecord:
+def class_record(cfg: CfgNode, training_set: TrainingSet) -> ClassRecord:
     """What checkpoints of a run say of its classes."""
-    ids = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_dataset_id_to_contiguous_id") or {}
     return ClassRecord.from_statistics(
-        statistics,
-        category_ids=sorted(ids, key=ids.__getitem__),
+        training_set.statistics,
+        category_ids=training_set.category_ids or (),
         thresholds=cfg.MODEL.ROI_BOX_HEAD.get("CLASS_THRESHOLDS", ()),
     )
 
@@ -49,7 +46,7 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
     classes = loaded_classes(record)
     if classes is None:
         return
-    if classifies_images(cfg):
+    if build_job(cfg).of_images:
         _check_image_classes(cfg, classes)
         return
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):

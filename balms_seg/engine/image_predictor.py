@@ -20,10 +20,10 @@ from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.data.images.image_files import read_image
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_checkpoint
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model_and_classes
 from balms_seg.engine.step import autocast
 from balms_seg.evaluation.images.classifier_predictions import top_classes
-from balms_seg.job import classifies_images
 from balms_seg.modeling.image_classifier import ImageClassifier
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class ImagePredictor:
         Raises:
             ValueError: likewise.
         """
-        if not classifies_images(cfg):
+        if not build_job(cfg).of_images:
             raise ValueError(
                 f"{cfg.MODEL.WEIGHTS} is of a detector; balms-seg demo draws what it finds."
             )

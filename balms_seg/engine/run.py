@@ -10,8 +10,10 @@ from detectron2.utils import comm
 
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, loaded_classes
+from balms_seg.engine.run_data import RunData, statistics_if_available
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
+from balms_seg.modeling.prepare import prepare_model
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -52,14 +54,19 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
         task -> metric -> percent.
 
     Raises:
+        PreflightError: something is wrong with the data.
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
-    model = load_model(cfg, resume=resume)
+    data = RunData(cfg, training=False)
+    model = prepare_model(_load(cfg, resume=resume)[0], data.statistics)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
         LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
-    results = LongTailedTrainer.test(cfg, model)
+    sets = LongTailedTrainer.build_evaluated_sets(
+        cfg, statistics=data.statistics, load=data.records
+    )
+    results = LongTailedTrainer.test(cfg, model, sets=sets)
     if cfg.TEST.AUG.ENABLED:
-        results.update(LongTailedTrainer.test_with_augmentation(cfg, model))
+        results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=sets))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
@@ -87,6 +94,11 @@ def load_model_and_classes(
         RuntimeError: as there.
         ValueError: a registered data set of the configuration has other classes.
     """
+    model, classes = _load(cfg, resume=resume)
+    return prepare_model(model, statistics_if_available(cfg)), classes
+
+
+def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, ClassRecord | None]:
     model = LongTailedTrainer.build_model(cfg)
     checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

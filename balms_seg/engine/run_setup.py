@@ -10,26 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.meta_learning import check_meta_training
-from balms_seg.data import (
-    read_once,
-    register_from_config,
-    share_frequency_groups,
-    training_statistics,
-)
-from balms_seg.data.preflight.data_checks import output_problems, preflight
+from balms_seg.data import register_from_config
+from balms_seg.data.preflight.data_checks import output_problems
 from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.output_folder import prepare_output_folder
 from balms_seg.engine.resume_checks import check_resumable
 from balms_seg.engine.settled_settings import settle_settings
-from balms_seg.job import classifies_images
 from balms_seg.model_zoo import get_config_file
 
 if TYPE_CHECKING:
@@ -116,7 +109,8 @@ def setup(args: Namespace) -> CfgNode:
         args: of `detectron2.engine.default_argument_parser`.
 
     Returns:
-        A frozen configuration with `SEED` >= 0, whose data sets are registered and checked.
+        A frozen configuration with `SEED` >= 0, whose data sets are registered; the trainer (or
+        `evaluate`) reads and checks them.
     """
     cfg = load_config(args.config_file, args.opts)
     if args.num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
@@ -155,28 +149,14 @@ def setup(args: Namespace) -> CfgNode:
         is_named="MODEL.WEIGHTS" in args.opts[::2],
     )
     _require_writable(cfg.OUTPUT_DIR)
-    with read_once():
-        settle_settings(cfg, training=not args.eval_only, resume=args.resume)
+    settle_settings(cfg, training=not args.eval_only, resume=args.resume)
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")
     if seed_was_drawn:
         logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
     register_from_config(cfg)
-    preflight(cfg, training=not args.eval_only)
-    if not classifies_images(cfg):
-        _share_frequency_groups(cfg)
     return cfg
-
-
-def _share_frequency_groups(cfg: CfgNode) -> None:
-    """Give evaluation sets that name no frequency groups those of the training set."""
-    sets = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST]
-    if cfg.DATASETS.TRAIN and any(not metadata.get("class_frequency") for metadata in sets):
-        try:
-            share_frequency_groups(cfg, training_statistics(cfg))
-        except (FileNotFoundError, KeyError) as error:
-            logger.warning("AP by frequency group is not available: %s", error)
 
 
 def _drawn_seed(output_dir: str, *, resume: bool) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
 from balms_seg.class_statistics.frequency_groups import third_bounds
-from balms_seg.data import get_training_dicts, register_from_config, training_statistics
+from balms_seg.data import register_from_config
 from balms_seg.data.images.labelled_images import image_classes
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
-from balms_seg.job import classifies_images
+from balms_seg.engine.jobs.choice import build_job
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -34,7 +35,7 @@ def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> No
     Raises:
         ValueError: DATASETS.CLASSES is not what the checkpoint says.
     """
-    if classifies_images(cfg) and not training:
+    if build_job(cfg).of_images and not training:
         _take_classes_of_checkpoint(cfg, resume=resume)
     try:
         register_from_config(cfg)
@@ -59,10 +60,12 @@ def _take_classes_of_checkpoint(cfg: CfgNode, *, resume: bool) -> None:
 
 
 def _settle_from_data(cfg: CfgNode, *, training: bool) -> None:
-    if classifies_images(cfg) and cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
+    job = build_job(cfg)
+    training_set = cache(job.load_training_set)
+    if job.of_images and cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
         cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = len(image_classes(cfg))
     if training and cfg.SOLVER.EPOCHS > 0:
-        num_images = len(get_training_dicts(cfg))
+        num_images = len(training_set().dicts)
         old = cfg.SOLVER.MAX_ITER
         cfg.SOLVER.MAX_ITER = max(
             1, round(cfg.SOLVER.EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
@@ -77,5 +80,5 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> None:
     if training and cfg.SOLVER.WARMUP_SHARE > 0:
         cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_SHARE * cfg.SOLVER.MAX_ITER)
     if cfg.TEST.FIT_GROUP_BOUNDS and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
-        bounds = third_bounds(training_statistics(cfg).image_counts)
+        bounds = third_bounds(training_set().statistics.image_counts)
         cfg.TEST.LONG_TAILED.GROUP_BOUNDS = [] if bounds is None else list(bounds)

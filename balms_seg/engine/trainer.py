@@ -10,11 +10,8 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
-from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
@@ -22,50 +19,68 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.config.meta_learning import check_meta_training
-from balms_seg.data import build_image_test_loader, build_train_loader, training_statistics
-from balms_seg.data.instances.mapper import build_test_mapper
+from balms_seg.data import build_train_loader, load_dataset_dicts
 from balms_seg.engine.best_checkpoint import BestCheckpoint
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
 from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
 from balms_seg.engine.classifier_step import ClassifierStep
+from balms_seg.engine.evaluated_sets import EvaluatedSet, evaluate_sets
 from balms_seg.engine.interruption import DueEvaluation, StopHook, evaluate_interruptibly
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.meta.class_values import ClassValueRecorder
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.picture_writer import PictureWriter
-from balms_seg.engine.run_results import log_copy_paste_lines, save_results
-from balms_seg.engine.step import TrainingStep, autocast
+from balms_seg.engine.run_data import RunData, hand, statistics_if_available
+from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
-from balms_seg.evaluation.evaluator_choice import build_evaluator
-from balms_seg.job import classifies_images
+from balms_seg.evaluation.evaluator_choice import evaluation_folder
 from balms_seg.modeling.classifier_init import start_classifiers
 from balms_seg.modeling.find_classifier import find_trunk
 from balms_seg.modeling.freeze import train_only
-from balms_seg.stop_signals import leave_signals_to_parent, stop_signals
+from balms_seg.modeling.prepare import prepare_model
+from balms_seg.stop_signals import stop_signals
 
 if TYPE_CHECKING:
+    import torch
     from detectron2.config import CfgNode
     from detectron2.evaluation import DatasetEvaluator
+
+    from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.data.instances.builtin import Load
+    from balms_seg.data.training_set import TrainingSet
 
 logger = logging.getLogger(__name__)
 
 
 class LongTailedTrainer(DefaultTrainer):
-    """Trains, evaluates, resumes; hooks, schedules and writers are detectron2's."""
+    """Trains, evaluates, resumes; hooks, schedules and writers are detectron2's.
+
+    Each data set is read once, however often it is needed, and the training set counted once.
+    `build_train_loader`, `build_test_loader` and `build_evaluator` are handed what was read; one
+    that a subclass defines with detectron2's own parameters is called as detectron2 calls it.
+    """
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Build model, optimiser, loader and hooks.
+        """Check the data; build model, optimiser, loaders and hooks.
 
         Args:
             cfg: a checked configuration with `SEED` >= 0.
+
+        Raises:
+            PreflightError: something is wrong with the data.
         """
         # Not DefaultTrainer's own __init__, which fixes the step, the checkpointer, and CUDA
         # devices for data-parallel models.
         TrainerBase.__init__(self)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
+        data = RunData(cfg, training=True)
+        self.statistics = data.training_set.statistics
+        model = prepare_model(self.build_model(cfg), self.statistics)
         optimizer = self.build_optimizer(cfg, model)
-        self._trainer = self._build_step(cfg, model, optimizer)
+        self._trainer = self._build_step(cfg, model, optimizer, data)
+        self._test_loaders = self._build_test_loaders(cfg, data.records)
+        self._evaluated_sets: list[EvaluatedSet] | None = None
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailedCheckpointer(
             model,
@@ -75,7 +90,7 @@ class LongTailedTrainer(DefaultTrainer):
         )
         self.checkpointer.record = {
             "config": cfg.dump(),
-            CLASSES_KEY: class_record(cfg, training_statistics(cfg)).to_plain(),
+            CLASSES_KEY: class_record(cfg, data.training_set).to_plain(),
         }
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -83,16 +98,16 @@ class LongTailedTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def _build_step(
-        self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer
+        self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, data: RunData
     ) -> TrainingStep:
         """The step of the whole model, or of its classifier alone, with or without learning."""
         check_meta_training(cfg)
-        loader = self.build_train_loader(cfg)
+        loader = hand(self.build_train_loader, cfg, training_set=data.training_set)
         settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
         trunk = find_trunk(model)
         if trunk is None:
             return TrainingStep(_data_parallel(model), loader, optimizer, **settings)
-        meta = build_meta_step(cfg, trunk, optimizer, loader)
+        meta = build_meta_step(cfg, trunk, optimizer, loader, data)
         return ClassifierStep(_data_parallel(model), loader, optimizer, meta=meta, **settings)
 
     @classmethod
@@ -109,23 +124,28 @@ class LongTailedTrainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Any:
+    def build_train_loader(cls, cfg: CfgNode, training_set: TrainingSet | None = None) -> Any:
         """This package's loader, keyed by stream position."""
-        return build_train_loader(cfg)
+        dicts = None if training_set is None else training_set.dicts
+        return build_train_loader(cfg, dataset_dicts=dicts)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+    def build_test_loader(
+        cls, cfg: CfgNode, dataset_name: str, load: Load = load_dataset_dicts
+    ) -> Any:
         """detectron2's for detectors, this package's for image classifiers."""
-        if classifies_images(cfg):
-            return build_image_test_loader(cfg, dataset_name)
-        loader = build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
-        loader.worker_init_fn = leave_signals_to_parent
-        return loader
+        return build_job(cfg).build_test_loader(dataset_name, load=load)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator for a registered data set."""
-        return build_evaluator(cfg, dataset_name)
+    def build_evaluator(
+        cls,
+        cfg: CfgNode,
+        dataset_name: str,
+        statistics: ClassStatistics | None = None,
+        load: Load = load_dataset_dicts,
+    ) -> DatasetEvaluator:
+        """The evaluator for a registered data set, with the training set's counts and groups."""
+        return build_job(cfg).build_evaluator(dataset_name, statistics, load=load)
 
     def build_writers(self) -> list[Any]:
         """Terminal, metrics.json, and tensorboard's files or, without it, pictures as png."""
@@ -142,11 +162,14 @@ class LongTailedTrainer(DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """detectron2's hooks; test-time augmentation comes before the writers."""
         built = super().build_hooks()
+        for hook in built:
+            if isinstance(hook, hooks.EvalHook):
+                hook._func = self._evaluate  # detectron2's would read the sets anew
         meta = getattr(self._trainer, "meta", None)
         if meta is not None:  # first, so that checkpoints and writers find what it did
             recorder = ClassValueRecorder(
                 meta.learner,
-                training_statistics(self.cfg),
+                self.statistics,
                 max_iter=self.max_iter,
                 path=f"{self.cfg.OUTPUT_DIR}/meta_rates.csv",
             )
@@ -204,8 +227,41 @@ class LongTailedTrainer(DefaultTrainer):
             self._hooks: list[Any] = kept
         super().after_train()
 
+    @classmethod
+    def _build_test_loaders(cls, cfg: CfgNode, load: Load) -> list[Any]:
+        return [hand(cls.build_test_loader, cfg, name, load=load) for name in cfg.DATASETS.TEST]
+
+    @property
+    def evaluated_sets(self) -> list[EvaluatedSet]:
+        """The sets of DATASETS.TEST, whose annotations are read at the first evaluation."""
+        if self._evaluated_sets is None:
+            self._evaluated_sets = self.build_evaluated_sets(
+                self.cfg, self._test_loaders, self.statistics
+            )
+        return self._evaluated_sets
+
+    @classmethod
+    def build_evaluated_sets(
+        cls,
+        cfg: CfgNode,
+        loaders: list[Any] | None = None,
+        statistics: ClassStatistics | None = None,
+        load: Load = load_dataset_dicts,
+    ) -> list[EvaluatedSet]:
+        """The sets of DATASETS.TEST with their loaders and evaluators."""
+        loaders = cls._build_test_loaders(cfg, load) if loaders is None else loaders
+        rows = zip(cfg.DATASETS.TEST, loaders, strict=True)
+        handed = {"statistics": statistics, "load": load}
+        return [
+            EvaluatedSet(n, each, hand(cls.build_evaluator, cfg, n, **handed)) for n, each in rows
+        ]
+
+    def _evaluate(self) -> dict[str, Any]:
+        self._last_eval_results = self.test(self.cfg, self.model, sets=self.evaluated_sets)
+        return self._last_eval_results
+
     def _test_with_augmentation(self) -> dict[str, Any]:
-        results = self.test_with_augmentation(self.cfg, self.model)
+        results = self.test_with_augmentation(self.cfg, self.model, sets=self.evaluated_sets)
         self._last_eval_results.update(results)
         return results
 
@@ -215,6 +271,8 @@ class LongTailedTrainer(DefaultTrainer):
         cfg: CfgNode,
         model: nn.Module,
         evaluators: list[DatasetEvaluator] | None = None,
+        *,
+        sets: list[EvaluatedSet] | None = None,
     ) -> dict[str, Any]:
         """Evaluate a model on every set of `DATASETS.TEST` and write results.json.
 
@@ -222,6 +280,7 @@ class LongTailedTrainer(DefaultTrainer):
             cfg: configuration.
             model: with its weights loaded.
             evaluators: one a set; None builds those of the configuration.
+            sets: with loaders and evaluators, where they have been built.
 
         Returns:
             task -> metric -> percent, under the set's name first if there are several sets; {} on
@@ -229,27 +288,19 @@ class LongTailedTrainer(DefaultTrainer):
         """
         if isinstance(model, nn.Module):
             require_finite(model)
-        results, group_sizes = OrderedDict(), {}
-        # As detectron2 does, detectors are evaluated in full precision.
-        in_mixed_precision = classifies_images(cfg) and cfg.SOLVER.AMP.ENABLED
-        device_type = torch.device(cfg.MODEL.DEVICE).type
-        for index, name in enumerate(cfg.DATASETS.TEST):
-            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            loader = cls.build_test_loader(cfg, name)
-            if hasattr(evaluator, "remaining"):  # after an interrupted evaluation
-                loader = evaluator.remaining(loader, model)
-            with autocast(device_type, enabled=in_mixed_precision):
-                results[name] = inference_on_dataset(model, loader, evaluator) or {}
-            group_sizes[name] = getattr(evaluator, "group_sizes", None)
-            if comm.is_main_process():
-                logger.info("Evaluation results for %s in csv format:", name)
-                log_copy_paste_lines(results[name])
-        if comm.is_main_process() and any(results.values()):
-            save_results(cfg, results, group_sizes)
-        return next(iter(results.values())) if len(results) == 1 else results
+        if sets is None and evaluators:
+            loaders = cls._build_test_loaders(cfg, load_dataset_dicts)
+            rows = zip(cfg.DATASETS.TEST, loaders, evaluators, strict=True)
+            sets = [EvaluatedSet(*row) for row in rows]
+        elif sets is None:
+            sets = cls.build_evaluated_sets(cfg, statistics=statistics_if_available(cfg))
+        mixed_precision = build_job(cfg).evaluates_in_mixed_precision and cfg.SOLVER.AMP.ENABLED
+        return evaluate_sets(cfg, model, sets, mixed_precision=mixed_precision)
 
     @classmethod
-    def test_with_augmentation(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    def test_with_augmentation(
+        cls, cfg: CfgNode, model: nn.Module, *, sets: list[EvaluatedSet] | None = None
+    ) -> dict[str, Any]:
         """Evaluate with detectron2's test-time augmentation, into OUTPUT_DIR/inference_TTA.
 
         Returns:
@@ -260,7 +311,9 @@ class LongTailedTrainer(DefaultTrainer):
         cfg = cfg.clone()
         cfg.defrost()
         cfg.OUTPUT_DIR = f"{cfg.OUTPUT_DIR}/inference_TTA"
-        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, core))
+        if sets is not None:
+            sets = [each.writing_to(evaluation_folder(cfg, each.name)) for each in sets]
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, core), sets=sets)
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from balms_seg.class_statistics import ClassStatistics
-from balms_seg.data import evaluation_classes, training_statistics
 from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
 from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
 
@@ -21,30 +21,30 @@ IMAGE_EVALUATOR_TYPE = "image_classification"
 
 
 def build_evaluator(
-    cfg: CfgNode, dataset_name: str, output_dir: str | None = None
+    cfg: CfgNode,
+    dataset_name: str,
+    output_dir: str | None = None,
+    *,
+    statistics: ClassStatistics | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> DatasetEvaluator:
     """Build the evaluator that a data set's `evaluator_type` asks for.
 
     Args:
         cfg: MODEL.MASK_ON decides whether masks are evaluated, TEST.LONG_TAILED the rest.
         dataset_name: a registered data set.
-        output_dir: where the evaluator writes; None for the folder `inference` in OUTPUT_DIR, and
-            there a folder of the set's name if DATASETS.TEST has several.
+        output_dir: where the evaluator writes; None for `evaluation_folder`.
+        statistics: of the training set, for counts and groups; None where it is unknown.
+        class_names: of whole images, the model's classes in its order; None for the set's own.
 
     Raises:
         ValueError: no evaluator belongs to the data set's type.
     """
-    if output_dir is None:
-        output_dir = os.path.join(cfg.OUTPUT_DIR, "inference")
-        if len(cfg.DATASETS.TEST) > 1:
-            output_dir = os.path.join(output_dir, dataset_name)
+    output_dir = evaluation_folder(cfg, dataset_name) if output_dir is None else output_dir
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type == IMAGE_EVALUATOR_TYPE:
         return ClassificationEvaluator(
-            dataset_name,
-            _training_statistics(cfg),
-            output_dir,
-            class_names=evaluation_classes(cfg, dataset_name),
+            dataset_name, statistics, output_dir, class_names=class_names
         )
     if evaluator_type not in INSTANCE_EVALUATOR_TYPES:
         raise ValueError(
@@ -55,7 +55,9 @@ def build_evaluator(
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
     options = cfg.TEST.get("LONG_TAILED")
     if options is None:  # a configuration without this package's keys
-        return LongTailedLVISEvaluator(dataset_name, tasks, output_dir=output_dir)
+        return LongTailedLVISEvaluator(
+            dataset_name, tasks, output_dir=output_dir, statistics=statistics
+        )
     if options.AP_FIXED and cfg.TEST.DETECTIONS_PER_IMAGE <= options.MAX_DETECTIONS:
         logger.warning(
             "AP-fixed asks for more detections an image than the cap that it does without: raise "
@@ -67,6 +69,7 @@ def build_evaluator(
         dataset_name,
         tasks,
         output_dir=output_dir,
+        statistics=statistics,
         max_detections=options.MAX_DETECTIONS,
         backend=options.BACKEND,
         group_bounds=tuple(options.GROUP_BOUNDS) or None,
@@ -78,12 +81,7 @@ def build_evaluator(
     )
 
 
-def _training_statistics(cfg: CfgNode) -> ClassStatistics | None:
-    """Of the training set, for the frequency groups; None where it is not at hand."""
-    if not cfg.DATASETS.TRAIN:
-        return None
-    try:
-        return training_statistics(cfg)
-    except FileNotFoundError as error:
-        logger.warning("No accuracy of many, medium and few: no training counts. %s", error)
-        return None
+def evaluation_folder(cfg: CfgNode, dataset_name: str) -> str:
+    """`inference` in OUTPUT_DIR, and there a folder of the set's name if there are several."""
+    folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+    return os.path.join(folder, dataset_name) if len(cfg.DATASETS.TEST) > 1 else folder

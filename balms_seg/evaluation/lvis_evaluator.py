@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from detectron2.utils.file_io import PathManager
 
 from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.annotations.json_file import paused_garbage_collection
+from balms_seg.class_statistics import ClassStatistics
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.evaluation_set import groups_of_counts
@@ -54,6 +56,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         distributed: bool = True,
         output_dir: str | None = None,
         *,
+        statistics: ClassStatistics | None = None,
         max_detections: int = 300,
         backend: str = "numpy",
         group_bounds: tuple[int, int] | None = None,
@@ -76,10 +79,13 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             output_dir: where to write lvis_instances_results.json and, per task, results per class
                 (csv and json), the calibration of the scores, and the matches that
                 tools/compare.py reads.
+            statistics: of the training set: counts for `group_bounds` and for the results per
+                class, and groups of classes whose group neither json nor metadata say.
             max_detections: kept per image.
             backend: as for `evaluate_lvis`.
             group_bounds: largest number of training images of a rare and of a common class; where
-                given, the groups follow from the metadata's `class_image_count` alone.
+                given, the groups follow from training counts alone, those of `statistics` or of
+                the metadata's `class_image_count`.
             ap_fixed: also AP-fixed and AP-pool, from the best detections of each class.
             boundary: also boundary AP, where masks are evaluated.
             error_kinds: also false positives by kind and the class most confused with.
@@ -113,18 +119,38 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             )
         self._ground_truth: GroundTruth | None = None
         if not distributed or comm.is_main_process():
-            self._load_ground_truth(PathManager.get_local_path(json_file), group_bounds)
+            path = PathManager.get_local_path(json_file)
+            self._load_ground_truth(path, group_bounds, self._of_same_classes(statistics))
         self._parts = RankParts(output_dir, distributed=distributed)
         self.reset()
 
-    def _load_ground_truth(self, path: str, group_bounds: tuple[int, int] | None) -> None:
-        annotations = read_annotations(path)
-        self._training = TrainingCounts.from_entries(
-            self._metadata.get("class_image_count") or annotations.facts.categories
+    def _of_same_classes(self, statistics: ClassStatistics | None) -> ClassStatistics | None:
+        names = self._metadata.get("thing_classes")
+        if statistics is None or names is None or list(names) == list(statistics.class_names):
+            return statistics
+        logger.warning(
+            "The training set has other classes than '%s': no counts and groups are taken from it.",
+            self._metadata.name,
         )
+        return None
+
+    def _load_ground_truth(
+        self,
+        path: str,
+        group_bounds: tuple[int, int] | None,
+        statistics: ClassStatistics | None,
+    ) -> None:
+        annotations = read_annotations(path)
         self._class_ids = _contiguous_ids(self._metadata, annotations)
+        if statistics is None:
+            known = self._metadata.get("class_image_count") or annotations.facts.categories
+            self._training = TrainingCounts.from_entries(known)
+        else:
+            self._training = TrainingCounts.from_statistics(statistics, self._class_ids)
         if group_bounds is None:
             letters = _by_category(self._metadata.get("class_frequency"), self._class_ids)
+            if statistics is not None:
+                letters = {**_letters_of(statistics, self._class_ids), **letters}
         else:
             letters = groups_of_counts(self._training, group_bounds, source=path)
         self._ground_truth = load_ground_truth(
@@ -133,6 +159,14 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             own_groups=group_bounds is None,
             image_root=self._metadata.get("image_root"),
         )
+
+    def writing_to(self, output_dir: str) -> LongTailedLVISEvaluator:
+        """An evaluator on the same ground truth that writes to another folder."""
+        other = copy.copy(self)
+        other._output_dir = output_dir
+        other._parts = RankParts(output_dir, distributed=self._distributed)
+        other.reset()
+        return other
 
     def remaining(
         self, loader: Iterable[list[dict[str, Any]]], model: Any
@@ -311,6 +345,12 @@ def _contiguous_ids(metadata: Any, annotations: Annotations) -> dict[Any, int]:
             "classes the data set was registered with."
         )
     return dict(class_ids)
+
+
+def _letters_of(statistics: ClassStatistics, class_ids: Mapping[int, int]) -> dict[int, str]:
+    """Frequency letters per category id of the json."""
+    letters = [statistics.group_names[group][0] for group in statistics.group_ids]
+    return {category_id: letters[class_id] for category_id, class_id in class_ids.items()}
 
 
 def _by_category(

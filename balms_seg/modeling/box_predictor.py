@@ -19,14 +19,17 @@ from torch import Tensor, nn
 
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
-from balms_seg.modeling.classifier_init import ScaledLinear
 from balms_seg.modeling.classifier_layer import build_classifier, classifier_kind
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context
-from balms_seg.modeling.training_counts import statistics_if_available
+from balms_seg.modeling.scaled_linear import ScaledLinear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from detectron2.config import CfgNode
     from detectron2.structures import Instances
+
+    from balms_seg.class_statistics import ClassStatistics
 
 
 class BoxPredictions(tuple):
@@ -55,7 +58,7 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         layer: str = "auto",
         cosine_scale: float = 20.0,
         learn_scales: bool = False,
-        calibration: ScoreCalibration | None = None,
+        calibrate: Callable[[ClassStatistics], ScoreCalibration] | None = None,
         schedule: TrainingSchedule | None = None,
         **kwargs: Any,
     ) -> None:
@@ -67,12 +70,15 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             layer: of the classifier: "linear", "cosine", or "auto" for what the method is made for.
             cosine_scale: what a cosine classifier multiplies with, unless the method says.
             learn_scales: fix the classifier and learn a scale for each of its columns.
-            calibration: of the scores at inference.
+            calibrate: statistics of the training set -> calibration of the scores at inference;
+                None: there is none.
             schedule: tells methods how far training is; None: they are not told.
             kwargs: those of detectron2's `FastRCNNOutputLayers`.
         """
         super().__init__(input_shape, **kwargs)
-        self.method, self.calibration, self.schedule = method, calibration, schedule
+        self.method, self.schedule = method, schedule
+        self.calibrate = calibrate
+        self.calibration: ScoreCalibration | None = None
         if (
             method.num_columns != self.cls_score.out_features
             or classifier_kind(method, layer) != "linear"
@@ -96,14 +102,13 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             has_background=True,
         )
-        method.prepare(statistics_if_available(cfg) if method.needs_statistics else None)
         return {
             **super().from_config(cfg, input_shape),
             "method": method,
             "layer": head.CLASSIFIER_LAYER,
             "cosine_scale": head.COSINE_SCALE,
             "learn_scales": cfg.MODEL.INIT_CLASSIFIER == "lws",
-            "calibration": build_calibration(cfg, method),
+            "calibrate": calibration_of(cfg, method),
             "schedule": TrainingSchedule(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
         }
 
@@ -160,36 +165,56 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[Tensor, ...]:
-        """Scores of each image's proposals, (R_i, K + 1), background last."""
+        """Scores of each image's proposals, (R_i, K + 1), background last.
+
+        Raises:
+            RuntimeError: there is a calibration, which nobody has prepared.
+        """
         probabilities = self.method.probabilities(predictions[0])
         if self.calibration is not None:
             probabilities = self.calibration(probabilities)
+        elif self.calibrate is not None:
+            raise RuntimeError(
+                "The calibration of the scores needs the class counts of the training set; call "
+                "balms_seg.modeling.prepare_model(model, statistics) first."
+            )
         return probabilities.split([len(p) for p in proposals])
 
+    def prepare(self, statistics: ClassStatistics | None) -> None:
+        """Take what method and calibration need from the training set.
 
-def build_calibration(cfg: CfgNode, method: Method) -> ScoreCalibration | None:
-    """The calibration that `MODEL.ROI_BOX_HEAD.CALIBRATION` names, None where it names none.
+        Raises:
+            FileNotFoundError: there is a calibration and no statistics.
+            ValueError: the statistics are of another number of classes.
+        """
+        self.method.prepare(statistics)
+        if self.calibrate is None:
+            return
+        if statistics is None:
+            raise FileNotFoundError(
+                "MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD needs the class counts of the training set, "
+                "but DATASETS.TRAIN is not at hand; register it, or set METHOD to none."
+            )
+        self.calibration = self.calibrate(statistics)
 
-    Raises:
-        FileNotFoundError: the training set, whose counts it needs, is not at hand.
-        ValueError: likewise, or an entry does not fit the number of classes.
-    """
+
+def calibration_of(
+    cfg: CfgNode, method: Method
+) -> Callable[[ClassStatistics], ScoreCalibration] | None:
+    """What makes the calibration of `MODEL.ROI_BOX_HEAD.CALIBRATION`; None where it names none."""
     settings = cfg.MODEL.ROI_BOX_HEAD.CALIBRATION
     if settings.METHOD == "none":
         return None
-    statistics = statistics_if_available(cfg)
-    if statistics is None:
-        raise FileNotFoundError(
-            f"MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD is {settings.METHOD}, which needs the class "
-            "counts of the training set, but DATASETS.TRAIN is not at hand; register it, or set "
-            "METHOD to none."
+
+    def calibrate(statistics: ClassStatistics) -> ScoreCalibration:
+        return ScoreCalibration(
+            settings.METHOD,
+            counts=torch.tensor(statistics.prior_counts(settings.COUNTS)),
+            group_ids=torch.tensor(statistics.group_ids),
+            strength=settings.STRENGTH,
+            temperatures=tuple(settings.TEMPERATURES),
+            dimensions=torch.as_tensor(settings.DIMENSIONS) if len(settings.DIMENSIONS) else None,
+            independent=method.independent_scores,
         )
-    return ScoreCalibration(
-        settings.METHOD,
-        counts=torch.tensor(statistics.prior_counts(settings.COUNTS)),
-        group_ids=torch.tensor(statistics.group_ids),
-        strength=settings.STRENGTH,
-        temperatures=tuple(settings.TEMPERATURES),
-        dimensions=torch.as_tensor(settings.DIMENSIONS) if len(settings.DIMENSIONS) else None,
-        independent=method.independent_scores,
-    )
+
+    return calibrate

@@ -15,7 +15,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from balms_seg.methods import Method
@@ -28,39 +27,6 @@ logger = logging.getLogger(__name__)
 INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm")
 # Ends of the names of the classifiers' weights.
 CLASSIFIER_WEIGHTS = ("cls_score.weight", "classifier.weight")
-
-
-class ScaledLinear(nn.Module):
-    """A fixed linear layer whose outputs have one learned scale each: s_j (w_j x + b_j).
-
-    Background's column, where there is one, has a scale like the others. The scales start at 1,
-    where the layer equals the one it was made from; its checkpoints add `scale` to that one's.
-    """
-
-    def __init__(self, linear: Any) -> None:
-        """Take over a layer's parameters.
-
-        Args:
-            linear: with a bias; its parameters are frozen.
-        """
-        super().__init__()
-        self.weight = linear.weight.requires_grad_(False)
-        self.bias = linear.bias.requires_grad_(False)
-        self.scale = nn.Parameter(torch.ones_like(linear.bias))
-
-    @property
-    def in_features(self) -> int:
-        """D."""
-        return self.weight.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        """C."""
-        return self.weight.shape[0]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, D) to (N, C)."""
-        return self.scale * F.linear(features, self.weight, self.bias)
 
 
 def tau_normalised(

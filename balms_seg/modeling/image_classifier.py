@@ -12,16 +12,17 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from balms_seg.data.images.image_batch import ImageBatch
+from balms_seg.image_batch import ImageBatch
 from balms_seg.methods import LossContext, Method, build_method
-from balms_seg.modeling.classifier_init import ScaledLinear
 from balms_seg.modeling.classifier_layer import build_classifier
 from balms_seg.modeling.image_backbones import build_image_backbone
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context, event_storage
-from balms_seg.modeling.training_counts import statistics_if_available
+from balms_seg.modeling.scaled_linear import ScaledLinear
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+    from balms_seg.class_statistics import ClassStatistics
 
 
 @META_ARCH_REGISTRY.register()
@@ -77,7 +78,6 @@ class ImageClassifier(nn.Module):
         method = build_method(
             cfg.MODEL.METHODS, settings.METHOD, settings.NUM_CLASSES, has_background=False
         )
-        method.prepare(statistics_if_available(cfg) if method.needs_statistics else None)
         backbone: Any = build_image_backbone(
             settings.BACKBONE,
             width=settings.WIDTH,
@@ -117,6 +117,10 @@ class ImageClassifier(nn.Module):
             return self.method.probabilities(logits.float())
         self.log_accuracy(logits, batch.labels)
         return {"loss_cls": self._loss(logits, features, batch)}
+
+    def prepare(self, statistics: ClassStatistics | None) -> None:
+        """Take what the method needs from the training set; None: it is only to predict."""
+        self.method.prepare(statistics)
 
     def preprocess_image(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 255], uint8 or float, to normalised float32 ones."""

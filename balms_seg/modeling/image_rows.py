@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 import torch
 
-from balms_seg.data.images.image_batch import ImageBatch
+from balms_seg.image_batch import ImageBatch
 from balms_seg.job import IMAGE_CLASSIFIER
 from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView, trains_alone
 from balms_seg.modeling.image_classifier import ImageClassifier

@@ -6,26 +6,30 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from balms_seg.modeling.classifier_init import classifiers_of
+from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.modeling.image_classifier import ImageClassifier
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
 
 
 def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Module:
-    """Prepare the method of every classifier, in place.
+    """Give every classifier of this package what it needs of the training set, in place.
 
     Args:
-        model: an image classifier, or a detector with this package's heads.
+        model: an image classifier or a detector; one without classifiers of this package stays as
+            it is.
         statistics: of the training set; None where the model is only to predict.
 
     Returns:
         The same model.
 
     Raises:
+        FileNotFoundError: scores are calibrated by counts, and there are no statistics.
         ValueError: the statistics are of another number of classes.
     """
-    for classifier, method in classifiers_of(model):
-        method.prepare(statistics)
-        method.to(next(classifier.parameters()).device)
+    for module in list(model.modules()):
+        if isinstance(module, LongTailedBoxPredictor | ImageClassifier):
+            module.prepare(statistics)
+            module.to(next(module.parameters()).device)
     return model

@@ -14,7 +14,6 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
-from balms_seg.data import read_once
 from balms_seg.engine import LongTailedTrainer, load_config
 from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import ImageClassifier
@@ -264,11 +263,7 @@ def train_two_iterations(name: str, archive: Path, output: Path) -> tuple[set[st
     }
     cfg = load(name, *(str(word) for pair in small.items() for word in pair))
     cfg.freeze()
-    with read_once():
-        from balms_seg.data import register_from_config
-
-        register_from_config(cfg)
-        trainer = LongTailedTrainer(cfg)
+    trainer = LongTailedTrainer(cfg)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.train()
     assert trainer.iter == 2

@@ -12,7 +12,6 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from PIL import Image, ImageDraw
 
-from balms_seg.data import read_once
 from balms_seg.data.instances.registration import register_long_tailed_instances
 from balms_seg.engine import LongTailedTrainer, load_config, setup
 from balms_seg.model_zoo import get_config_file
@@ -121,8 +120,7 @@ def reduced(name: str, dataset: str, output: Path, *overrides: str) -> CfgNode:
 
 def parameters_changed_by_training(cfg: CfgNode) -> tuple[set[str], set[str]]:
     """Names that two iterations change, and names that they do not."""
-    with read_once():
-        trainer = LongTailedTrainer(cfg)
+    trainer = LongTailedTrainer(cfg)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.train()
     assert trainer.iter == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,10 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from small_sets import changed, coco_style, lvis_style, new_name, write_set
 
+from balms_seg.class_statistics import ClassStatistics
 from balms_seg.config import add_balms_config
-from balms_seg.data import (
-    get_training_dicts,
-    register_from_config,
-    share_frequency_groups,
-    training_statistics,
-)
+from balms_seg.data import TrainingSet, load_dataset_dicts, register_from_config
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.sampling import SAMPLER_REGISTRY, IndexStream, compute_repeat_factors
 
 
@@ -38,13 +36,21 @@ def config(tmp_path: Path, *contents: dict) -> CfgNode:
     return cfg
 
 
+def training_set(cfg: CfgNode) -> TrainingSet:
+    return build_job(cfg).load_training_set()
+
+
+def training_statistics(cfg: CfgNode) -> ClassStatistics:
+    return training_set(cfg).statistics
+
+
 @pytest.mark.parametrize("filter_empty", [True, False])
 def test_training_dicts_are_detectron2s(tmp_path: Path, filter_empty: bool) -> None:
     crowd_only = changed(lvis_style(), "annotations", 2, iscrowd=1)
     cfg = config(tmp_path, lvis_style(), crowd_only)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filter_empty
     expected = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
-    assert get_training_dicts(cfg) == expected
+    assert training_set(cfg).dicts == expected
     assert len(expected) == (3 if filter_empty else 6)
 
 
@@ -64,10 +70,10 @@ def test_sets_must_have_the_same_classes(tmp_path: Path) -> None:
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     cfg = config(tmp_path, {**lvis_style(), "annotations": []})
     with pytest.raises(ValueError, match="No image with a usable annotation"):
-        get_training_dicts(cfg)
+        training_set(cfg)
     cfg.DATASETS.TRAIN = ()
     with pytest.raises(ValueError, match=r"DATASETS.TRAIN is empty"):
-        get_training_dicts(cfg)
+        training_set(cfg)
 
 
 def test_frequency_of_the_json_wins_over_counts(tmp_path: Path) -> None:
@@ -92,7 +98,7 @@ def test_sampled_counts_follow_the_repeat_factors(tmp_path: Path) -> None:
     cfg.DATALOADER.REPEAT_THRESHOLD = 0.9
     # Two images have annotations: cats are in both, the dog in one, hence a factor of
     # sqrt(0.9 / 0.5) for the image that has both.
-    factors = compute_repeat_factors(get_training_dicts(cfg), 2, 0.9)
+    factors = compute_repeat_factors(training_set(cfg).dicts, 2, 0.9)
     np.testing.assert_allclose(factors, [np.sqrt(1.8), 1])
     statistics = training_statistics(cfg)
     np.testing.assert_allclose(statistics.sampled_counts, [np.sqrt(1.8) + 1, np.sqrt(1.8)])
@@ -132,14 +138,21 @@ def test_sampler_without_factors_warns(
     assert any("SilentSampler does not say how often" in r.getMessage() for r in caplog.records)
 
 
-def test_evaluation_sets_get_the_training_groups_where_they_have_none(tmp_path: Path) -> None:
-    cfg = config(tmp_path, lvis_style(), coco_style(), lvis_style())
-    train, plain, own = cfg.DATASETS.TRAIN
-    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (plain, own)
-    vars(MetadataCatalog.get(own))["class_frequency"] = ["c", "c"]
-    share_frequency_groups(cfg, training_statistics(cfg))
-    assert MetadataCatalog.get(plain).class_frequency == ["f", "r"]
-    assert MetadataCatalog.get(own).class_frequency == ["c", "c"]
+def test_names_and_ids_are_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    known = training_set(config(tmp_path, lvis_style()))
+    assert (known.class_names, known.num_classes) == (("cat", "dog"), 2)
+    assert known.category_ids == tuple(sorted(c["id"] for c in lvis_style()["categories"]))
+
+
+def test_each_set_is_read_once_by_what_is_handed_in(tmp_path: Path) -> None:
+    cfg, asked = config(tmp_path, lvis_style(), lvis_style()), []
+
+    def load(name: str) -> Sequence[dict]:
+        asked.append(name)
+        return load_dataset_dicts(name)
+
+    build_job(cfg).load_training_set(load=load)
+    assert tuple(asked) == cfg.DATASETS.TRAIN
 
 
 @pytest.mark.data

@@ -9,7 +9,6 @@ from detectron2.engine import default_argument_parser
 from image_sets import SMALL
 from made_up_data import words
 
-from balms_seg.data import read_once
 from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 from balms_seg.model_zoo import get_config_file
 
@@ -18,8 +17,7 @@ Settings = Mapping[str, object]
 
 def build_image_trainer(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:
     """A trainer of the small classifier, before it has loaded any checkpoint."""
-    with read_once():
-        return LongTailedTrainer(setup(_arguments(settings, output, *flags)))
+    return LongTailedTrainer(setup(_arguments(settings, output, *flags)))
 
 
 def run_image_training(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:

@@ -11,7 +11,6 @@ from detectron2.engine import default_argument_parser
 from made_up_data import SMALL, words
 from torch import Tensor
 
-from balms_seg.data import read_once
 from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 from balms_seg.model_zoo import get_config_file
 
@@ -31,8 +30,7 @@ def command_line(settings: Settings, output: Path, *flags: str) -> list[str]:
 
 def build_trainer(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:
     """A trainer of the small model, before it has loaded any checkpoint."""
-    with read_once():
-        return LongTailedTrainer(setup(arguments(settings, output, *flags)))
+    return LongTailedTrainer(setup(arguments(settings, output, *flags)))
 
 
 def run_training(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:

@@ -114,13 +114,11 @@ SAVE_EACH_RANK = """
 import torch
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
-from balms_seg.data import read_once
 from balms_seg.engine import LongTailedTrainer, setup, train
 from balms_seg.engine.launch import launch
 
 def main(args):
-    with read_once():
-        trainer = LongTailedTrainer(setup(args))
+    trainer = LongTailedTrainer(setup(args))
     train(trainer, resume=args.resume)
     content = {
         "parameters": dict(trainer.model.module.named_parameters()),

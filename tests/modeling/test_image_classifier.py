@@ -11,25 +11,16 @@ from image_sets import SMALL
 from made_up_data import words
 
 from balms_seg import ClassStatistics
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.engine import load_config
+from balms_seg.image_batch import ImageBatch
 from balms_seg.methods import LossContext, TrainingProgress
 from balms_seg.model_zoo import get_config_file
-from balms_seg.modeling import ImageClassifier
+from balms_seg.modeling import ImageClassifier, prepare_model
 from balms_seg.modeling.cifar_resnet import CifarResNet
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.image_backbones import IMAGE_BACKBONES, PRETRAINED, build_image_backbone
 
 COUNTS = (50, 10, 2)
-
-
-@pytest.fixture(autouse=True)
-def _statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
-    statistics = ClassStatistics.from_labels(labels.numpy(), 3)
-    monkeypatch.setattr(
-        "balms_seg.modeling.image_classifier.statistics_if_available", lambda cfg: statistics
-    )
 
 
 def config(**settings: object) -> CfgNode:
@@ -40,7 +31,9 @@ def config(**settings: object) -> CfgNode:
 
 def built(**settings: object) -> ImageClassifier:
     torch.manual_seed(0)
-    return build_model(config(**settings))
+    labels = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
+    statistics = ClassStatistics.from_labels(labels.numpy(), 3)
+    return prepare_model(build_model(config(**settings)), statistics)
 
 
 def made_up_batch(mix: bool = False) -> ImageBatch:

@@ -16,8 +16,8 @@ from report_runs import write_run
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.commands.command_line import run_command
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.evaluation import ClassificationEvaluator, write_results
+from balms_seg.image_batch import ImageBatch
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
 from balms_seg.report.run_files import read_run
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from balms_seg.data.images.image_batch import ImageBatch
+from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import keyed_uniforms
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from balms_seg.data.instances.dataset_dicts import DatasetDicts, load_annotations
+from balms_seg.data.instances.dataset_dicts import load_annotations
 from balms_seg.data.instances.registration import require_registered
 
 # Builtin LVIS sets with annotations; the test sets have none.
@@ -23,27 +22,11 @@ BUILTIN_LVIS_NAMES = (
     "lvis_v0.5_val_cocofied",
 )
 
-
-_kept: dict[str, Sequence[dict[str, Any]]] | None = None
-
-
-@contextmanager
-def read_once() -> Iterator[None]:
-    """Inside, each data set is read once however often it is loaded; for the setup of a run.
-
-    Preflight, statistics and loader each need the training set. Annotation files are read once
-    anyway; this is for data sets of one's own and for image folders.
-    """
-    global _kept
-    outer = _kept
-    _kept = {} if outer is None else outer
-    try:
-        yield
-    finally:
-        _kept = outer
+Records = Sequence[dict[str, Any]]
+Load = Callable[[str], Records]  # name of a registered set -> its dataset dicts
 
 
-def load_dataset_dicts(name: str) -> Sequence[dict[str, Any]]:
+def load_dataset_dicts(name: str) -> Records:
     """Dataset dicts of a registered data set.
 
     detectron2's registration of the LVIS names stays, with its class names and paths. Only the
@@ -56,15 +39,6 @@ def load_dataset_dicts(name: str) -> Sequence[dict[str, Any]]:
         ValueError: its json cannot be used, or does not have the builtin classes.
     """
     require_registered(name)
-    if _kept is None:
-        return _load(name)
-    if name not in _kept:
-        _kept[name] = _load(name)
-    kept = _kept[name]
-    return kept if isinstance(kept, DatasetDicts) else [dict(record) for record in kept]
-
-
-def _load(name: str) -> Sequence[dict[str, Any]]:
     if name not in BUILTIN_LVIS_NAMES:
         return DatasetCatalog.get(name)
     metadata = MetadataCatalog.get(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from detectron2.data import MetadataCatalog
 
 from balms_seg.annotations import Annotations, read_annotations, warn_once
 from balms_seg.data.instances.file_names import find_alike
@@ -186,8 +187,6 @@ def load_annotations(
     file_names = _matched(annotations, str(image_root)) if match_file_names == "basename" else None
     records = DatasetDicts([InstanceSet(annotations, str(image_root), file_names=file_names)])
     if dataset_name is not None:
-        from balms_seg.data.instances.registration import set_loaded_metadata
-
         set_loaded_metadata(dataset_name, file_metadata(annotations))
     warn_once(annotations)
     logger.info(
@@ -234,3 +233,10 @@ def file_metadata(annotations: Annotations) -> dict[str, Any]:
         "class_frequency": annotations.frequency if all(annotations.frequency) else None,
         "class_image_count": counts,
     }
+
+
+def set_loaded_metadata(name: str, from_file: dict[str, Any]) -> None:
+    """Set what a json decides, where nothing else has decided it before."""
+    known = vars(MetadataCatalog.get(name))
+    # Not setattr: detectron2's asks for the old value first, which would read the json again.
+    known.update({key: value for key, value in from_file.items() if key not in known})

@@ -13,7 +13,11 @@ from detectron2.data.catalog import Metadata
 
 from balms_seg.annotations import read_annotations
 from balms_seg.data.images.image_sets import register_images_from_config
-from balms_seg.data.instances.dataset_dicts import file_metadata, load_annotations
+from balms_seg.data.instances.dataset_dicts import (
+    file_metadata,
+    load_annotations,
+    set_loaded_metadata,
+)
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -147,13 +151,6 @@ def require_registered(name: str) -> None:
         f"Data set {name!r} is not registered.{similar} Register your own with the setting "
         f"DATASETS.REGISTER \"[['{name}', 'annotations.json', 'image_folder']]\"."
     )
-
-
-def set_loaded_metadata(name: str, from_file: dict[str, Any]) -> None:
-    """Set what a json decides, where nothing else has decided it before."""
-    known = vars(MetadataCatalog.get(name))
-    # Not setattr: detectron2's asks for the old value first, which would read the json again.
-    known.update({key: value for key, value in from_file.items() if key not in known})
 
 
 def _normalised(path: str | Path) -> str:

@@ -11,11 +11,8 @@ import numpy as np
 
 from balms_seg.data.decoding import decode_image
 from balms_seg.data.images.image_visualization import draw_training_images
-from balms_seg.data.instances.builtin import read_once
-from balms_seg.data.instances.registration import register_from_config
-from balms_seg.data.loading.train_loader import build_train_loader
-from balms_seg.data.training_set import get_training_dicts, training_statistics
-from balms_seg.job import classifies_images
+from balms_seg.data.loading.configured_loader import build_train_loader
+from balms_seg.data.training_set import TrainingSet, are_labelled
 from balms_seg.progress import with_progress
 
 if TYPE_CHECKING:
@@ -41,14 +38,20 @@ class _Sample(NamedTuple):
 
 
 def draw_training_data(
-    cfg: CfgNode, output_dir: Path, *, num_images: int, source: str = "dataloader"
+    cfg: CfgNode,
+    training_set: TrainingSet,
+    output_dir: Path,
+    *,
+    num_images: int,
+    source: str = "dataloader",
 ) -> list[Path]:
-    """Draw images of DATASETS.TRAIN with boxes, masks, class names and frequency groups.
+    """Draw training images with boxes, masks, class names and frequency groups.
 
-    For an image classifier: one sheet of images, each with its class.
+    Of whole images with one label each: one sheet of images, each with its class.
 
     Args:
         cfg: configuration with this package's keys.
+        training_set: of the configuration.
         output_dir: where the pictures go; made if it does not exist.
         num_images: how many; "annotation" gives no more than there are.
         source: "annotation" draws the images in order, as annotated, crowd regions included;
@@ -58,25 +61,23 @@ def draw_training_data(
         The files written.
 
     Raises:
-        ValueError: the source is unknown, or the training set cannot be used.
-        KeyError: a data set is not registered.
+        ValueError: the source is unknown.
         OSError: a file cannot be read or written.
     """
     sources = {"annotation": _annotated_samples, "dataloader": _loaded_samples}
     if source not in sources:
         raise ValueError(f"Expected a source among {', '.join(sources)}, but got {source!r}.")
-    register_from_config(cfg)
     output_dir.mkdir(parents=True, exist_ok=True)
-    if classifies_images(cfg):
-        return draw_training_images(cfg, output_dir, num_images=num_images, source=source)
+    if are_labelled(training_set.dicts):
+        return draw_training_images(
+            cfg, training_set, output_dir, num_images=num_images, source=source
+        )
     paths = []
-    with read_once():
-        statistics = training_statistics(cfg)
-        samples = islice(sources[source](cfg), num_images)
-        shown = with_progress(samples, label="drawing", unit="image", total=num_images)
-        for index, sample in enumerate(shown):
-            paths.append(output_dir / f"{index:05d}_{sample.name}.jpg")
-            draw_sample(sample, statistics).save(str(paths[-1]))
+    samples = islice(sources[source](cfg, training_set), num_images)
+    shown = with_progress(samples, label="drawing", unit="image", total=num_images)
+    for index, sample in enumerate(shown):
+        paths.append(output_dir / f"{index:05d}_{sample.name}.jpg")
+        draw_sample(sample, training_set.statistics).save(str(paths[-1]))
     return paths
 
 
@@ -98,10 +99,10 @@ def draw_sample(sample: _Sample, statistics: ClassStatistics) -> VisImage:
     )
 
 
-def _annotated_samples(cfg: CfgNode) -> Iterator[_Sample]:
+def _annotated_samples(cfg: CfgNode, training_set: TrainingSet) -> Iterator[_Sample]:
     from detectron2.structures import BoxMode
 
-    for record in get_training_dicts(cfg):
+    for record in training_set.dicts:
         annotations = record["annotations"]
         boxes = [
             BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
@@ -117,13 +118,13 @@ def _annotated_samples(cfg: CfgNode) -> Iterator[_Sample]:
         )
 
 
-def _loaded_samples(cfg: CfgNode) -> Iterator[_Sample]:
+def _loaded_samples(cfg: CfgNode, training_set: TrainingSet) -> Iterator[_Sample]:
     from detectron2.data.detection_utils import convert_image_to_rgb
 
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
-    for batch in build_train_loader(cfg):
+    for batch in build_train_loader(cfg, dataset_dicts=training_set.dicts):
         for element in batch:
             instances = element["instances"]
             image = element["image"].permute(1, 2, 0).numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from balms_seg.data.images.image_augmentation import ImageMapper, build_batch_augmentation
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.data.images.image_memory import load_pixels
 from balms_seg.data.images.label_mixing import LabelMixing
 from balms_seg.data.images.labelled_images import evaluation_classes, load_labelled_images
+from balms_seg.data.instances.builtin import Load, load_dataset_dicts
 from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
 from balms_seg.data.loading.train_loader import TrainLoader
+from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import Draw, IndexStream
 from balms_seg.stop_signals import leave_signals_to_parent
 
@@ -177,19 +178,33 @@ def build_image_train_loader(
     )
 
 
-def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
-    """The test loader of a registered image classification set, with the labels of the run."""
-    records = load_labelled_images(dataset_name, evaluation_classes(cfg, dataset_name))
+def build_image_test_loader(
+    cfg: Any, dataset_name: str, *, load: Load = load_dataset_dicts
+) -> ImageTestLoader:
+    """The test loader of a registered image classification set, with the labels of the run.
+
+    Images in memory are decoded at the first use.
+    """
+    classes = evaluation_classes(cfg, dataset_name, load=load)
+    records = load_labelled_images(dataset_name, classes, load=load)
     labels, batch_size = labels_of(records), cfg.TEST.IMAGES_PER_BATCH
     keys = [record["key"] for record in records]
     if cfg.INPUT.IMAGES.IN_MEMORY:
-        images = load_pixels(
-            records, cfg.INPUT.IMAGES.SIZE, pixel_range=cfg.INPUT.PIXEL_RANGE, training=False
+        decoded = cache(
+            partial(
+                load_pixels,
+                records,
+                cfg.INPUT.IMAGES.SIZE,
+                pixel_range=cfg.INPUT.PIXEL_RANGE,
+                training=False,
+            )
         )
-        return ImageTestLoader(partial(map, images.__getitem__), labels, keys, batch_size)
+        return ImageTestLoader(
+            lambda batches: map(decoded().__getitem__, batches), labels, keys, batch_size
+        )
     mapped = _MappedImages(records, ImageMapper(cfg, training=False))
 
-    def load(batches: list[Tensor]) -> Iterable[Tensor]:
+    def decode(batches: list[Tensor]) -> Iterable[Tensor]:
         return DataLoader(
             mapped,
             batch_sampler=[batch.tolist() for batch in batches],
@@ -197,7 +212,7 @@ def build_image_test_loader(cfg: Any, dataset_name: str) -> ImageTestLoader:
             worker_init_fn=leave_signals_to_parent,
         )
 
-    return ImageTestLoader(load, labels, keys, batch_size)
+    return ImageTestLoader(decode, labels, keys, batch_size)
 
 
 def labels_of(records: list[dict]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.annotations import MaskKind
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
-from balms_seg.data.instances.builtin import load_dataset_dicts, read_once
+from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.registration import register_from_config
 from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
 from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
-from balms_seg.data.training_set import (
-    describe_difference,
-    training_statistics,
-    unused_regions,
-)
-from balms_seg.job import classifies_images
+from balms_seg.data.training_set import describe_difference, unused_regions
 from balms_seg.requirements import require
 
 if TYPE_CHECKING:
@@ -45,15 +40,18 @@ class PreflightError(ValueError):
         super().__init__("\n  - ".join([f"{len(problems)} {noun} before the start:", *problems]))
 
 
-def preflight(cfg: CfgNode, *, training: bool) -> None:
+def preflight(
+    cfg: CfgNode, *, training: bool, of_images: bool = False, load: Load = load_dataset_dicts
+) -> None:
     """Check data sets, classes and output folder; call it after DATASETS.REGISTER was read or not.
 
     Every image must exist and its header fit the annotations; of each set a sample is decoded.
-    Inside `read_once` the annotations that this reads are not read again.
 
     Args:
         cfg: resolved configuration with this package's keys.
         training: whether DATASETS.TRAIN will be trained on. Else only DATASETS.TEST is checked.
+        of_images: whether the sets have to be of whole images, not of annotated instances.
+        load: what reads a set.
 
     Raises:
         PreflightError: lists everything that is wrong.
@@ -69,16 +67,12 @@ def preflight(cfg: CfgNode, *, training: bool) -> None:
         problems.append("DATASETS.TEST is empty; name a registered data set to evaluate on.")
     train = [*cfg.DATASETS.TRAIN, *filter(None, [cfg.META.DATASET])] if training else []
     names = list(dict.fromkeys([*train, *cfg.DATASETS.TEST]))
-    with read_once():
-        for name in names:
-            is_trained_on = name in train
-            problems += _dataset_problems(cfg, name, is_trained_on)
-        if not classifies_images(cfg):
-            problems += _class_problems(cfg, names)
-        elif names and not problems:
-            problems += image_class_problems(cfg, names, training=training)
-        if training and not problems:
-            problems += _statistics_problems(cfg)
+    for name in names:
+        problems += _dataset_problems(cfg, name, name in train, of_images, load)
+    if not of_images:
+        problems += _class_problems(cfg, names)
+    elif names and not problems:
+        problems += image_class_problems(cfg, names, training=training, load=load)
     if problems:
         raise PreflightError(problems)
     logger.info("Preflight: %s can be used.", ", ".join(names))
@@ -96,9 +90,11 @@ def output_problems(output_dir: str) -> Iterator[str]:
         yield f"OUTPUT_DIR {output_dir} cannot be written ({error.strerror}); set another one."
 
 
-def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[str]:
+def _dataset_problems(
+    cfg: CfgNode, name: str, is_trained_on: bool, of_images: bool, load: Load
+) -> Iterator[str]:
     try:
-        records = load_dataset_dicts(name)
+        records = load(name)
         if isinstance(records, DatasetDicts):
             records = records.with_masks(cfg.MODEL.MASK_ON)
     except KeyError as error:  # whose text is quoted
@@ -107,19 +103,18 @@ def _dataset_problems(cfg: CfgNode, name: str, is_trained_on: bool) -> Iterator[
     except (OSError, ValueError, AssertionError) as error:
         yield f"Data set {name!r}: {error}"
         return
-    for problem in _content_problems(cfg, name, records, is_trained_on):
+    for problem in _content_problems(cfg, name, records, is_trained_on, of_images):
         yield f"Data set {name!r}: {problem}"
 
 
 def _content_problems(
-    cfg: CfgNode, name: str, records: Sequence[dict[str, Any]], is_trained_on: bool
+    cfg: CfgNode, name: str, records: Records, is_trained_on: bool, of_images: bool
 ) -> Iterator[str]:
     metadata = MetadataCatalog.get(name)
-    is_classification = metadata.get("evaluator_type") == IMAGE_EVALUATOR_TYPE
-    if is_classification != classifies_images(cfg):
-        yield _other_job(cfg)
+    if (metadata.get("evaluator_type") == IMAGE_EVALUATOR_TYPE) != of_images:
+        yield _OF_ANOTHER_KIND[of_images]
         return
-    if is_classification:
+    if of_images:
         yield from image_set_problems(cfg, records, name=name, trained_on=is_trained_on)
         return
     yield from _metadata_problems(metadata)
@@ -142,7 +137,7 @@ def _content_problems(
         yield from _mask_problems(cfg, num_instances, num_without, num_rle, is_trained_on)
 
 
-def _mask_counts(records: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
+def _mask_counts(records: Records) -> tuple[int, int, int]:
     """Numbers of instances, of those without a mask, and of those with RLE."""
     if isinstance(records, DatasetDicts):
         kinds = records.mask_kinds()
@@ -159,16 +154,13 @@ def _mask_counts(records: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
     return len(instances), num_without, num_rle
 
 
-def _other_job(cfg: CfgNode) -> str:
-    if classifies_images(cfg):
-        return (
-            "it is of annotated instances, but MODEL.META_ARCHITECTURE ImageClassifier needs whole "
-            "images with one label each; register them with DATASETS.REGISTER_IMAGES."
-        )
-    return (
-        "it is of whole images with one label each, which only MODEL.META_ARCHITECTURE "
-        "ImageClassifier takes; start from a configuration below configs/classification."
-    )
+# by whether whole images were expected
+_OF_ANOTHER_KIND = {
+    True: "it is of annotated instances, but MODEL.META_ARCHITECTURE ImageClassifier needs whole "
+    "images with one label each; register them with DATASETS.REGISTER_IMAGES.",
+    False: "it is of whole images with one label each, which only MODEL.META_ARCHITECTURE "
+    "ImageClassifier takes; start from a configuration below configs/classification.",
+}
 
 
 def _metadata_problems(metadata: Any) -> Iterator[str]:
@@ -225,15 +217,6 @@ def _class_problems(cfg: CfgNode, names: list[str]) -> Iterator[str]:
                 f"Data sets {first!r} and {name!r} differ in classes: {difference} Classes are "
                 "taken in the order of their ids; give both the same categories."
             )
-
-
-def _statistics_problems(cfg: CfgNode) -> Iterator[str]:
-    if classifies_images(cfg) or cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES != "error":
-        return  # every class gets a count
-    try:
-        training_statistics(cfg).prior_counts("image")
-    except ValueError as error:
-        yield f"MODEL.ROI_BOX_HEAD.EMPTY_CLASSES is 'error': {error}"
 
 
 def _is_known(name: str) -> bool:

@@ -12,6 +12,7 @@ from balms_seg.data.images.labelled_images import (
     image_classes,
     load_labelled_images,
 )
+from balms_seg.data.instances.builtin import Load
 from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing
 
@@ -46,15 +47,20 @@ def image_set_problems(
             yield f"{problem.rstrip('.')}; {remedy}"
 
 
-def image_class_problems(cfg: CfgNode, names: Sequence[str], *, training: bool) -> Iterator[str]:
+def image_class_problems(
+    cfg: CfgNode, names: Sequence[str], *, training: bool, load: Load
+) -> Iterator[str]:
     """Sentences on what has to be put right about the classes of all sets.
 
     Args:
         cfg: configuration of an image classifier.
         names: of all sets, which can be read.
         training: whether DATASETS.TRAIN is among them and needs an image of every class.
+        load: what reads a set.
     """
-    classes = image_classes(cfg) if training else evaluation_classes(cfg, names[0])
+    classes = (
+        image_classes(cfg, load=load) if training else evaluation_classes(cfg, names[0], load=load)
+    )
     num_classes = cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES
     if training and num_classes and len(classes) != num_classes:
         yield (
@@ -65,7 +71,7 @@ def image_class_problems(cfg: CfgNode, names: Sequence[str], *, training: bool) 
     labels: dict[str, set[int]] = {}
     for name in names:
         try:
-            records = load_labelled_images(name, classes)
+            records = load_labelled_images(name, classes, load=load)
         except ValueError as error:
             yield str(error)
         else:

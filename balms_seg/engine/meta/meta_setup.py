@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from balms_seg.config.meta_learning import learned_quantity
-from balms_seg.data import training_classes
-from balms_seg.data.loading.meta_loader import build_meta_loader, meta_instance_counts
+from balms_seg.data.loading.meta_loader import build_meta_loader
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.class_learners import ClassLearner, LearnedRates, LearnedWeights
 from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches, MetaBatches
 from balms_seg.engine.meta.meta_step import MetaStep
-from balms_seg.job import num_classes
 from balms_seg.meta import AdamSettings, FeatureBank, MetaReweighter
 from balms_seg.sampling import MetaRepeatFactorTrainingSampler
 
@@ -22,11 +21,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from balms_seg.data.loading.keyed_loader import KeyedLoader
+    from balms_seg.data.training_set import TrainingSet
+    from balms_seg.engine.run_data import RunData
     from balms_seg.modeling.classifier_rows import ClassifierView
 
 
 def build_meta_step(
-    cfg: CfgNode, trunk: ClassifierView, optimizer: torch.optim.Optimizer, loader: KeyedLoader
+    cfg: CfgNode,
+    trunk: ClassifierView,
+    optimizer: torch.optim.Optimizer,
+    loader: KeyedLoader,
+    data: RunData,
 ) -> MetaStep | None:
     """The meta step that a configuration asks for; None where nothing is learned.
 
@@ -35,15 +40,17 @@ def build_meta_step(
         trunk: of the model, whose classifier trains alone.
         optimizer: of the model.
         loader: the training loader; holds the sampler whose rates may be learned.
+        data: of the run; has the training set and the meta set.
     """
     if learned_quantity(cfg) == "none":
         return None
-    learner = _build_learner(cfg, trunk, loader)
-    has_samples = torch.from_numpy(meta_instance_counts(cfg) > 0)
+    meta_set = data.load_meta_set()
+    learner = _build_learner(cfg, trunk, loader, data.training_set.class_names)
+    has_samples = torch.from_numpy(meta_set.statistics.instance_counts > 0)
     learner.set_meta_classes(has_samples)  # warns
     return MetaStep(
         learner,
-        _build_batches(cfg, trunk, has_samples),
+        _build_batches(cfg, trunk, has_samples, meta_set),
         classifier=trunk,
         optimizer=optimizer,
         objective=cfg.META.OBJECTIVE,
@@ -51,9 +58,11 @@ def build_meta_step(
     )
 
 
-def _build_batches(cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor) -> MetaBatches:
+def _build_batches(
+    cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor, meta_set: TrainingSet
+) -> MetaBatches:
     if cfg.META.SOURCE == "loader":
-        return LoadedBatches(build_meta_loader(cfg), has_samples)
+        return LoadedBatches(build_meta_loader(cfg, meta_set), has_samples)
     device = trunk.layer.weight.device
     # As many rows, and as many of them foreground, as a batch of images would give at most.
     num_images = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
@@ -62,7 +71,7 @@ def _build_batches(cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor) -> 
         num_rows = num_images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
         num_foreground = max(1, round(num_rows * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION))
     bank = FeatureBank(
-        num_classes(cfg),
+        len(has_samples),
         trunk.layer.in_features,
         per_class=cfg.META.BANK.PER_CLASS,
         background=cfg.META.BANK.BACKGROUND if trunk.has_background else 0,
@@ -78,8 +87,9 @@ def _build_batches(cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor) -> 
     )
 
 
-def _build_learner(cfg: CfgNode, trunk: ClassifierView, loader: KeyedLoader) -> ClassLearner:
-    names = training_classes(cfg)
+def _build_learner(
+    cfg: CfgNode, trunk: ClassifierView, loader: KeyedLoader, names: Sequence[str]
+) -> ClassLearner:
     if learned_quantity(cfg) == "rates":
         assert isinstance(loader.stream, MetaRepeatFactorTrainingSampler)
         return LearnedRates(loader.stream, names)

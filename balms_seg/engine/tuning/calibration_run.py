@@ -15,12 +15,11 @@ from detectron2.config import CfgNode
 from balms_seg.annotations import read_annotations
 from balms_seg.data import (
     get_metadata,
-    get_training_dicts,
     load_dataset_dicts,
     register_from_config,
-    training_statistics,
 )
 from balms_seg.data.training_set import describe_difference
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.engine.tuning.box_outputs import (
@@ -49,6 +48,7 @@ class Session:
 
     Attributes:
         cfg: without a calibration.
+        training_set: of the configuration.
         statistics: of the training set.
     """
 
@@ -64,7 +64,8 @@ class Session:
         self.cfg.MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD = "none"
         self.cfg.MODEL.INIT_CLASSIFIER = "keep"
         register_from_config(self.cfg)
-        self.statistics = training_statistics(self.cfg)
+        self.training_set = build_job(self.cfg).load_training_set()
+        self.statistics = self.training_set.statistics
         self._counts = counts
         self._rule = DetectionRule(
             self.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
@@ -185,7 +186,7 @@ def tune(
         dimensions: Any = ()
         if method == "fracal":
             dimensions = training_fractal_dimensions(
-                get_training_dicts(session.cfg), session.statistics.num_classes
+                session.training_set.dicts, session.statistics.num_classes
             )
         trials += try_strengths(held_out, outputs, method, constants, dimensions=dimensions)
     best = {

@@ -16,7 +16,6 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from balms_seg.class_statistics import ClassStatistics
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.evaluation.images.accuracy import (
     ClassificationResult,
     classification_rows,
@@ -30,6 +29,7 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.output.per_class import write_per_class_csv, write_per_class_json
 from balms_seg.evaluation.output.result_table import format_classification_table
 from balms_seg.evaluation.output.results_file import to_json
+from balms_seg.image_batch import ImageBatch
 
 logger = logging.getLogger(__name__)
 

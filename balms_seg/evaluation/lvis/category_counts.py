@@ -38,6 +38,21 @@ class TrainingCounts:
         )
 
     @classmethod
+    def from_statistics(
+        cls, statistics: ClassStatistics, class_ids: Mapping[int, int]
+    ) -> TrainingCounts:
+        """Take what was counted for a run.
+
+        Args:
+            statistics: of the training set.
+            class_ids: contiguous class id per category id.
+        """
+        return cls(
+            images={k: int(statistics.image_counts[i]) for k, i in class_ids.items()},
+            instances={k: int(statistics.instance_counts[i]) for k, i in class_ids.items()},
+        )
+
+    @classmethod
     def from_entries(cls, entries: Iterable[Mapping[str, Any]] | None) -> TrainingCounts:
         """Take counts that categories carry, as LVIS's do.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from balms_seg.data.images.image_batch import ImageBatch
+from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import draws_of, positions_of
 
 

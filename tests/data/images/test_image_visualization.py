@@ -10,8 +10,10 @@ from image_sets import SMALL, TRAIN_COUNTS, picture, write_image_sets
 from made_up_data import words
 from PIL import Image
 
+from balms_seg.data import register_from_config
 from balms_seg.data.instances.visualization import draw_training_data
 from balms_seg.engine import load_config
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.model_zoo import get_config_file
 
 
@@ -28,7 +30,9 @@ from balms_seg.model_zoo import get_config_file
 def test_it_has_a_tile_for_each_image(source: str, more: dict, side: int, tmp_path: Path) -> None:
     settings = {**SMALL, **write_image_sets(tmp_path), **more}
     cfg = load_config(get_config_file("classification/base.yaml"), words(settings))
-    (path,) = draw_training_data(cfg, tmp_path / "out", num_images=36, source=source)
+    register_from_config(cfg)
+    training_set = build_job(cfg).load_training_set()
+    (path,) = draw_training_data(cfg, training_set, tmp_path / "out", num_images=36, source=source)
     with Image.open(path) as sheet:
         rows = 4 if source == "annotation" else side
         assert sheet.size == (side * 128, rows * 146)

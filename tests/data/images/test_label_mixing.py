@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.data.images.label_mixing import LabelMixing, beta_quantiles
+from balms_seg.image_batch import ImageBatch
 
 
 def made_up_batch(count: int = 64) -> ImageBatch:

@@ -22,7 +22,6 @@ from balms_seg.config import add_balms_config
 from balms_seg.data import (
     get_metadata,
     load_dataset_dicts,
-    read_once,
     register_from_config,
     register_long_tailed_instances,
 )
@@ -133,19 +132,6 @@ def test_set_that_is_not_registered(tmp_path: Path) -> None:
         KeyError, match=r"lvis_v1_tran.* is not registered.*lvis_v1_train.*REGISTER"
     ):
         load_dataset_dicts("lvis_v1_tran")
-
-
-def test_read_once_reads_once_and_protects_what_it_keeps(tmp_path: Path) -> None:
-    name = new_name()
-    calls = []
-    DatasetCatalog.register(name, lambda: calls.append(1) or [{"image_id": 1}])
-    with read_once():
-        load_dataset_dicts(name)[0]["image_id"] = 2
-        with read_once():
-            assert load_dataset_dicts(name) == [{"image_id": 1}]
-    assert len(calls) == 1
-    load_dataset_dicts(name)
-    assert len(calls) == 2
 
 
 BUILTIN = """

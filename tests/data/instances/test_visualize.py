@@ -16,7 +16,9 @@ from small_sets import changed, lvis_style, new_name, write_set
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.config import add_balms_config
+from balms_seg.data import register_from_config
 from balms_seg.data.instances.visualization import GROUP_COLOURS, draw_training_data
+from balms_seg.engine.jobs.choice import build_job
 
 ROOT = Path(__file__).resolve().parents[3]
 RLE = {"size": [16, 20], "counts": [100, 20, 200]}
@@ -36,10 +38,13 @@ def config(tmp_path: Path, content: dict | None = None) -> CfgNode:
     return cfg
 
 
+def draw(cfg: CfgNode, folder: Path, **options: object) -> list[Path]:
+    register_from_config(cfg)
+    return draw_training_data(cfg, build_job(cfg).load_training_set(), folder, **options)
+
+
 def test_annotations_are_drawn_once_each_and_change_the_picture(tmp_path: Path) -> None:
-    paths = draw_training_data(
-        config(tmp_path), tmp_path / "out", num_images=9, source="annotation"
-    )
+    paths = draw(config(tmp_path), tmp_path / "out", num_images=9, source="annotation")
     assert [path.name for path in paths] == ["00000_a.jpg", "00001_b.jpg"]
     picture = np.asarray(Image.open(paths[0]))
     assert picture.shape == (512, 640, 3)
@@ -47,7 +52,7 @@ def test_annotations_are_drawn_once_each_and_change_the_picture(tmp_path: Path) 
 
 
 def test_loader_source_gives_as_many_as_asked(tmp_path: Path) -> None:
-    paths = draw_training_data(config(tmp_path), tmp_path / "out", num_images=5)
+    paths = draw(config(tmp_path), tmp_path / "out", num_images=5)
     assert len(paths) == 5
     assert {path.stem[6:] for path in paths} == {"a", "b"}
     assert all(path.is_file() for path in paths)
@@ -58,10 +63,10 @@ def test_bitmasks_boxes_and_crowds_are_drawn(tmp_path: Path, source: str) -> Non
     content = changed(lvis_style(), "annotations", 0, segmentation=RLE)
     cfg = config(tmp_path, changed(content, "annotations", 1, segmentation=RLE, iscrowd=1))
     cfg.INPUT.MASK_FORMAT = "bitmask"
-    assert len(draw_training_data(cfg, tmp_path / "masks", num_images=2, source=source)) == 2
+    assert len(draw(cfg, tmp_path / "masks", num_images=2, source=source)) == 2
     cfg = config(tmp_path / "2", changed(lvis_style(), "annotations", 0, segmentation=None))
     cfg.MODEL.MASK_ON = False
-    assert len(draw_training_data(cfg, tmp_path / "boxes", num_images=2, source=source)) == 2
+    assert len(draw(cfg, tmp_path / "boxes", num_images=2, source=source)) == 2
 
 
 def test_labels_and_colours_say_the_frequency_group(
@@ -77,14 +82,14 @@ def test_labels_and_colours_say_the_frequency_group(
         return original(self, **arguments)
 
     monkeypatch.setattr(Visualizer, "overlay_instances", recording)
-    draw_training_data(config(tmp_path), tmp_path / "out", num_images=1, source="annotation")
+    draw(config(tmp_path), tmp_path / "out", num_images=1, source="annotation")
     assert drawn[0]["labels"] == ["cat (frequent)", "dog (rare)"]
     assert drawn[0]["assigned_colors"] == [GROUP_COLOURS[2], GROUP_COLOURS[0]]
 
 
 def test_unknown_source(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="annotation, dataloader, but got 'both'"):
-        draw_training_data(config(tmp_path), tmp_path, num_images=1, source="both")
+        draw(config(tmp_path), tmp_path, num_images=1, source="both")
 
 
 def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

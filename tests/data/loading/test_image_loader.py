@@ -13,8 +13,8 @@ from image_sets import SMALL, write_folders, write_image_sets
 from made_up_data import words
 
 from balms_seg.data import build_image_test_loader, build_train_loader, register_from_config
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.engine import load_config
+from balms_seg.image_batch import ImageBatch
 from balms_seg.model_zoo import get_config_file
 from balms_seg.sampling import draws_of
 

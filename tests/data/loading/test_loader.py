@@ -23,8 +23,9 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from balms_seg.data.instances.mapper import build_mapper
+from balms_seg.data.loading.configured_loader import build_train_loader
 from balms_seg.data.loading.mapped_dataset import MAX_ATTEMPTS, KeyedMapDataset
-from balms_seg.data.loading.train_loader import TrainLoader, build_train_loader
+from balms_seg.data.loading.train_loader import TrainLoader
 from balms_seg.sampling import Draw, TrainingSampler
 
 NUM_IMAGES = 14

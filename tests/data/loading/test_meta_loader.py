@@ -18,7 +18,8 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.utils import comm
 
 from balms_seg import add_balms_config
-from balms_seg.data.loading.train_loader import TrainLoader, build_train_loader
+from balms_seg.data.loading.configured_loader import build_train_loader
+from balms_seg.data.loading.train_loader import TrainLoader
 from balms_seg.sampling import MetaRepeatFactorTrainingSampler, draws_of
 
 NUM_IMAGES, NUM_CLASSES, BATCH = 40, 5, 8

@@ -26,7 +26,7 @@ def check(
         **{key.replace("__", "."): value for key, value in more.items()},
     }
     base = get_config_file("classification/base.yaml")
-    preflight(load_config(base, words(settings)), training=training)
+    preflight(load_config(base, words(settings)), training=training, of_images=True)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def two_sets(tmp_path: Path, train: list[str], test: list[str], **more: object) 
         **more,
     }
     base = get_config_file("classification/base.yaml")
-    preflight(load_config(base, words(settings)), training=True)
+    preflight(load_config(base, words(settings)), training=True, of_images=True)
 
 
 def test_a_test_set_with_other_classes_is_refused_with_the_difference(tmp_path: Path) -> None:

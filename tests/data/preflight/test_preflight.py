@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,9 @@ from PIL import Image
 from small_sets import LINE, changed, coco_style, lvis_style, new_name, write_set
 
 from balms_seg.config import add_balms_config
-from balms_seg.data import read_once, register_long_tailed_instances
+from balms_seg.data import load_dataset_dicts, register_long_tailed_instances
 from balms_seg.data.preflight.data_checks import PreflightError, preflight
+from balms_seg.engine.run_data import RunData
 
 RLE = {"size": [16, 20], "counts": [100, 20, 200]}
 
@@ -199,9 +200,8 @@ def test_class_without_a_sample_is_legal_unless_forbidden(tmp_path: Path) -> Non
     cfg = config(tmp_path, changed(lvis_style(), "annotations", 1, category_id=3))
     preflight(cfg, training=True)
     cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES = "error"
-    problem = only_problem_of(cfg)
-    assert "EMPTY_CLASSES is 'error'" in problem
-    assert "dog" in problem
+    with pytest.raises(PreflightError, match="EMPTY_CLASSES is 'error': .*dog"):
+        RunData(cfg, training=True)
 
 
 def test_unregistered_name_lists_similar_ones_and_how_to_register(tmp_path: Path) -> None:
@@ -245,14 +245,15 @@ def test_output_folder_without_permission(tmp_path: Path) -> None:
     assert "cannot be written (Permission denied)" in only_problem_of(cfg)
 
 
-def test_annotations_are_not_read_again_inside_read_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    cfg = config(tmp_path)
-    with caplog.at_level(logging.INFO, "balms_seg.data.instances.dataset_dicts"), read_once():
-        preflight(cfg, training=True)
-        preflight(cfg, training=True)
-    assert sum("Loaded" in record.getMessage() for record in caplog.records) == 2
+def test_sets_are_read_by_what_is_handed_in(tmp_path: Path) -> None:
+    cfg, asked = config(tmp_path), []
+
+    def load(name: str) -> Sequence[dict]:
+        asked.append(name)
+        return load_dataset_dicts(name)
+
+    preflight(cfg, training=True, load=load)
+    assert asked == [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
 
 
 def test_set_registered_without_json_is_checked_too(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ import pytest
 import torch
 import yaml
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
-from made_up_data import NUM_CLASSES, SMALL, made_up_batch, small_config, words
+from made_up_data import (
+    NUM_CLASSES,
+    SMALL,
+    made_up_batch,
+    made_up_statistics,
+    small_config,
+    words,
+)
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_from_config
@@ -23,6 +30,7 @@ from balms_seg.engine.tuning.box_outputs import (
 )
 from balms_seg.engine.tuning.calibration_search import Trial, best_trial, is_validation_set
 from balms_seg.model_zoo import get_config_file
+from balms_seg.modeling import prepare_model
 
 NORCAL = {
     "MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD": "norcal",
@@ -75,7 +83,7 @@ def test_calibrating_stored_outputs_is_calibrating_in_the_model(
     register_from_config(plain)
     torch.manual_seed(0)
     model = build_model(plain)
-    other = build_model(calibrated)
+    other = prepare_model(build_model(calibrated), made_up_statistics())
     other.load_state_dict(model.state_dict())  # strict: calibration adds nothing to checkpoints
     loader = list(LongTailedTrainer.build_test_loader(plain, plain.DATASETS.TEST[0]))
     outputs = record_box_outputs(model, loader)
@@ -106,7 +114,7 @@ def test_test_time_augmentation_and_tracing_see_the_calibration(data: dict[str, 
     cfg = small_config({**data, **NORCAL, **one_view})
     register_from_config(cfg)
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
+    model = prepare_model(build_model(cfg), made_up_statistics()).eval()
     batch = [{key: image[key] for key in ("image", "height", "width")} for image in made_up_batch()]
     with torch.no_grad():
         calibrated = model(batch)
@@ -116,6 +124,7 @@ def test_test_time_augmentation_and_tracing_see_the_calibration(data: dict[str, 
         traced = torch.jit.trace(module, (probabilities,))
         assert torch.equal(traced(probabilities[:3]), module(probabilities[:3]))
         model.roi_heads.box_predictor.calibration = None
+        model.roi_heads.box_predictor.calibrate = None
         plain = model(batch)
     for own, other, before in zip(calibrated, augmented, plain, strict=True):
         scores = own["instances"].scores
@@ -183,8 +192,11 @@ def test_the_tool_writes_a_configuration_that_loads(
 
 
 def test_a_calibration_without_the_training_set_is_an_error() -> None:
-    with pytest.raises(FileNotFoundError, match="CALIBRATION.METHOD is norcal, which needs"):
-        build_model(small_config(NORCAL))
+    model = build_model(small_config(NORCAL)).eval()
+    with pytest.raises(FileNotFoundError, match="CALIBRATION.METHOD needs the class counts"):
+        prepare_model(model, None)
+    with pytest.raises(RuntimeError, match=r"prepare_model\(model, statistics\)"):
+        model([{"image": torch.zeros(3, 64, 64)}])
 
 
 @pytest.mark.parametrize(

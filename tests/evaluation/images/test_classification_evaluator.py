@@ -17,11 +17,11 @@ from detectron2.data import MetadataCatalog
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.config import add_balms_config
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.evaluation import ClassificationEvaluator
 from balms_seg.evaluation.evaluator_choice import build_evaluator
 from balms_seg.evaluation.images.classifier_predictions import read_predictions
 from balms_seg.evaluation.output.per_class import read_per_class_json
+from balms_seg.image_batch import ImageBatch
 
 NAME = "classification_test_set"
 NAMES = ["cat", "dog", "eel"]

@@ -1,0 +1,73 @@
+"""The sets of DATASETS.TEST, each with its loader and its evaluator."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.evaluation import inference_on_dataset
+from detectron2.utils import comm
+
+from balms_seg.engine.run_results import log_copy_paste_lines, save_results
+from balms_seg.engine.step import autocast
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+    from detectron2.evaluation import DatasetEvaluator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedSet:
+    """One set; may be evaluated any number of times.
+
+    Attributes:
+        name: registered.
+        loader: of its images.
+        evaluator: reads the annotations once, when it is made.
+    """
+
+    name: str
+    loader: Iterable[Any]
+    evaluator: DatasetEvaluator
+
+    def writing_to(self, output_dir: str) -> EvaluatedSet:
+        """The same set, with results in another folder."""
+        return replace(self, evaluator=self.evaluator.writing_to(output_dir))
+
+
+def evaluate_sets(
+    cfg: CfgNode, model: Any, sets: Sequence[EvaluatedSet], *, mixed_precision: bool = False
+) -> dict[str, Any]:
+    """Evaluate a model on sets, and write `OUTPUT_DIR/results.json`.
+
+    Args:
+        cfg: of the run, for results.json and the device.
+        model: with its weights loaded.
+        sets: to evaluate on.
+        mixed_precision: of inference.
+
+    Returns:
+        task -> metric -> percent, under the set's name first if there are several sets; {} on
+        ranks other than the main one.
+    """
+    results, group_sizes = OrderedDict(), {}
+    device_type = torch.device(cfg.MODEL.DEVICE).type
+    for each in sets:
+        evaluator, loader = each.evaluator, each.loader
+        if hasattr(evaluator, "remaining"):  # after an interrupted evaluation
+            loader = evaluator.remaining(loader, model)
+        with autocast(device_type, enabled=mixed_precision):
+            results[each.name] = inference_on_dataset(model, loader, evaluator) or {}
+        group_sizes[each.name] = getattr(evaluator, "group_sizes", None)
+        if comm.is_main_process():
+            logger.info("Evaluation results for %s in csv format:", each.name)
+            log_copy_paste_lines(results[each.name])
+    if comm.is_main_process() and any(results.values()):
+        save_results(cfg, results, group_sizes)
+    return next(iter(results.values())) if len(results) == 1 else results

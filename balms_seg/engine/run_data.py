@@ -1,0 +1,110 @@
+"""The data sets of a run: each read once, checked, counted once, and handed on."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
+from balms_seg.data.instances.registration import register_from_config
+from balms_seg.data.preflight.data_checks import PreflightError
+from balms_seg.data.training_set import TrainingSet
+from balms_seg.engine.jobs.choice import build_job
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class RunData:
+    """What a run needs of its data sets; to be dropped once it has been handed out.
+
+    Attributes:
+        job: of the configuration.
+        statistics: of the training set; None where it is not at hand in an evaluation.
+    """
+
+    def __init__(self, cfg: CfgNode, *, training: bool) -> None:
+        """Register, read, check and count.
+
+        Args:
+            cfg: a checked configuration.
+            training: whether DATASETS.TRAIN will be trained on; else it is only counted, where it
+                is at hand.
+
+        Raises:
+            PreflightError: lists everything that is wrong with the data.
+        """
+        self._cfg = cfg
+        self._records: dict[str, Records] = {}
+        self._training_set: TrainingSet | None = None
+        self.job = build_job(cfg)
+        self.job.check_data(training=training, load=self.records)
+        self.statistics: ClassStatistics | None
+        if training:
+            self._training_set = self.job.load_training_set(load=self.records)
+            self.statistics = self._training_set.statistics
+            _check_empty_classes(self.statistics)
+        else:
+            self.statistics = statistics_if_available(cfg, load=self.records)
+
+    def records(self, name: str) -> Records:
+        """The dataset dicts of a registered set, read when it is first asked for."""
+        if name not in self._records:
+            self._records[name] = load_dataset_dicts(name)
+        return self._records[name]
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """What is trained on, in a training run."""
+        assert self._training_set is not None
+        return self._training_set
+
+    def load_meta_set(self) -> TrainingSet:
+        """What meta batches come from: META.DATASET, or the training set itself."""
+        name = self._cfg.META.DATASET
+        if not name:
+            return self.training_set
+        return self.job.load_training_set((name,), load=self.records)
+
+
+def statistics_if_available(
+    cfg: CfgNode, *, load: Load = load_dataset_dicts
+) -> ClassStatistics | None:
+    """Statistics of DATASETS.TRAIN; None, with a warning, where it is not at hand."""
+    if not cfg.DATASETS.TRAIN:
+        return None
+    try:
+        register_from_config(cfg)
+        return build_job(cfg).load_training_set(load=load).statistics
+    except (FileNotFoundError, KeyError) as error:
+        logger.warning(
+            "No counts of the training set: %s. There are no frequency groups but those of the "
+            "evaluated annotations, and the model's loss cannot be computed.",
+            str(error.args[0] if isinstance(error, KeyError) else error),
+        )
+        return None
+
+
+def hand(hook: Callable[..., Result], *args: Any, **values: Any) -> Result:
+    """Call a hook that a subclass may override, with the values that it takes.
+
+    One with detectron2's own parameters takes none of them, and finds its own.
+    """
+    parameters = inspect.signature(hook).parameters
+    return hook(*args, **{name: value for name, value in values.items() if name in parameters})
+
+
+def _check_empty_classes(statistics: ClassStatistics) -> None:
+    if statistics.empty_classes != "error":
+        return
+    try:
+        statistics.prior_counts("image")
+    except ValueError as error:
+        raise PreflightError([f"EMPTY_CLASSES is 'error': {error}"]) from error
