@@ -17,12 +17,13 @@ SETUP_INPUTS := constraints.txt setup.py $(wildcard balms_seg/detectron2_wheel/*
 STAMP := $(VENV)/.ready-$(shell { cat $(SETUP_INPUTS); pwd; } | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo find-python
+.PHONY: help setup test lint demo docs find-python
 
 help:
 	@echo "make setup   create or update the environment in $(VENV)"
 	@echo "make test    run the tests; PYTEST_ARGS are passed on"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    write the API pages into output/docs"
 	@echo "make demo    make the toy data, train, evaluate and report; DEMO_ARGS=--short for a shorter run"
 
 setup: $(STAMP)
@@ -42,6 +43,9 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	@$(RUN) tools/run_demo.py $(DEMO_ARGS)
+
+docs: $(STAMP)
+	@$(RUN) tools/make_docs.py
 
 # Prints the Python an environment is made from, or says what is missing.
 FIND_PYTHON = for candidate in $(CANDIDATES); do \

@@ -29,6 +29,7 @@ EXTRAS = {
     "report": ["vl-convert-python>=1.7"],  # figures of tools/report.py, Vega-Lite for the page
     "progress": ["tqdm>=4.60"],  # progress bars
     "tensorboard": ["tensorboard>=2.15"],  # its event files
+    "docs": ["pdoc>=15"],  # API pages, `make docs`
     "crop": ["shapely>=2.0"],  # INPUT.CROP with polygons
 }
 # selenium drives the browser that the tests of the report use, where there is one

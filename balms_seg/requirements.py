@@ -11,6 +11,7 @@ _HOW_TO_INSTALL = {
     "matplotlib": "run `pip install 'balms-seg[plot]'`",
     "tqdm": "run `pip install 'balms-seg[progress]'`",
     "tensorboard": "run `pip install 'balms-seg[tensorboard]'`",
+    "pdoc": "run `pip install 'balms-seg[docs]'`",
     "shapely": "run `pip install 'balms-seg[crop]'`",
 }
 

@@ -43,3 +43,28 @@ def test_every_file_that_the_readme_names_exists() -> None:
     assert links
     assert configs
     assert tools
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_path_that_a_document_for_developers_names_exists(name: str) -> None:
+    root = README.parent
+    text = (root / name).read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)", text)
+    paths = re.findall(r"(?:balms_seg|tools|tests|docs)/[\w./]*\w", text)
+    missing = [link for link in links if not (root / name).parent.joinpath(link).exists()]
+    missing += [path for path in paths if not (root / path).exists()]
+    assert not missing
+    assert links
+
+
+def test_the_layers_of_the_document_are_those_that_are_checked() -> None:
+    from test_imports import LAYERS
+
+    text = (README.parent / "docs" / "architecture.md").read_text()
+    layers = text[text.index("## Layers") : text.index("## One training iteration")]
+    rows = re.findall(r"^\| (`.*?) \|", layers, flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    internal = {"configs", "needs_detectron2", "balms_seg", "__main__", "tools"}
+    parts = {part for layer in LAYERS for part in layer}
+    assert named - parts == set()
+    assert parts - named - internal == set(), "name them in docs/architecture.md"

@@ -49,12 +49,20 @@ def test_help_shows_how_the_command_is_called(name: str) -> None:
     assert first.endswith((".", ";"))
 
 
-def test_every_tool_is_a_command() -> None:
+def test_tools_call_commands() -> None:
     called = {
         path.stem: re.findall(r'run_command\("(.+)"\)', path.read_text())
         for path in (ROOT / "tools").glob("*.py")
     }
-    assert {stem for stem, names in called.items() if not names} == {"run_demo"}
+    documented = {
+        "train_net",
+        "class_statistics",
+        "report",
+        "visualize_data",
+        "evaluate",
+        "compare",
+    }
+    assert documented <= {stem for stem, names in called.items() if names}
     assert {name for names in called.values() for name in names} <= COMMANDS.keys()
 
 
