@@ -50,40 +50,47 @@ def run_length_problems(
 def _has_broken_characters(characters: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """(n,) bool: empty, a foreign character, a run that is too long, or one that does not end."""
     lengths = np.diff(offsets)
-    codes = characters.astype(np.int16) - 48
     is_broken = lengths == 0
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    is_broken[owner[(codes < 0) | (codes > 63)]] = True
-    goes_on = (codes & 32) > 0
-    last = offsets[1:][lengths > 0] - 1
-    is_broken[owner[last[goes_on[last]]]] = True
-    ends = np.flatnonzero(~goes_on)
-    is_broken[owner[ends[np.diff(ends, prepend=-1) > _MOST_GROUPS]]] = True
+    is_foreign = (characters < 48) | (characters > 48 + 63)
+    is_end = ((characters - 48) & 32) == 0
+    last = offsets[1:][~is_broken] - 1
+    ends = np.flatnonzero(is_end)
+    is_long = np.diff(ends, prepend=-1) > _MOST_GROUPS
+    for places in (np.flatnonzero(is_foreign), last[~is_end[last]], ends[is_long]):
+        is_broken[np.searchsorted(offsets, places, side="right") - 1] = True
     return is_broken
 
 
 def decode_runs(characters: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Runs of whole masks, (V,) int64, and the (n + 1,) bounds of each mask's."""
-    codes = characters.astype(np.int64) - 48
+    codes = characters - 48
     ends = np.flatnonzero((codes & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    values = np.add.reduceat((codes & 31) << (5 * place), starts) if len(ends) else codes[:0]
-    is_negative = (codes[ends] & 16) > 0
-    values -= np.where(is_negative, np.int64(1) << (5 * (ends - starts + 1)), 0)
+    num_groups = ends - starts + 1
+    groups = codes & 31
+    values = groups[starts].astype(np.int64)
+    for group in range(1, int(num_groups.max(initial=1))):
+        longer = np.flatnonzero(num_groups > group)
+        values[longer] |= groups[starts[longer] + group].astype(np.int64) << (5 * group)
+    is_negative = np.flatnonzero(codes[ends] & 16)
+    values[is_negative] -= np.int64(1) << (5 * num_groups[is_negative])
     run_offsets = np.searchsorted(ends, offsets)
     return _undo_differences(values, run_offsets), run_offsets
 
 
 def _undo_differences(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Sum up every second difference within each mask, its first run left out."""
-    mask = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    place = np.arange(len(values)) - offsets[mask]
-    series = 3 * mask + np.where(place == 0, 0, 1 + place % 2)
-    order = np.argsort(series, kind="stable")
-    sums = np.cumsum(values[order])
-    is_first = np.diff(series[order], prepend=-1) > 0
-    before = (sums - values[order])[is_first]
-    runs = np.empty_like(values)
-    runs[order] = sums - before[np.cumsum(is_first) - 1]
+    """Sum up every second difference within each mask, its first run left out.
+
+    Two running sums go over all masks at once, of every second value each; what they were before a
+    mask began is taken off.
+    """
+    firsts = offsets[:-1][np.diff(offsets) > 0]
+    sums = np.concatenate([[0, 0], values])  # a step of two reaches before the first mask
+    sums[firsts + 2] = 0
+    sums[0::2] = np.cumsum(sums[0::2])
+    sums[1::2] = np.cumsum(sums[1::2])
+    owner = np.repeat(offsets[:-1], np.diff(offsets))
+    is_odd = (np.arange(len(values)) - owner) & 1
+    runs = sums[2:] - sums[owner + 2 - is_odd]
+    runs[firsts] = values[firsts]
     return runs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
-from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
+from balms_seg.evaluation.lvis.pooled_ap import fixed_and_pooled_ap
 from balms_seg.evaluation.output.evaluation_files import write_task_files
 from balms_seg.evaluation.output.result_table import (
     format_intervals,
@@ -63,28 +63,23 @@ def evaluate_file(
     """
     start = time.perf_counter()
     ground_truth = evaluation_set.ground_truth
-    stored = read_stored_detections(
-        file,
-        ground_truth,
-        max_detections=max_detections,
-        max_per_class=FIXED_PER_CLASS if fixed else None,
-        with_masks=set(tasks or TASKS) != {"bbox"} and ground_truth.has_masks,
-    )
-    if not stored.number:
+    with_masks = set(tasks or TASKS) != {"bbox"} and ground_truth.has_masks
+    stored = read_stored_detections(file, ground_truth, with_masks=with_masks)
+    if not len(stored):
         logger.warning("%s holds no detections; every AP is 0.", file)
     metrics, intervals = {}, {}
     for task in tasks or _possible_tasks(evaluation_set, stored, file):
         analysis = analyse_task(
             ground_truth,
-            stored.capped,
+            stored.of_task(task),
             task,
-            max_detections=None,  # the reader has kept to it
+            max_detections=max_detections,
             with_errors=error_kinds,
             backend=backend,
         )
         found = dict(analysis.result.metrics)
         if fixed:
-            found |= fixed_and_pooled_ap(ground_truth, stored.best_of_classes, task)
+            found |= fixed_and_pooled_ap(ground_truth, stored.of_task(task), task)
         metrics[task] = {name: 100 * value for name, value in found.items()}
         if with_intervals:
             intervals[task] = {
@@ -120,8 +115,8 @@ def _possible_tasks(
     tasks = evaluation_set.possible_tasks(stored.shape_keys)
     if not tasks:
         raise ValueError(
-            f"Expected 'bbox' or 'segmentation' in every detection of {file}, but some lack both; "
-            "name the task to see which."
+            f"Expected detections with 'bbox' or 'segmentation' in {file}, as the ground truth "
+            "has, but there is none; name the task to see what is missing."
         )
     return tasks
 

@@ -7,13 +7,12 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
-from balms_seg.evaluation.predictions.detection_file import iterate_detections
+from balms_seg.evaluation.predictions.stored_detections import read_table
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
 from balms_seg.report import figure_sections, image_sections, sections
@@ -171,8 +170,8 @@ def _read_objects(
                 f"Expected results of {truth.num_classes} classes as in {ground_truth_json}, but "
                 f"{run.folder} has others; give the annotations it was evaluated on."
             )
-        batches = iterate_detections(run.detections or "")
-        fates.append(find_fates(truth, chain.from_iterable(batches), task))
+        table = read_table(run.detections or "", truth, with_masks=task != "bbox")
+        fates.append(find_fates(truth, table.as_dicts(truth), task))
     return GallerySource(truth.for_task(task), Path(), fates, [])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.error_kinds import ErrorCounts, count_errors
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.lvis.lvis_ap import (
@@ -42,7 +43,7 @@ class TaskAnalysis:
 
 def analyse_task(
     ground_truth: GroundTruth,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]] | DetectionTable,
     task: str,
     *,
     max_detections: int | None = 300,

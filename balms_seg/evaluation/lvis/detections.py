@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from balms_seg.evaluation.lvis.detection_table import DetectionTable, MaskColumn
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
-from balms_seg.evaluation.lvis.masks import mask_areas, segmentation_to_rle
-from balms_seg.evaluation.predictions.detection_checks import (
-    CHUNK,
-    check_mask_sizes,
-    finite_scores,
-    look_up,
-    reject,
-)
+from balms_seg.evaluation.lvis.masks import mask_areas
+from balms_seg.evaluation.predictions.table_builder import TableBuilder
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 10_000  # detections that are checked at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +29,7 @@ class Detections:
         scores: (n,) float64.
         areas: (n,) float64 in square pixels, of the box or of the mask.
         places: (n,) int64 where `shapes` has the shape of each; millions of masks are not moved.
-        shapes: (N, 4) float64 boxes x, y, width, height; or a list of N compressed RLEs.
+        shapes: (N, 4) float64 boxes x, y, width, height; or N compressed RLEs.
     """
 
     images: np.ndarray
@@ -39,7 +37,7 @@ class Detections:
     scores: np.ndarray
     areas: np.ndarray
     places: np.ndarray
-    shapes: np.ndarray | list[dict[str, Any]]
+    shapes: np.ndarray | MaskColumn
 
     def take(self, rows: np.ndarray) -> Detections:
         """The chosen detections, in the order of `rows`."""
@@ -54,7 +52,7 @@ class Detections:
 
 
 def select_detections(
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]] | DetectionTable,
     ground_truth: GroundTruth,
     iou_type: str,
     *,
@@ -72,32 +70,23 @@ def select_detections(
         ValueError: an unknown image or category, a score or box that is not finite, a missing box
             or mask, or a mask of another size than its image.
     """
-    key = "bbox" if iou_type == "bbox" else "segmentation"  # also for boundaries
-    image_ids, category_ids, score_values, all_shapes = _columns(
-        detections, ("image_id", "category_id", "score", key)
-    )
-    images = look_up(detections, "image_id", image_ids, ground_truth.image_ids)
-    classes = look_up(detections, "category_id", category_ids, ground_truth.category_ids)
-    scores = finite_scores(detections, score_values)
-
-    kept = np.arange(len(scores))
+    table = as_table(detections, ground_truth, with_masks=iou_type != "bbox")
+    has_shape = table.has_shape(iou_type)
+    _require_shapes(has_shape, iou_type, is_file=isinstance(detections, DetectionTable))
+    kept = np.flatnonzero(has_shape)
     if max_detections is not None:
-        kept = top_of_each(images, scores, max_detections)
+        kept = kept[top_of_each(table.images[kept], table.scores[kept], max_detections)]
     if max_per_class is not None:
-        kept = kept[top_of_each(classes[kept], scores[kept], max_per_class)]
+        kept = kept[top_of_each(table.classes[kept], table.scores[kept], max_per_class)]
+    images, classes = table.images.astype(np.int64), table.classes.astype(np.int64)
+    scores = table.scores
     kept = kept[ground_truth.is_verified[images[kept], classes[kept]]]
+    shapes: Any = table.boxes if iou_type == "bbox" else table.masks
     if iou_type == "bbox":
-        shapes: Any = _box_array([all_shapes[i] for i in kept.tolist()])
-        not_finite = kept[~np.isfinite(shapes).all(axis=1)]
-        reject(detections, np.isin(np.arange(len(detections)), not_finite), "Expected finite boxes")
-        areas, places = shapes[:, 2] * shapes[:, 3], np.arange(len(kept))
+        areas = table.boxes[kept, 2] * table.boxes[kept, 3]
     else:
-        sizes = ground_truth.image_sizes
-        is_compressed = check_mask_sizes(detections, all_shapes, images, sizes)
-        shapes = all_shapes if is_compressed else _compressed(all_shapes, images, sizes, kept)
-        areas, places = mask_areas([shapes[i] for i in kept.tolist()]), kept
-
-    kept, areas, places = (values[areas > 0] for values in (kept, areas, places))
+        areas = mask_areas(table.masks.take(kept))
+    kept, areas = kept[areas > 0], areas[areas > 0]
     # The sort is stable: tied detections of one image keep the order in which they came.
     keys = (-scores[kept], classes[kept])
     is_ordered = (np.diff(images[kept]) >= 0).all()
@@ -108,46 +97,43 @@ def select_detections(
         classes=classes[kept],
         scores=scores[kept],
         areas=areas[order],
-        places=places[order],
+        places=kept,
         shapes=shapes,
     )
 
 
-def _columns(detections: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> list[list[Any]]:
-    """The values of each key, gathered in one pass: visiting millions of dicts takes long."""
-    columns: list[list[Any]] = [[] for _ in keys]
-    try:
-        for start in range(0, len(detections), CHUNK):
-            rows = map(itemgetter(*keys), detections[start : start + CHUNK])
-            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
-                column.extend(values)
-    except KeyError as error:
-        key = error.args[0]
-        is_missing = [key not in detection for detection in detections]
-        reject(detections, is_missing, f"Expected '{key}' in every detection")
-        raise
-    return columns
+def as_table(
+    detections: Sequence[Mapping[str, Any]] | DetectionTable,
+    ground_truth: GroundTruth,
+    *,
+    with_masks: bool = True,
+) -> DetectionTable:
+    """Detections as a table; those that are dicts are checked."""
+    if isinstance(detections, DetectionTable):
+        return detections
+    builder = TableBuilder(ground_truth, with_masks=with_masks)
+    for start in range(0, len(detections), _CHUNK):
+        builder.add(detections[start : start + _CHUNK])
+    return builder.build()
 
 
-def _box_array(boxes: list[Any]) -> np.ndarray:
-    """Boxes as (n, 4) float64."""
-    if any(length != 4 for length in set(map(len, boxes))):
-        raise ValueError("Expected boxes of four numbers: x, y, width, height in pixels.")
-    flat = chain.from_iterable(boxes)
-    return np.fromiter(flat, np.float64, 4 * len(boxes)).reshape(-1, 4)
+def _require_shapes(has_shape: np.ndarray, iou_type: str, *, is_file: bool) -> None:
+    """Detections without the shape of a task take no part in it, if they are from a file.
 
-
-def _compressed(
-    masks: list[Any],
-    images: np.ndarray,
-    sizes: Sequence[tuple[int, int] | None],
-    kept: np.ndarray,
-) -> list[Any]:
-    """The masks, those to be kept as compressed RLE."""
-    masks = list(masks)
-    for i in kept.tolist():
-        masks[i] = segmentation_to_rle(masks[i], sizes[images[i]])
-    return masks
+    Some programs write boxes and masks as detections of their own.
+    """
+    number = len(has_shape) - int(has_shape.sum())
+    if number and (not is_file or number == len(has_shape)):
+        key = "bbox" if iou_type == "bbox" else "segmentation"
+        raise ValueError(
+            f"Expected '{key}' in every detection, but {number} of {len(has_shape)} have none, the "
+            f"first #{int(np.flatnonzero(~has_shape)[0])}; evaluate another task, or add it."
+        )
+    if number:
+        logger.warning(
+            "%d of %d detections have no %s and take no part in %s.",
+            *(number, len(has_shape), "box" if iou_type == "bbox" else "mask", iou_type),
+        )
 
 
 def top_of_each(groups: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:

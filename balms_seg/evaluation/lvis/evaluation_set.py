@@ -80,7 +80,7 @@ class EvaluationSet:
         """Tasks of "bbox" and "segm" that the ground truth has shapes for.
 
         Args:
-            shape_keys: of "bbox" and "segmentation", those that every detection has.
+            shape_keys: of "bbox" and "segmentation", those that detections have.
         """
         has_masks = self.ground_truth.has_masks
         return tuple(

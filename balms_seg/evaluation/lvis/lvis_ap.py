@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from balms_seg.evaluation.lvis.boundaries import limit_by_boundaries
+from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.detections import select_detections
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
 from balms_seg.evaluation.lvis.lvis_backend import precision_recall_of_lvis_api
@@ -66,7 +67,7 @@ class LVISResult:
 
 def evaluate_lvis(
     ground_truth: GroundTruth | str | Path | Mapping[str, Any],
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]] | DetectionTable,
     iou_type: str,
     *,
     max_detections: int | None = 300,
@@ -103,6 +104,9 @@ def evaluate_lvis(
     if backend == "lvis":
         if iou_type == "boundary":
             raise ValueError("lvis-api has no boundary AP; use backend 'numpy'.")
+        if isinstance(detections, DetectionTable):
+            chosen = detections.take(np.flatnonzero(detections.has_shape(iou_type)))
+            detections = list(chosen.as_dicts(ground_truth))
         tables = precision_recall_of_lvis_api(
             ground_truth, detections, iou_type, max_detections=max_detections
         )
@@ -113,7 +117,7 @@ def evaluate_lvis(
 
 def find_matches(
     ground_truth: GroundTruth,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]] | DetectionTable,
     iou_type: str,
     *,
     max_detections: int | None = 300,

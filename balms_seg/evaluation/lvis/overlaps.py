@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
+from balms_seg.evaluation.lvis.detection_table import MaskColumn
 from balms_seg.evaluation.lvis.detections import Detections
 from balms_seg.evaluation.lvis.masks import mask_areas
 from balms_seg.progress import with_progress
@@ -153,8 +154,7 @@ def mask_ious(
         return np.zeros(0)
     rows_of, row_bounds, row_places = _by_key(rows, keys)
     columns_of, column_bounds, column_places = _by_key(columns, keys)
-    own = [first[row] for row in rows_of]
-    other = [second[column] for column in columns_of]
+    own, other = _chosen(first, rows_of), _chosen(second, columns_of)
     crowd_flags = is_crowd[columns_of].astype(int).tolist()
     blocks = []
     for row_start, row_stop, start, stop in zip(
@@ -167,6 +167,14 @@ def mask_ious(
     number = np.unique(keys, return_inverse=True)[1]
     starts = np.concatenate([[0], ends])[number]
     return np.concatenate(blocks)[starts + row_places * widths[number] + column_places]
+
+
+def _chosen(
+    masks: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]], places: list[int]
+) -> list[dict[str, Any]]:
+    if isinstance(masks, MaskColumn):
+        return masks.take(np.array(places))[:]
+    return [masks[place] for place in places]
 
 
 def _by_key(items: np.ndarray, keys: np.ndarray) -> tuple[list[int], list[int], np.ndarray]:

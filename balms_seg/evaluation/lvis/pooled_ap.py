@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS, GroundTruth
 from balms_seg.evaluation.lvis.lvis_ap import find_matches, summarise
 from balms_seg.evaluation.lvis.matching import Matches
@@ -21,7 +22,7 @@ FIXED_PER_CLASS = 10_000
 
 def fixed_and_pooled_ap(
     ground_truth: GroundTruth,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]] | DetectionTable,
     iou_type: str,
     *,
     max_per_class: int = FIXED_PER_CLASS,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import msgspec
 
 from balms_seg.annotations.json_file import paused_garbage_collection, read_json
-from balms_seg.annotations.json_list import is_json_list, iterate_json_list
+from balms_seg.annotations.json_list import is_json_list, iterate_json_batches
 from balms_seg.progress import with_progress
 
-BATCH_SIZE = 10_000
 _NUM_NAMED = 5
 _NUMBERS = (int, float)
 
@@ -30,33 +27,47 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is empty, truncated or not json (the message has the byte), or an
-            entry has another form, or several have the same `id`.
+            entry has another form.
     """
     with paused_garbage_collection():
         return [detection for batch in iterate_detections(path) for detection in batch]
 
 
 def iterate_detections(path: str | Path) -> Iterator[list[dict[str, Any]]]:
-    """The same in batches of `BATCH_SIZE`, one in memory at a time; the same errors."""
+    """The same in batches, one in memory at a time; the same errors."""
+    start = 0
+    for batch in iterate_entries(path, msgspec.json.Decoder(list).decode):
+        _check_entries(batch, Path(path), start)
+        start += len(batch)
+        yield batch
+
+
+def iterate_entries(path: str | Path, decode: Callable[[bytes], list[Any]]) -> Iterator[list[Any]]:
+    """What a json list holds, in batches, whatever form it has; see `iterate_json_batches`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no json list.
+    """
     path = Path(path)
+    if path.suffix in (".pkl", ".pickle"):
+        raise ValueError(
+            f"{path} is a pickle, which is not read, since reading one runs what is in it. "
+            "mmdetection writes json with --format-only and outfile_prefix PREFIX; give "
+            "PREFIX.bbox.json or PREFIX.segm.json."
+        )
     if not is_json_list(path):
         raise ValueError(
             f"Expected a list of detections in {path}, but got {_describe(read_json(path))}; give "
             "the result file itself, in the LVIS or COCO results format."
         )
-    entries = iterate_json_list(path)
-    ids = _Ids()
-    start = 0
-    for batch in with_progress(
-        iter(lambda: list(islice(entries, BATCH_SIZE)), []),
-        label="reading detections",
-        unit="batch",
-    ):
-        _check_entries(batch, path, start)
-        ids.add(batch)
-        start += len(batch)
-        yield batch
-    ids.reject_repeated(path)
+    return iter(
+        with_progress(
+            iterate_json_batches(path, decode),
+            label=f"reading {path.name}",
+            unit="batch",
+        )
+    )
 
 
 def _describe(content: Any) -> str:
@@ -100,31 +111,3 @@ def _is_rle(segmentation: Any) -> bool:
     return (
         isinstance(segmentation, dict) and "size" in segmentation and "counts" in segmentation
     ) or isinstance(segmentation, list)
-
-
-class _Ids:
-    """All values of `id`; whole numbers, as they nearly always are, take eight bytes each."""
-
-    def __init__(self) -> None:
-        self._numbers = array("q")
-        self._others: list[str] = []
-
-    def add(self, detections: list[dict[str, Any]]) -> None:
-        for detection in detections:
-            id_ = detection.get("id")
-            if type(id_) is int and abs(id_) < 1 << 63:
-                self._numbers.append(id_)
-            elif id_ is not None:
-                self._others.append(repr(id_))
-
-    def reject_repeated(self, path: Path) -> None:
-        for ids in (np.array(self._numbers, dtype=np.int64), np.array(self._others)):
-            different, times = np.unique(ids, return_counts=True)
-            repeated = different[times > 1]
-            if len(repeated):
-                raise ValueError(
-                    f"Expected different ids, but {len(repeated)} of {len(different)} ids in "
-                    f"{path} stand for several detections, the first "
-                    f"{repeated[:_NUM_NAMED].tolist()}; were two result files joined? Number the "
-                    "detections anew, or leave out 'id', which the format does not need."
-                )

@@ -266,8 +266,11 @@ def test_long_lists_of_masks_have_the_right_areas() -> None:
     [
         ({"image_id": 99}, "image_id 99"),
         ({"category_id": 99}, "category_id 99"),
-        ({"score": float("nan")}, "finite scores.*#1 image_id 1, category_id 1, score nan"),
-        ({"bbox": [0.0, 0.0, float("nan"), 1.0]}, "finite boxes"),
+        (
+            {"score": float("nan")},
+            "Detection 1 cannot be used: Expected finite scores, but got nan",
+        ),
+        ({"bbox": [0.0, 0.0, float("nan"), 1.0]}, "expected finite numbers"),
     ],
 )
 def test_wrong_detection_is_named(change: dict[str, Any], message: str) -> None:
