@@ -18,12 +18,14 @@ import shlex
 import sys
 from pathlib import Path
 
+from balms_seg.commands.imports import add_import_argument
 from balms_seg.engine.tuning.search_space import METHODS, METRICS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained model, a held-out set, what to try and what to write."""
     parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    add_import_argument(parser)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="held-out images")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType, TracebackType
 
+from balms_seg.commands.imports import import_modules
 from balms_seg.commands.table import COMMANDS
 from balms_seg.requirements import explained
 
@@ -54,6 +55,7 @@ def run_command(name: str, arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     with errors_in_one_line(name):
+        import_modules(getattr(args, "imports", ()))
         command.run(args)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balms_seg.commands.imports import add_import_argument
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
@@ -29,6 +31,7 @@ _SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Configuration, images, and how to draw."""
     parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    add_import_argument(parser)
     parser.add_argument("--input", nargs="+", required=True, help="images, or patterns of such")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(

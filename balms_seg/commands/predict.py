@@ -13,6 +13,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.imports import add_import_argument
+
 if TYPE_CHECKING:
     from balms_seg.engine.image_predictor import ImagePredictor
 
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", help="images, folders or zips of such, or patterns like 'photos/*.jpg'"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    add_import_argument(parser)
     parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="default: a GPU where there is one"

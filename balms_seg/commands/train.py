@@ -5,6 +5,7 @@ balms-seg train --config-file toy/demo.yaml --num-gpus 0 OUTPUT_DIR output/demo
 balms-seg train --config-file F --num-gpus 8 --resume SOLVER.MAX_ITER 2000
 balms-seg train --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
 torchrun --nproc-per-node 8 -m balms_seg train --config-file F
+balms-seg train --import my_method --config-file F MODEL.ROI_BOX_HEAD.CLASSIFIER mine
 
 F is a yaml file, or the name of one that comes with the package. The flags are detectron2's.
 SIGTERM, SIGUSR1, SIGHUP and Ctrl-C end the run after the iteration, with a checkpoint and exit code
@@ -20,6 +21,7 @@ import sys
 from pathlib import Path
 
 from balms_seg.commands.command_line import errors_in_one_line
+from balms_seg.commands.imports import add_import_argument, import_modules
 from balms_seg.stop_signals import stop_signals
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of detectron2's own parser, which cannot be had without importing torch."""
     parser.add_argument("--config-file", default="", metavar="FILE", help="path or name of a yaml")
+    add_import_argument(parser)
     parser.add_argument(
         "--list", action="store_true", help="list the configurations that come with the package"
     )
@@ -89,6 +92,7 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 
     with errors_in_one_line("train"), stop_signals.installed():
+        import_modules(args.imports)  # a spawned rank has imported nothing yet
         cfg = setup(args)
         if args.eval_only:
             evaluate(cfg, resume=args.resume)

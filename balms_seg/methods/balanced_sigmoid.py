@@ -25,8 +25,8 @@ class BalancedSigmoid(Sigmoid):
     def prepare(self, statistics: ClassStatistics | None) -> None:
         """Keep each class's share of the training images."""
         super().prepare(statistics)
-        self._keep("frequency", None if statistics is None else statistics.frequency)
+        self.keep("frequency", None if statistics is None else statistics.frequency)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """A row's loss is the sum of its K shifted binary cross-entropies."""
-        return balanced_sigmoid_loss(logits, targets, self._kept("frequency"), reduction="none")
+        return balanced_sigmoid_loss(logits, targets, self.kept("frequency"), reduction="none")

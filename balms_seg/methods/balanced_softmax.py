@@ -73,11 +73,11 @@ class BalancedSoftmax(Softmax):
             if settings.background == "prior":
                 derived = float(counts.sum()) * settings.background_ratio
                 self._background_count = settings.background_count or derived
-        self._keep("counts", counts)
+        self.keep("counts", counts)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Balanced Softmax loss, with or without background."""
-        counts = self._kept("counts")
+        counts = self.kept("counts")
         if not self.has_background:
             return balanced_softmax_loss(logits, targets, counts, reduction="none")
         return balanced_softmax_loss_with_background(

@@ -24,7 +24,7 @@ class Method(nn.Module, ABC):
 
     What a method takes from the training set (`prepare`) lies in buffers that follow the model's
     device and stay out of checkpoints. What it learns while training, its running state, lies in
-    persistent buffers (`_add_state`): checkpoints hold it, an average of the weights copies it, and
+    persistent buffers (`add_state`): checkpoints hold it, an average of the weights copies it, and
     `training_loss` alone changes it, the same on all ranks.
 
     Attributes:
@@ -144,12 +144,12 @@ class Method(nn.Module, ABC):
         if bias is not None:
             bias.fill_(self.initial_bias)
 
-    def _keep(self, name: str, values: Any | None) -> None:
+    def keep(self, name: str, values: Any | None) -> None:
         """Keep a vector of the training set in float32; None where the method only predicts."""
         buffer = None if values is None else torch.as_tensor(values, dtype=torch.float32)
         self.register_buffer(name, buffer, persistent=False)
 
-    def _kept(self, name: str) -> Tensor:
+    def kept(self, name: str) -> Tensor:
         """The vector kept under a name.
 
         Raises:
@@ -164,6 +164,6 @@ class Method(nn.Module, ABC):
             )
         return buffer
 
-    def _add_state(self, name: str, values: Tensor) -> None:
+    def add_state(self, name: str, values: Tensor) -> None:
         """Running state and its start: a persistent buffer."""
         self.register_buffer(name, values)

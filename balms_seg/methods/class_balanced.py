@@ -49,12 +49,12 @@ class ClassBalancedWeighting(CountingSoftmax):
         weights = None
         if statistics is not None:
             weights = self._class_weights(torch.as_tensor(statistics.prior_counts("instance")))
-        self._keep("class_weights", weights)
+        self.keep("class_weights", weights)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Weighted losses."""
         losses = self._unweighted(logits, targets, context)
-        return weigh_rows(losses, self._kept("class_weights"), targets)
+        return weigh_rows(losses, self.kept("class_weights"), targets)
 
     def _class_weights(self, counts: Tensor) -> Tensor:
         return inverse_frequency_weights(counts)

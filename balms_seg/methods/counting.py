@@ -19,4 +19,4 @@ class CountingSoftmax(Softmax):
         """Keep the (K,) counts."""
         super().prepare(statistics)
         counts = None if statistics is None else statistics.prior_counts("instance")
-        self._keep("counts", counts)
+        self.keep("counts", counts)

@@ -58,7 +58,7 @@ class EQLv2(Sigmoid):
         """Start without gradients: every weight is 1."""
         super().__init__(num_classes, has_background=has_background, settings=settings)
         for name in ("positive_gradients", "negative_gradients"):
-            self._add_state(name, torch.zeros(num_classes, dtype=torch.float64))
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.float64))
 
     @property
     def num_columns(self) -> int:

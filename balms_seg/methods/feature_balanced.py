@@ -56,12 +56,12 @@ class FeatureBalanced(CountingSoftmax):
         super().prepare(statistics)
         self._num_images = None if statistics is None else statistics.num_images
         if self.has_background and statistics is not None:
-            counts = self._kept("counts")
-            self._keep("counts", F.pad(counts, (0, 1), value=float(counts.max())))
+            counts = self.kept("counts")
+            self.keep("counts", F.pad(counts, (0, 1), value=float(counts.max())))
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Losses with margins."""
-        counts = self._kept("counts")
+        counts = self.kept("counts")
         return feature_balanced_loss(
             logits,
             targets,

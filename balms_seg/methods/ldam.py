@@ -56,7 +56,7 @@ class LDAM(CountingSoftmax):
         return ldam_loss(
             _checks.widen(logits) / self.settings.scale,
             targets,
-            self._kept("counts"),
+            self.kept("counts"),
             max_margin=self.settings.max_margin,
             scale=self.settings.scale,
             has_background=self.has_background,
@@ -99,7 +99,7 @@ class LDAMDRW(LDAM):
         if statistics is not None:
             counts = torch.as_tensor(statistics.prior_counts("instance"))
             weights = effective_number_weights(counts, beta=self.settings.beta)
-        self._keep("class_weights", weights)
+        self.keep("class_weights", weights)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Losses with margins, weighted from the setting `start` on."""
@@ -107,4 +107,4 @@ class LDAMDRW(LDAM):
         losses = super().loss(logits, targets, context)
         if progress.iteration < self.settings.start * progress.max_iter:
             return losses
-        return weigh_rows(losses, self._kept("class_weights"), targets)
+        return weigh_rows(losses, self.kept("class_weights"), targets)

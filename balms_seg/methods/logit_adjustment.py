@@ -37,7 +37,7 @@ class LogitAdjustment(CountingSoftmax):
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Logit-adjusted loss, with or without background."""
-        counts, tau = self._kept("counts"), self.settings.tau
+        counts, tau = self.kept("counts"), self.settings.tau
         if not self.has_background:
             return logit_adjusted_loss(logits, targets, counts, tau=tau, reduction="none")
         powers = (counts / counts.mean()) ** tau
@@ -58,7 +58,7 @@ class PostHocLogitAdjustment(CountingSoftmax):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax of z - tau log pi."""
-        adjustment = logit_adjustment_log_weights(self._kept("counts"), tau=self.settings.tau)
+        adjustment = logit_adjustment_log_weights(self.kept("counts"), tau=self.settings.tau)
         adjustment = F.pad(adjustment, (0, int(self.has_background)))
         return F.softmax(logits.float() + adjustment, dim=-1)
 

@@ -57,7 +57,7 @@ class Seesaw(Method):
     ) -> None:
         """Start without a sample."""
         super().__init__(num_classes, has_background=has_background, settings=settings)
-        self._add_state("counts", torch.zeros(num_classes, dtype=torch.int64))
+        self.add_state("counts", torch.zeros(num_classes, dtype=torch.int64))
 
     @property
     def num_columns(self) -> int:

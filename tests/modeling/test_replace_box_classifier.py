@@ -9,10 +9,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from made_up_data import NUM_CLASSES, made_up_batch, made_up_statistics, small_config
-from torch import nn
+from torch import Tensor, nn
 
-from balms_seg.methods import METHODS
+from balms_seg.methods import METHODS, LossContext, Method
+from balms_seg.methods.softmax import Softmax
 from balms_seg.modeling import TrainingSchedule, replace_box_classifier
+from balms_seg.modeling.cosine_classifier import CosineClassifier
 
 HEADS = ("StandardROIHeads", "CascadeROIHeads")
 
@@ -147,3 +149,70 @@ def test_another_kind_of_box_predictor_is_named() -> None:
     model.roi_heads.box_predictor = nn.Linear(2, 2)
     with pytest.raises(TypeError, match="Linear"):
         replace_box_classifier(model, "softmax", None)
+
+
+class Mine(Softmax):
+    """A method that nobody has registered, with state."""
+
+    has_state = True
+
+    def __init__(self, num_classes: int, **kwargs: object) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.add_state("batches", torch.zeros(()))
+
+    def training_loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
+        self.batches += 1
+        return self.loss(logits, targets, context)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("given", ["class", "object"])
+def test_a_class_or_an_object_will_do(heads: str, given: str) -> None:
+    method = Mine if given == "class" else Mine(NUM_CLASSES, has_background=True)
+    model = replace_box_classifier(detectron2_model(heads), method, made_up_statistics())
+    with EventStorage():
+        sum(model.train()(made_up_batch()).values()).backward()
+    detections(model)
+    assert [stage.method.batches.item() for stage in stages(model)] == [1.0] * len(stages(model))
+    if given == "object" and heads == "StandardROIHeads":
+        assert stages(model)[0].method is method
+
+
+def test_the_loss_outside_of_training_changes_no_state() -> None:
+    model = replace_box_classifier(detectron2_model(), Mine, None).train()
+    with EventStorage(), torch.no_grad():  # a validation loss
+        model(made_up_batch())
+    assert stages(model)[0].method.batches == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (METHODS["softmax"](7, has_background=True), "of 3 classes with background, but got one"),
+        (METHODS["softmax"](NUM_CLASSES, has_background=False), "but got one of 3 without"),
+    ],
+)
+def test_an_object_that_does_not_fit_is_refused(method: Method, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace_box_classifier(detectron2_model(), method, None)
+
+
+def test_an_object_has_its_own_settings() -> None:
+    method = METHODS["sigmoid"](NUM_CLASSES, has_background=True)
+    with pytest.raises(ValueError, match="no settings beside an object of Sigmoid"):
+        replace_box_classifier(detectron2_model(), method, None, method.settings)
+
+
+@pytest.mark.parametrize("method", [nn.Linear, 3, nn.Linear(1, 1)])
+def test_what_is_no_method_is_refused(method: object) -> None:
+    with pytest.raises(TypeError, match="a method's name, a class of balms_seg.methods.Method or"):
+        replace_box_classifier(detectron2_model(), method, None)
+
+
+def test_a_classifier_of_cosines_starts_anew_in_place_of_a_linear_one() -> None:
+    model = detectron2_model()
+    replace_box_classifier(model, "ldam", made_up_statistics())
+    layer = stages(model)[0].cls_score
+    assert isinstance(layer, CosineClassifier)
+    assert (layer.out_features, layer.scale) == (NUM_CLASSES + 1, 30.0)
+    assert len(detections(model)) == 2
