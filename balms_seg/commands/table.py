@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "compare",
     "report": "report",
     "calibrate": "calibrate",
+    "thresholds": "thresholds",
     "predict": "predict",
     "demo": "demo",
     "statistics": "statistics",

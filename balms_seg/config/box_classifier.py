@@ -28,6 +28,10 @@ def add_keys(cfg: CfgNode) -> None:
     # Classes without a training sample: floor (count one sample, warn) | error.
     head.EMPTY_CLASSES = "floor"
 
+    # Lowest score of a detection, a number a class; empty: SCORE_THRESH_TEST for all. For use, not
+    # for measuring AP, which they lower. `balms-seg thresholds` chooses them.
+    head.CLASS_THRESHOLDS = []
+
     head.CALIBRATION = CfgNode()
     # Post-hoc calibration of the scores: none | norcal | logit_adjustment | fracal |
     # group_temperature. tools/calibrate.py chooses the constant and writes these keys.
@@ -82,6 +86,12 @@ def problems(cfg: CfgNode) -> list[str]:
         default_scale=BOX_COSINE_SCALE,
     )
     found += _background_problems(cfg)
+    thresholds, num_classes = head.CLASS_THRESHOLDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if len(thresholds) not in (0, num_classes) or not all(0 <= each <= 1 for each in thresholds):
+        found.append(
+            f"MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS has {len(thresholds)} entries; expected one in "
+            f"[0, 1] for each of MODEL.ROI_HEADS.NUM_CLASSES {num_classes} classes, or none."
+        )
     found += [
         f"MODEL.ROI_BOX_HEAD.{key} is detectron2's own classification loss and contradicts "
         f"MODEL.ROI_HEADS.NAME {name!r}; set it to False."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+from detectron2.config import configurable
 from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
@@ -25,6 +28,36 @@ class _LongTailedClassification:
     """What the standard and the cascade heads share."""
 
     classifier: str | None = None  # the method that the head's name fixes
+    class_thresholds: Tensor | None
+
+    @configurable
+    def __init__(self, *, class_thresholds: Sequence[float] = (), **kwargs: Any) -> None:
+        """As detectron2's heads.
+
+        Args:
+            class_thresholds: K lowest scores of detections, or none.
+            kwargs: those of detectron2's heads.
+        """
+        super().__init__(**kwargs)
+        thresholds = torch.tensor(list(class_thresholds)) if class_thresholds else None
+        self.register_buffer(  # type: ignore[attr-defined]  # of the heads mixed in
+            "class_thresholds", thresholds, persistent=False
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of `__init__` from a configuration."""
+        return {
+            **super().from_config(cfg, input_shape),  # type: ignore[misc]  # of the heads mixed in
+            "class_thresholds": cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS,
+        }
+
+    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
+        """As detectron2's; detections below their class's threshold are left out."""
+        found = super()._forward_box(features, proposals)  # type: ignore[misc]  # likewise
+        if self.class_thresholds is None or self.training:  # type: ignore[attr-defined]
+            return found
+        return [each[each.scores >= self.class_thresholds[each.pred_classes]] for each in found]
 
     @classmethod
     def _with_classifier(cls, cfg: CfgNode) -> CfgNode:

@@ -13,7 +13,7 @@ import numpy as np
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.lvis.matching import Matches
 
-FILE_VERSION = 1
+FILE_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,7 @@ class StoredMatches:
         frequency: (K,) "r", "c", "f" or "".
         images: (n,) image of each detection, sorted by class, then descending score.
         classes: (n,).
+        scores: (n,) float32.
         counts_unmatched: (n,) bool, a false positive where unmatched.
         rows: (p,) detections that overlap an annotation.
         is_matched: (p, T) bool.
@@ -43,6 +44,7 @@ class StoredMatches:
     frequency: tuple[str, ...]
     images: np.ndarray
     classes: np.ndarray
+    scores: np.ndarray
     counts_unmatched: np.ndarray
     rows: np.ndarray
     is_matched: np.ndarray
@@ -52,7 +54,7 @@ class StoredMatches:
 
 
 _ARRAYS = (
-    *("images", "classes", "counts_unmatched", "rows", "is_matched", "is_ignored"),
+    *("images", "classes", "scores", "counts_unmatched", "rows", "is_matched", "is_ignored"),
     *("annotation_images", "annotation_classes"),
 )
 
@@ -68,6 +70,7 @@ def reduce_matches(ground_truth: GroundTruth, matches: Matches, task: str) -> St
         frequency=ground_truth.frequency,
         images=matches.detections.images.astype(np.int32),
         classes=matches.detections.classes.astype(np.int32),
+        scores=matches.detections.scores.astype(np.float32),
         counts_unmatched=~matches.is_excused[:, 0],
         rows=matches.rows,
         is_matched=matches.is_matched[:, 0],

@@ -67,6 +67,7 @@ class World:
             frequency=self.frequency,
             images=images[order].astype(np.int32),
             classes=classes[order].astype(np.int32),
+            scores=(1 / (1 + np.exp(-scores[order]))).astype(np.float32),
             counts_unmatched=np.ones(len(classes), dtype=bool),
             rows=rows,
             is_matched=is_matched,

@@ -1,0 +1,54 @@
+"""Choose for each class the score to cut at, from the matches of an evaluated run.
+
+balms-seg thresholds output/held_out --objective f1
+balms-seg thresholds output/held_out --objective precision=0.9 --output output/thresholds
+
+Evaluate the run on held-out images of the training set first, so that the test images have no say.
+Writes thresholds.csv and thresholds.yaml, a fragment of configuration: with _BASE_ naming the run's
+config.yaml the model cuts at these scores wherever it predicts. Rare classes lean on the curve of
+their frequency group. Precision and recall are those of images that had no say in the threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run, what to choose for, and where to write."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="output folder, or a file in it")
+    parser.add_argument(
+        "--objective",
+        default="f1",
+        help="f1, f0.5, f2, precision=0.9, recall=0.8 and the like; default: %(default)s",
+    )
+    parser.add_argument(
+        "--task", choices=("bbox", "segm"), default="bbox", help="what counts as right, at IoU 0.5"
+    )
+    parser.add_argument(
+        "--prior-objects",
+        type=float,
+        default=20.0,
+        help="how many objects' worth a class's group counts; default: %(default)s",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of both files; default: RUN"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Choose, write both files, and print a line a group."""
+    from balms_seg.evaluation.uncertainty.stored_thresholds import choose_stored_thresholds
+
+    folder = args.output or (args.run if args.run.is_dir() else args.run.parent)
+    text = choose_stored_thresholds(
+        args.run,
+        args.objective,
+        task=args.task,
+        prior_objects=args.prior_objects,
+        seed=args.seed,
+        output=folder,
+    )
+    print(text)

@@ -1,0 +1,130 @@
+"""Thresholds of a stored run as files: a table for people, a fragment of configuration."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
+from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, layout_table
+from balms_seg.evaluation.predictions.match_file import StoredMatches
+from balms_seg.evaluation.uncertainty.operating_points import (
+    Objective,
+    OperatingPoint,
+    choose_operating_points,
+)
+from balms_seg.evaluation.uncertainty.stored_runs import load_run
+
+CSV_FILE, YAML_FILE = "thresholds.csv", "thresholds.yaml"
+_COLUMNS = (
+    *("class_id", "name", "frequency", "objects", "threshold", "threshold_low", "threshold_high"),
+    *("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high"),
+    *("kept", "objective_reached"),
+)
+
+
+def choose_stored_thresholds(
+    run: Path,
+    objective: str,
+    *,
+    task: str = "bbox",
+    prior_objects: float = 20.0,
+    seed: int = 0,
+    output: Path,
+) -> str:
+    """Choose the thresholds of a run's classes and write them to `output`.
+
+    Args:
+        run: output folder of a run, or a file in it.
+        objective: as `Objective.parse` takes it.
+        task: of the run.
+        prior_objects: as in `choose_operating_points`.
+        seed: likewise.
+        output: folder for thresholds.csv and thresholds.yaml; made where it is missing.
+
+    Returns:
+        A table with a line a frequency group.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: it holds no matches of the task, or those of several sets.
+    """
+    parsed = Objective.parse(objective)
+    stored = [one for one in load_run(run).values() if one.task == task]
+    if len(stored) != 1:
+        raise ValueError(
+            f"Expected the matches of one evaluation of {task} in {run}, but found {len(stored)}; "
+            f"evaluate the run, or name one file matches_{task}.npz."
+        )
+    points = choose_operating_points(stored[0], parsed, prior_objects=prior_objects, seed=seed)
+    output.mkdir(parents=True, exist_ok=True)
+    _write_csv(output / CSV_FILE, stored[0], points)
+    _write_yaml(output / YAML_FILE, objective, points)
+    return "\n".join(
+        [
+            f"{task}, {stored[0].num_images} images, objective {objective}; written to "
+            f"{output / CSV_FILE} and {output / YAML_FILE}",
+            format_groups(stored[0].frequency, points),
+        ]
+    )
+
+
+def format_groups(frequency: Sequence[str], points: Sequence[OperatingPoint]) -> str:
+    """A line a group: classes, objects, and the medians of threshold, precision and recall."""
+    head = ["group", "classes", "objects", "threshold", "precision", "recall", "not reached"]
+    rows = [head]
+    for letter in FREQUENCY_GROUPS:
+        own = [point for point, group in zip(points, frequency, strict=True) if group == letter]
+        if not own:
+            continue
+        medians = [
+            _median([getattr(point, name) for point in own])
+            for name in ("threshold", "precision", "recall")
+        ]
+        objects = sum(point.num_objects for point in own)
+        missed = sum(not point.is_reached for point in own)
+        rows.append([FREQUENCY_GROUPS[letter], str(len(own)), str(objects), *medians, str(missed)])
+    return "\n".join(layout_table(rows))
+
+
+def _median(values: list[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    return f"{np.median(known):.3f}" if known else NOT_AVAILABLE
+
+
+def _write_csv(path: Path, stored: StoredMatches, points: Sequence[OperatingPoint]) -> None:
+    def shown(value: float) -> str:
+        return NOT_AVAILABLE if np.isnan(value) else f"{value:.6g}"
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for index, (name, group, point) in enumerate(
+            zip(stored.class_names, stored.frequency, points, strict=True)
+        ):
+            numbers = (
+                *(point.threshold, *point.threshold_interval),
+                *(point.precision, *point.precision_interval),
+                *(point.recall, *point.recall_interval),
+            )
+            reached = "yes" if point.is_reached else "no"
+            writer.writerow(
+                [index, name, group or NOT_AVAILABLE, point.num_objects]
+                + [*map(shown, numbers), point.num_kept, reached]
+            )
+
+
+def _write_yaml(path: Path, objective: str, points: Sequence[OperatingPoint]) -> None:
+    thresholds = json.dumps([round(point.threshold, 6) for point in points])
+    path.write_text(
+        f"# Scores to cut at, class by class, for {objective}. Name the run's config.yaml in\n"
+        "# _BASE_, or give these keys on the command line.\n"
+        "MODEL:\n"
+        "  ROI_BOX_HEAD:\n"
+        f"    CLASS_THRESHOLDS: {thresholds}\n",
+        encoding="utf-8",
+    )

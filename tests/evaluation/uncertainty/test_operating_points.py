@@ -1,0 +1,192 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from lvis_cases import random_case
+from made_up_world import World
+
+from balms_seg.evaluation.predictions.match_file import StoredMatches, write_matches
+from balms_seg.evaluation.uncertainty.operating_points import (
+    Objective,
+    choose_operating_points,
+    wilson_interval,
+)
+from balms_seg.evaluation.uncertainty.stored_thresholds import choose_stored_thresholds
+
+WORLD = World(30)
+
+
+def test_set(num_images: int, seed: int) -> StoredMatches:
+    rng = np.random.default_rng(seed)
+    return WORLD.detect(WORLD.draw_objects(num_images, rng), rng)
+
+
+test_set.__test__ = False  # type: ignore[attr-defined]
+
+
+def rates(stored: StoredMatches, class_: int, threshold: float) -> tuple[float, float]:
+    """Precision and recall of a class at IoU 0.5, counted one by one."""
+    right = {int(r) for r, m in zip(stored.rows, stored.is_matched[:, 0], strict=True) if m}
+    kept = [
+        i
+        for i in np.flatnonzero(stored.classes == class_)
+        if stored.scores[i] >= np.float32(threshold)
+    ]
+    hits = sum(i in right for i in kept)
+    objects = int((stored.annotation_classes == class_).sum())
+    return hits / len(kept) if kept else math.nan, hits / objects if objects else math.nan
+
+
+def f_score(precision: float, recall: float, beta: float = 1.0) -> float:
+    square = beta * beta
+    total = square * precision + recall
+    return (1 + square) * precision * recall / total if total else 0.0
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_without_a_prior_no_candidate_has_a_better_f_score(beta: float) -> None:
+    stored = test_set(300, 0)
+    points = choose_operating_points(stored, Objective("f", beta), prior_objects=0)
+    for class_ in (0, 29):
+        own = f_score(*rates(stored, class_, points[class_].threshold), beta)
+        scores = np.unique(stored.scores[stored.classes == class_])
+        best = max(f_score(*rates(stored, class_, float(s)), beta) for s in scores)
+        # Candidates are quantiles of all scores, so that a class's own best may lie between two.
+        assert best - 0.02 <= own <= best
+
+
+def test_precision_and_recall_are_reached_at_the_end_that_keeps_the_other_high() -> None:
+    stored = test_set(400, 1)
+    precise = choose_operating_points(stored, Objective("precision", 0.8), prior_objects=0)
+    thorough = choose_operating_points(stored, Objective("recall", 0.5), prior_objects=0)
+    for class_ in (10, 29):
+        assert precise[class_].is_reached
+        assert rates(stored, class_, precise[class_].threshold)[0] >= 0.8
+        assert rates(stored, class_, thorough[class_].threshold)[1] >= 0.5
+    lower = choose_operating_points(stored, Objective("precision", 0.3), prior_objects=0)
+    assert lower[29].threshold < precise[29].threshold
+    unreachable = choose_operating_points(stored, Objective("recall", 1.0), prior_objects=0)
+    assert not unreachable[29].is_reached
+    assert unreachable[29].threshold == 0
+
+
+def test_a_class_without_objects_takes_its_groups_threshold() -> None:
+    stored = test_set(200, 2)
+    absent = stored.annotation_classes != 3
+    gone = np.flatnonzero(stored.classes == 3)
+    keep = ~np.isin(stored.rows, gone)
+    bare = StoredMatches(
+        **{
+            **vars(stored),
+            "annotation_images": stored.annotation_images[absent],
+            "annotation_classes": stored.annotation_classes[absent],
+            "rows": stored.rows[keep],
+            "is_matched": stored.is_matched[keep],
+            "is_ignored": stored.is_ignored[keep],
+            "counts_unmatched": np.where(stored.classes == 3, False, stored.counts_unmatched),
+        }
+    )
+    points = choose_operating_points(bare, Objective("f", 1.0))
+    strong = choose_operating_points(bare, Objective("f", 1.0), prior_objects=1e9)
+    assert points[3].num_objects == 0
+    assert math.isnan(points[3].recall)
+    assert points[3].threshold == strong[3].threshold
+    assert 0.2 < points[3].threshold < 0.95
+
+
+def test_the_prior_brings_rare_classes_closer_to_what_endless_images_would_choose() -> None:
+    endless = test_set(20_000, 3)
+    alone, joined = [], []
+    for seed in range(4, 9):
+        stored = test_set(100, seed)
+        for found, prior in ((alone, 0.0), (joined, 20.0)):
+            points = choose_operating_points(
+                stored, Objective("precision", 0.8), prior_objects=prior
+            )
+            found += [abs(rates_fast(endless, k, points[k].threshold) - 0.8) for k in range(10)]
+    assert np.mean(joined) < np.mean(alone) - 0.01
+
+
+def rates_fast(stored: StoredMatches, class_: int, threshold: float) -> float:
+    """Precision of one class of a large set."""
+    is_true = np.zeros(len(stored.scores), dtype=bool)
+    is_true[stored.rows] = stored.is_matched[:, 0]
+    kept = (stored.classes == class_) & (stored.scores >= np.float32(threshold))
+    return float(is_true[kept].mean()) if kept.any() else 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["f1", "precision=0.8", "recall=0.6"])
+@pytest.mark.parametrize("num_images", [100, 400])
+def test_intervals_hold_the_precision_of_endless_images(objective: str, num_images: int) -> None:
+    endless = test_set(40_000, 0)
+    held = []
+    for seed in range(1, 13):
+        points = choose_operating_points(test_set(num_images, seed), Objective.parse(objective))
+        for class_, point in enumerate(points):
+            if point.num_kept and not math.isnan(point.precision):
+                low, high = point.precision_interval
+                held.append(low <= rates_fast(endless, class_, point.threshold) <= high)
+    assert 0.92 <= np.mean(held) <= 1
+
+
+def test_interval_of_a_share_is_wilsons() -> None:
+    # Agresti and Coull 1998: 0 of 10 and 5 of 10 at 95%.
+    assert wilson_interval(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson_interval(0, 0) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["f", "f0", "precision", "precision=1.5", "accuracy=0.5", "f-1"])
+def test_unknown_objectives_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"such as f1, f0\.5.*but got"):
+        Objective.parse(text)
+
+
+def test_files_name_every_class_and_the_fragment_is_a_configuration(tmp_path: Path) -> None:
+    stored = test_set(60, 0)
+    write_matches(tmp_path / "matches_bbox.npz", stored)
+    text = choose_stored_thresholds(tmp_path, "f1", output=tmp_path / "out")
+    assert "rare" in text
+    with (tmp_path / "out" / "thresholds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(stored.class_names)
+    fragment = yaml.safe_load((tmp_path / "out" / "thresholds.yaml").read_text())
+    thresholds = fragment["MODEL"]["ROI_BOX_HEAD"]["CLASS_THRESHOLDS"]
+    assert thresholds == pytest.approx([float(row["threshold"]) for row in rows], abs=1e-5)
+    again = choose_stored_thresholds(tmp_path / "matches_bbox.npz", "f1", output=tmp_path / "out")
+    assert again == text
+
+
+def test_runs_without_matches_or_detections_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
+        choose_stored_thresholds(tmp_path / "absent", "f1", output=tmp_path)
+    stored = test_set(60, 0)
+    write_matches(tmp_path / "matches_bbox.npz", stored)
+    with pytest.raises(ValueError, match="one evaluation of segm .* found 0"):
+        choose_stored_thresholds(tmp_path, "f1", task="segm", output=tmp_path)
+    empty = {
+        name: value[:0] if name in ("images", "classes", "scores", "counts_unmatched") else value
+        for name, value in vars(stored).items()
+    }
+    for name in ("rows", "is_matched", "is_ignored"):
+        empty[name] = empty[name][:0]
+    with pytest.raises(ValueError, match="0 detections on 60 images"):
+        choose_operating_points(StoredMatches(**empty), Objective("f", 1.0))
+
+
+def test_scores_of_an_evaluation_are_kept_with_its_matches(tmp_path: Path) -> None:
+    from balms_seg.evaluation import load_ground_truth
+    from balms_seg.evaluation.lvis.analysis import analyse_task
+
+    content, detections = random_case(0)
+    stored = analyse_task(load_ground_truth(json.loads(json.dumps(content))), detections, "bbox")
+    scores = stored.matches.scores
+    for class_ in range(len(stored.matches.class_names)):
+        own = scores[stored.matches.classes == class_]
+        assert (np.diff(own) <= 0).all()
+    assert set(np.float32(scores)) <= {np.float32(found["score"]) for found in detections}
