@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from balms_seg.class_statistics.frequency_groups import CLASSIFICATION_GROUPS
 from balms_seg.class_statistics.statistics import ClassStatistics
 
 
@@ -51,6 +54,17 @@ class ClassRecord:
     def from_plain(cls, values: Mapping[str, Any]) -> ClassRecord:
         """What `to_plain` returned."""
         return cls(**{name: tuple(column) for name, column in values.items()})
+
+    def to_image_statistics(self) -> ClassStatistics:
+        """Statistics of the training set, where it is one of whole images."""
+        return ClassStatistics(
+            np.array(self.image_counts),
+            np.array(self.instance_counts),
+            sum(self.image_counts),
+            self.names,
+            CLASSIFICATION_GROUPS,
+            np.array([CLASSIFICATION_GROUPS.index(group) for group in self.groups]),
+        )
 
     def to_plain(self) -> dict[str, list]:
         """Lists of text and numbers."""

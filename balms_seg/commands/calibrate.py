@@ -6,6 +6,9 @@ The data set is a held-out part of the training data, registered by name; sets o
 reported are refused. Box AP decides. The yaml it writes builds on the configuration:
 balms-seg train --eval-only --config-file calibrated.yaml MODEL.WEIGHTS W
 
+Of an image classifier: logit adjustment, by tau in --strengths, which balanced accuracy decides,
+and the temperature that fits. Its decisions stay unless a gain is larger than chance.
+
 --save-outputs keeps what the model says of every proposal, and --outputs tries other constants on
 that without running the model again (all methods but tau_norm).
 """
@@ -17,9 +20,13 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.engine.tuning.search_space import METHODS, METRICS
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Tune, print, and write what was asked for."""
     from balms_seg.engine import load_config
+    from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.run_results import current_commit, package_versions
     from balms_seg.engine.tuning.calibration_run import (
         Session,
@@ -64,16 +72,14 @@ def run(args: argparse.Namespace) -> None:
         write_fragment,
     )
     from balms_seg.engine.tuning.calibration_search import best_trial
-    from balms_seg.job import classifies_images
 
     command = shlex.join(sys.argv)
     cfg = load_config(args.config_file, args.opts)
-    if classifies_images(cfg):
-        raise ValueError(
-            f"{args.config_file} is of an image classifier, and calibrate is for detectors."
-        )
     if args.num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
+    if build_job(cfg).of_images:
+        calibrate_classifier(cfg, args)
+        return
     session = Session(cfg, counts=args.counts)
     refuse_unfit_set(args.dataset, cfg, allow_validation=args.allow_validation)
     trials, best = tune(
@@ -126,3 +132,46 @@ def run(args: argparse.Namespace) -> None:
         }
         args.table.parent.mkdir(parents=True, exist_ok=True)
         args.table.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Tune the calibration of an image classifier, print, and write what was asked for."""
+    from balms_seg.engine.tuning.calibration_run import write_fragment
+    from balms_seg.engine.tuning.calibration_search import Trial
+    from balms_seg.engine.tuning.image_calibration import (
+        TAUS,
+        adjustment_offsets,
+        format_trials,
+        record_held_out,
+        tune_image_calibration,
+    )
+
+    if args.report_on or args.outputs or args.save_outputs or args.table:
+        raise ValueError(
+            "--report-on, --outputs, --save-outputs and --table are for detectors; evaluate the "
+            "calibrated classifier with balms-seg train --eval-only."
+        )
+    held_out = record_held_out(cfg, args.dataset, allow_validation=args.allow_validation)
+    trials, choice = tune_image_calibration(held_out, args.strengths or TAUS)
+    print(f"{len(held_out.labels)} images of {args.dataset}, percent:\n{format_trials(trials)}")
+    print(f"\nChosen: tau {choice.tau:g}, temperature {choice.temperature:.3f}")
+    if args.output:
+        offsets = adjustment_offsets(held_out.image_counts, choice.tau).round(6).tolist()
+        keys = {
+            "OFFSETS": offsets if choice.tau else [],
+            "TEMPERATURE": round(choice.temperature, 6),
+        }
+        trial = Trial(
+            "logit_adjustment",
+            choice.tau,
+            choice.metrics,
+            {"IMAGE_CLASSIFIER": {"CALIBRATION": keys}},
+        )
+        comments = [
+            f"balms-seg train --eval-only --config-file {args.output} " + shlex.join(args.opts),
+            f"Chosen on {args.dataset}: tau {choice.tau:g}",
+            *format_trials(trials).splitlines(),
+            f"Written by {shlex.join(sys.argv)}",
+        ]
+        write_fragment(args.output, trial, base=args.config_file, comments=comments)
+        print(f"Wrote {args.output}.")

@@ -36,6 +36,12 @@ def add_keys(cfg: CfgNode) -> None:
     classifier.CHANNELS_LAST = True
     # Classes without a training image: floor (count one image, warn) | error.
     classifier.EMPTY_CLASSES = "error"
+    classifier.CALIBRATION = CfgNode()
+    # Added to the log-probabilities of the K classes in evaluation and use; balms-seg calibrate
+    # chooses them. Empty: nothing.
+    classifier.CALIBRATION.OFFSETS = []
+    # What the sums are divided by.
+    classifier.CALIBRATION.TEMPERATURE = 1.0
 
 
 def problems(cfg: CfgNode) -> list[str]:
@@ -63,6 +69,17 @@ def _backbone_problems(cfg: CfgNode) -> list[str]:
     }
     problems = outside(settings, where, allowed)
     problems += below(settings, where, {"NUM_CLASSES": 0, "WIDTH": 1})
+    if not settings.CALIBRATION.TEMPERATURE > 0:
+        problems.append(
+            f"{where}.CALIBRATION.TEMPERATURE is {settings.CALIBRATION.TEMPERATURE}; expected a "
+            "number above 0."
+        )
+    num_offsets = len(settings.CALIBRATION.OFFSETS)
+    if num_offsets and settings.NUM_CLASSES and num_offsets != settings.NUM_CLASSES:
+        problems.append(
+            f"{where}.CALIBRATION.OFFSETS has {num_offsets} entries for {settings.NUM_CLASSES} "
+            "classes; calibrate the model anew."
+        )
     if settings.NUM_CLASSES == 1:
         problems.append(f"{where}.NUM_CLASSES is 1; expected at least 2, or 0 for the data's own.")
     if settings.WIDTH != 1 and settings.BACKBONE not in OF_ANY_WIDTH:

@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, get_cfg
 from torch import Tensor, nn
 
-from balms_seg.class_statistics import CLASSIFICATION_GROUPS, ClassStatistics
 from balms_seg.config import add_balms_config
 from balms_seg.data.images.image_augmentation import ImageMapper
-from balms_seg.data.images.image_batch import ImageBatch
 from balms_seg.data.images.image_files import read_image
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_checkpoint
@@ -24,10 +21,9 @@ from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model_and_classes
 from balms_seg.engine.step import autocast
 from balms_seg.evaluation.images.classifier_predictions import top_classes
+from balms_seg.image_batch import ImageBatch
 from balms_seg.modeling.image_classifier import ImageClassifier
-
-if TYPE_CHECKING:
-    from balms_seg.class_statistics.class_record import ClassRecord
+from balms_seg.modeling.prepare import prepare_model
 
 _BATCH_SIZE = 32
 
@@ -116,8 +112,8 @@ class ImagePredictor:
             raise ValueError(
                 f"{cfg.MODEL.WEIGHTS} does not name its classes; give them in DATASETS.CLASSES."
             )
-        if classes is not None and model.method.needs_statistics:
-            model.method.prepare(_statistics(classes))
+        if classes is not None:
+            prepare_model(model, classes.to_image_statistics())
         return cls(cfg, model, names)
 
     def __call__(
@@ -188,18 +184,6 @@ def read_run_config(path: str | Path) -> CfgNode:
     cfg.merge_from_other_cfg(CfgNode.load_cfg(content["config"]))
     cfg.MODEL.WEIGHTS = str(path)
     return cfg
-
-
-def _statistics(classes: ClassRecord) -> ClassStatistics:
-    """The training counts that travel with the classes."""
-    return ClassStatistics(
-        np.array(classes.image_counts),
-        np.array(classes.instance_counts),
-        sum(classes.image_counts),
-        classes.names,
-        CLASSIFICATION_GROUPS,
-        np.array([CLASSIFICATION_GROUPS.index(group) for group in classes.groups]),
-    )
 
 
 def _unlabelled(pixels: Tensor) -> ImageBatch:

@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, loaded_classes
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run_data import RunData, statistics_if_available
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
@@ -58,12 +59,14 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
     data = RunData(cfg, training=False)
-    model = prepare_model(_load(cfg, resume=resume)[0], data.statistics)
+    model, classes = _load(cfg, resume=resume)
+    statistics = data.statistics
+    if statistics is None and classes is not None and build_job(cfg).of_images:
+        statistics = classes.to_image_statistics()  # the training set need not be at hand
+    model = prepare_model(model, statistics)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
         LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
-    sets = LongTailedTrainer.build_evaluated_sets(
-        cfg, statistics=data.statistics, load=data.records
-    )
+    sets = LongTailedTrainer.build_evaluated_sets(cfg, statistics=statistics, load=data.records)
     results = LongTailedTrainer.test(cfg, model, sets=sets)
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=sets))

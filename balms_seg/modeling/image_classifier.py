@@ -16,6 +16,7 @@ from balms_seg.image_batch import ImageBatch
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.modeling.classifier_layer import build_classifier
 from balms_seg.modeling.image_backbones import build_image_backbone
+from balms_seg.modeling.image_calibration import ImageCalibration
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context, event_storage
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
@@ -50,6 +51,7 @@ class ImageClassifier(nn.Module):
         pixel_std: tuple[float, float, float],
         schedule: TrainingSchedule | None = None,
         channels_last: bool = True,
+        calibration: ImageCalibration | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -61,8 +63,10 @@ class ImageClassifier(nn.Module):
             pixel_std: likewise.
             schedule: tells methods how far training is; None: they are not told.
             channels_last: memory format of images and backbone.
+            calibration: of the probabilities in evaluation and use; None: none.
         """
         super().__init__()
+        self.calibration = calibration or ImageCalibration()
         self.backbone, self.classifier, self.method = backbone, classifier, method
         self.schedule = schedule
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -98,6 +102,9 @@ class ImageClassifier(nn.Module):
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
             "schedule": TrainingSchedule(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
             "channels_last": settings.CHANNELS_LAST,
+            "calibration": ImageCalibration(
+                settings.CALIBRATION.OFFSETS, settings.CALIBRATION.TEMPERATURE
+            ),
         }
 
     @property
@@ -114,7 +121,7 @@ class ImageClassifier(nn.Module):
         features = self.backbone(self.preprocess_image(batch.images))
         logits = self.classifier(features)
         if not self.training:
-            return self.method.probabilities(logits.float())
+            return self.calibration(self.method.probabilities(logits.float()))
         self.log_accuracy(logits, batch.labels)
         return {"loss_cls": self._loss(logits, features, batch)}
 

@@ -158,11 +158,3 @@ def test_pictures_show_the_worst_classes_and_images_first(
     assert lines[0] == ("ape 0.79", "cat/003.png")  # the only wrong one, then the least sure
     assert [line[1] for line in lines[1:]] == ["cat/002.png", "cat/001.png", "cat/000.png"]
     assert len({tile.color for tile in drawn[2]}) == 2
-
-
-def test_calibration_says_in_a_line_that_it_is_for_detectors(tmp_path: Path) -> None:
-    words = ["--config-file", "configs/custom/image_classifier_small_cpu.yaml", "--dataset", "held"]
-    with pytest.raises(
-        SystemExit, match="is of an image classifier, and calibrate is for detectors"
-    ):
-        run_command("calibrate", words)

@@ -222,11 +222,16 @@ def test_another_order_changes_nothing(
     assert {path: row["class1"] for path, row in again.items()} == {
         path: row["class1"] for path, row in before.items()
     }
+    metrics = [
+        next(iter(json.loads((run / "results.json").read_text())["metrics"].values()))
+        for run in (runs["folder"], output)
+    ]
+    assert metrics[1]["classification"] == pytest.approx(metrics[0]["classification"], abs=1e-3)
     capsys.readouterr()
     run_command("compare", [str(runs["folder"]), str(output)])
     lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if "| +" in line]
     assert [(line[1].strip(), line[4].strip()) for line in lines] == [
-        (metric, "+0.00") for metric in ("top1", "top1-many", "top1-medium", "top1-few")
+        (metric, "+0.00") for metric in ("top1", "balanced", "top1-many", "top1-medium", "top1-few")
     ]
     monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
     run_command("report", [str(runs["folder"]), str(output)])

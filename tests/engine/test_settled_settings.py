@@ -88,7 +88,7 @@ def test_what_is_wrong_with_the_data_is_told_before_anything_is_built(
     write_folders(tmp_path / "train", COUNTS)
     (tmp_path / "test" / "zebra").mkdir(parents=True)
     picture(0, 0).save(tmp_path / "test" / "zebra" / "1.png")
-    monkeypatch.setattr("balms_seg.engine.trainer.LongTailedTrainer.__init__", None)
+    monkeypatch.setattr("balms_seg.engine.trainer.LongTailedTrainer.build_model", None)
     settings = register(tmp_path, tmp_path / "train", tmp_path / "test")
     with pytest.raises(PreflightError, match="does not know: zebra; it lacks ape, bee, cat"):
         build_image_trainer({**settings, **LEFT_TO_THE_DATA}, tmp_path / "run")

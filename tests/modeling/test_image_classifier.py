@@ -173,7 +173,7 @@ def test_methods_hear_how_far_training_is_and_what_the_features_are() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"BACKBONE": "resnet18"}, "BACKBONE is 'resnet18'; expected one of 'cifar_resnet32'"),
+        ({"BACKBONE": "resnet17"}, "BACKBONE is 'resnet17'; expected one of 'cifar_resnet32'"),
         ({"BACKBONE": "resnet50", "WIDTH": 2}, "WIDTH is 2"),
         ({"PRETRAINED": True}, "PRETRAINED is True"),
         ({"NUM_CLASSES": 1}, "NUM_CLASSES is 1"),

@@ -97,7 +97,7 @@ def compare_accuracy(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, AccuracyChange]:
-    """Compare top-1 accuracy overall ("top1") and as the mean over a group's classes.
+    """Compare top-1 accuracy over all images, as the mean over all classes and over a group's.
 
     The interval is that of a paired bootstrap over images. Where few images differ it is too
     narrow, so a difference also has to pass McNemar's exact test to be larger than chance.
@@ -110,7 +110,7 @@ def compare_accuracy(
         level: of the interval, and 1 - level of the test.
 
     Returns:
-        Per "top1" and "top1-GROUP" of the groups that have images.
+        Per "top1", "balanced" and "top1-GROUP" of the groups that have images.
 
     Raises:
         ValueError: the runs saw other images or labels, or an argument is out of range.
@@ -166,6 +166,7 @@ def _members(run: StoredPredictions) -> Mapping[str, np.ndarray]:
     names = [name for name in reversed(CLASSIFICATION_GROUPS) if name in run.groups]
     return {
         "top1": np.ones(len(groups), bool),
+        "balanced": np.ones(len(groups), bool),
         **{f"top1-{name}": groups == name for name in names},
     }
 

@@ -67,8 +67,9 @@ def test_a_difference_is_that_of_the_accuracies_by_group() -> None:
     first = stored([True] * 8 + [False] * 8, labels)
     second = stored([True] * 6 + [False] * 4 + [True] * 2 + [False] * 2 + [True] * 2, labels)
     found = compare_accuracy(first, reordered(second, np.random.default_rng(1).permutation(16)))
-    assert list(found) == ["top1", "top1-many", "top1-few"]
+    assert list(found) == ["top1", "balanced", "top1-many", "top1-few"]
     assert found["top1"].value == pytest.approx(10 / 16 - 8 / 16)
+    assert found["balanced"].value == pytest.approx((-0.2 + 2 / 4 + 2 / 2) / 3)
     assert found["top1-many"].value == pytest.approx(-0.2)
     assert found["top1-few"].value == pytest.approx((2 / 4 + 2 / 2) / 2)
     assert (found["top1"].num_gained, found["top1"].num_lost) == (4, 2)
