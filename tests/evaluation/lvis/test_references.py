@@ -143,3 +143,12 @@ def test_absent_boxes_and_areas_follow_from_the_masks_for_every_metric() -> None
     # RLE knows whole pixels, so boxes and areas are near only.
     metrics = evaluate_lvis(content, detections, "bbox").metrics
     assert metrics["AP50"] == pytest.approx(expected["AP50"], abs=0.05)
+
+
+def test_ids_as_text_are_those_of_the_annotations() -> None:
+    content, detections = random_case(9)
+    expected = evaluate_lvis(content, detections, "bbox").metrics
+    for entry in (*content["annotations"], *detections[::2]):
+        entry["image_id"] = str(entry["image_id"])
+        entry["category_id"] = float(entry["category_id"])
+    assert evaluate_lvis(content, detections, "bbox").metrics == near(expected)
