@@ -60,6 +60,7 @@ setup(
         "pycocotools>=2.0.8",
         "lvis>=0.5.3",
         "msgspec>=0.19",
+        "pysimdjson>=6.0",
         "fvcore>=0.1.5.post20221221",
     ],
     extras_require={

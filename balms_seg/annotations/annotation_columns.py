@@ -6,13 +6,19 @@ Symbols: A annotations of the json, a of a part of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 
-from .entries import AnnotationEntry, RunLengths, Source, decode_annotations, entry_name
+from .entries import (
+    AnnotationFields,
+    RunLengths,
+    Source,
+    decode_annotations,
+    entry_name,
+    polygons_of,
+)
 from .errors import AnnotationError, FieldError, check_unique, counted, shortened
 from .fields import canonical_id
 from .mask_columns import MaskKind, build_mask_columns, farthest_px, unpack_coordinates
@@ -63,38 +69,32 @@ class AnnotationColumns:
             yield len(part)
 
     def _add_part(self, sources: Sequence[Source], first: int) -> None:
-        decoded = decode_annotations(sources, first=first, path=self._path)
-        entries, damages = decoded.entries, dict(decoded.damages)
-        self._take_ids(entries, first)
-        images = self._places("image_id", self._image_index, entries, first)
-        self._take_sizes_of_masks(entries, images)
-        classes = self._places("category_id", self._class_index, entries, first)
+        given, polygons, damages = decode_annotations(sources, first=first, path=self._path)
+        self._take_ids(given.id, first)
+        images = self._places("image_id", self._image_index, given, first)
+        self._take_sizes_of_masks(given.segmentation, images)
+        classes = self._places("category_id", self._class_index, given, first)
         sizes = self.sizes[np.maximum(images, 0)]
-        boxes = np.fromiter(
-            chain.from_iterable(entry.bbox or _NO_BOX for entry in entries),
-            np.float64,
-            4 * len(entries),
-        ).reshape(-1, 4)
-        columns = build_mask_columns(entries, sizes, damages)
-        _fill_boxes(entries, boxes, damages)
+        flat = chain.from_iterable([box or _NO_BOX for box in given.bbox])
+        boxes = np.fromiter(flat, np.float64, 4 * len(sources)).reshape(-1, 4)
+        columns = build_mask_columns(given.segmentation, polygons, sizes, damages)
+        _fill_boxes(given.segmentation, boxes, damages)
         self._check_boxes(boxes, sizes, first)
-        areas = [_area(entry, columns, place, sizes, boxes) for place, entry in enumerate(entries)]
         columns |= {
             "images": images,
             "classes": classes,
             "boxes": boxes,
-            "areas": np.array(areas, np.float64),
-            "has_crowd_flag": np.array([entry.iscrowd is not None for entry in entries], bool),
-            "is_crowd": np.array([bool(entry.iscrowd) for entry in entries], bool),
-            "is_ignored": np.array([bool(entry.ignore) for entry in entries], bool),
+            "areas": _areas(given, columns["mask_kinds"], sizes, boxes),
+            "has_crowd_flag": np.array([value is not None for value in given.iscrowd], bool),
+            "is_crowd": np.array([bool(value) for value in given.iscrowd], bool),
+            "is_ignored": np.array([bool(value) for value in given.ignore], bool),
         }
         self._parts.append(columns)
         for place in sorted(damages)[: _NUM_DAMAGES_KEPT - len(self.damages)]:
             self.damages.append((first + place, damages[place]))
 
-    def _take_ids(self, entries: Sequence[AnnotationEntry], first: int) -> None:
-        for place, entry in enumerate(entries):
-            identifier = entry.id
+    def _take_ids(self, ids: Sequence[int | str | None], first: int) -> None:
+        for place, identifier in enumerate(ids):
             try:
                 self.ids.append(None if identifier is None else canonical_id(identifier))
             except FieldError as error:
@@ -102,30 +102,30 @@ class AnnotationColumns:
                 raise AnnotationError(f"Annotation {name} in {self._path} has {error}.") from None
 
     def _places(
-        self, field: str, index: Mapping[Any, int], entries: Sequence[AnnotationEntry], first: int
+        self, field: str, index: Mapping[Any, int], given: AnnotationFields, first: int
     ) -> np.ndarray:
         """Place of each annotation's image or category; -1 for what is noted as an error."""
-        places = [index.get(value, -1) for value in map(attrgetter(field), entries)]
-        for number in [number for number, place in enumerate(places) if place < 0]:
-            value = getattr(entries[number], field)
+        values = getattr(given, field)
+        places = np.fromiter(map(index.get, values, repeat(-1)), np.int32, len(values))
+        for place in np.flatnonzero(places < 0).tolist():
+            value = values[place]
             if value is None:
-                self._missing[field].append(first + number)
+                self._missing[field].append(first + place)
                 continue
-            name = entry_name(entries[number].id, first + number)
+            name = entry_name(given.id[place], first + place)
             try:
-                places[number] = index.get(canonical_id(value, field), -1)
+                places[place] = index.get(canonical_id(value, field), -1)
             except FieldError as error:
                 raise AnnotationError(f"Annotation {name} in {self._path} has {error}.") from None
-            if places[number] < 0:
+            if places[place] < 0:
                 self._unknown[field].append(f"{name} ({field} {value!r})")
-        return np.array(places, np.int32)
+        return places
 
-    def _take_sizes_of_masks(self, entries: Sequence[AnnotationEntry], images: np.ndarray) -> None:
+    def _take_sizes_of_masks(self, masks: Sequence[Any], images: np.ndarray) -> None:
         """Give images of unknown size that of their first RLE."""
         if self.sizes.all():
             return
-        for entry, image in zip(entries, images.tolist(), strict=True):
-            mask = entry.segmentation
+        for mask, image in zip(masks, images.tolist(), strict=True):
             if isinstance(mask, RunLengths) and not self.sizes[image].all():
                 self.sizes[image] = mask.size
 
@@ -173,12 +173,10 @@ class AnnotationColumns:
         return {name: np.concatenate([part.pop(name) for part in self._parts]) for name in names}
 
 
-def _fill_boxes(
-    entries: Sequence[AnnotationEntry], boxes: np.ndarray, damages: Mapping[int, str]
-) -> None:
+def _fill_boxes(masks: Sequence[Any], boxes: np.ndarray, damages: Mapping[int, str]) -> None:
     """Take boxes that are absent from the masks; nan stays where there is none."""
     for place in np.flatnonzero(np.isnan(boxes[:, 0])).tolist():
-        box = None if place in damages else _mask_box(entries[place].segmentation)
+        box = None if place in damages else _mask_box(masks[place])
         if box is not None:
             boxes[place] = box
 
@@ -189,32 +187,35 @@ def _mask_box(segmentation: Any) -> tuple[float, ...] | None:
         import pycocotools.mask
 
         return tuple(pycocotools.mask.toBbox(_as_rle(segmentation)).tolist())
-    polygons = [np.array(p) for p in segmentation or () if len(p) >= MIN_NUMBERS]
+    if segmentation is None:
+        return None
+    polygons = [np.array(p) for p in polygons_of(segmentation) if len(p) >= MIN_NUMBERS]
     return enclosing_box(polygons) if polygons else None
 
 
-def _area(
-    entry: AnnotationEntry,
-    columns: Mapping[str, np.ndarray],
-    place: int,
-    sizes: np.ndarray,
-    boxes: np.ndarray,
-) -> float:
-    """The area given; where there is none the mask's, and without a mask the box's."""
-    if entry.area is not None:
-        return entry.area
-    kind = columns["mask_kinds"][place]
-    if kind in (MaskKind.NONE, MaskKind.DEGENERATE, MaskKind.DAMAGED):
-        return float(boxes[place, 2] * boxes[place, 3])
+def _areas(
+    given: AnnotationFields, kinds: np.ndarray, sizes: np.ndarray, boxes: np.ndarray
+) -> np.ndarray:
+    """The areas given; where there is none the mask's, and without a mask the box's."""
+    has_mask = np.isin(kinds, (MaskKind.POLYGONS, MaskKind.RLE_TEXT, MaskKind.RLE_RUNS))
+    areas = boxes[:, 2] * boxes[:, 3]
+    for place, area in enumerate(given.area):
+        if area is not None:
+            areas[place] = area
+        elif has_mask[place]:
+            areas[place] = _mask_area(given.segmentation[place], sizes[place].tolist())
+    return areas
+
+
+def _mask_area(segmentation: Any, size: list[int]) -> float:
     import pycocotools.mask
 
-    if isinstance(entry.segmentation, RunLengths):
-        return float(pycocotools.mask.area(_as_rle(entry.segmentation)))
-    polygons = [p for p in entry.segmentation or () if len(p) >= MIN_NUMBERS]
-    height, width = sizes[place].tolist()
-    if not height:  # any size that holds the mask
-        height = width = max(1, int(np.ceil(max(map(max, polygons)))) + 1)
-    drawn = pycocotools.mask.frPyObjects(polygons, height, width)
+    if isinstance(segmentation, RunLengths):
+        return float(pycocotools.mask.area(_as_rle(segmentation)))
+    polygons = [polygon for polygon in polygons_of(segmentation) if len(polygon) >= MIN_NUMBERS]
+    if not all(size):  # any size that holds the mask
+        size = [max(1, int(np.ceil(max(map(max, polygons)))) + 1)] * 2
+    drawn = pycocotools.mask.frPyObjects(polygons, *size)
     return float(pycocotools.mask.area(pycocotools.mask.merge(drawn)))
 
 

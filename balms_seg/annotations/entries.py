@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from types import NoneType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
+import numpy as np
 
 from . import fields
 from .errors import AnnotationError, FieldError, shown
+from .polygon_texts import FlatPolygons, parse_polygons
 
 #: The text of an entry (msgspec.Raw), or its content (a mapping) where all was decoded.
 Source: TypeAlias = Any
@@ -31,35 +31,67 @@ class RunLengths(msgspec.Struct, gc=False):
 
 
 class AnnotationEntry(msgspec.Struct, gc=False):
-    """An annotation as a json has it; None where a field is absent."""
+    """An annotation as a json has it; None where a field is absent.
+
+    The segmentation is first its text, then polygons or RLE; polygons stay text where they are read
+    together with those of other annotations.
+    """
 
     id: int | str | None = None
     image_id: int | str | None = None
     category_id: int | str | None = None
     bbox: tuple[float, float, float, float] | None = None
     area: float | None = None
-    segmentation: list[list[float]] | RunLengths | None = None
+    segmentation: msgspec.Raw = cast(msgspec.Raw, None)  # msgspec takes no text that may be absent
     iscrowd: int | None = None
     ignore: int | None = None
 
 
-@dataclass(frozen=True)
-class DecodedAnnotations:
-    """A part of the list.
+#: Polygons as text or lists, or RLE; None where there is no segmentation.
+Mask: TypeAlias = bytes | list[list[float]] | RunLengths | None
 
-    Attributes:
-        entries: the annotations.
-        damages: place in `entries` -> what is wrong with the segmentation, which is None there.
-    """
 
-    entries: list[AnnotationEntry]
-    damages: dict[int, str]
+class AnnotationFields(NamedTuple):
+    """The fields of a part of the annotations, one tuple each; None where one is absent."""
+
+    id: tuple[int | str | None, ...]
+    image_id: tuple[int | str | None, ...]
+    category_id: tuple[int | str | None, ...]
+    bbox: tuple[tuple[float, float, float, float] | None, ...]
+    area: tuple[float | None, ...]
+    segmentation: tuple[Mask, ...]
+    iscrowd: tuple[int | None, ...]
+    ignore: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, entries: Sequence[AnnotationEntry]) -> AnnotationFields:
+        """The entries' fields."""
+        columns = (
+            zip(*map(_all_fields, entries), strict=True) if entries else [()] * len(cls._fields)
+        )
+        return cls(*columns)
 
 
 _decode_plain = msgspec.json.Decoder(AnnotationEntry).decode
+_decode_run_lengths = msgspec.json.Decoder(RunLengths | None).decode
+_decode_lists = msgspec.json.Decoder(list[list[float]]).decode
 _decode_values = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_all_fields = attrgetter(*AnnotationEntry.__struct_fields__)
+_all_fields = attrgetter(*AnnotationFields._fields)
 _FLAGS = (None, 0, 1)
+
+
+class DecodedAnnotations(NamedTuple):
+    """A part of the annotations.
+
+    Attributes:
+        fields: of each.
+        polygons: of the segmentations, which are not lists then.
+        damages: place in the part -> what is wrong with the segmentation, which is None there.
+    """
+
+    fields: AnnotationFields
+    polygons: FlatPolygons
+    damages: dict[int, str]
 
 
 def decode_annotations(
@@ -75,23 +107,45 @@ def decode_annotations(
     Raises:
         AnnotationError: a field other than the segmentation cannot be taken.
     """
-    plain = [_decode_plainly(source) for source in sources]
-    _drop_doubtful(plain, sources)
-    entries, damages = [], {}
-    for place, entry in enumerate(plain):
-        if entry is None:
-            content = content_of(sources[place], f"Annotation at place {first + place} of {path}")
-            try:
-                entry, damage = _decode_leniently(content)
-            except FieldError as error:
-                name = entry_name(content.get("id"), first + place)
-                if isinstance(content.get("image_id"), int | str):
-                    name += f" of image {content['image_id']}"
-                raise AnnotationError(f"Annotation {name} in {path} has {error}.") from None
-            if damage:
-                damages[place] = damage
-        entries.append(entry)
-    return DecodedAnnotations(entries, damages)
+    entries = [_decode_plainly(source) for source in sources]
+    if all(entries):
+        columns = AnnotationFields.of(entries)
+        if _num_quotes(sources) == _explained_quotes(columns):
+            texts = [mask if type(mask) is bytes else b"[]" for mask in columns.segmentation]
+            polygons = parse_polygons(texts)
+            if polygons is not None:
+                return DecodedAnnotations(columns, polygons, {})
+    return _decode_one_by_one(entries, sources, first=first, path=path)
+
+
+def _decode_one_by_one(
+    entries: list[Any], sources: Sequence[Source], *, first: int, path: object
+) -> DecodedAnnotations:
+    damages: dict[int, str] = {}
+    for place, (entry, source) in enumerate(zip(entries, sources, strict=True)):
+        if entry is not None and _has_distinct_keys(source, entry):
+            if type(entry.segmentation) is not bytes:
+                continue
+            entry.segmentation = _decode_polygons(entry.segmentation)
+            if entry.segmentation is not None:
+                continue
+        content = content_of(source, f"Annotation at place {first + place} of {path}")
+        try:
+            entries[place], damage = _decode_leniently(content)
+        except FieldError as error:
+            name = entry_name(content.get("id"), first + place)
+            if isinstance(content.get("image_id"), int | str):
+                name += f" of image {content['image_id']}"
+            raise AnnotationError(f"Annotation {name} in {path} has {error}.") from None
+        if damage:
+            damages[place] = damage
+    columns = AnnotationFields.of(entries)
+    return DecodedAnnotations(columns, FlatPolygons.of(columns.segmentation), damages)
+
+
+def polygons_of(mask: bytes | list[list[float]]) -> list[list[float]]:
+    """A mask's polygons as lists."""
+    return msgspec.json.decode(mask) if isinstance(mask, bytes) else mask
 
 
 def content_of(source: Source, name: str) -> Mapping[str, Any]:
@@ -144,37 +198,39 @@ def entry_name(entry_id: Any, place: int) -> str:
     return f"at place {place}" if entry_id is None else shown(entry_id).strip("'")
 
 
-def _decode_plainly(source: Source) -> AnnotationEntry | None:
-    """An annotation that is as the formats say; None for all others."""
+def _decode_plainly(source: Source) -> Any:
+    """An annotation that is as the formats say, its polygons as text; None for all others."""
     try:
-        entry = _decode_plain(source)
+        entry: Any = _decode_plain(source)
+        if entry.segmentation is not None:
+            text = bytes(entry.segmentation)
+            is_list = text.startswith(b"[")
+            entry.segmentation = text if is_list else _decode_run_lengths(text)
     except (msgspec.DecodeError, TypeError):
         return None
-    polygons = entry.segmentation
-    # Short polygons may be points of a ring.
-    is_plain = type(polygons) is not list or min(map(len, polygons), default=4) > 2
-    return entry if is_plain and entry.iscrowd in _FLAGS and entry.ignore in _FLAGS else None
+    return entry if entry.iscrowd in _FLAGS and entry.ignore in _FLAGS else None
 
 
-def _drop_doubtful(entries: list[AnnotationEntry | None], sources: Sequence[Source]) -> None:
-    """Put None for each entry that may have a key twice."""
-    plain = {place: entry for place, entry in enumerate(entries) if entry is not None}
-    num_quotes = b"".join([sources[place] for place in plain]).count(b'"')
-    if num_quotes == _explained_quotes(list(plain.values())):
-        return
-    for place, entry in plain.items():
-        if not _has_distinct_keys(sources[place], entry):
-            entries[place] = None
+def _decode_polygons(text: bytes) -> list[list[float]] | None:
+    """Polygons as the formats say; None for anything else, as short ones may be points."""
+    try:
+        polygons = _decode_lists(text)
+    except msgspec.DecodeError:
+        return None
+    return polygons if min(map(len, polygons), default=3) > 2 else None
 
 
-def _explained_quotes(entries: Sequence[AnnotationEntry]) -> int:
+def _num_quotes(sources: Sequence[msgspec.Raw]) -> int:
+    return int(np.count_nonzero(np.frombuffer(b"".join(sources), np.uint8) == ord('"')))
+
+
+def _explained_quotes(columns: AnnotationFields) -> int:
     """Quotation marks in the text of annotations that have these fields, none of them null."""
-    values = list(chain.from_iterable(map(_all_fields, entries)))
-    types = list(map(type, values))
-    num_keys = len(types) - types.count(NoneType)
-    quotes = 2 * (num_keys + types.count(str))
-    if RunLengths in types:
-        quotes += sum(_quotes_of_mask(entry.segmentation) for entry in entries)
+    num_keys = sum(len(column) - column.count(None) for column in columns)
+    types = chain.from_iterable(map(type, column) for column in columns[:3])
+    quotes = 2 * (num_keys + list(types).count(str))
+    if RunLengths in set(map(type, columns.segmentation)):
+        quotes += sum(map(_quotes_of_mask, columns.segmentation))
     return quotes
 
 
@@ -184,7 +240,7 @@ def _quotes_of_mask(segmentation: Any) -> int:
     return 6 if type(segmentation.counts) is str else 4
 
 
-def _has_distinct_keys(source: Source, entry: AnnotationEntry) -> bool:
+def _has_distinct_keys(source: Source, entry: Any) -> bool:
     values = _decode_values(source)
     inside = {key: bytes(value).count(b'"') for key, value in values.items()}
     if bytes(source).count(b'"') != 2 * len(values) + sum(inside.values()):
@@ -192,9 +248,9 @@ def _has_distinct_keys(source: Source, entry: AnnotationEntry) -> bool:
     return inside.get("segmentation", 0) == _quotes_of_mask(entry.segmentation)
 
 
-def _decode_leniently(content: Mapping[str, Any]) -> tuple[AnnotationEntry, str]:
+def _decode_leniently(content: Mapping[str, Any]) -> tuple[Any, str]:
     """An annotation whatever its fields look like, and what is wrong with its segmentation."""
-    entry = AnnotationEntry(
+    entry: Any = AnnotationEntry(
         id=_optional_id(content, "id"),
         image_id=_optional_id(content, "image_id"),
         category_id=_optional_id(content, "category_id"),

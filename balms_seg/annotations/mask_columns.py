@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .entries import AnnotationEntry, RunLengths
+from .entries import Mask, RunLengths
+from .polygon_texts import FlatPolygons
 from .polygons import MIN_NUMBERS, has_extent
 from .run_lengths import run_length_problems
 
@@ -35,24 +35,25 @@ class MaskKind(IntEnum):
 
 
 def build_mask_columns(
-    entries: Sequence[AnnotationEntry],
+    masks: Sequence[Mask],
+    polygons: FlatPolygons,
     sizes: np.ndarray,
     damages: dict[int, str],
 ) -> dict[str, np.ndarray]:
     """Flatten and check the segmentations of a part of the annotations.
 
     Args:
-        entries: a of them.
+        masks: a of them, of which RLE are read.
+        polygons: of all masks.
         sizes: (a, 2) int64 height and width of each one's image; 0 where unknown.
-        damages: place in `entries` -> what is wrong with a segmentation; is added to.
+        damages: place in `masks` -> what is wrong with a segmentation; is added to.
 
     Returns:
         mask_kinds (a,), num_polygons (a,), num_coordinates (p,), has_extent (p,) bool,
         coordinates (c,) as `pack_coordinates` gives them, run_lengths uint8, num_characters (a,).
     """
-    kinds = np.zeros(len(entries), np.uint8)
-    masks = [entry.segmentation for entry in entries]
-    columns = _polygon_columns(masks, sizes, kinds, damages)
+    kinds = np.zeros(len(masks), np.uint8)
+    columns = _polygon_columns(polygons, sizes, kinds, damages)
     columns |= _run_length_columns(masks, sizes, kinds, damages)
     kinds[list(damages)] = MaskKind.DAMAGED
     return {**columns, "mask_kinds": kinds}
@@ -69,10 +70,12 @@ def pack_coordinates(coordinates: np.ndarray) -> np.ndarray:
 
     Dividing by 100 gives back the very same float64.
     """
-    hundredths = np.rint(coordinates * 100)
-    if np.abs(hundredths).max(initial=0) >= 2**31 or (hundredths / 100 != coordinates).any():
+    hundredths = coordinates * 100
+    np.rint(hundredths, out=hundredths)
+    if max(hundredths.max(initial=0), -hundredths.min(initial=0)) >= 2**31:
         return coordinates
-    return hundredths.astype(np.int32)
+    packed = hundredths.astype(np.int32)
+    return packed if np.array_equal(unpack_coordinates(packed), coordinates) else coordinates
 
 
 def unpack_coordinates(packed: np.ndarray) -> np.ndarray:
@@ -81,21 +84,18 @@ def unpack_coordinates(packed: np.ndarray) -> np.ndarray:
 
 
 def _polygon_columns(
-    masks: list[Any], sizes: np.ndarray, kinds: np.ndarray, damages: dict[int, str]
+    polygons: FlatPolygons, sizes: np.ndarray, kinds: np.ndarray, damages: dict[int, str]
 ) -> dict[str, np.ndarray]:
-    per_mask = [mask if type(mask) is list else () for mask in masks]
-    num_given = np.fromiter(map(len, per_mask), np.int64, len(masks))
-    polygons = list(chain.from_iterable(per_mask))
-    lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
-    owners = np.repeat(np.arange(len(masks)), num_given)
-    if (lengths < MIN_NUMBERS).any():
-        long_enough = np.flatnonzero(lengths >= MIN_NUMBERS)
-        polygons = [polygons[place] for place in long_enough.tolist()]
-        lengths, owners = lengths[long_enough], owners[long_enough]
-    coordinates = np.fromiter(chain.from_iterable(polygons), np.float64, int(lengths.sum()))
+    num_given, lengths = polygons.num_polygons, polygons.lengths
+    coordinates = polygons.coordinates
+    owners = np.repeat(np.arange(len(kinds)), num_given)
+    is_long = lengths >= MIN_NUMBERS
+    if not is_long.all():
+        coordinates = coordinates[np.repeat(is_long, lengths)]
+        lengths, owners = lengths[is_long], owners[is_long]
     kinds[num_given > 0] = MaskKind.DEGENERATE
     kinds[owners] = MaskKind.POLYGONS
-    if len(polygons):
+    if len(lengths):
         starts = np.cumsum(lengths) - lengths
         lowest = np.minimum.reduceat(coordinates, starts)
         highest = np.maximum.reduceat(coordinates, starts)
@@ -108,7 +108,7 @@ def _polygon_columns(
             lengths, owners = lengths[kept], owners[kept]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return {
-        "num_polygons": np.bincount(owners, minlength=len(masks)),
+        "num_polygons": np.bincount(owners, minlength=len(kinds)),
         "num_coordinates": lengths,
         "has_extent": has_extent(coordinates, offsets),
         "coordinates": pack_coordinates(coordinates),
@@ -130,7 +130,7 @@ def _name_far_polygons(
 
 
 def _run_length_columns(
-    masks: list[Any], sizes: np.ndarray, kinds: np.ndarray, damages: dict[int, str]
+    masks: Sequence[Any], sizes: np.ndarray, kinds: np.ndarray, damages: dict[int, str]
 ) -> dict[str, np.ndarray]:
     places = [place for place, mask in enumerate(masks) if type(mask) is RunLengths]
     texts: dict[int, bytes] = {}

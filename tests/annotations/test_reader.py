@@ -185,7 +185,8 @@ def test_what_is_not_clear_names_file_entry_and_field(tmp_path: Path, kind: str)
     message = error_of(tmp_path, with_annotation(**fields))
     assert expected in message
     assert any(
-        entry in message for entry in ("Annotation 2 ", "Annotation True", ": 2 (", "at place 1")
+        entry in message
+        for entry in ("Annotation 2 ", "Annotation True", ": 2 (", "at place 1", "Annotation 92")
     )
 
 
