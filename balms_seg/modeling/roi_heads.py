@@ -52,9 +52,11 @@ class _LongTailedClassification:
             "class_thresholds": cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS,
         }
 
-    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances], *targets: Any
+    ) -> Any:
         """As detectron2's; detections below their class's threshold are left out."""
-        found = super()._forward_box(features, proposals)  # type: ignore[misc]  # likewise
+        found = super()._forward_box(features, proposals, *targets)  # type: ignore[misc]
         if self.class_thresholds is None or self.training:  # type: ignore[attr-defined]
             return found
         return [each[each.scores >= self.class_thresholds[each.pred_classes]] for each in found]
