@@ -84,6 +84,7 @@ def problems(cfg: CfgNode) -> list[str]:
         str(method),
         kind_key="CLASSIFIER_LAYER",
         default_scale=BOX_COSINE_SCALE,
+        init_classifier=cfg.MODEL.INIT_CLASSIFIER,
     )
     found += _background_problems(cfg)
     thresholds, num_classes = head.CLASS_THRESHOLDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES

@@ -52,7 +52,12 @@ def problems(cfg: CfgNode) -> list[str]:
         return []
     where, node = "MODEL.IMAGE_CLASSIFIER", cfg.MODEL.IMAGE_CLASSIFIER
     found = classifier_problems(
-        node, where, node.METHOD, kind_key="CLASSIFIER", default_scale=IMAGE_COSINE_SCALE
+        node,
+        where,
+        node.METHOD,
+        kind_key="CLASSIFIER",
+        default_scale=IMAGE_COSINE_SCALE,
+        init_classifier=cfg.MODEL.INIT_CLASSIFIER,
     )
     if node.METHOD not in METHODS:
         found.append(f"{where}.METHOD is {node.METHOD!r}; expected one of {', '.join(METHODS)}.")
@@ -91,11 +96,5 @@ def _backbone_problems(cfg: CfgNode) -> list[str]:
         problems.append(
             f"{where}.PRETRAINED is True, but there are no weights for BACKBONE "
             f"{settings.BACKBONE!r}; set it to False or take one of {', '.join(PRETRAINED)}."
-        )
-    needs_linear = cfg.MODEL.INIT_CLASSIFIER in ("lws", "tau_norm")
-    if settings.CLASSIFIER == "cosine" and needs_linear:
-        problems.append(
-            f"MODEL.INIT_CLASSIFIER is {cfg.MODEL.INIT_CLASSIFIER!r}, which needs a linear "
-            f"classifier; set {where}.CLASSIFIER to linear."
         )
     return problems
