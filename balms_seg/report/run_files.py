@@ -19,6 +19,7 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.predictions.staged_files import evaluation_files, require_one_evaluation
 
 TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
 IMAGE_TASK = "classification"
@@ -121,6 +122,7 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
         )
     metrics = record["metrics"][dataset]
     evaluation = _evaluation_folder(folder, dataset)
+    require_one_evaluation(evaluation_files(evaluation), record)
     missing: list[str] = []
     tasks = {task: _read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
     if IMAGE_TASK in metrics:
