@@ -159,6 +159,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             class_frequency=letters,
             own_groups=group_bounds is None,
             image_root=self._metadata.get("image_root"),
+            trust_annotations=self._metadata.get("trust_annotations", False),
         )
 
     def writing_to(self, output_dir: str) -> LongTailedLVISEvaluator:
