@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="write results.json here, and per task results per class, calibration of the scores "
-        "and the matches that tools/compare.py reads",
+        "and the matches that balms-seg compare reads",
     )
 
 

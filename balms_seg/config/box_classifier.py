@@ -34,7 +34,7 @@ def add_keys(cfg: CfgNode) -> None:
 
     head.CALIBRATION = CfgNode()
     # Post-hoc calibration of the scores: none | norcal | logit_adjustment | fracal |
-    # group_temperature. tools/calibrate.py chooses the constant and writes these keys.
+    # group_temperature. balms-seg calibrate chooses the constant and writes these keys.
     head.CALIBRATION.METHOD = "none"
     # gamma of norcal, tau of logit_adjustment, lambda of fracal.
     head.CALIBRATION.STRENGTH = 1.0
@@ -145,6 +145,6 @@ def _calibration_problems(calibration: CfgNode) -> list[str]:
         )
     if calibration.METHOD == "fracal" and not len(calibration.DIMENSIONS):
         problems.append(
-            f"{where}.DIMENSIONS is empty, which fracal needs; tools/calibrate.py writes it."
+            f"{where}.DIMENSIONS is empty, which fracal needs; balms-seg calibrate writes it."
         )
     return problems

@@ -79,7 +79,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 otherwise each process evaluates its own.
             output_dir: where to write lvis_instances_results.json and, per task, results per class
                 (csv and json), the calibration of the scores, and the matches that
-                tools/compare.py reads.
+                `balms-seg compare` reads.
             statistics: of the training set: counts for `group_bounds` and for the results per
                 class, and groups of classes whose group neither json nor metadata say.
             max_detections: kept per image.
