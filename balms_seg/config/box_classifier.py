@@ -52,7 +52,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.MODEL.SMALL_RESNET.BLOCKS = [1, 1, 1]
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values of the box classifier's keys that mean nothing."""
     from balms_seg.methods import METHODS
     from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS

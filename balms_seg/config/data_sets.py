@@ -33,7 +33,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.INPUT.PIXEL_RANGE = []
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Entries of another form."""
     found = [
         f"DATASETS.REGISTER_IMAGES holds {entry!r}; each entry is [name, source, root]."

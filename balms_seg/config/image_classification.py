@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems
 from balms_seg.config.values import below, outside
-from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -44,11 +43,11 @@ def add_keys(cfg: CfgNode) -> None:
     classifier.CALIBRATION.TEMPERATURE = 1.0
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """One line for each key to change; none for a detector."""
     from balms_seg.methods import METHODS
 
-    if not classifies_images(cfg):
+    if not of_images:
         return []
     where, node = "MODEL.IMAGE_CLASSIFIER", cfg.MODEL.IMAGE_CLASSIFIER
     found = classifier_problems(

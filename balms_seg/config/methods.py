@@ -56,7 +56,7 @@ def add_keys(cfg: CfgNode) -> None:
         cfg.register_renamed_key(old, new)
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """One line for each setting that means nothing, whether or not its method is chosen."""
     from balms_seg.methods import METHODS, SettingError, settings_from
 

@@ -21,6 +21,7 @@ from balms_seg.data import register_from_config
 from balms_seg.data.preflight.data_checks import output_problems
 from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import prepare_output_folder
 from balms_seg.engine.resume_checks import check_resumable
 from balms_seg.engine.settled_settings import settle_settings
@@ -136,7 +137,7 @@ def setup(args: Namespace) -> CfgNode:
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
     if not args.eval_only:
-        check_meta_training(cfg)
+        check_meta_training(cfg, of_images=build_job(cfg).of_images)
         on_main_process(
             lambda: prepare_output_folder(
                 cfg.OUTPUT_DIR,

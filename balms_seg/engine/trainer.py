@@ -101,7 +101,7 @@ class LongTailedTrainer(DefaultTrainer):
         self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, data: RunData
     ) -> TrainingStep:
         """The step of the whole model, or of its classifier alone, with or without learning."""
-        check_meta_training(cfg)
+        check_meta_training(cfg, of_images=build_job(cfg).of_images)
         loader = hand(self.build_train_loader, cfg, training_set=data.training_set)
         settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
         trunk = find_trunk(model)
