@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems
+from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems, expected_method
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -71,7 +71,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     if method not in METHODS:
         found.append(
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} and MODEL.ROI_HEADS.NAME "
-            f"{name!r}; expected a CLASSIFIER out of {', '.join(METHODS)}."
+            f"{name!r}; {expected_method(head.CLASSIFIER)}"
         )
     elif fixed and method != fixed:
         found.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems
+from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems, expected_method
 from balms_seg.config.values import below, outside
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         init_classifier=cfg.MODEL.INIT_CLASSIFIER,
     )
     if node.METHOD not in METHODS:
-        found.append(f"{where}.METHOD is {node.METHOD!r}; expected one of {', '.join(METHODS)}.")
+        found.append(f"{where}.METHOD is {node.METHOD!r}; {expected_method(node.METHOD)}")
     return found + _backbone_problems(cfg)
 
 

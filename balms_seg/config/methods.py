@@ -124,6 +124,18 @@ def classifier_problems(
     return problems
 
 
+def expected_method(name: str) -> str:
+    """The methods that there are, the nearest to a wrong name, and where others come from."""
+    from balms_seg.methods import METHODS
+
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"expected a method out of {', '.join(METHODS)}.{hint} A method of your own is registered "
+        "by --import MODULE, or by an entry point of group balms_seg.methods."
+    )
+
+
 def check_method_names(config: Mapping[str, Any], where: str) -> None:
     """Raise KeyError where a file or the command line sets keys of a method that is not known.
 

@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from torch import Tensor
 
-from balms_seg.config import add_balms_config
+from balms_seg.config import add_balms_config, check_known_keys
 from balms_seg.data.images.image_augmentation import ImageMapper
 from balms_seg.data.images.image_files import read_image
 from balms_seg.engine.checkpoints.find import saved_runs
@@ -186,7 +186,9 @@ def read_run_config(path: str | Path) -> CfgNode:
         )
     cfg = get_cfg()
     add_balms_config(cfg)
-    cfg.merge_from_other_cfg(CfgNode.load_cfg(content["config"]))
+    saved_config = CfgNode.load_cfg(content["config"])
+    check_known_keys(saved_config, str(path))
+    cfg.merge_from_other_cfg(saved_config)
     cfg.MODEL.WEIGHTS = str(path)
     return cfg
 

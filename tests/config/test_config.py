@@ -78,6 +78,7 @@ def flat(node: CfgNode, prefix: str = "") -> Iterator[str]:
     ("overrides", "named"),
     [
         (["MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmx"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
+        (["MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmx"], "Did you mean softmax?"),
         (["MODEL.ROI_BOX_HEAD.CLASSIFIER", ""], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["MODEL.ROI_HEADS.NAME", "StandardROIHeads"], "MODEL.ROI_HEADS.NAME"),
