@@ -181,3 +181,9 @@ LONG_TAILED_HEADS = {
 FIXED_CLASSIFIERS = {
     name: head.classifier for name, head in LONG_TAILED_HEADS.items() if head.classifier
 }
+
+
+def method_name(cfg: CfgNode) -> str:
+    """The method of a detector's boxes: what CLASSIFIER names, or the head's own name fixes."""
+    chosen = cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
+    return chosen or FIXED_CLASSIFIERS.get(cfg.MODEL.ROI_HEADS.NAME, "")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from balms_seg.methods import METHODS
 from balms_seg.modeling import LongTailedBoxPredictor, TrainingSchedule
-from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS
+from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, method_name
 
 K = NUM_CLASSES
 DETECTRON2 = {
@@ -175,6 +175,9 @@ def test_a_name_that_fixes_the_classifier_needs_no_other_setting(name: str) -> N
     heads = built({"MODEL.ROI_HEADS.NAME": name, "MODEL.ROI_BOX_HEAD.CLASSIFIER": ""}).roi_heads
     assert type(heads).__name__ == name
     assert type(heads.box_predictor.method) is METHODS[FIXED_CLASSIFIERS[name]]
+    cfg = unchecked_config(name, "")
+    assert method_name(cfg) == FIXED_CLASSIFIERS[name]  # calibrate asks what kind of scores it has
+    assert method_name(unchecked_config("LongTailedROIHeads", "focal")) == "focal"
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -39,8 +39,9 @@ from balms_seg.engine.tuning.calibration_search import (
 )
 from balms_seg.engine.tuning.search_space import METHODS, METRICS, STRENGTHS
 from balms_seg.evaluation import load_ground_truth
-from balms_seg.methods import METHODS as CLASSIFIERS
+from balms_seg.methods import find_method
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
+from balms_seg.modeling.roi_heads import method_name
 
 
 class Session:
@@ -111,7 +112,7 @@ class Session:
             self.statistics,
             self._rule,
             self._counts,
-            CLASSIFIERS[self.cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER].independent_scores,
+            find_method(method_name(self.cfg)).independent_scores,
         )
 
     def record(self, name: str, model: Any = None) -> list[BoxOutputs]:
