@@ -138,7 +138,7 @@ def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Tune the calibration of an image classifier, print, and write what was asked for."""
     from balms_seg.engine.tuning.calibration_run import write_fragment
     from balms_seg.engine.tuning.calibration_search import Trial
-    from balms_seg.engine.tuning.image_calibration import (
+    from balms_seg.engine.tuning.classifier_calibration import (
         TAUS,
         adjustment_offsets,
         format_trials,

@@ -10,7 +10,6 @@ frequent, grey unknown.
 from __future__ import annotations
 
 import argparse
-import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
     from balms_seg.data.decoding import decode_image
+    from balms_seg.data.images.input_images import find_images
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.run import load_model_and_classes
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     if build_job(cfg).of_images:
         predict(cfg, args)
         return
-    images = find_images(args.input)
+    images = named_apart(find_images(args.input))
     known = read_categories(cfg)
     model, classes = load_model_and_classes(cfg)
     categories = known if classes is None else categories_of(classes)
@@ -127,15 +127,9 @@ def categories_of(classes: ClassRecord) -> dict[int, dict[str, Any]]:
     }
 
 
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Files that the patterns name, each once."""
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
-        if not paths:
-            raise FileNotFoundError(f"Expected images at {pattern}, but there is no such file.")
-        found |= dict.fromkeys(map(Path, paths))
-    files = list(found)
+def named_apart(addresses: Sequence[str]) -> list[Path]:
+    """Image files, each of another name, as each picture is called after its image."""
+    files = [Path(address) for address in addresses]
     if len({file.stem for file in files}) < len(files):
         raise ValueError(
             "Expected images of different names, since each picture is called after its image; "

@@ -10,14 +10,11 @@ import yaml
 
 from balms_seg.class_statistics.frequency_groups import PUBLISHED_BOUNDS
 from balms_seg.report import charts, sections
-from balms_seg.report.charts import Spec, field, spec
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
 from balms_seg.report.run_files import IMAGE_TASK, Run
 
 _NUM_WORST = 5
-_MAX_CONFUSED_CLASSES = 24
-_CONFUSION_MIN_WIDTH_PX = 560
 _TITLES = {"top1": "top-1", "top5": "top-5", "balanced_error": "balanced error", "ece": "ECE"}
 _LOWER_IS_BETTER = ("balanced_error", "ece")
 
@@ -230,86 +227,6 @@ def class_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str
             }
         )
     return columns, rows
-
-
-def confusion_section(runs: Sequence[Run], content: PageContent) -> str:
-    """What the images of the worst classes are taken for, one figure a run."""
-    figures = [
-        content.place(
-            f"confusion-{i}",
-            confusion(run),
-            run.name if len(runs) > 1 else "",
-            min_width_px=_CONFUSION_MIN_WIDTH_PX,
-        )
-        for i, run in enumerate(runs)
-    ]
-    if not any(figures):
-        return ""
-    text = f"Rows are labels, at most {_MAX_CONFUSED_CLASSES}, those with the lowest accuracy."
-    return sections.section("errors", "What is taken for what", sections.note(text), *figures)
-
-
-def confusion(run: Run) -> Spec | None:
-    """Images by label and predicted class, of the classes of lowest accuracy."""
-    counted = run.tasks[IMAGE_TASK].confusion
-    known = [row for row in _rows(run) if not math.isnan(row["accuracy"])]
-    if counted is None or not known:
-        return None
-    worst = sorted(known, key=lambda row: row["accuracy"])[:_MAX_CONFUSED_CLASSES]
-    worst.sort(key=lambda row: row["class_id"])
-    images = {row["name"]: row["val_images"] for row in worst}
-    order = list(images)
-    sums: dict[tuple[str, str], int] = {}
-    for entry in counted:
-        if entry["label"] in images:
-            said = entry["predicted"] if entry["predicted"] in images else "other classes"
-            key = entry["label"], said
-            sums[key] = sums.get(key, 0) + int(entry["images"])
-    values = [
-        {
-            "label": label,
-            "predicted": said,
-            "images": count,
-            "share": count / images[label],
-            "right": said == label,
-        }
-        for (label, said), count in sums.items()
-    ]
-    tooltip = [
-        field("label", "nominal", "label"),
-        field("predicted", "nominal", "taken for"),
-        field("images", "quantitative", "images"),
-        field("share", "quantitative", "share", format=".1%"),
-    ]
-    axis = {"labelAngle": -50, "labelLimit": 120, "orient": "top"}
-    colour = {
-        "condition": {"test": "datum.right", "value": "var(--right)"},
-        "value": "var(--confused)",
-    }
-    opacity = {"domain": [0, 1], "range": [0.08, 1]}
-    return spec(
-        values,
-        height=24 * len(order),
-        encoding={
-            "x": field("predicted", "nominal", "taken for", sort=[*order, "other classes"])
-            | {"axis": axis},
-            "y": field("label", "nominal", "label", sort=order, axis={"labelLimit": 130}),
-            "tooltip": tooltip,
-        },
-        layer=[
-            {
-                "mark": {"type": "rect", "cornerRadius": 2},
-                "encoding": {
-                    "color": colour,
-                    "opacity": field("share", "quantitative", scale=opacity, legend=None),
-                },
-            },
-            {
-                "mark": {"type": "text", "fontSize": 11},
-                "encoding": {"text": {"field": "images"}, "color": {"value": "var(--ink)"}},
-            },
-        ],
-    )
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.stored_detections import read_table
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
-from balms_seg.report import figure_sections, image_sections, sections
+from balms_seg.report import figure_sections, image_confusion, image_sections, sections
 from balms_seg.report.class_rows import class_rows
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.findings import find_classes
@@ -134,7 +134,7 @@ def _image_parts(runs: Sequence[Run], content: PageContent, **_: Any) -> Parts:
         sections.section("headline", "Headline", image_sections.headline(runs)),
         image_sections.group_section(runs, content),
         image_sections.class_section(runs, columns, content),
-        image_sections.confusion_section(runs, content),
+        image_confusion.confusion_section(runs, content),
         figure_sections.reliability_section(runs, content),
         figure_sections.curve_section(runs, content),
         figure_sections.rates_section(runs, content),

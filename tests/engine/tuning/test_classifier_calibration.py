@@ -14,7 +14,7 @@ from made_up_data import words
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine import load_config
-from balms_seg.engine.tuning.image_calibration import (
+from balms_seg.engine.tuning.classifier_calibration import (
     HeldOutImages,
     adjustment_offsets,
     tune_image_calibration,
