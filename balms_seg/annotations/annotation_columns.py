@@ -74,7 +74,8 @@ class AnnotationColumns:
         images = self._places("image_id", self._image_index, given, first)
         self._take_sizes_of_masks(given.segmentation, images)
         classes = self._places("category_id", self._class_index, given, first)
-        sizes = self.sizes[np.maximum(images, 0)]
+        # An annotation of no image that there is has no size; it becomes an error in the end.
+        sizes = np.concatenate([self.sizes, np.zeros((1, 2), np.int64)])[images]
         flat = chain.from_iterable([box or _NO_BOX for box in given.bbox])
         boxes = np.fromiter(flat, np.float64, 4 * len(sources)).reshape(-1, 4)
         columns = build_mask_columns(given.segmentation, polygons, sizes, damages)

@@ -150,7 +150,8 @@ def polygons_of(mask: bytes | list[list[float]]) -> list[list[float]]:
 
 def content_of(source: Source, name: str) -> Mapping[str, Any]:
     """An entry as a mapping; AnnotationError where it is none or repeats a key."""
-    content = source if isinstance(source, Mapping) else _parse_entry(bytes(source), name)
+    is_text = isinstance(source, msgspec.Raw)
+    content = _parse_entry(bytes(source), name) if is_text else source
     if not isinstance(content, Mapping):
         raise AnnotationError(f"{name} is {shown(content)}; expected an object with fields.")
     return content
@@ -206,7 +207,7 @@ def _decode_plainly(source: Source) -> Any:
             text = bytes(entry.segmentation)
             is_list = text.startswith(b"[")
             entry.segmentation = text if is_list else _decode_run_lengths(text)
-    except (msgspec.DecodeError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
         return None
     return entry if entry.iscrowd in _FLAGS and entry.ignore in _FLAGS else None
 
@@ -241,7 +242,10 @@ def _quotes_of_mask(segmentation: Any) -> int:
 
 
 def _has_distinct_keys(source: Source, entry: Any) -> bool:
-    values = _decode_values(source)
+    try:
+        values = _decode_values(source)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # of keys that nobody reads
+        return False
     inside = {key: bytes(value).count(b'"') for key, value in values.items()}
     if bytes(source).count(b'"') != 2 * len(values) + sum(inside.values()):
         return False

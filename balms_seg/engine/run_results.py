@@ -42,10 +42,7 @@ def log_copy_paste_lines(results: Metrics) -> None:
 
 
 def save_results(
-    cfg: CfgNode,
-    metrics: Mapping[str, Metrics],
-    group_sizes: Mapping[str, Any],
-    evaluations: Mapping[str, str | None],
+    cfg: CfgNode, metrics: Mapping[str, Metrics], group_sizes: Mapping[str, Any]
 ) -> None:
     """Write `OUTPUT_DIR/results.json`.
 
@@ -53,13 +50,11 @@ def save_results(
         cfg: the run's configuration.
         metrics: data set -> task -> metric -> percent.
         group_sizes: data set -> frequency group -> number of classes.
-        evaluations: data set -> what the other files of its evaluation say they belong to.
     """
     write_results(
         Path(cfg.OUTPUT_DIR) / "results.json",
         metrics=metrics,
         group_sizes=group_sizes,
-        evaluations=evaluations,
         config=cfg.dump(),
         commit=current_commit(),
         seed=cfg.SEED,
@@ -82,7 +77,7 @@ def _iteration(max_iter: int) -> int | None:
     """Iterations that the evaluated weights have seen; None outside of training."""
     try:
         iteration = get_event_storage().iter
-    except (AssertionError, IndexError):  # the latter under python -O
+    except AssertionError:
         return None
     if iteration < max_iter:
         return iteration + 1  # after a step: the storage counts from zero

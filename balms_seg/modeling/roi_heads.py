@@ -52,11 +52,9 @@ class _LongTailedClassification:
             "class_thresholds": cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS,
         }
 
-    def _forward_box(
-        self, features: dict[str, Tensor], proposals: list[Instances], *targets: Any
-    ) -> Any:
+    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
         """As detectron2's; detections below their class's threshold are left out."""
-        found = super()._forward_box(features, proposals, *targets)  # type: ignore[misc]
+        found = super()._forward_box(features, proposals)  # type: ignore[misc]  # likewise
         if self.class_thresholds is None or self.training:  # type: ignore[attr-defined]
             return found
         return [each[each.scores >= self.class_thresholds[each.pred_classes]] for each in found]
@@ -109,9 +107,8 @@ class LongTailedROIHeads(_LongTailedClassification, StandardROIHeads):
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
         cfg = cls._with_classifier(cfg)
         parts = super()._init_box_head(cfg, input_shape)
-        with torch.random.fork_rng(devices=[]):  # what is built later draws as in detectron2
-            predictor = LongTailedBoxPredictor(cfg, parts["box_head"].output_shape)
-        return {**parts, "box_predictor": predictor.start_as(parts["box_predictor"])}
+        predictor = LongTailedBoxPredictor(cfg, parts["box_head"].output_shape)
+        return {**parts, "box_predictor": predictor}
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -152,13 +149,12 @@ class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
         cfg = cls._with_classifier(cfg)
         parts = super()._init_box_head(cfg, input_shape)
-        with torch.random.fork_rng(devices=[]):  # what is built later draws as in detectron2
-            predictors = [
-                LongTailedBoxPredictor(
-                    cfg, head.output_shape, box2box_transform=drawn.box2box_transform
-                ).start_as(drawn)
-                for head, drawn in zip(parts["box_heads"], parts["box_predictors"], strict=True)
-            ]
+        predictors = [
+            LongTailedBoxPredictor(
+                cfg, head.output_shape, box2box_transform=replaced.box2box_transform
+            )
+            for head, replaced in zip(parts["box_heads"], parts["box_predictors"], strict=True)
+        ]
         return {**parts, "box_predictors": predictors}
 
     def _match_and_label_boxes(

@@ -161,11 +161,7 @@ def _read_objects(
     if any(run.detections is None or not run.tasks[run.main_task].classes for run in runs):
         return None
     annotations = read_annotations(ground_truth_json)
-    truth = load_ground_truth(
-        annotations,
-        class_frequency=_groups_of(runs[0], annotations),
-        trust_annotations=True,  # they have been evaluated on
-    )
+    truth = load_ground_truth(annotations, class_frequency=_groups_of(runs[0], annotations))
     task = runs[0].main_task
     fates = []
     for run in runs:

@@ -45,8 +45,8 @@ class MetaStep:
         *,
         classifier: ClassifierView,
         optimizer: torch.optim.Optimizer,
-        objective: str,
-        period: int,
+        objective: str = "plain",
+        period: int = 1,
     ) -> None:
         """Check what can be checked before the first iteration.
 

@@ -103,11 +103,7 @@ class Session:
             for category_id, group in zip(ids, self.statistics.group_ids, strict=True)
         }
         return HeldOut(
-            load_ground_truth(
-                annotations,
-                class_frequency=letters,
-                trust_annotations=metadata.get("trust_annotations", False),
-            ),
+            load_ground_truth(annotations, class_frequency=letters),
             ids,
             self.statistics,
             self._rule,

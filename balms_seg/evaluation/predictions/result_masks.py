@@ -137,8 +137,9 @@ def _texts_of(segmentations: Sequence[Any]) -> tuple[list[bytes] | None, np.ndar
         sizes = [mask["size"] for mask in segmentations]
     except KeyError:
         return none
-    kinds = set(map(type, counts))
-    if not (kinds <= {str, bytes}) or any(len(size) != 2 for size in sizes) or not all(counts):
+    if not set(map(type, counts)) <= {str, bytes} or not all(counts):
+        return none
+    if not set(map(type, sizes)) <= {list, tuple} or any(len(size) != 2 for size in sizes):
         return none
     if not set(map(type, [side for size in sizes for side in size])) <= {int}:
         return none
