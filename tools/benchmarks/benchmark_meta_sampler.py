@@ -134,8 +134,6 @@ class OurStep:
             MadeUpMetaBatches(problem),
             classifier=classifier,
             optimizer=problem.optimizer,
-            objective="plain",
-            period=1,
         )
 
     def run_step(self) -> None:
