@@ -62,7 +62,15 @@ def _is_command(comment: str) -> bool:
 
 
 def _description(comments: list[str]) -> str:
-    """The first comment on what it is: no command or its continuation, hardware or numbers."""
-    others = ("Hardware:", "Expected ", "Published", "Not run", "#  ")
-    told = [c for c in comments if not _is_command(c) and not c.startswith(others)]
-    return next((c for c in told if not c.startswith("  ")), "")
+    """The first sentence that is no command or number, and about hardware only if need be."""
+    while comments and (_is_command(comments[0]) or comments[0].startswith("  ")):
+        comments = comments[1:]  # the command and its continuation
+    sentences: list[str] = []
+    paragraph: list[str] = []
+    for comment in comments:
+        paragraph.append(comment)
+        if comment.endswith("."):
+            sentences.append(" ".join(paragraph).split(". ")[0].removesuffix(".") + ".")
+            paragraph = []
+    told = [one for one in sentences if not one.startswith(("Expected ", "Published"))]
+    return min(told, key=lambda one: one.startswith("Hardware:"), default="")

@@ -40,3 +40,19 @@ def test_an_unknown_folder_lists_everything() -> None:
         model_zoo.get_config_file("lvis/base.yaml")
     assert NAME in str(error.value)
     assert "toy/base.yaml" in str(error.value)
+
+
+def test_the_list_says_in_a_line_what_each_configuration_that_can_be_run_is() -> None:
+    lines = model_zoo.describe_config_files().splitlines()
+    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    root = Path(model_zoo.get_config_file("toy/base.yaml")).parents[1]
+    runnable = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.yaml")
+        if path.read_text().startswith(("# python tools/train_net.py", "# balms-seg train"))
+    }
+    assert shown.keys() == runnable
+    assert "toy/base.yaml" not in shown
+    assert shown["lvis_v1/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml"].startswith("Balanced Softm")
+    assert shown["toy/demo.yaml"] == "What make demo trains."
+    assert all(text.endswith(".") for text in shown.values())
