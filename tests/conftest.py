@@ -1,6 +1,7 @@
 """Fixtures that several test modules share, and the option that divides the tests into parts."""
 
 import importlib.util
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,7 @@ def load_tool() -> Callable[[str], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look for it
         spec.loader.exec_module(module)
         return module
 
