@@ -17,24 +17,6 @@ def classifies_images(cfg: CfgNode) -> bool:
     return cfg.MODEL.META_ARCHITECTURE == IMAGE_ARCHITECTURE
 
 
-def num_classes_key(cfg: CfgNode) -> str:
-    """The key that holds the number of classes."""
-    node = "IMAGE_CLASSIFIER" if classifies_images(cfg) else "ROI_HEADS"
-    return f"MODEL.{node}.NUM_CLASSES"
-
-
-def num_classes(cfg: CfgNode) -> int:
-    """K: of the image classifier, or the foreground classes of the ROI heads."""
-    node = cfg.MODEL.IMAGE_CLASSIFIER if classifies_images(cfg) else cfg.MODEL.ROI_HEADS
-    return node.NUM_CLASSES
-
-
-def empty_class_policy(cfg: CfgNode) -> str:
-    """What a class without a training sample means: floor or error."""
-    node = cfg.MODEL.IMAGE_CLASSIFIER if classifies_images(cfg) else cfg.MODEL.ROI_BOX_HEAD
-    return node.EMPTY_CLASSES
-
-
-def classifier_name(cfg: CfgNode) -> str:
+def classifier_name(of_images: bool) -> str:
     """The linear classifier among the model's modules, as `MODEL.TRAIN_ONLY` names it."""
-    return IMAGE_CLASSIFIER if classifies_images(cfg) else BOX_CLASSIFIER
+    return IMAGE_CLASSIFIER if of_images else BOX_CLASSIFIER

@@ -47,6 +47,8 @@ def main() -> None:
         warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # of what we import
         # Of __init__ that NamedTuple and dataclass write, whose annotations are text.
         warnings.filterwarnings("ignore", message="Error parsing type annotation")
+        # pdoc itself finds the modules of packages without __all__, which are named here as well.
+        warnings.filterwarnings("ignore", message="The module specification")
         pdoc = require("pdoc", "Writing the API pages")
         render = importlib.import_module("pdoc.render")
         modules = list(public_modules())

@@ -7,6 +7,7 @@ from .fields import canonical_id
 from .image_sizes import with_image_sizes
 from .mask_columns import MaskKind
 from .reader import annotations_of, open_annotations, read_annotations
+from .suspicions import require_trust
 from .usability import (
     is_counted,
     is_trained_on,
@@ -31,6 +32,7 @@ __all__ = [
     "open_annotations",
     "read_annotations",
     "require_boxes",
+    "require_trust",
     "require_whole_masks",
     "shortened",
     "warn_once",

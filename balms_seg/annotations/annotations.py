@@ -28,6 +28,7 @@ class Facts:
             `image_count` and `instance_count`.
         num_unknown_listed: by LVIS list, how many of its ids are not among the categories.
         damages: the first damaged masks: place of the annotation, and what is wrong.
+        suspicions: signs that the file as a whole means something else than it says.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Facts:
     categories: list[dict[str, Any]]
     num_unknown_listed: dict[str, int] = field(default_factory=dict)
     damages: list[tuple[int, str]] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from .annotations import Annotations, Facts, ImageTable, Masks
 from .arrays import Ids, Ragged, Texts
 from .json_file import paused_garbage_collection
 from .sections import Sections
+from .suspicions import find_suspicions
 from .tables import LVIS_IMAGE_FIELDS, ImageEntry, flat_lists, read_categories, read_images
 
 #: Shows how far an iteration over the sizes of parts has come, given their sum.
@@ -53,6 +54,11 @@ def build_annotations(
             categories=categories,
             num_unknown_listed=num_unknown,
             damages=columns.damages,
+            suspicions=find_suspicions(
+                arrays["boxes"],
+                columns.sizes[arrays["images"]],
+                [image.path for image in images],
+            ),
         ),
         image_table=image_table,
         ids=Ids.of(columns.ids),

@@ -13,6 +13,7 @@ import numpy as np
 from .annotations import Annotations, Facts
 from .errors import AnnotationError
 from .mask_columns import MaskKind
+from .suspicions import is_beyond_image
 from .tables import LVIS_IMAGE_FIELDS
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ def _default_notes(annotations: Annotations) -> list[str]:
 def _left_out_notes(annotations: Annotations) -> list[str]:
     masks = annotations.masks
     is_whole = has_box(annotations)
+    sizes = annotations.image_table.sizes[annotations.images]
     x, y, width, height = annotations.boxes.T
     is_empty = (width <= 0) | (height <= 0)
     is_flat = (masks.kinds == MaskKind.DEGENERATE) | (
@@ -132,6 +134,9 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
         "instances with an empty box (not trained on, not counted)": is_empty.sum(),
         "instances with a box outside their image (not trained on, not counted)": (
             ~is_whole & ~is_empty
+        ).sum(),
+        "boxes that end beyond their image (clipped in training)": (
+            is_whole & is_beyond_image(annotations.boxes, sizes)
         ).sum(),
         "instances whose polygons have no extent (where masks are used, not trained on and not "
         "counted)": is_flat.sum(),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained model, a held-out set, what to try and what to write."""
-    parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="held-out images")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))

@@ -29,7 +29,7 @@ _SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Configuration, images, and how to draw."""
-    parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
     parser.add_argument("--input", nargs="+", required=True, help="images, or patterns of such")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")

@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "groups of classes whose group the ground truth does not say",
     )
     parser.add_argument(
+        "--trust-annotations",
+        action="store_true",
+        help="take annotations that look as if they meant something else, as corners for sizes",
+    )
+    parser.add_argument(
         "--group-bounds",
         type=int,
         nargs=2,
@@ -72,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="write results.json here, and per task results per class, calibration of the scores "
-        "and the matches that tools/compare.py reads",
+        "and the matches that balms-seg compare reads",
     )
 
 
@@ -102,7 +107,12 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
     training = TrainingCounts.from_json(args.training) if args.training else None
     bounds = tuple(args.group_bounds) if args.group_bounds else None
     if args.ground_truth is not None:
-        return EvaluationSet.from_json(args.ground_truth, training=training, group_bounds=bounds)
+        return EvaluationSet.from_json(
+            args.ground_truth,
+            training=training,
+            group_bounds=bounds,
+            trust_annotations=args.trust_annotations,
+        )
     from balms_seg.data import get_metadata
 
     metadata = get_metadata(args.dataset)
@@ -114,4 +124,5 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
         training=training,
         group_bounds=bounds,
         image_root=metadata.get("image_root"),
+        trust_annotations=args.trust_annotations or metadata.get("trust_annotations", False),
     )

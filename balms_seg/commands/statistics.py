@@ -76,13 +76,19 @@ def image_statistics(source: str, root: str) -> ClassStatistics:
 
 
 def registered_statistics(names: list[str]) -> ClassStatistics:
-    """Statistics of registered sets, one after the other."""
+    """Statistics of registered sets, one after the other; those of images match by name."""
     from balms_seg.class_statistics import ClassStatistics
     from balms_seg.data import get_metadata, join_dicts, load_dataset_dicts
+    from balms_seg.data.images.labelled_images import load_image_dicts
+    from balms_seg.data.training_set import are_labelled
 
-    dicts = join_dicts([load_dataset_dicts(name) for name in names])
+    loaded = [load_dataset_dicts(name) for name in names]
     metadata = [get_metadata(name) for name in names]
     classes = list(metadata[0].thing_classes)
+    if all(are_labelled(records) for records in loaded):
+        images = load_image_dicts(names, classes)
+        return ClassStatistics.from_dataset_dicts(images, len(classes), class_names=classes)
+    dicts = join_dicts(loaded)
     for name, other in zip(names, metadata, strict=True):
         if list(other.thing_classes) != classes:
             raise ValueError(f"{name} and {names[0]} have different classes; count them apart.")

@@ -13,7 +13,7 @@ from balms_seg.commands.imports import add_import_argument
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Configuration, and what to draw."""
-    parser.add_argument("--config-file", required=True, help="as for train_net.py")
+    parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the pictures go")
     parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")

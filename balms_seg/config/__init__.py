@@ -19,6 +19,7 @@ from balms_seg.config import (
     stages,
 )
 from balms_seg.config.replaced_keys import check_known_keys
+from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -61,6 +62,9 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         ValueError: names every key to change, one line each.
     """
-    problems = [problem for subject in SUBJECTS for problem in subject.problems(cfg)]
+    of_images = classifies_images(cfg)  # the one place: the subjects are told
+    problems = [
+        problem for subject in SUBJECTS for problem in subject.problems(cfg, of_images=of_images)
+    ]
     if problems:
         raise ValueError("The configuration contradicts itself:\n  " + "\n  ".join(problems))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems
+from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems, expected_method
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -34,7 +34,7 @@ def add_keys(cfg: CfgNode) -> None:
 
     head.CALIBRATION = CfgNode()
     # Post-hoc calibration of the scores: none | norcal | logit_adjustment | fracal |
-    # group_temperature. tools/calibrate.py chooses the constant and writes these keys.
+    # group_temperature. balms-seg calibrate chooses the constant and writes these keys.
     head.CALIBRATION.METHOD = "none"
     # gamma of norcal, tau of logit_adjustment, lambda of fracal.
     head.CALIBRATION.STRENGTH = 1.0
@@ -52,7 +52,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.MODEL.SMALL_RESNET.BLOCKS = [1, 1, 1]
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values of the box classifier's keys that mean nothing."""
     from balms_seg.methods import METHODS
     from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
@@ -71,7 +71,7 @@ def problems(cfg: CfgNode) -> list[str]:
     if method not in METHODS:
         found.append(
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} and MODEL.ROI_HEADS.NAME "
-            f"{name!r}; expected a CLASSIFIER out of {', '.join(METHODS)}."
+            f"{name!r}; {expected_method(head.CLASSIFIER)}"
         )
     elif fixed and method != fixed:
         found.append(
@@ -84,6 +84,7 @@ def problems(cfg: CfgNode) -> list[str]:
         str(method),
         kind_key="CLASSIFIER_LAYER",
         default_scale=BOX_COSINE_SCALE,
+        init_classifier=cfg.MODEL.INIT_CLASSIFIER,
     )
     found += _background_problems(cfg)
     thresholds, num_classes = head.CLASS_THRESHOLDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES
@@ -144,6 +145,6 @@ def _calibration_problems(calibration: CfgNode) -> list[str]:
         )
     if calibration.METHOD == "fracal" and not len(calibration.DIMENSIONS):
         problems.append(
-            f"{where}.DIMENSIONS is empty, which fracal needs; tools/calibrate.py writes it."
+            f"{where}.DIMENSIONS is empty, which fracal needs; balms-seg calibrate writes it."
         )
     return problems

@@ -17,6 +17,9 @@ def add_keys(cfg: CfgNode) -> None:
     # Images of these sets that do not exist by the json's file_name: exact (an error) | basename
     # (taken from the file below the folder that bears the last part of the name).
     cfg.DATASETS.MATCH_FILE_NAMES = "exact"
+    # Whether to take annotations that look as if they meant something else: boxes by their corners
+    # or as shares of the image, or most images under several ids. False: an error says so.
+    cfg.DATASETS.TRUST_ANNOTATIONS = False
     # Image classification sets to register: a list of [name, source, root]. source: a folder or zip
     # of class folders (root: the folder in it, such as train), or a list file of "path label" lines
     # (root: the folder or zip of its images; empty: the list's own folder).
@@ -30,7 +33,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.INPUT.PIXEL_RANGE = []
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Entries of another form."""
     found = [
         f"DATASETS.REGISTER_IMAGES holds {entry!r}; each entry is [name, source, root]."

@@ -37,7 +37,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.TEST.BEST_METRIC = ""
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values of the TEST.LONG_TAILED keys that mean nothing."""
     from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems
+from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems, expected_method
 from balms_seg.config.values import below, outside
-from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -44,18 +43,23 @@ def add_keys(cfg: CfgNode) -> None:
     classifier.CALIBRATION.TEMPERATURE = 1.0
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """One line for each key to change; none for a detector."""
     from balms_seg.methods import METHODS
 
-    if not classifies_images(cfg):
+    if not of_images:
         return []
     where, node = "MODEL.IMAGE_CLASSIFIER", cfg.MODEL.IMAGE_CLASSIFIER
     found = classifier_problems(
-        node, where, node.METHOD, kind_key="CLASSIFIER", default_scale=IMAGE_COSINE_SCALE
+        node,
+        where,
+        node.METHOD,
+        kind_key="CLASSIFIER",
+        default_scale=IMAGE_COSINE_SCALE,
+        init_classifier=cfg.MODEL.INIT_CLASSIFIER,
     )
     if node.METHOD not in METHODS:
-        found.append(f"{where}.METHOD is {node.METHOD!r}; expected one of {', '.join(METHODS)}.")
+        found.append(f"{where}.METHOD is {node.METHOD!r}; {expected_method(node.METHOD)}")
     return found + _backbone_problems(cfg)
 
 
@@ -91,11 +95,5 @@ def _backbone_problems(cfg: CfgNode) -> list[str]:
         problems.append(
             f"{where}.PRETRAINED is True, but there are no weights for BACKBONE "
             f"{settings.BACKBONE!r}; set it to False or take one of {', '.join(PRETRAINED)}."
-        )
-    needs_linear = cfg.MODEL.INIT_CLASSIFIER in ("lws", "tau_norm")
-    if settings.CLASSIFIER == "cosine" and needs_linear:
-        problems.append(
-            f"MODEL.INIT_CLASSIFIER is {cfg.MODEL.INIT_CLASSIFIER!r}, which needs a linear "
-            f"classifier; set {where}.CLASSIFIER to linear."
         )
     return problems

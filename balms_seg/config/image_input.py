@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balms_seg.config.values import below, outside
-from balms_seg.job import IMAGE_CLASSIFIER, classifies_images
+from balms_seg.job import IMAGE_CLASSIFIER
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -45,9 +45,9 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.TEST.IMAGES_PER_BATCH = 500
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values that mean nothing or contradict others; none for a detector."""
-    if not classifies_images(cfg):
+    if not of_images:
         return []
     from balms_seg.data.images.image_augmentation import (
         AUGMENTATIONS_IN_MEMORY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.job import classifier_name, classifies_images
+from balms_seg.job import classifier_name
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -80,7 +80,7 @@ def learned_quantity(cfg: CfgNode) -> str:
     return "rates" if cfg.DATALOADER.SAMPLER_TRAIN == META_SAMPLER else "none"
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values of META keys that mean nothing, or contradict other keys in training and without."""
     from balms_seg.meta.row_weights import NORMALISE
     from balms_seg.sampling import ESTIMATORS
@@ -116,7 +116,7 @@ def problems(cfg: CfgNode) -> list[str]:
         found.append(f"META.BETAS is {meta.BETAS}; expected two numbers in [0, 1).")
     if not 1 < meta.MAX_FACTOR < float("inf"):
         found.append(f"META.MAX_FACTOR is {meta.MAX_FACTOR}; expected a number above 1.")
-    if meta.ESTIMATOR == "gumbel_class" and not classifies_images(cfg):
+    if meta.ESTIMATOR == "gumbel_class" and not of_images:
         found.append(
             "META.ESTIMATOR is gumbel_class, which needs images of one class each; set it to score "
             "for a detector."
@@ -129,11 +129,12 @@ def problems(cfg: CfgNode) -> list[str]:
     return found
 
 
-def check_meta_training(cfg: CfgNode) -> None:
+def check_meta_training(cfg: CfgNode, *, of_images: bool) -> None:
     """Stop on settings that training with a meta step cannot have.
 
     Args:
         cfg: a configuration that passed `check_config`.
+        of_images: whether it is one of the image classifier.
 
     Raises:
         ValueError: names every key to change, one line each.
@@ -142,7 +143,7 @@ def check_meta_training(cfg: CfgNode) -> None:
     if learned == "none":
         return
     problems = []
-    classifier = classifier_name(cfg)
+    classifier = classifier_name(of_images)
     if list(cfg.MODEL.TRAIN_ONLY) != [classifier]:
         problems.append(
             f"MODEL.TRAIN_ONLY is {list(cfg.MODEL.TRAIN_ONLY)}; the meta step needs a frozen trunk "
@@ -150,7 +151,7 @@ def check_meta_training(cfg: CfgNode) -> None:
             "checkpoint of a feature stage."
         )
     is_detector = cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
-    if not classifies_images(cfg) and (not is_detector or "Cascade" in cfg.MODEL.ROI_HEADS.NAME):
+    if not of_images and (not is_detector or "Cascade" in cfg.MODEL.ROI_HEADS.NAME):
         problems.append(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r} and MODEL.ROI_HEADS.NAME "
             f"{cfg.MODEL.ROI_HEADS.NAME!r}; the meta step unrolls the one linear classifier of "

@@ -56,7 +56,7 @@ def add_keys(cfg: CfgNode) -> None:
         cfg.register_renamed_key(old, new)
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """One line for each setting that means nothing, whether or not its method is chosen."""
     from balms_seg.methods import METHODS, SettingError, settings_from
 
@@ -76,7 +76,13 @@ def problems(cfg: CfgNode) -> list[str]:
 
 
 def classifier_problems(
-    node: CfgNode, where: str, name: str, *, kind_key: str, default_scale: float
+    node: CfgNode,
+    where: str,
+    name: str,
+    *,
+    kind_key: str,
+    default_scale: float,
+    init_classifier: str,
 ) -> list[str]:
     """What a job's choice of method and of the classifier's layer contradicts.
 
@@ -86,6 +92,7 @@ def classifier_problems(
         name: of the method.
         kind_key: of the layer, in the node.
         default_scale: of cosines.
+        init_classifier: `MODEL.INIT_CLASSIFIER`.
     """
     from balms_seg.methods import METHODS
 
@@ -96,18 +103,37 @@ def classifier_problems(
         )
     if not node.COSINE_SCALE > 0:
         problems.append(f"{where}.COSINE_SCALE is {node.COSINE_SCALE}; expected a number above 0.")
-    if name not in METHODS or not METHODS[name].needs_cosines:
+    if name not in METHODS:
         return problems
-    if kind == "linear":
+    method = METHODS[name]
+    is_cosine = (method.classifier_kind if kind == "auto" else kind) == "cosine"
+    if is_cosine and init_classifier in ("lws", "tau_norm"):
+        problems.append(
+            f"MODEL.INIT_CLASSIFIER is {init_classifier!r}, which needs a linear classifier; set "
+            f"{where}.{kind_key} to linear."
+        )
+    if method.needs_cosines and kind == "linear":
         problems.append(
             f"{where}.{kind_key} is linear, but the loss of {name} is of cosines; set it to auto."
         )
-    if abs(node.COSINE_SCALE - default_scale) > 0:
+    if method.needs_cosines and abs(node.COSINE_SCALE - default_scale) > 0:
         problems.append(
             f"{where}.COSINE_SCALE is {node.COSINE_SCALE}, but {name} has a scale of its own; set "
             f"MODEL.METHODS.{name.upper()}.SCALE instead."
         )
     return problems
+
+
+def expected_method(name: str) -> str:
+    """The methods that there are, the nearest to a wrong name, and where others come from."""
+    from balms_seg.methods import METHODS
+
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"expected a method out of {', '.join(METHODS)}.{hint} A method of your own is registered "
+        "by --import MODULE, or by an entry point of group balms_seg.methods."
+    )
 
 
 def check_method_names(config: Mapping[str, Any], where: str) -> None:

@@ -26,7 +26,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 3
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Schedules that cannot be run."""
     found = []
     if cfg.SOLVER.OPTIMIZER not in OPTIMIZERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.job import classifier_name, classifies_images
+from balms_seg.job import classifier_name
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -30,7 +30,7 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.MODEL.STAGE_ONE_CONFIG = ""
 
 
-def problems(cfg: CfgNode) -> list[str]:
+def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Starts that cannot be had, or not with what is trained."""
     from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS
     from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
@@ -45,11 +45,7 @@ def problems(cfg: CfgNode) -> list[str]:
         found.append(
             f"MODEL.INIT_CLASSIFIER is {how!r}; expected one of {', '.join(INIT_CLASSIFIERS)}."
         )
-    elif (
-        how != "keep"
-        and not classifies_images(cfg)
-        and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS
-    ):
+    elif how != "keep" and not of_images and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS:
         found.append(
             f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME "
             f"{cfg.MODEL.ROI_HEADS.NAME!r} does not read; set the name to LongTailedROIHeads."
@@ -57,7 +53,7 @@ def problems(cfg: CfgNode) -> list[str]:
     if how == "lws" and (not trained or not all(name.endswith(".scale") for name in trained)):
         found.append(
             f"MODEL.INIT_CLASSIFIER is lws, which trains the scales alone, but MODEL.TRAIN_ONLY is "
-            f"{trained}; set it to [{classifier_name(cfg)}.scale]."
+            f"{trained}; set it to [{classifier_name(of_images)}.scale]."
         )
     if tau < 0:
         found.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")

@@ -56,18 +56,23 @@ def evaluate_sets(
         task -> metric -> percent, under the set's name first if there are several sets; {} on
         ranks other than the main one.
     """
-    results, group_sizes = OrderedDict(), {}
+    results, group_sizes, evaluations = OrderedDict(), {}, {}
     device_type = torch.device(cfg.MODEL.DEVICE).type
     for each in sets:
         evaluator, loader = each.evaluator, each.loader
         if hasattr(evaluator, "remaining"):  # after an interrupted evaluation
             loader = evaluator.remaining(loader, model)
-        with autocast(device_type, enabled=mixed_precision):
-            results[each.name] = inference_on_dataset(model, loader, evaluator) or {}
+        try:
+            with autocast(device_type, enabled=mixed_precision):
+                results[each.name] = inference_on_dataset(model, loader, evaluator) or {}
+        except BaseException:
+            evaluator.reset()  # closes its files, for whoever takes them up
+            raise
         group_sizes[each.name] = getattr(evaluator, "group_sizes", None)
+        evaluations[each.name] = getattr(evaluator, "evaluation", None)
         if comm.is_main_process():
             logger.info("Evaluation results for %s in csv format:", each.name)
             log_copy_paste_lines(results[each.name])
     if comm.is_main_process() and any(results.values()):
-        save_results(cfg, results, group_sizes)
+        save_results(cfg, results, group_sizes, evaluations)
     return next(iter(results.values())) if len(results) == 1 else results

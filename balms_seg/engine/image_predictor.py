@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.config import CfgNode, get_cfg
-from torch import Tensor, nn
+from torch import Tensor
 
-from balms_seg.config import add_balms_config
+from balms_seg.config import add_balms_config, check_known_keys
 from balms_seg.data.images.image_augmentation import ImageMapper
 from balms_seg.data.images.image_files import read_image
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_checkpoint
+from balms_seg.engine.image_export import export_classifier
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model_and_classes
 from balms_seg.engine.step import autocast
@@ -51,7 +52,7 @@ class ImagePredictor:
         model: the network, on its device.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, class_names: Sequence[str]) -> None:
+    def __init__(self, cfg: CfgNode, model: ImageClassifier, class_names: Sequence[str]) -> None:
         """Put the parts together; `from_checkpoint` makes them.
 
         Args:
@@ -152,6 +153,10 @@ class ImagePredictor:
         with autocast(self._device_type, enabled=self._in_mixed_precision):
             return self.model(batch).float().cpu().numpy()
 
+    def export(self, path: str | Path) -> None:
+        """Write the network as a program of torch.export; see `export_classifier`."""
+        export_classifier(self.model, self.class_names, self._mapper.size, path)
+
     def read(self, path: str | Path) -> np.ndarray:
         """(H, W, 3) uint8 RGB of an image file, or of a member of a zip."""
         return read_image(str(path), pixel_range=self._pixel_range)
@@ -181,7 +186,9 @@ def read_run_config(path: str | Path) -> CfgNode:
         )
     cfg = get_cfg()
     add_balms_config(cfg)
-    cfg.merge_from_other_cfg(CfgNode.load_cfg(content["config"]))
+    saved_config = CfgNode.load_cfg(content["config"])
+    check_known_keys(saved_config, str(path))
+    cfg.merge_from_other_cfg(saved_config)
     cfg.MODEL.WEIGHTS = str(path)
     return cfg
 

@@ -1,4 +1,4 @@
-"""What tools/train_net.py does on each rank once the configuration stands."""
+"""What `balms-seg train` does on each rank once the configuration stands."""
 
 from __future__ import annotations
 

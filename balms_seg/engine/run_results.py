@@ -42,7 +42,10 @@ def log_copy_paste_lines(results: Metrics) -> None:
 
 
 def save_results(
-    cfg: CfgNode, metrics: Mapping[str, Metrics], group_sizes: Mapping[str, Any]
+    cfg: CfgNode,
+    metrics: Mapping[str, Metrics],
+    group_sizes: Mapping[str, Any],
+    evaluations: Mapping[str, str | None],
 ) -> None:
     """Write `OUTPUT_DIR/results.json`.
 
@@ -50,11 +53,13 @@ def save_results(
         cfg: the run's configuration.
         metrics: data set -> task -> metric -> percent.
         group_sizes: data set -> frequency group -> number of classes.
+        evaluations: data set -> what the other files of its evaluation say they belong to.
     """
     write_results(
         Path(cfg.OUTPUT_DIR) / "results.json",
         metrics=metrics,
         group_sizes=group_sizes,
+        evaluations=evaluations,
         config=cfg.dump(),
         commit=current_commit(),
         seed=cfg.SEED,
@@ -77,7 +82,7 @@ def _iteration(max_iter: int) -> int | None:
     """Iterations that the evaluated weights have seen; None outside of training."""
     try:
         iteration = get_event_storage().iter
-    except AssertionError:
+    except (AssertionError, IndexError):  # the latter under python -O
         return None
     if iteration < max_iter:
         return iteration + 1  # after a step: the storage counts from zero

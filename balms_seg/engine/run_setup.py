@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,13 @@ from balms_seg.data import register_from_config
 from balms_seg.data.preflight.data_checks import output_problems
 from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import prepare_output_folder
 from balms_seg.engine.resume_checks import check_resumable
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
 
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,7 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         KeyError: a key does not exist, or is one of the authors' release.
         ValueError: the yaml is malformed, holds python objects, or contradicts itself.
     """
-    if not os.path.isfile(config_file):
-        config_file = _packaged_file(str(config_file))
+    config_file = find_config_file(str(config_file))
     cfg = get_cfg()
     add_balms_config(cfg)
     try:
@@ -65,7 +65,14 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     return cfg
 
 
-def _packaged_file(name: str) -> str:
+def find_config_file(name: str) -> str:
+    """A file as it is named, or else the one of that name that comes with the package.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    if os.path.isfile(name):
+        return name
     try:
         return get_config_file(name.removeprefix("configs/"))
     except FileNotFoundError:
@@ -112,7 +119,9 @@ def setup(args: Namespace) -> CfgNode:
         A frozen configuration with `SEED` >= 0, whose data sets are registered; the trainer (or
         `evaluate`) reads and checks them.
     """
-    cfg = load_config(args.config_file, args.opts)
+    config_file = find_config_file(args.config_file)
+    args = Namespace(**{**vars(args), "config_file": config_file})  # default_setup reads it, too
+    cfg = load_config(config_file, args.opts)
     if args.num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
         cfg.MODEL.DEVICE = "cpu"
     if args.num_gpus > 0 and comm.get_world_size() > 1 and cfg.MODEL.DEVICE == "cpu":
@@ -128,7 +137,7 @@ def setup(args: Namespace) -> CfgNode:
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
     if not args.eval_only:
-        check_meta_training(cfg)
+        check_meta_training(cfg, of_images=build_job(cfg).of_images)
         on_main_process(
             lambda: prepare_output_folder(
                 cfg.OUTPUT_DIR,
@@ -203,8 +212,8 @@ def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
     remedy = "give the path of a checkpoint, an address, or '' to start from scratch."
     if stage_one:
         remedy = (
-            "it is what the stage before this one writes, so train that first: python "
-            f"tools/train_net.py --config-file configs/{stage_one} --num-gpus "
+            "it is what the stage before this one writes, so train that first: "
+            f"balms-seg train --config-file {stage_one} --num-gpus "
             f"{0 if cfg.MODEL.DEVICE == 'cpu' else 8}; "
             "or give the path of its checkpoint."
         )

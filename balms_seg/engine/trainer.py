@@ -35,7 +35,7 @@ from balms_seg.engine.run_data import RunData, hand, statistics_if_available
 from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
-from balms_seg.modeling.classifier_init import start_classifiers
+from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS, start_classifiers
 from balms_seg.modeling.find_classifier import find_trunk
 from balms_seg.modeling.freeze import train_only
 from balms_seg.modeling.prepare import prepare_model
@@ -101,7 +101,7 @@ class LongTailedTrainer(DefaultTrainer):
         self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, data: RunData
     ) -> TrainingStep:
         """The step of the whole model, or of its classifier alone, with or without learning."""
-        check_meta_training(cfg)
+        check_meta_training(cfg, of_images=build_job(cfg).of_images)
         loader = hand(self.build_train_loader, cfg, training_set=data.training_set)
         settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
         trunk = find_trunk(model)
@@ -204,7 +204,10 @@ class LongTailedTrainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """As detectron2's; at a run's start the classifier is what `MODEL.INIT_CLASSIFIER` says."""
         super().resume_or_load(resume)
-        if self.start_iter > 0:
+        absent = self.checkpointer.absent_parameters
+        has_classifier = not any(name.endswith(CLASSIFIER_WEIGHTS) for name in absent)
+        # A classifier that is kept means the classes that it was trained on, in their order.
+        if self.start_iter > 0 or (has_classifier and self.cfg.MODEL.INIT_CLASSIFIER != "reset"):
             check_classes(self.cfg, self.checkpointer.loaded_record)
         if not (resume and self.checkpointer.has_checkpoint()):
             start_classifiers(

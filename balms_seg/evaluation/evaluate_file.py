@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from balms_seg.evaluation.output.result_table import (
     format_percent,
 )
 from balms_seg.evaluation.output.results_file import write_results
+from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.evaluation.predictions.stored_detections import (
     StoredDetections,
     read_stored_detections,
@@ -67,7 +69,7 @@ def evaluate_file(
     stored = read_stored_detections(file, ground_truth, with_masks=with_masks)
     if not len(stored):
         logger.warning("%s holds no detections; every AP is 0.", file)
-    metrics, intervals = {}, {}
+    metrics, intervals, analyses = {}, {}, {}
     for task in tasks or _possible_tasks(evaluation_set, stored, file):
         analysis = analyse_task(
             ground_truth,
@@ -86,19 +88,23 @@ def evaluate_file(
                 name: [100 * end for end in ends]
                 for name, ends in ap_intervals(analysis.matches).items()
             }
-        if output:
-            _write_task_files(output, task, analysis, evaluation_set)
+        analyses[task] = analysis
     sizes = analysis.result.group_sizes
     if output:
-        write_results(
-            output / "results.json",
-            metrics={evaluation_set.name: metrics},
-            group_sizes={evaluation_set.name: sizes},
-            intervals={evaluation_set.name: intervals} if intervals else None,
-            time_seconds=time.perf_counter() - start,
-            command=shlex.join(sys.argv),
-            detections=str(file),
-        )
+        evaluation = uuid.uuid4().hex
+        with appearing_together(output, evaluation) as folder:
+            for task, analysis in analyses.items():
+                _write_task_files(folder, task, analysis, evaluation_set, evaluation)
+            write_results(
+                folder / "results.json",
+                metrics={evaluation_set.name: metrics},
+                group_sizes={evaluation_set.name: sizes},
+                evaluations={evaluation_set.name: evaluation},
+                intervals={evaluation_set.name: intervals} if intervals else None,
+                time_seconds=time.perf_counter() - start,
+                command=shlex.join(sys.argv),
+                detections=str(file),
+            )
     lines = [format_lvis_table(metrics, sizes)]
     for task, values in metrics.items():
         extra = [name for name in values if name.endswith(("_fixed", "_pool"))]
@@ -122,7 +128,11 @@ def _possible_tasks(
 
 
 def _write_task_files(
-    folder: Path, task: str, analysis: TaskAnalysis, evaluation_set: EvaluationSet
+    folder: Path,
+    task: str,
+    analysis: TaskAnalysis,
+    evaluation_set: EvaluationSet,
+    evaluation: str,
 ) -> None:
     """Files of one task; classes are numbered by ascending category id."""
     ids = evaluation_set.ground_truth.category_ids
@@ -132,4 +142,5 @@ def _write_task_files(
         analysis,
         class_ids={category_id: number for number, category_id in enumerate(ids)},
         training=evaluation_set.training,
+        evaluation=evaluation,
     )

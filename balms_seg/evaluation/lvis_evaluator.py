@@ -33,6 +33,7 @@ from balms_seg.evaluation.predictions.resumed_evaluation import (
     RemainingImages,
     prediction_fingerprint,
 )
+from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
 
     Predictions go to disk as they come, one file a process, and are removed once evaluated.
 
-    After `evaluate`, `group_sizes` holds the classes of each frequency group and `class_results`
-    the `LVISResult` per task (main process only).
+    After `evaluate`, `group_sizes` holds the classes of each frequency group, `class_results` the
+    `LVISResult` per task (main process only), and `evaluation` what all files say they belong to.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 otherwise each process evaluates its own.
             output_dir: where to write lvis_instances_results.json and, per task, results per class
                 (csv and json), the calibration of the scores, and the matches that
-                tools/compare.py reads.
+                `balms-seg compare` reads.
             statistics: of the training set: counts for `group_bounds` and for the results per
                 class, and groups of classes whose group neither json nor metadata say.
             max_detections: kept per image.
@@ -158,6 +159,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             class_frequency=letters,
             own_groups=group_bounds is None,
             image_root=self._metadata.get("image_root"),
+            trust_annotations=self._metadata.get("trust_annotations", False),
         )
 
     def writing_to(self, output_dir: str) -> LongTailedLVISEvaluator:
@@ -200,6 +202,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self._parts.stop()
         self.group_sizes: dict[str, dict[str, int]] = {}
         self.class_results: dict[str, LVISResult] = {}
+        self.evaluation: str | None = None
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Take in the predictions for a batch of images.
@@ -226,26 +229,41 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             Metrics in percent per task, nan for empty groups. Empty on other processes than the
             main one, without any prediction, and where the json has no annotations.
         """
+        self.evaluation = self._parts.fingerprint
         paths = self._parts.finish()
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
         if self._ground_truth is None:
+            self._parts.forget()
             return results
+        if self._output_dir is None:
+            self._evaluate_parts(self._ground_truth, paths, None, results)
+        else:
+            with appearing_together(self._output_dir, self.evaluation) as folder:
+                self._evaluate_parts(self._ground_truth, paths, folder, results)
+        self._parts.remove(paths)
+        return results
+
+    def _evaluate_parts(
+        self,
+        ground_truth: GroundTruth,
+        paths: list[Path],
+        folder: Path | None,
+        results: OrderedDict[str, dict[str, float]],
+    ) -> None:
         stream = DetectionStream(
-            self._ground_truth,
+            ground_truth,
             max_detections=self._max_detections,
             max_per_class=FIXED_PER_CLASS if self._ap_fixed else None,
         )
         with paused_garbage_collection():
-            num_images, has_masks = self._read(paths, stream, self._ground_truth)
+            num_images, has_masks = self._read(paths, stream, ground_truth, folder)
         if not num_images:
             logger.warning("No image was processed; there is nothing to evaluate.")
-        elif len(self._ground_truth.classes) == 0:
+        elif len(ground_truth.classes) == 0:
             logger.info("The ground truth has no annotations; only the detections are written.")
         else:
             tasks = self._chosen_tasks(has_masks)
-            self._evaluate_tasks(self._ground_truth, stream, tasks, results)
-        self._parts.remove(paths)
-        return results
+            self._evaluate_tasks(ground_truth, stream, tasks, folder, results)
 
     def _chosen_tasks(self, has_masks: bool) -> tuple[str, ...]:
         tasks = self._tasks or (_TASKS if has_masks else _TASKS[:1])
@@ -256,6 +274,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         ground_truth: GroundTruth,
         stream: DetectionStream,
         tasks: tuple[str, ...],
+        folder: Path | None,
         results: OrderedDict[str, dict[str, float]],
     ) -> None:
         best_of_classes = stream.best_of_classes()
@@ -274,11 +293,16 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             results[task] = {name: 100 * value for name, value in metrics.items()}
             self.class_results[task] = analysis.result
             self.group_sizes = analysis.result.group_sizes
-            self._write_files(task, analysis)
+            if folder is not None:
+                self._write_files(folder, task, analysis)
         logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
 
     def _read(
-        self, paths: list[Path], stream: DetectionStream, ground_truth: GroundTruth
+        self,
+        paths: list[Path],
+        stream: DetectionStream,
+        ground_truth: GroundTruth,
+        folder: Path | None,
     ) -> tuple[int, bool]:
         """Pass all parts to the stream and the results file; number of images, any masks."""
         num_images, has_masks = 0, False
@@ -289,7 +313,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             label="reading predictions",
             unit="image",
         )
-        with results_file(self._output_dir) as write:
+        with results_file(folder) as write:
             for image in images:
                 detections = self._in_dataset_ids(image.detections)
                 stream.add(image.image_id, detections)
@@ -318,13 +342,12 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 )
         return [{**d, "category_id": category_ids[d["category_id"]]} for d in detections]
 
-    def _write_files(self, task: str, analysis: TaskAnalysis) -> None:
-        if self._output_dir is None:
-            return
+    def _write_files(self, folder: Path, task: str, analysis: TaskAnalysis) -> None:
         write_task_files(
-            self._output_dir,
+            folder,
             task,
             analysis,
+            evaluation=self.evaluation,
             class_ids=self._class_ids,
             class_names=self._metadata.get("thing_classes"),
             training=self._training,

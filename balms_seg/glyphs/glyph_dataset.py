@@ -272,7 +272,7 @@ def register_glyph_dataset(root: str | os.PathLike, prefix: str = "glyphs") -> l
     if not (_read_stamp(root) or {}).get("complete"):
         raise FileNotFoundError(
             f"{root} holds no complete glyph data set; make one with "
-            f"`python tools/make_glyph_dataset.py --output {root}`."
+            f"`balms-seg glyphs --output {root}`."
         )
     names = []
     for split in SPLITS:

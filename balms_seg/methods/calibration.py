@@ -182,7 +182,7 @@ class ScoreCalibration(nn.Module):
             found = 0 if dimensions is None else len(dimensions)
             raise ValueError(
                 f"Expected the fractal dimensions of {len(counts)} classes, but got {found}; "
-                "tools/calibrate.py --method fracal computes and writes them."
+                "balms-seg calibrate --methods fracal computes and writes them."
             )
         self.name, self.independent, self.strength = name, independent, strength
         log_weights = torch.zeros_like(counts)

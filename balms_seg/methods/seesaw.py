@@ -66,8 +66,9 @@ class Seesaw(Method):
 
     def training_loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Count the batch, on all ranks, and compute its loss."""
-        batch = torch.bincount(targets, minlength=self.num_classes + 1)[: self.num_classes]
-        self.counts += sum_over_ranks(batch)
+        batch = self.counts.new_zeros(self.num_classes + 1)
+        batch.index_add_(0, targets, torch.ones_like(targets))  # bincount would stall a GPU
+        self.counts += sum_over_ranks(batch[: self.num_classes])
         return self.loss(logits, targets, context)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:

@@ -15,11 +15,12 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.fast_rcnn import (
     _log_classification_stats as log_classification_statistics,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
-from balms_seg.modeling.classifier_layer import build_classifier, classifier_kind
+from balms_seg.modeling.classifier_layer import build_classifier
+from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
@@ -79,16 +80,9 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         self.method, self.schedule = method, schedule
         self.calibrate = calibrate
         self.calibration: ScoreCalibration | None = None
-        if (
-            method.num_columns != self.cls_score.out_features
-            or classifier_kind(method, layer) != "linear"
-            or type(method).init_classifier is not Method.init_classifier
-        ):
-            self.cls_score = build_classifier(
-                self.cls_score.in_features, method, kind=layer, cosine_scale=cosine_scale
-            )
-        else:  # the weights are drawn as the method would draw them
-            nn.init.constant_(self.cls_score.bias, method.initial_bias)
+        self.cls_score = build_classifier(
+            self.cls_score.in_features, method, kind=layer, cosine_scale=cosine_scale
+        )
         if learn_scales:
             self.cls_score = ScaledLinear(self.cls_score)
 
@@ -111,6 +105,25 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             "calibrate": calibration_of(cfg, method),
             "schedule": TrainingSchedule(cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH),
         }
+
+    @torch.no_grad()
+    def start_as(self, drawn: FastRCNNOutputLayers) -> LongTailedBoxPredictor:
+        """Start with the weights that detectron2's own predictor drew, in place.
+
+        A seed then gives the weights of detectron2's model: those of the classifier only where it
+        has as many columns and the method initialises it as detectron2 does.
+
+        Returns:
+            The predictor itself.
+        """
+        self.bbox_pred.load_state_dict(drawn.bbox_pred.state_dict())
+        has_own_start = type(self.method).init_classifier is not Method.init_classifier
+        is_cosine = isinstance(self.cls_score, CosineClassifier)
+        if self.cls_score.weight.shape == drawn.cls_score.weight.shape and not (
+            has_own_start or is_cosine
+        ):
+            self.cls_score.weight.copy_(drawn.cls_score.weight)
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and box deltas; in training they carry their features, which losses may read."""

@@ -118,12 +118,17 @@ class ImageClassifier(nn.Module):
         In training the batch's accuracy goes to the event storage, where there is one.
         """
         batch = batch.to(self.device)
+        if not self.training:
+            return self.probabilities(batch.images)
         features = self.backbone(self.preprocess_image(batch.images))
         logits = self.classifier(features)
-        if not self.training:
-            return self.calibration(self.method.probabilities(logits.float()))
         self.log_accuracy(logits, batch.labels)
         return {"loss_cls": self._loss(logits, features, batch)}
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, K) float32 probabilities of (B, 3, H, W) images, uint8 or float in [0, 255]."""
+        logits = self.classifier(self.backbone(self.preprocess_image(images)))
+        return self.calibration(self.method.probabilities(logits.float()))
 
     def prepare(self, statistics: ClassStatistics | None) -> None:
         """Take what the method needs from the training set; None: it is only to predict."""

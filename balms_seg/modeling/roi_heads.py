@@ -52,9 +52,11 @@ class _LongTailedClassification:
             "class_thresholds": cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS,
         }
 
-    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances], *targets: Any
+    ) -> Any:
         """As detectron2's; detections below their class's threshold are left out."""
-        found = super()._forward_box(features, proposals)  # type: ignore[misc]  # likewise
+        found = super()._forward_box(features, proposals, *targets)  # type: ignore[misc]
         if self.class_thresholds is None or self.training:  # type: ignore[attr-defined]
             return found
         return [each[each.scores >= self.class_thresholds[each.pred_classes]] for each in found]
@@ -107,8 +109,9 @@ class LongTailedROIHeads(_LongTailedClassification, StandardROIHeads):
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
         cfg = cls._with_classifier(cfg)
         parts = super()._init_box_head(cfg, input_shape)
-        predictor = LongTailedBoxPredictor(cfg, parts["box_head"].output_shape)
-        return {**parts, "box_predictor": predictor}
+        with torch.random.fork_rng(devices=[]):  # what is built later draws as in detectron2
+            predictor = LongTailedBoxPredictor(cfg, parts["box_head"].output_shape)
+        return {**parts, "box_predictor": predictor.start_as(parts["box_predictor"])}
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -149,12 +152,13 @@ class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
         cfg = cls._with_classifier(cfg)
         parts = super()._init_box_head(cfg, input_shape)
-        predictors = [
-            LongTailedBoxPredictor(
-                cfg, head.output_shape, box2box_transform=replaced.box2box_transform
-            )
-            for head, replaced in zip(parts["box_heads"], parts["box_predictors"], strict=True)
-        ]
+        with torch.random.fork_rng(devices=[]):  # what is built later draws as in detectron2
+            predictors = [
+                LongTailedBoxPredictor(
+                    cfg, head.output_shape, box2box_transform=drawn.box2box_transform
+                ).start_as(drawn)
+                for head, drawn in zip(parts["box_heads"], parts["box_predictors"], strict=True)
+            ]
         return {**parts, "box_predictors": predictors}
 
     def _match_and_label_boxes(

@@ -161,7 +161,11 @@ def _read_objects(
     if any(run.detections is None or not run.tasks[run.main_task].classes for run in runs):
         return None
     annotations = read_annotations(ground_truth_json)
-    truth = load_ground_truth(annotations, class_frequency=_groups_of(runs[0], annotations))
+    truth = load_ground_truth(
+        annotations,
+        class_frequency=_groups_of(runs[0], annotations),
+        trust_annotations=True,  # they have been evaluated on
+    )
     task = runs[0].main_task
     fates = []
     for run in runs:

@@ -19,6 +19,7 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.predictions.staged_files import evaluation_files, require_one_evaluation
 
 TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
 IMAGE_TASK = "classification"
@@ -88,7 +89,7 @@ class Run:
 
 
 def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None = None) -> Run:
-    """Read an output folder of training, of --eval-only or of tools/evaluate.py --output.
+    """Read an output folder of training, of --eval-only or of balms-seg evaluate --output.
 
     Args:
         folder: with results.json.
@@ -107,7 +108,7 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
     if not (folder / "results.json").is_file():
         raise FileNotFoundError(
             f"{folder} is no finished run: it has no results.json. Name the OUTPUT_DIR of a "
-            "run, or evaluate it with tools/train_net.py --eval-only or tools/evaluate.py --output."
+            "run, or evaluate it with balms-seg train --eval-only or balms-seg evaluate --output."
         )
     record = read_results(folder / "results.json")
     known = list(record["metrics"])
@@ -121,6 +122,7 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
         )
     metrics = record["metrics"][dataset]
     evaluation = _evaluation_folder(folder, dataset)
+    require_one_evaluation(evaluation_files(evaluation), record)
     missing: list[str] = []
     tasks = {task: _read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
     if IMAGE_TASK in metrics:
@@ -251,7 +253,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 def _find_detections(folder: Path, record: Mapping[str, Any], missing: list[str]) -> Path | None:
     path = folder / DETECTIONS_FILE
     if not path.is_file() and record.get("detections"):
-        path = Path(record["detections"])  # tools/evaluate.py notes what it was given
+        path = Path(record["detections"])  # balms-seg evaluate notes what it was given
     if path.is_file():
         return path
     missing.append(f"No pictures and no fate of each object: there is no {DETECTIONS_FILE}.")

@@ -11,6 +11,7 @@ from image_sets import CLASSES, write_folders, write_zip
 from PIL import Image
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.data import register_images
 from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.images.accuracy import classification_rows, evaluate_classification
@@ -95,6 +96,21 @@ def test_statistics_of_images_in_every_form(
     assert {name: int(row["image_count"]) for name, row in rows.items()} == dict(
         zip(CLASSES, COUNTS, strict=True)
     )
+
+
+def test_statistics_of_registered_sets_match_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(tmp_path / "all", COUNTS)
+    write_folders(tmp_path / "fewer", (0, 2, 3))
+    (tmp_path / "fewer" / CLASSES[0]).rmdir()
+    names = [f"{tmp_path.name}_{part}" for part in ("all", "fewer")]
+    for name, part in zip(names, ("all", "fewer"), strict=True):
+        register_images(name, str(tmp_path / part))
+    printed(capsys, "statistics", "--dataset", *names, "--csv", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open() as file:
+        counted = {row["name"]: int(row["image_count"]) for row in csv.DictReader(file)}
+    assert counted == dict(zip(CLASSES, (12, 8, 7), strict=True))
 
 
 @pytest.mark.parametrize(("source", "root"), [("test", ""), ("IMAGES.ZIP", "train")])

@@ -78,6 +78,7 @@ def flat(node: CfgNode, prefix: str = "") -> Iterator[str]:
     ("overrides", "named"),
     [
         (["MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmx"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
+        (["MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmx"], "Did you mean softmax?"),
         (["MODEL.ROI_BOX_HEAD.CLASSIFIER", ""], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["MODEL.ROI_HEADS.NAME", "SigmoidROIHeads"], "MODEL.ROI_BOX_HEAD.CLASSIFIER"),
         (["MODEL.ROI_HEADS.NAME", "StandardROIHeads"], "MODEL.ROI_HEADS.NAME"),
@@ -93,6 +94,10 @@ def flat(node: CfgNode, prefix: str = "") -> Iterator[str]:
         (
             ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "ldam", "MODEL.ROI_BOX_HEAD.COSINE_SCALE", "16.0"],
             "set MODEL.METHODS.LDAM.SCALE instead",
+        ),
+        (
+            ["MODEL.ROI_BOX_HEAD.CLASSIFIER", "seesaw", "MODEL.INIT_CLASSIFIER", "tau_norm"],
+            "which needs a linear classifier; set MODEL.ROI_BOX_HEAD.CLASSIFIER_LAYER to linear",
         ),
         (["MODEL.ROI_BOX_HEAD.EMPTY_CLASSES", "skip"], "MODEL.ROI_BOX_HEAD.EMPTY_CLASSES"),
         (["TEST.LONG_TAILED.BACKEND", "rust"], "TEST.LONG_TAILED.BACKEND"),

@@ -178,7 +178,7 @@ def test_a_classifier_stage_without_its_feature_stage_names_the_command(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"model_final\.pth") as error:
         setup(setup_arguments(CLASSIFIER_STAGE))
-    command = "tools/train_net.py --config-file configs/" + CLASSIFIER_STAGE.replace(
+    command = "balms-seg train --config-file " + CLASSIFIER_STAGE.replace(
         "classifier_balanced_sigmoid_mask_rcnn_R_50_FPN", "feature_sigmoid_mask_rcnn_R_50_FPN_1x"
     )
     assert command in str(error.value)
@@ -194,7 +194,7 @@ def test_a_toy_stage_without_its_feature_stage_names_a_command_for_a_cpu(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as error:
         setup(setup_arguments(name, eval_only=eval_only))
-    assert "--config-file configs/toy/feature_softmax.yaml --num-gpus 0" in str(error.value)
+    assert "--config-file toy/feature_softmax.yaml --num-gpus 0" in str(error.value)
 
 
 @pytest.mark.parametrize("eval_only", [False, True])
@@ -208,7 +208,7 @@ def test_missing_weights_are_named_without_a_stage_to_blame(
     )
     with pytest.raises(FileNotFoundError, match=r"absent\.pth") as error:
         setup(arguments)
-    assert "train_net" not in str(error.value)
+    assert "balms-seg train" not in str(error.value)
 
 
 def test_a_model_without_its_training_set_still_builds(

@@ -33,7 +33,7 @@ RATES = {"DATALOADER.SAMPLER_TRAIN": META_SAMPLER}
 def test_auto_means_what_heads_or_sampler_say(settings: dict, expected: str) -> None:
     cfg = small_config({**READY, **settings})
     assert learned_quantity(cfg) == expected
-    check_meta_training(cfg)
+    check_meta_training(cfg, of_images=cfg.MODEL.META_ARCHITECTURE == "ImageClassifier")
 
 
 @pytest.mark.parametrize("learned", [BALMS, RATES], ids=["weights", "rates"])
@@ -62,9 +62,9 @@ def test_what_a_meta_run_cannot_have_names_its_key(
 ) -> None:
     cfg = small_config({**READY, **learned, **settings})
     with pytest.raises(ValueError, match=re.escape(named)) as error:
-        check_meta_training(cfg)
+        check_meta_training(cfg, of_images=cfg.MODEL.META_ARCHITECTURE == "ImageClassifier")
     assert "set META.LEARN to none" in str(error.value)
 
 
 def test_the_static_control_needs_nothing() -> None:
-    check_meta_training(small_config({**BALMS, **RATES, "META.LEARN": "none"}))
+    check_meta_training(small_config({**BALMS, **RATES, "META.LEARN": "none"}), of_images=False)

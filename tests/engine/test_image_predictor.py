@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -145,3 +146,16 @@ def test_images_are_found_once_and_in_order(tmp_path: Path) -> None:
     assert [Path(path).relative_to(tmp_path / "a").as_posix() for path in found] == [
         *("bee/000.png", "ape/000.png", "ape/001.png")
     ]
+
+
+def test_an_exported_program_gives_the_probabilities_by_name(run: Path, tmp_path: Path) -> None:
+    predictor = ImagePredictor.from_checkpoint(run, device="cpu")
+    predictor.export(tmp_path / "classifier.pt2")
+    classes = {"classes.json": ""}
+    program = torch.export.load(tmp_path / "classifier.pt2", extra_files=classes).module()
+    assert tuple(json.loads(classes["classes.json"])) == NAMES
+    images = [np.asarray(picture(label, 5)) for label in (0, 1, 2)]  # of SIZE px already
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    expected = predictor.model.probabilities(pixels)
+    assert torch.allclose(program(pixels), expected, atol=1e-6)
+    assert program(pixels[:1]).shape == (1, 3)

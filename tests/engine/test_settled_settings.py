@@ -112,3 +112,59 @@ def test_bounds_that_fit_leave_no_group_empty(counts: list[int], sizes: list[int
 @pytest.mark.parametrize("counts", [[5, 5, 5], [1, 1, 9], [3, 4]])
 def test_counts_without_three_groups_have_no_bounds(counts: list[int]) -> None:
     assert third_bounds(np.array(counts)) is None
+
+
+def test_several_training_sets_agree_by_name(tmp_path: Path) -> None:
+    write_folders(tmp_path / "train", COUNTS)
+    lines = [
+        f"train/{CLASSES[2]}/000.png\t{CLASSES[2]}",
+        f"train/{CLASSES[0]}/001.png\t{CLASSES[0]}",
+    ]
+    (tmp_path / "more.txt").write_text("\n".join(lines))
+    settings = register(tmp_path, tmp_path / "train", tmp_path / "more.txt")
+    names = (*settings["DATASETS.TRAIN"], *settings["DATASETS.TEST"])
+    both = {**settings, **LEFT_TO_THE_DATA, "DATASETS.TRAIN": names, "DATASETS.TEST": ()}
+    trainer = build_image_trainer(both, tmp_path / "run")
+    counts = trainer.checkpointer.record["classes"]["image_counts"]
+    assert counts == [COUNTS[0] + 1, COUNTS[1], COUNTS[2] + 1]
+    (tmp_path / "more.txt").write_text(f"train/{CLASSES[0]}/001.png\tzebra")
+    other = register(tmp_path / "other", tmp_path / "train", tmp_path / "more.txt")
+    names = (*other["DATASETS.TRAIN"], *other["DATASETS.TEST"])
+    with pytest.raises(PreflightError, match="1 classes that the model does not know: zebra"):
+        build_image_trainer({**both, **other, "DATASETS.TRAIN": names}, tmp_path / "refused")
+
+
+def test_a_second_stage_keeps_a_classifier_of_the_same_classes_only(
+    sets: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {**sets, "DATASETS.TEST": ()}
+    run_image_training(settings, tmp_path / "one")
+    second = {
+        **settings,
+        "MODEL.WEIGHTS": str(tmp_path / "one" / "model_final.pth"),
+        "MODEL.TRAIN_ONLY": ["classifier"],
+        "DATASETS.CLASSES": list(CLASSES[::-1]),
+    }
+    with pytest.raises(ValueError, match="another order, from class 0: 'ape' and 'cat'"):
+        run_image_training(second, tmp_path / "kept")
+    run_image_training({**second, "MODEL.INIT_CLASSIFIER": "reset"}, tmp_path / "reset")
+
+
+@pytest.mark.parametrize(("in_memory", "num_workers"), [(True, 0), (False, 0), (False, 1)])
+def test_an_image_that_breaks_names_the_key(
+    in_memory: bool,
+    num_workers: int,
+    sets: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever decodes it, after a preflight that did not have it in its sample."""
+    monkeypatch.setattr(
+        "balms_seg.data.preflight.image_set_checks.image_problems", lambda *args, **more: ()
+    )
+    settings = {**sets, "DATALOADER.NUM_WORKERS": num_workers, "DATASETS.TEST": ()}
+    settings["INPUT.IMAGES.IN_MEMORY"] = in_memory
+    for path in (tmp_path / "train").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(OSError, match="INPUT.IMAGES.UNREADABLE to skip"):
+        run_image_training(settings, tmp_path / "run")

@@ -14,7 +14,7 @@ from made_up_data import write_annotated_images, write_data_sets
 from runs import arguments, run_training
 
 from balms_seg.data.preflight.data_checks import PreflightError
-from balms_seg.engine import setup
+from balms_seg.engine import LongTailedTrainer, setup
 from balms_seg.engine.launch import _ranks_per_machine, launch
 from balms_seg.model_zoo import get_config_file
 
@@ -81,7 +81,7 @@ def edit(path: Path, **sections: object) -> None:
 
 def setup_error(settings: dict[str, object], output: Path) -> str:
     with pytest.raises(PreflightError) as error:
-        setup(arguments(settings, output))
+        LongTailedTrainer(setup(arguments(settings, output)))
     return str(error.value)
 
 

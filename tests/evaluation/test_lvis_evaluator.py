@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import logging
 import math
@@ -6,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -15,7 +17,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.structures import Boxes, Instances
 from lvis_cases import ALL_METRICS, SIDE_PX, annotation, dataset
 
-from balms_seg import add_balms_config
+from balms_seg import ClassStatistics, add_balms_config
 from balms_seg.evaluation import LongTailedLVISEvaluator
 from balms_seg.evaluation.evaluator_choice import build_evaluator
 from balms_seg.evaluation.predictions.match_file import read_matches
@@ -238,6 +240,81 @@ def test_config_switches_reach_the_evaluation(
     assert evaluator.group_sizes["unknown"] == {"classes": 1, "with_ground_truth": 0}
     with (tmp_path / "inference" / "per_class_segm.csv").open(newline="") as file:
         assert "missed" not in next(csv.reader(file))
+
+
+def statistics_of(image_counts: list[int]) -> ClassStatistics:
+    """Of the classes "two", "three" and "one", with as many instances as images."""
+    return ClassStatistics(
+        np.array(image_counts),
+        np.array(image_counts),
+        num_images=500,
+        class_names=("two", "three", "one"),
+        group_names=("rare", "common", "frequent"),
+        group_ids=np.array([2, 1, 0]),
+    )
+
+
+def groups_in(folder: Path) -> dict[str, tuple[str, str]]:
+    with (folder / "per_class_bbox.csv").open(newline="") as file:
+        return {r["name"]: (r["group"], r["train_image_count"]) for r in csv.DictReader(file)}
+
+
+def test_groups_and_counts_come_from_the_training_set_where_the_json_has_none(
+    metadata: Any, tmp_path: Path
+) -> None:
+    content = json.loads(Path(metadata.json_file).read_text())
+    for category in content["categories"]:
+        category.pop("frequency", None)
+    Path(metadata.json_file).write_text(json.dumps(content))
+    evaluator = LongTailedLVISEvaluator(
+        NAME, output_dir=str(tmp_path / "out"), statistics=statistics_of([300, 40, 7])
+    )
+    process(evaluator, {1: instances([BOX], [2]), 2: instances([], [])})
+    evaluator.evaluate()
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    found = groups_in(tmp_path / "out")
+    assert set(found.values()) == {("rare", "7"), ("frequent", "300"), ("common", "40")}
+    assert len(found) == len(names)
+
+
+def test_a_group_ends_with_its_bound(metadata: Any, tmp_path: Path) -> None:
+    for counts, expected in (
+        ([10, 11, 100], ["common", "common", "rare"]),
+        ([11, 100, 101], ["common", "common", "frequent"]),
+    ):
+        evaluator = LongTailedLVISEvaluator(
+            NAME,
+            output_dir=str(tmp_path / "out"),
+            statistics=statistics_of(counts),
+            group_bounds=(10, 100),
+        )
+        process(evaluator, {1: instances([BOX], [2]), 2: instances([], [])})
+        evaluator.evaluate()
+        found = groups_in(tmp_path / "out").values()
+        assert sorted(group for group, _ in found) == expected
+
+
+def test_statistics_of_other_classes_are_not_taken(
+    metadata: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = dataclasses.replace(statistics_of([300, 40, 7]), class_names=("a", "b", "c"))
+    evaluator = LongTailedLVISEvaluator(NAME, statistics=other)
+    assert f"other classes than '{NAME}'" in caplog.text
+    assert dict(evaluator._training.images) == {1: 5, 2: 50}
+
+
+def test_an_evaluator_that_writes_elsewhere_has_the_same_ground_truth(
+    metadata: Any, tmp_path: Path
+) -> None:
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=str(tmp_path / "one"))
+    Path(metadata.json_file).unlink()
+    other = evaluator.writing_to(str(tmp_path / "two"))
+    for each in (evaluator, other):
+        process(each, {1: instances([BOX], [2]), 2: instances([], [])})
+    assert str(other.evaluate()) == str(evaluator.evaluate())
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(
+        path.name for path in (tmp_path / "two").iterdir()
+    )
 
 
 def test_several_sets_write_to_folders_of_their_own(metadata: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from made_up_data import NUM_CLASSES, small_config
 from torch import Tensor, nn
 
 from balms_seg.modeling import box_predictor, classifier_init
+from balms_seg.modeling.scaled_linear import ScaledLinear
 
 K, D = NUM_CLASSES, 16
 METHODS = ("softmax", "balanced_softmax", "sigmoid", "balanced_sigmoid")
@@ -83,7 +84,7 @@ def test_scales_of_one_equal_the_plain_classifier() -> None:
     plain = linear()
     features = torch.randn(5, D, dtype=torch.float64)
     expected = plain(features)
-    scaled = classifier_init.ScaledLinear(plain)
+    scaled = ScaledLinear(plain)
     assert torch.equal(scaled(features), expected)
     assert (scaled.in_features, scaled.out_features) == (D, K + 1)
 
@@ -92,14 +93,14 @@ def test_a_scale_multiplies_the_logit_of_its_column_bias_included() -> None:
     plain = linear()
     features = torch.randn(5, D, dtype=torch.float64)
     expected = plain(features).detach() * torch.tensor([1.0, 2.0, 0.5, 3.0])
-    scaled = classifier_init.ScaledLinear(plain)
+    scaled = ScaledLinear(plain)
     with torch.no_grad():
         scaled.scale.copy_(torch.tensor([1.0, 2.0, 0.5, 3.0]))
     torch.testing.assert_close(scaled(features), expected)
 
 
 def test_only_the_scales_have_a_gradient() -> None:
-    scaled = classifier_init.ScaledLinear(linear())
+    scaled = ScaledLinear(linear())
     scaled(torch.randn(2, D, dtype=torch.float64)).square().sum().backward()
     with_gradient = {name for name, value in scaled.named_parameters() if value.grad is not None}
     assert with_gradient == {"scale"}
@@ -109,7 +110,7 @@ def test_a_plain_checkpoint_fills_all_but_the_scales() -> None:
     plain, scaled = built(), built(**{"MODEL.INIT_CLASSIFIER": "lws", **TRAIN_SCALES})
     missing, unexpected = scaled.load_state_dict(plain.state_dict(), strict=False)
     assert (missing, unexpected) == (["roi_heads.box_predictor.cls_score.scale"], [])
-    assert isinstance(classifier(scaled), classifier_init.ScaledLinear)
+    assert isinstance(classifier(scaled), ScaledLinear)
     features = torch.randn(3, classifier(plain).in_features)
     assert torch.equal(classifier(plain)(features), classifier(scaled)(features))
 

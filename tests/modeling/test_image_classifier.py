@@ -183,3 +183,14 @@ def test_methods_hear_how_far_training_is_and_what_the_features_are() -> None:
 def test_settings_that_contradict_each_other_are_named(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**settings)
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_a_batch_is_counted_once_also_where_labels_are_mixed(mix: bool) -> None:
+    model, batch = built(METHOD="seesaw"), made_up_batch(mix=mix)
+    model(batch)["loss_cls"].backward()
+    assert torch.equal(model.method.counts, torch.bincount(batch.labels, minlength=len(COUNTS)))
+    with torch.no_grad():  # a validation loss
+        model(batch)
+    model.eval()(batch)
+    assert model.method.counts.sum() == len(batch)

@@ -140,6 +140,7 @@ def build_meta_step(
         classifier=box_trunk(model),
         optimizer=optimizer,
         objective="balanced",
+        period=1,
     )
 
 

@@ -134,6 +134,8 @@ class OurStep:
             MadeUpMetaBatches(problem),
             classifier=classifier,
             optimizer=problem.optimizer,
+            objective="plain",
+            period=1,
         )
 
     def run_step(self) -> None:

@@ -55,7 +55,9 @@ def read_class_folders(source: str, root: str) -> ImageRecords:
     where = f"{source}/{root}" if root else source
     every = _names(source)
     names = [name.removeprefix(prefix) for name in every if name.startswith(prefix)]
-    if root and not names:
+    is_there = bool(names) or not root
+    names = [name for name in names if name]  # without the root itself
+    if not is_there:
         there = sorted({name.partition("/")[0] for name in every if not name.startswith(".")})
         raise FileNotFoundError(
             f"Expected a folder {root} in {source}, but there is none; "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +45,7 @@ def draw_sheet(
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     sheet = Image.new("RGB", (columns * tile_px, rows * height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    draw, font = ImageDraw.Draw(sheet), _font()
     for place, tile in enumerate(tiles):
         left, top = place % columns * tile_px, place // columns * height
         picture = _fitted(tile.pixels, tile_px - 4)
@@ -53,6 +56,17 @@ def draw_sheet(
             place_of_text = (left + 3, top + tile_px + number * _LINE_PX)
             draw.text(place_of_text, shown, fill=tile.color, font=font)
     return sheet
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font with letters beyond ASCII, which matplotlib brings; Pillow's own has none."""
+    found = importlib.util.find_spec("matplotlib")  # its place alone: importing it takes seconds
+    for folder in found.submodule_search_locations or () if found else ():
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(str(path), 10)
+    return ImageFont.load_default(10)
 
 
 def _fitted(pixels: np.ndarray, side_px: int) -> Image.Image:

@@ -55,6 +55,7 @@ class ImageMapper:
         options = cfg.INPUT.IMAGES
         self._skips = training and options.UNREADABLE == "skip"
         self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
+        self.size = int(options.SIZE)
         self._remedy = unreadable_remedy(training=training)
         if not training:
             self._transform = _test_transform(v2, options)

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from detectron2.data import MetadataCatalog
 
-from balms_seg.annotations import Annotations, read_annotations, warn_once
+from balms_seg.annotations import Annotations, read_annotations, require_trust, warn_once
 from balms_seg.data.instances.file_names import find_alike
 from balms_seg.data.instances.instance_set import InstanceSet
 
@@ -156,6 +156,7 @@ def load_annotations(
     dataset_name: str | None = None,
     *,
     match_file_names: str = "exact",
+    trust_annotations: bool = False,
 ) -> DatasetDicts:
     """Read a COCO- or LVIS-style json as detectron2 dataset dicts.
 
@@ -172,6 +173,8 @@ def load_annotations(
         dataset_name: if given, the metadata of this data set are set, as detectron2's loaders do.
         match_file_names: "exact", or "basename" to take images that do not exist from the file
             below the folder that bears the last part of their name, see `find_alike`.
+        trust_annotations: take a file that looks as if it meant something else, such as boxes by
+            their corners.
 
     Returns:
         One dict an image, ordered by image id, with `file_name`, `image_id`, `height`, `width`
@@ -184,6 +187,7 @@ def load_annotations(
         AnnotationError: the json cannot be used; see `read_annotations`.
     """
     annotations = read_annotations(json_file)
+    require_trust(annotations, is_trusted=trust_annotations)
     file_names = _matched(annotations, str(image_root)) if match_file_names == "basename" else None
     records = DatasetDicts([InstanceSet(annotations, str(image_root), file_names=file_names)])
     if dataset_name is not None:

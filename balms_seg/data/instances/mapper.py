@@ -40,7 +40,8 @@ class InstanceMapper(DatasetMapper):
     def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
         """Arguments from a configuration."""
         options = super().from_config(cfg, is_train)
-        return {**options, "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE)}
+        pixel_range = cfg.INPUT.get("PIXEL_RANGE", ())  # one of plain detectron2 has no such key
+        return {**options, "pixel_range": tuple(pixel_range)}
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """The record with "image", (C, H, W), and in training "instances"."""

@@ -37,6 +37,7 @@ class _Source:
     json_file: str
     image_root: str
     match_file_names: str
+    trust_annotations: bool
 
 
 _SOURCES: dict[str, _Source] = {}
@@ -68,6 +69,7 @@ def register_long_tailed_instances(
     metadata: dict[str, Any] | None = None,
     *,
     match_file_names: str = "exact",
+    trust_annotations: bool = False,
 ) -> None:
     """Register COCO- or LVIS-style annotations under a name for `DATASETS.TRAIN` and `.TEST`.
 
@@ -79,11 +81,14 @@ def register_long_tailed_instances(
         image_root: folder of the images; see `load_annotations`.
         metadata: further metadata; a key that the json decides as well wins over the json.
         match_file_names: see `load_annotations`.
+        trust_annotations: see `load_annotations`.
 
     Raises:
         ValueError: the name is taken, by detectron2 or with other files.
     """
-    source = _Source(_normalised(json_file), _normalised(image_root), match_file_names)
+    source = _Source(
+        _normalised(json_file), _normalised(image_root), match_file_names, trust_annotations
+    )
     registered = _SOURCES.get(name)
     if registered == source:
         return
@@ -101,7 +106,11 @@ def register_long_tailed_instances(
     DatasetCatalog.register(
         name,
         lambda: load_annotations(
-            source.json_file, source.image_root, name, match_file_names=source.match_file_names
+            source.json_file,
+            source.image_root,
+            name,
+            match_file_names=source.match_file_names,
+            trust_annotations=source.trust_annotations,
         ),
     )
     MetadataCatalog.pop(name, None)
@@ -109,6 +118,7 @@ def register_long_tailed_instances(
         name=name,
         json_file=source.json_file,
         image_root=source.image_root,
+        trust_annotations=trust_annotations,
         **(metadata or {}),
     )
     _SOURCES[name] = source
@@ -125,7 +135,11 @@ def register_from_config(cfg: CfgNode) -> None:
             raise ValueError(
                 f"DATASETS.REGISTER holds {entry!r}; each entry is [name, json file, image folder]."
             )
-        register_long_tailed_instances(*entry, match_file_names=cfg.DATASETS.MATCH_FILE_NAMES)
+        register_long_tailed_instances(
+            *entry,
+            match_file_names=cfg.DATASETS.MATCH_FILE_NAMES,
+            trust_annotations=cfg.DATASETS.TRUST_ANNOTATIONS,
+        )
     register_images_from_config(cfg)
 
 

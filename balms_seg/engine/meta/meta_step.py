@@ -45,8 +45,8 @@ class MetaStep:
         *,
         classifier: ClassifierView,
         optimizer: torch.optim.Optimizer,
-        objective: str = "plain",
-        period: int = 1,
+        objective: str,
+        period: int,
     ) -> None:
         """Check what can be checked before the first iteration.
 

@@ -103,7 +103,11 @@ class Session:
             for category_id, group in zip(ids, self.statistics.group_ids, strict=True)
         }
         return HeldOut(
-            load_ground_truth(annotations, class_frequency=letters),
+            load_ground_truth(
+                annotations,
+                class_frequency=letters,
+                trust_annotations=metadata.get("trust_annotations", False),
+            ),
             ids,
             self.statistics,
             self._rule,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.distributed import wait_for_all
 from balms_seg.evaluation.images.accuracy import (
     ClassificationResult,
     classification_rows,
@@ -29,6 +31,7 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.output.per_class import write_per_class_csv, write_per_class_json
 from balms_seg.evaluation.output.result_table import format_classification_table
 from balms_seg.evaluation.output.results_file import to_json
+from balms_seg.evaluation.predictions.staged_files import EVALUATION, appearing_together
 from balms_seg.image_batch import ImageBatch
 
 logger = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ class ClassificationEvaluator(DatasetEvaluator):
     summed, so the numbers do not depend on how many processes there were.
 
     After `evaluate`, `group_sizes` holds the classes of each frequency group and `result` the
-    `ClassificationResult` (main process only).
+    `ClassificationResult` (main process only), and `evaluation` what all files say they belong to.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         self._num_classes: int | None = None
         self.group_sizes: dict[str, dict[str, int]] = {}
         self.result: ClassificationResult | None = None
+        self.evaluation: str | None = None
 
     def process(self, inputs: ImageBatch, outputs: Tensor) -> None:
         """Take in the predictions for a batch of images.
@@ -153,7 +157,7 @@ class ClassificationEvaluator(DatasetEvaluator):
         """
         collected = [(self._num_classes, self._parts)]
         if self._distributed:
-            comm.synchronize()
+            wait_for_all()
             collected = comm.gather(collected[0], dst=0)
             if not comm.is_main_process():
                 return OrderedDict()
@@ -178,19 +182,32 @@ class ClassificationEvaluator(DatasetEvaluator):
     ) -> None:
         if self._output_dir is None:
             return
-        folder = Path(self._output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        self.evaluation = uuid.uuid4().hex
+        with appearing_together(self._output_dir, self.evaluation) as folder:
+            self._write_files_to(folder, predictions, result)
+
+    def _write_files_to(
+        self, folder: Path, predictions: ClassifierPredictions, result: ClassificationResult
+    ) -> None:
         names = self._class_names or [str(i) for i in range(len(result.confusion))]
         rows = classification_rows(result, names, self._statistics)
         write_per_class_csv(folder / f"per_class_{TASK}.csv", rows)
-        write_per_class_json(folder / f"per_class_{TASK}.json", rows, task=TASK)
+        write_per_class_json(
+            folder / f"per_class_{TASK}.json", rows, task=TASK, evaluation=self.evaluation
+        )
         _write_confusion(folder / f"confusion_{TASK}.csv", result.confusion, names)
         calibration = {name: group.to_dict() for name, group in result.calibration.items()}
-        record = {"schema_version": SCHEMA_VERSION, "task": TASK, "groups": calibration}
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            EVALUATION: self.evaluation,
+            "task": TASK,
+            "groups": calibration,
+        }
         text = json.dumps(to_json(record, "calibration")) + "\n"
         (folder / f"calibration_{TASK}.json").write_text(text, encoding="utf-8")
         groups = tuple(row["group"] or "" for row in rows)
-        write_predictions(folder, StoredPredictions(predictions, tuple(names), groups))
+        stored = StoredPredictions(predictions, tuple(names), groups)
+        write_predictions(folder, stored, evaluation=self.evaluation)
 
 
 def _write_confusion(path: Path, confusion: np.ndarray, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 TOP_K = 5
+
 SCHEMA_VERSION = 2
 NPZ_FILE = "predictions_classification.npz"
 CSV_FILE = "predictions_classification.csv"
@@ -134,14 +135,17 @@ def top_classes(probabilities: np.ndarray, number: int = TOP_K) -> np.ndarray:
     return found
 
 
-def write_predictions(folder: Path, stored: StoredPredictions) -> None:
-    """Write predictions_classification.npz, and the same for people as csv."""
+def write_predictions(
+    folder: Path, stored: StoredPredictions, *, evaluation: str | None = None
+) -> None:
+    """Write predictions_classification.npz with the evaluation it is of, and for people a csv."""
     arrays = vars(stored.predictions)
     np.savez_compressed(
         folder / NPZ_FILE,
         schema_version=SCHEMA_VERSION,
         class_names=np.array(stored.class_names, dtype=np.str_),
         groups=np.array(stored.groups, dtype=np.str_),
+        evaluation=np.array(evaluation or ""),
         **arrays,
     )
     predictions, names = stored.predictions, np.array(stored.class_names)

@@ -36,6 +36,7 @@ class EvaluationSet:
         training: TrainingCounts | None = None,
         group_bounds: tuple[int, int] | None = None,
         image_root: str | None = None,
+        trust_annotations: bool = False,
     ) -> EvaluationSet:
         """Read a COCO- or LVIS-style json.
 
@@ -49,6 +50,7 @@ class EvaluationSet:
             group_bounds: largest number of training images of a rare and of a common class; where
                 given, the groups follow from the numbers alone.
             image_root: folder of the images, for sizes that the json lacks.
+            trust_annotations: see `load_ground_truth`.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -72,6 +74,7 @@ class EvaluationSet:
                 class_frequency=letters,
                 own_groups=group_bounds is None,
                 image_root=image_root,
+                trust_annotations=trust_annotations,
             ),
             training=training,
         )

@@ -19,6 +19,7 @@ from balms_seg.annotations import (
     MaskKind,
     annotations_of,
     require_boxes,
+    require_trust,
     require_whole_masks,
     warn_once,
     with_image_sizes,
@@ -161,6 +162,7 @@ def load_ground_truth(
     class_frequency: Mapping[Any, str] | None = None,
     own_groups: bool = True,
     image_root: str | None = None,
+    trust_annotations: bool = False,
 ) -> GroundTruth:
     """Take from annotations what the evaluation needs.
 
@@ -174,12 +176,14 @@ def load_ground_truth(
         class_frequency: "r", "c" or "f" per category id, derived from the training set.
         own_groups: whether the json's own `frequency` wins over these.
         image_root: folder of the images, for sizes that the json lacks.
+        trust_annotations: take a file that looks as if it meant something else.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the json cannot be read, lacks a required part or contradicts itself.
     """
     annotations = annotations_of(source)
+    require_trust(annotations, is_trusted=trust_annotations)
     if image_root is not None:
         annotations = with_image_sizes(annotations, image_root)
     require_boxes(annotations)

@@ -1,22 +1,28 @@
 """Predictions on disk while inference runs: one file a process, one line an image.
 
-A file starts with a line that says which weights, settings and data set it belongs to. An
-interrupted inference leaves its files behind; what they hold need not be predicted again. A line
-that was cut off is passed over, and its image predicted anew.
+Name and first line of a file say which weights, settings and data set it belongs to, so that
+evaluations of several write beside each other; of one and the same, a single process writes each
+file. An interrupted inference leaves its files behind; what they hold need not be predicted again.
+A line that is cut off or broken is passed over, and its image predicted anew.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
+_FORGOTTEN_SECONDS = 7 * 24 * 3600  # after which nobody takes up what an evaluation left
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,13 @@ class PartWriter:
             fingerprint: of weights, settings and data set.
             keep: go on after what the file holds if it has the same fingerprint, otherwise and
                 without `keep` truncate it.
+
+        Raises:
+            RuntimeError: another process writes it; it is left as it is.
         """
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _open_alone(self.path)
         length = _whole_length(self.path, fingerprint) if keep else 0
-        self._file = self.path.open("r+b" if length else "wb")
         self._file.seek(length)
         self._file.truncate()
         if not length:
@@ -68,14 +76,22 @@ class PartWriter:
         self._file.flush()  # an image is seconds of work: none shall be lost with the process
 
 
-def part_path(folder: str | Path, rank: int) -> Path:
+def part_path(folder: str | Path, fingerprint: str, rank: int) -> Path:
     """Where a process writes its part."""
-    return Path(folder) / f"predictions_{rank}.jsonl"
+    return Path(folder) / f"predictions_{fingerprint}_{rank}.jsonl"
 
 
-def parts_in(folder: str | Path) -> list[Path]:
-    """All parts in a folder, also those of processes that an earlier run had."""
-    return sorted(Path(folder).glob("predictions_*.jsonl"))
+def parts_in(folder: str | Path, fingerprint: str) -> list[Path]:
+    """The parts of an evaluation, also those of processes that an earlier run of it had."""
+    return sorted(Path(folder).glob(f"predictions_{fingerprint}_*.jsonl"))
+
+
+def remove_forgotten(folder: str | Path) -> None:
+    """Remove parts of evaluations that were interrupted long ago and never taken up."""
+    for path in Path(folder).glob("predictions_*.jsonl"):
+        with suppress(FileNotFoundError):  # its own evaluation may finish just now
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                path.unlink()
 
 
 def is_part_of(path: Path, fingerprint: str) -> bool:
@@ -122,11 +138,51 @@ def read_parts(paths: Sequence[Path], fingerprint: str) -> Iterator[ImagePredict
 def _read_part(path: Path) -> Iterator[ImagePredictions]:
     with path.open("rb") as file:
         file.readline()
-        for line in file:
-            if not line.endswith(b"\n"):
-                logger.warning("%s ends within a line; its last image is left out.", path)
-                return
-            yield ImagePredictions(**json.loads(line))
+        for number, line in enumerate(file, start=2):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("it is cut off")
+                yield _image_of(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                logger.warning(
+                    "Line %d of %s is broken (%s): its image is predicted again.",
+                    number,
+                    path,
+                    error,
+                )
+
+
+def _image_of(record: Any) -> ImagePredictions:
+    """An image's predictions; ValueError where they are none."""
+    try:
+        image = ImagePredictions(**record)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(image.detections, list) or not isinstance(image.image_id, int | str):
+        raise ValueError("it holds no detections of an image")
+    return image
+
+
+def _open_alone(path: Path) -> IO[bytes]:
+    """The file, made where missing, under a lock that ends with this process."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        except FileNotFoundError:  # another evaluation has just removed the empty folder
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RuntimeError(
+                f"Another process evaluates the same weights in the same OUTPUT_DIR and writes "
+                f"{path}; wait for it, or give this evaluation another OUTPUT_DIR."
+            ) from None
+        # The one before may have finished and removed the file between the two calls.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
 
 
 def _header(path: Path) -> dict[str, Any]:

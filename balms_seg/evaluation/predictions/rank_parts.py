@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
+from balms_seg.distributed import wait_for_all
 from balms_seg.evaluation.predictions.prediction_parts import (
     ImagePredictions,
     PartWriter,
@@ -22,6 +22,7 @@ from balms_seg.evaluation.predictions.prediction_parts import (
     part_path,
     parts_in,
     read_parts,
+    remove_forgotten,
 )
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,18 @@ class RankParts:
         self._distributed = distributed
         self._temporary: tempfile.TemporaryDirectory | None = None
         self._writer: PartWriter | None = None
-        self._fingerprint = ""
+        self._fingerprint: str | None = None
         self._keep = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the evaluation; without `take_up` the same for no other. A collective call then."""
+        if self._fingerprint is None:
+            self._fingerprint = self._shared(uuid.uuid4().hex)
+        return self._fingerprint
+
+    def _shared(self, text: str) -> str:
+        return comm.all_gather(text)[0] if self._distributed else text
 
     @property
     def folder(self) -> Path:
@@ -56,11 +67,11 @@ class RankParts:
     def take_up(self, fingerprint: str) -> set[Any]:
         """Keep parts with this fingerprint; the ids of the images they hold. A collective call."""
         # Normalisation statistics are each process's own, so all go by the main process's.
-        self._fingerprint = comm.all_gather(fingerprint)[0] if self._distributed else fingerprint
+        self._fingerprint = self._shared(fingerprint)
         paths = (
-            parts_in(self.folder)
+            parts_in(self.folder, self._fingerprint)
             if self._distributed
-            else [part_path(self.folder, comm.get_rank())]
+            else [part_path(self.folder, self._fingerprint, comm.get_rank())]
         )
         done = finished_images(paths, self._fingerprint)
         if self._distributed:
@@ -84,52 +95,58 @@ class RankParts:
         self.stop()
         paths = [path]
         if self._distributed:
-            comm.synchronize()
+            wait_for_all()
             paths = comm.gather(path, dst=0)
             if paths and self._keep:
-                others = set(parts_in(self.folder)).difference(paths)
-                paths += [path for path in sorted(others) if is_part_of(path, self._fingerprint)]
+                others = set(parts_in(self.folder, self.fingerprint)).difference(paths)
+                paths += [path for path in sorted(others) if is_part_of(path, self.fingerprint)]
         self._keep = False
         return paths
 
     def read(self, paths: list[Path]) -> Iterator[ImagePredictions]:
         """All images of the parts that `finish` named."""
-        return read_parts(paths, self._fingerprint)
+        return read_parts(paths, self.fingerprint)
 
     def remove(self, paths: list[Path]) -> None:
         """Remove parts that have been evaluated, and their folder with the last one."""
         for path in paths:
             path.unlink()
-        if self._output_dir is not None and not parts_in(self.folder):
-            self.folder.rmdir()
+        self.forget()
+        if self._output_dir is not None:
+            with suppress(OSError):  # it holds parts of other evaluations
+                self.folder.rmdir()
+
+    def forget(self) -> None:
+        """The next evaluation is another one; to be called by every process."""
+        self._fingerprint = None
 
     def _open(self) -> PartWriter:
         """This process's part, truncated unless `take_up` found it worth keeping."""
         if self._writer is None:
             rank = comm.get_rank()
-            if self._distributed and rank == 0 and not self._keep:
-                current = [part_path(self.folder, i) for i in range(comm.get_world_size())]
-                for path in set(parts_in(self.folder)).difference(current):
-                    path.unlink()  # of an earlier run with more processes
-            path = part_path(self.folder, rank)
-            self._writer = PartWriter(path, self._fingerprint, keep=self._keep)
+            if self._distributed and rank == 0:
+                remove_forgotten(self.folder)
+                for path in [] if self._keep else parts_in(self.folder, self.fingerprint):
+                    if int(path.stem.rpartition("_")[2]) >= comm.get_world_size():
+                        path.unlink()  # of an earlier run with more processes
+            path = part_path(self.folder, self.fingerprint, rank)
+            self._writer = PartWriter(path, self.fingerprint, keep=self._keep)
         return self._writer
 
 
 @contextmanager
 def results_file(
-    output_dir: str | None,
+    folder: Path | None,
 ) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     """A function that adds detections to lvis_instances_results.json, written as they come.
 
     Args:
-        output_dir: its folder; with None nothing is written.
+        folder: where it is; with None nothing is written.
     """
-    if output_dir is None:
+    if folder is None:
         yield lambda detections: None
         return
-    PathManager.mkdirs(output_dir)
-    path = os.path.join(output_dir, "lvis_instances_results.json")
+    path = folder / "lvis_instances_results.json"
     number = 0
 
     def write(detections: list[dict[str, Any]]) -> None:
@@ -138,8 +155,8 @@ def results_file(
             file.write((", " if number else "") + json.dumps(detection))
             number += 1
 
-    with PathManager.open(path, "w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.write("[")
         yield write
         file.write("]")
-    logger.info("Wrote %d detections to %s", number, path)
+    logger.info("Wrote %d detections to %s", number, path.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.predictions.staged_files import recorded_beside, require_one_evaluation
 from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
 
 RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, task) -> matches
@@ -62,11 +63,8 @@ def load_run(path: Path) -> RunMatches:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
-    if path.suffix == ".npz":
-        files = [path]
-    else:
-        folder = path if path.is_dir() else path.parent
-        files = sorted(folder.rglob("matches_*.npz"))
+    folder = path if path.is_dir() else path.parent
+    files = [path] if path.suffix == ".npz" else sorted(folder.rglob("matches_*.npz"))
     if not files:
         raise ValueError(
             f"Expected matches_TASK.npz in {path}, but found none; evaluate the run with "
@@ -75,6 +73,7 @@ def load_run(path: Path) -> RunMatches:
     run: RunMatches = {}
     sources: dict[tuple[str, str], Path] = {}
     for file in files:
+        require_one_evaluation([file], recorded_beside(file, within=folder))
         stored = read_matches(file)
         key = stored.fingerprint, stored.task
         if key in run:

@@ -60,6 +60,12 @@ def test_what_is_left_out_is_counted_in_a_line(folders: Path) -> None:
     )
 
 
+def test_the_root_itself_is_no_file_that_is_left_out(folders: Path) -> None:
+    found = read_image_records(str(folders.parent), folders.name)
+    assert len(found.records) == 6
+    assert found.notes == ()
+
+
 def test_links_that_lead_back_end(folders: Path) -> None:
     (folders / "ape" / "again").symlink_to(folders, target_is_directory=True)
     assert len(read_image_records(str(folders), "").records) == 6

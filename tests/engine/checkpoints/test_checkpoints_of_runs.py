@@ -131,7 +131,9 @@ def test_the_best_checkpoint_is_that_of_the_highest_score(
     data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = itertools.chain([10.0, 30.0, 20.0], itertools.repeat(25.0))
-    monkeypatch.setattr(LongTailedTrainer, "test", lambda *args: {"segm": {"AP": next(scores)}})
+    monkeypatch.setattr(
+        LongTailedTrainer, "test", lambda *args, **handed: {"segm": {"AP": next(scores)}}
+    )
     settings = {
         **data,
         "SOLVER.MAX_ITER": 3,

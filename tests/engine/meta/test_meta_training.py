@@ -240,7 +240,7 @@ def test_a_meta_set_of_other_classes_is_an_error_before_training(
         "META.DATASET": entry[0],
     }
     with pytest.raises(ValueError, match="meta_set_of_others.*differ in classes"):
-        setup(arguments(settings, tmp_path / "out"))
+        build_trainer(settings, tmp_path / "out")
 
 
 @BOTH
