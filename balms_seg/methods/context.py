@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_LOWEST = -1e4  # exp is 0 in every dtype, and half precision holds it
+
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -31,8 +33,9 @@ class LossContext:
     Attributes:
         features: (R, D) input of the classifier, with its graph.
         progress: how far training is.
-        columns: (R, K) bool, classes that are known to be absent from the row's image or annotated
-            in it; None: all of them. The others' entries say nothing (partial labels).
+        columns: (R, K) bool, classes that were looked for in the row's image; None: all of them. Of
+            the others it is not known whether they are there (partial labels): `without_unknown`
+            takes their entries out before any method sees the logits.
         generator: on the CPU, keyed by the global batch: draws of one shape agree on all ranks, and
             a resumed run repeats them.
     """
@@ -41,6 +44,24 @@ class LossContext:
     progress: TrainingProgress | None = None
     columns: Tensor | None = None
     generator: torch.Generator | None = None
+
+    def without_unknown(self, logits: Tensor, targets: Tensor, foreground: slice) -> Tensor:
+        """Logits that say nothing of classes outside `columns`, but for each row's own.
+
+        Their entries are so low that a softmax leaves them out of its denominator, and a sigmoid's
+        term is 0; they get no gradient.
+
+        Args:
+            logits: (R, C).
+            targets: (R,) int64; K is background.
+            foreground: columns of the K classes.
+        """
+        if self.columns is None:
+            return logits
+        own = torch.arange(self.columns.shape[1], device=targets.device) == targets[:, None]
+        is_unknown = torch.zeros_like(logits, dtype=torch.bool)
+        is_unknown[:, foreground] = ~(self.columns | own)
+        return logits.masked_fill(is_unknown, _LOWEST)
 
     def needed(self, name: str, reader: object) -> Any:
         """What the context has under a name.

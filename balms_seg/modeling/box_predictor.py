@@ -21,7 +21,7 @@ from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_layer import build_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
-from balms_seg.modeling.loss_context import TrainingSchedule, build_context
+from balms_seg.modeling.loss_context import TrainingSchedule, build_context, row_losses
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
 
         Args:
             predictions: (R, C) logits and (R, 4K or 4) box deltas, of `forward`.
-            proposals: with `proposal_boxes`, `gt_classes` and, where an image has any, `gt_boxes`.
+            proposals: with `proposal_boxes`, `gt_classes` and, where an image has any, `gt_boxes`;
+                where labels are partial all of them with `known_classes`, (R_i, K) bool.
 
         Returns:
             `loss_cls` and `loss_box_reg`, weighted.
@@ -158,11 +159,16 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             gt_classes = torch.empty(0, dtype=torch.int64, device=logits.device)
             proposal_boxes = gt_boxes = deltas.new_empty((0, 4))
         self.log_accuracy(logits, gt_classes)
-        context = self.loss_context(getattr(predictions, "features", None))
+        known = [p.known_classes for p in proposals if p.has("known_classes")]
+        context = build_context(
+            self.schedule,
+            features=getattr(predictions, "features", None),
+            columns=cat(known) if known else None,
+        )
         is_trained = self.training and torch.is_grad_enabled()
-        compute = self.method.training_loss if is_trained else self.method.loss
+        rows = row_losses(self.method, logits, gt_classes, context, is_trained=is_trained)
         losses = {
-            "loss_cls": compute(logits, gt_classes, context).sum() / max(len(logits), 1),
+            "loss_cls": rows.sum() / max(len(rows), 1),
             "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}

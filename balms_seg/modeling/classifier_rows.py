@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from balms_seg.methods import LossContext, Method
+from balms_seg.modeling.loss_context import row_losses
 
 
 class ClassifierRows(NamedTuple):
@@ -52,14 +53,20 @@ class ClassifierView:
 
     def training_losses(self, logits: Tensor, rows: ClassifierRows) -> Tensor:
         """(R,) losses of (R, C) logits; once for each batch that is trained on."""
-        return self.method.training_loss(logits, rows.gt_classes, self.context(rows))
+        return self._losses(logits, rows, is_trained=True)
 
     def losses(self, logits: Tensor, rows: ClassifierRows) -> Tensor:
         """(R,) losses of (R, C) logits; changes nothing."""
-        return self.method.loss(logits, rows.gt_classes, self.context(rows))
+        return self._losses(logits, rows, is_trained=False)
+
+    def _losses(self, logits: Tensor, rows: ClassifierRows, *, is_trained: bool) -> Tensor:
+        context = self.context(rows)
+        return row_losses(self.method, logits, rows.gt_classes, context, is_trained=is_trained)
 
     def plain_losses(self, logits: Tensor, rows: ClassifierRows) -> Tensor:
         """(R,) losses of (R, C) logits, without what the method takes from the training set."""
+        context = self.context(rows)
+        logits = context.without_unknown(logits, rows.gt_classes, self.method.foreground_columns)
         losses = self.method.plain_loss(logits, rows.gt_classes)
         assert losses is not None
         return losses

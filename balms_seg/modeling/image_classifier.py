@@ -17,7 +17,12 @@ from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.modeling.classifier_layer import build_classifier
 from balms_seg.modeling.image_backbones import build_image_backbone
 from balms_seg.modeling.image_calibration import ImageCalibration
-from balms_seg.modeling.loss_context import TrainingSchedule, build_context, event_storage
+from balms_seg.modeling.loss_context import (
+    TrainingSchedule,
+    build_context,
+    event_storage,
+    row_losses,
+)
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
 if TYPE_CHECKING:
@@ -153,11 +158,12 @@ class ImageClassifier(nn.Module):
 
     def _loss(self, logits: Tensor, features: Tensor, batch: ImageBatch) -> Tensor:
         context = self.loss_context(features)
-        compute = self.method.training_loss if torch.is_grad_enabled() else self.method.loss
-        losses = compute(logits, batch.labels, context)
+        losses = row_losses(
+            self.method, logits, batch.labels, context, is_trained=torch.is_grad_enabled()
+        )
         if batch.label_mix is not None:
             # The second labels are the first ones of other images: running state has them already.
             second, share = batch.label_mix
-            of_second = self.method.loss(logits, second, context)
+            of_second = row_losses(self.method, logits, second, context, is_trained=False)
             losses = share * losses + (1 - share) * of_second
         return losses.sum() / max(len(losses), 1)

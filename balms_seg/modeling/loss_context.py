@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor
 
-from balms_seg.methods import LossContext, TrainingProgress
+from balms_seg.methods import LossContext, Method, TrainingProgress
 from balms_seg.modeling.keyed_sampling import batch_generator
 
 
@@ -46,3 +46,20 @@ def build_context(
     if storage is not None and schedule is not None:
         progress = TrainingProgress(storage.iter, schedule.max_iter, schedule.images_per_batch)
     return LossContext(features, progress, columns, batch_generator())
+
+
+def row_losses(
+    method: Method, logits: Tensor, targets: Tensor, context: LossContext, *, is_trained: bool
+) -> Tensor:
+    """(R,) losses of (R, C) logits.
+
+    Args:
+        method: of the classifier.
+        logits: (R, C).
+        targets: (R,) int64.
+        context: of the rows.
+        is_trained: whether the batch is trained on, which is so once; running state then changes.
+    """
+    logits = context.without_unknown(logits, targets, method.foreground_columns)
+    compute = method.training_loss if is_trained else method.loss
+    return compute(logits, targets, context)

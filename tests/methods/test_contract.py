@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,3 +194,35 @@ def test_a_classifier_starts_from_the_generator_alone(method: Method) -> None:
 def test_settings_of_another_class_are_refused(method: Method) -> None:
     with pytest.raises(TypeError, match=r"settings of .*Settings, but got str"):
         type(method)(K, has_background=True, settings="softmax")  # type: ignore[arg-type]
+
+
+def test_entries_of_classes_that_nobody_looked_for_say_nothing(method: Method) -> None:
+    """Neither to the loss nor to the state, whatever they are; the row's own class counts."""
+    targets = targets_of(method)
+    columns = torch.arange(len(targets))[:, None] % K != torch.arange(K)
+    context = replace(context_of(len(targets)), columns=columns)
+    is_unknown = torch.zeros(len(targets), method.num_columns, dtype=torch.bool)
+    is_unknown[:, method.foreground_columns] = ~columns
+    is_unknown[torch.arange(len(targets))[targets < K], targets[targets < K]] = False
+    assert is_unknown.any(dim=1).sum() > 1
+
+    losses, states = [], []
+    for filler in (-2.0, 5.0):
+        trained = copy.deepcopy(method)
+        logits = logits_of(method).detach().masked_fill(is_unknown, filler).requires_grad_()
+        known = context.without_unknown(logits, targets, method.foreground_columns)
+        losses.append(trained.training_loss(known, targets, context))
+        losses[-1].sum().backward()
+        states.append(trained.state_dict())
+        assert (logits.grad[is_unknown] == 0).all()
+        assert logits.grad.abs().sum() > 0
+    assert torch.equal(*losses)
+    assert losses[0].isfinite().all()
+    assert_same_state(*states)
+
+
+def test_all_classes_known_are_no_restriction(method: Method) -> None:
+    logits, targets = logits_of(method), targets_of(method)
+    everything = replace(context_of(len(targets)), columns=torch.ones(len(targets), K).bool())
+    known = everything.without_unknown(logits, targets, method.foreground_columns)
+    assert torch.equal(known, logits)

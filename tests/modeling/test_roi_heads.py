@@ -251,3 +251,13 @@ def test_test_time_augmentation_with_one_view_is_the_plain_prediction(name: str)
         assert torch.allclose(one.scores, other.scores)
         assert torch.allclose(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3)
         assert other.pred_masks.shape == one.pred_masks.shape
+
+
+def test_a_softmax_leaves_unknown_classes_out_of_its_denominator() -> None:
+    head, part = predictor("softmax"), proposals([0, K])
+    part.known_classes = torch.tensor([[True, False, True], [False, True, True]])
+    logits = torch.randn(2, K + 1, generator=torch.Generator().manual_seed(0))
+    with EventStorage():
+        loss = head.losses((logits, torch.zeros(2, 4)), [part])["loss_cls"]
+    rows = [logits[0, [0, 2, 3]].log_softmax(0)[0], logits[1, [1, 2, 3]].log_softmax(0)[2]]
+    torch.testing.assert_close(loss, -(rows[0] + rows[1]) / 2)
