@@ -1,6 +1,7 @@
 """The reader of COCO- and LVIS-style json."""
 
 from .annotations import Annotations, ImageTable, Masks
+from .cache import num_bytes
 from .content import annotation_content, image_content
 from .errors import AnnotationError, FieldError, shortened
 from .fields import canonical_id
@@ -29,6 +30,7 @@ __all__ = [
     "image_content",
     "is_counted",
     "is_trained_on",
+    "num_bytes",
     "open_annotations",
     "read_annotations",
     "require_boxes",

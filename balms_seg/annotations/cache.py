@@ -89,6 +89,13 @@ def _load_checked(path: Path) -> Annotations | None:
         return None
 
 
+def num_bytes(annotations: Annotations) -> int:
+    """Memory of the arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    _collect(annotations, "", arrays)
+    return sum(array.nbytes for array in arrays.values())
+
+
 def save(annotations: Annotations, path: Path) -> None:
     """Write the arrays into a file, beside it first."""
     arrays: dict[str, np.ndarray] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from balms_seg.annotations import MaskKind
+from balms_seg.annotations import Annotations, MaskKind
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
 from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
@@ -18,6 +18,7 @@ from balms_seg.data.instances.registration import register_from_config
 from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
 from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
+from balms_seg.data.preflight.memory_check import note_memory
 from balms_seg.data.training_set import describe_difference, unused_regions
 from balms_seg.requirements import require
 
@@ -67,8 +68,10 @@ def preflight(
         problems.append("DATASETS.TEST is empty; name a registered data set to evaluate on.")
     train = [*cfg.DATASETS.TRAIN, *filter(None, [cfg.META.DATASET])] if training else []
     names = list(dict.fromkeys([*train, *cfg.DATASETS.TEST]))
+    files: list[Annotations] = []
     for name in names:
-        problems += _dataset_problems(cfg, name, name in train, of_images, load)
+        problems += _dataset_problems(cfg, name, name in train, of_images, load, files)
+    note_memory(files)
     if not of_images:
         problems += _class_problems(cfg, names)
     elif names and not problems:
@@ -91,12 +94,18 @@ def output_problems(output_dir: str) -> Iterator[str]:
 
 
 def _dataset_problems(
-    cfg: CfgNode, name: str, is_trained_on: bool, of_images: bool, load: Load
+    cfg: CfgNode,
+    name: str,
+    is_trained_on: bool,
+    of_images: bool,
+    load: Load,
+    files: list[Annotations],
 ) -> Iterator[str]:
     try:
         records = load(name)
         if isinstance(records, DatasetDicts):
             records = records.with_masks(cfg.MODEL.MASK_ON)
+            files.extend(records.annotations)
     except KeyError as error:  # whose text is quoted
         yield str(error.args[0])
         return
