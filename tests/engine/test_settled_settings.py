@@ -168,3 +168,19 @@ def test_an_image_that_breaks_names_the_key(
         path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(OSError, match="INPUT.IMAGES.UNREADABLE to skip"):
         run_image_training(settings, tmp_path / "run")
+
+
+def test_a_list_of_numbers_may_lack_the_last_class(tmp_path: Path) -> None:
+    """It once passed preflight, and failed after the whole training."""
+    write_folders(tmp_path / "images", COUNTS)
+    every = [f"{name}/{i:03}.png {k}" for k, name in enumerate(CLASSES) for i in range(COUNTS[k])]
+    (tmp_path / "train.txt").write_text("\n".join(every))
+    (tmp_path / "test.txt").write_text("\n".join(every[: COUNTS[0] + 2]))
+    settings = register(tmp_path, tmp_path / "train.txt", tmp_path / "test.txt")
+    for entry in settings["DATASETS.REGISTER_IMAGES"]:
+        entry[2] = str(tmp_path / "images")
+    run_image_training(settings, tmp_path / "run")
+    lines = (tmp_path / "run" / "inference" / "per_class_classification.csv").read_text()
+    rows = [line.split(",") for line in lines.splitlines()[1:]]
+    assert [(row[1], row[4]) for row in rows] == [("0", "12"), ("1", "2"), ("2", "0")]
+    assert rows[2][6] == "n/a"

@@ -83,7 +83,7 @@ def format_changes(
     return "\n".join(
         [
             *layout_table(rows),
-            "Only A, only B: images that one run alone gets right; p: McNemar's exact test of "
+            "Only: images that this run alone gets right; p: McNemar's exact test of "
             "them. Groups: mean over their classes.",
         ]
     )
