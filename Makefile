@@ -17,12 +17,13 @@ SETUP_INPUTS := constraints.txt setup.py $(wildcard balms_seg/detectron2_wheel/*
 STAMP := $(VENV)/.ready-$(shell { cat $(SETUP_INPUTS); pwd; } | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo docs find-python
+.PHONY: help setup test lint demo docs mutants find-python
 
 help:
 	@echo "make setup   create or update the environment in $(VENV)"
 	@echo "make test    run the tests; PYTEST_ARGS are passed on"
 	@echo "make lint    ruff and mypy"
+	@echo "make mutants MODULES='balms_seg/losses balms_seg/meta'   do the tests notice small changes?"
 	@echo "make docs    write the API pages into output/docs"
 	@echo "make demo    make the toy data, train, evaluate and report; DEMO_ARGS=--short for a shorter run"
 
@@ -46,6 +47,11 @@ demo: $(STAMP)
 
 docs: $(STAMP)
 	@$(RUN) tools/make_docs.py
+
+MODULES ?= balms_seg
+MUTANT_ARGS ?=
+mutants: $(STAMP)
+	@$(RUN) tools/mutants.py $(MODULES) $(MUTANT_ARGS)
 
 # Prints the Python an environment is made from, or says what is missing.
 FIND_PYTHON = for candidate in $(CANDIDATES); do \

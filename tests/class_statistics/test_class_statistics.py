@@ -270,6 +270,14 @@ def test_metadata_rows_are_ordered_by_id(caplog: pytest.LogCaptureFixture) -> No
     assert ClassStatistics.from_metadata(metadata).instance_counts.tolist() == [12, 200]
 
 
+@pytest.mark.parametrize(("classes", "images"), [(1230, 56_740), (1203, 99_388)])
+def test_metadata_of_lvis_are_of_its_images_with_annotations(classes: int, images: int) -> None:
+    """Of v0.5 and v1, as counted from their training annotations."""
+    rows = [{"id": i + 1, "image_count": 5, "instance_count": 9} for i in range(classes)]
+    statistics = ClassStatistics.from_metadata(SimpleNamespace(class_image_count=rows))
+    assert (statistics.num_classes, statistics.num_images) == (classes, images)
+
+
 def test_metadata_without_what_is_needed_are_errors() -> None:
     with pytest.raises(ValueError, match="no class_image_count"):
         ClassStatistics.from_metadata(SimpleNamespace())

@@ -103,3 +103,10 @@ def test_a_subset_that_cannot_be_drawn_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         draw_subset(labels, sizes, 0, keys=keys)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "step"])
+def test_a_class_may_keep_exactly_one_image(kind: str) -> None:
+    assert subset_sizes(20, 4, 20, kind)[-1] == 1
+    with pytest.raises(ValueError, match="choose a rho up to 20"):
+        subset_sizes(20, 4, 20.5, kind)

@@ -182,3 +182,20 @@ def test_images_in_memory_have_one_size(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match=r"000.png has 12 x 12; .*IN_MEMORY False"):
         build_train_loader(config(settings))
+
+
+def test_training_images_that_workers_decode_are_augmented_and_test_images_are_not(
+    tmp_path: Path,
+) -> None:
+    sets = {**write_image_sets(tmp_path), "INPUT.IMAGES.IN_MEMORY": False}
+    cfg = config(sets)
+    trained = [batch.images for batch in first(build_train_loader(cfg), 8)]
+    seen = torch.cat(trained).flatten(1).unique(dim=0)
+    assert len(seen) > 20  # more pictures than the set has: each visit is cropped and flipped anew
+    tested = torch.cat(
+        [batch.images for batch in build_image_test_loader(cfg, cfg.DATASETS.TEST[0])]
+    )
+    again = torch.cat(
+        [batch.images for batch in build_image_test_loader(cfg, cfg.DATASETS.TEST[0])]
+    )
+    assert torch.equal(tested, again)

@@ -1,0 +1,64 @@
+"""The mutation run finds what tests do not look at."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+import mutants
+
+MODULE = '''"""Half of a number."""
+
+
+def half(number: int = 2) -> float:
+    """The half."""
+    if number < 0:
+        raise ValueError(f"Expected at least {0}.")
+    logger.info("half %d", 1)
+    return number / 2
+'''
+TEST = "from balms_seg.half import half\n\n\ndef test_half() -> None:\n    assert half(6) == 3\n"
+
+
+def texts(source: str) -> set[tuple[str, str]]:
+    return {(m.before, m.after) for m in mutants.mutants_of(Path("a.py"), source)}
+
+
+def test_operators_and_constants_are_changed_one_at_a_time() -> None:
+    found = texts("x = a < b and not c\ny = -1.5 + f(k=True)\n")
+    assert found == {
+        ("x = a < b and (not c)", "x = a <= b and (not c)"),
+        ("x = a < b and (not c)", "x = a < b or not c"),
+        ("x = a < b and (not c)", "x = a < b and +bool(c)"),
+        ("y = -1.5 + f(k=True)", "y = -1.5 - f(k=True)"),
+        ("y = -1.5 + f(k=True)", "y = +1.5 + f(k=True)"),
+        ("y = -1.5 + f(k=True)", "y = -2.5 + f(k=True)"),
+        ("y = -1.5 + f(k=True)", "y = -1.5 + f(k=False)"),
+    }
+
+
+def test_messages_annotations_and_docstrings_are_left_alone() -> None:
+    changed = [m.line for m in mutants.mutants_of(Path("half.py"), MODULE)]
+    assert sorted(changed) == [4, 6, 6, 9, 9]
+
+
+@pytest.mark.slow
+def test_survivors_are_those_that_no_test_notices(tmp_path: Path) -> None:
+    for name, text in {
+        "balms_seg/__init__.py": "",
+        "balms_seg/half.py": MODULE.replace('    logger.info("half %d", 1)\n', ""),
+        "tests/test_half.py": TEST,
+        "tests/equivalent_mutants.csv": "module,before,after,reason\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    words = ["balms_seg/half.py", "--csv", str(tmp_path / "left.csv"), "--timeout", "60"]
+    survivors = mutants.main(mutants.parse_arguments(words), tmp_path)
+    assert {m.line for m in survivors} == {4, 6}  # the default, and what is below 0
+    with (tmp_path / "left.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(survivors) == 3
