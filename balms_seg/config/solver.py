@@ -24,6 +24,9 @@ def add_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_SHARE = 0.0
     # Periodic checkpoints to keep, the newest; model_final and model_best stay. 0: all.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 3
+    # Batch size that BASE_LR, MAX_ITER, STEPS and WARMUP_ITERS are for, from which they are
+    # rescaled to IMS_PER_BATCH as REFERENCE_WORLD_SIZE does it. 0: IMS_PER_BATCH itself.
+    cfg.SOLVER.REFERENCE_IMS_PER_BATCH = 0
 
 
 def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.step import TrainingStep
-from balms_seg.modeling import keyed_sampling
 from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.modeling.find_classifier import find_trunk
-from balms_seg.sampling import positions_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class ClassifierStep(TrainingStep):
 
         logits = self._view.layer(rows.features)
         self._view.log_accuracy(logits, rows.gt_classes)
-        with keyed_sampling(self.seed, positions_of(batch), iteration=self.iter):
+        with self._keyed_sampling(batch, self.seed):
             row_losses, residuals = loss_and_residuals(
                 lambda leaf: self._view.training_losses(leaf, rows), logits
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from balms_seg.engine.batch_size import follow_batch_size
 from balms_seg.engine.checkpoints.checkpointer import RAW_KEY
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.optimizer import build_optimizer
@@ -28,8 +29,10 @@ _METHOD_KEYS = (
 )
 
 
-def check_resumable(cfg: CfgNode) -> None:
+def prepare_to_resume(cfg: CfgNode) -> None:
     """Stop where --resume would go on from a run of another method, optimiser or model.
+
+    A schedule follows a batch size that was changed by hand, in place.
 
     Raises:
         ValueError: says what has changed, and how to start anew from the weights.
@@ -45,6 +48,7 @@ def check_resumable(cfg: CfgNode) -> None:
             + "\nSet these back; or start a new run from its weights, with MODEL.WEIGHTS "
             f"{run.path} and another OUTPUT_DIR."
         )
+    follow_batch_size(cfg, run.entries)
 
 
 def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:

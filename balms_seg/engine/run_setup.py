@@ -23,7 +23,7 @@ from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import prepare_output_folder
-from balms_seg.engine.resume_checks import check_resumable
+from balms_seg.engine.resume_checks import prepare_to_resume
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
 
@@ -147,7 +147,7 @@ def setup(args: Namespace) -> CfgNode:
             )
         )
         if args.resume:
-            check_resumable(cfg)
+            prepare_to_resume(cfg)
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from balms_seg.modeling import ignored_regions, keyed_sampling
 from balms_seg.sampling import position_seed, positions_of
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -50,6 +54,7 @@ class TrainingStep(SimpleTrainer):
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
+        self._has_warned = False
         device_type = next(model.parameters()).device.type
         self._autocast = autocast(device_type, enabled=mixed_precision)
         scale = mixed_precision and device_type == "cuda"
@@ -77,17 +82,38 @@ class TrainingStep(SimpleTrainer):
         self, forward: Callable[[list[dict[str, Any]]], Result], batch: list[dict], seed: int
     ) -> Result:
         """Run something on a batch, its random numbers keyed by seed and stream positions."""
-        positions = positions_of(batch)
-        torch.manual_seed(position_seed(seed, positions[0], "step"))
+        positions = self._positions_of(batch)
+        if positions is not None:
+            torch.manual_seed(position_seed(seed, positions[0], "step"))
         try:
             with (
-                keyed_sampling(seed, positions, iteration=self.iter),
+                self._keyed_sampling(batch, seed),
                 ignored_regions(batch),
                 self._autocast,
             ):
                 return forward(batch)
         except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
             raise self._stopped(str(error)) from error
+
+    def _keyed_sampling(self, batch: list[dict], seed: int) -> AbstractContextManager[Any]:
+        """What forward passes draw is keyed by the batch's stream positions, where it has them."""
+        positions = self._positions_of(batch)
+        if positions is None:
+            return nullcontext()
+        return keyed_sampling(seed, positions, iteration=self.iter)
+
+    def _positions_of(self, batch: list[dict]) -> list[int] | None:
+        try:
+            return positions_of(batch)
+        except (KeyError, TypeError):  # of a loader of one's own
+            if not self._has_warned:
+                logger.warning(
+                    "The batches carry no stream_position: draws are not keyed, and a resumed run "
+                    "does not repeat an uninterrupted one. balms_seg.data.build_train_loader gives "
+                    "batches that do."
+                )
+            self._has_warned = True
+            return None
 
     def _write_metrics(
         self, loss_dict: Mapping[str, Tensor], data_time: float, *args: Any, **kwargs: Any

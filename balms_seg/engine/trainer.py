@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_train_loader, load_dataset_dicts
+from balms_seg.engine.batch_size import rescale_progress, scaled_to, set_learning_rates
 from balms_seg.engine.best_checkpoint import BestCheckpoint
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
 from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
@@ -73,7 +74,7 @@ class LongTailedTrainer(DefaultTrainer):
         # Not DefaultTrainer's own __init__, which fixes the step, the checkpointer, and CUDA
         # devices for data-parallel models.
         TrainerBase.__init__(self)
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        given, cfg = cfg, scaled_to(cfg, comm.get_world_size())
         data = RunData(cfg, training=True)
         self.statistics = data.training_set.statistics
         model = prepare_model(self.build_model(cfg), self.statistics)
@@ -89,7 +90,7 @@ class LongTailedTrainer(DefaultTrainer):
             trainer=weakref.proxy(self),
         )
         self.checkpointer.record = {
-            "config": cfg.dump(),
+            "config": given.dump(),
             CLASSES_KEY: class_record(cfg, data.training_set).to_plain(),
         }
         self.start_iter = 0
@@ -321,30 +322,36 @@ class LongTailedTrainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks, optimiser, stream position and seed."""
-        return {
+        state = {
             **TrainerBase.state_dict(self),
             "_trainer": self._trainer.state_dict(),
-            "data_loader": self._trainer.data_loader.state_dict(),
             "seed": self._trainer.seed,
         }
+        if hasattr(self._trainer.data_loader, "state_dict"):
+            state["data_loader"] = self._trainer.data_loader.state_dict()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; a run of plain detectron2 has no stream position."""
-        TrainerBase.load_state_dict(self, state_dict)
-        if "_trainer" in state_dict:
-            self._trainer.load_state_dict(state_dict["_trainer"])
-        if "data_loader" in state_dict:
-            self._trainer.data_loader.load_state_dict(state_dict["data_loader"])
-            self._trainer.seed = state_dict["seed"]
-            self.cfg = self.cfg.clone()  # so that results name the seed in use
-            self.cfg.defrost()
-            self.cfg.SEED = state_dict["seed"]
-            self.cfg.freeze()
+        state = rescale_progress(state_dict, self.cfg.SOLVER.IMS_PER_BATCH, self.scheduler)
+        TrainerBase.load_state_dict(self, state)
+        if "_trainer" in state:
+            self._trainer.load_state_dict(state["_trainer"])
+            set_learning_rates(self._trainer.optimizer, self.scheduler)
+        loader = self._trainer.data_loader
+        if "data_loader" in state and hasattr(loader, "load_state_dict"):
+            loader.load_state_dict(state["data_loader"])
         else:
             logger.warning(
-                "The checkpoint has no stream position (it was not written by balms_seg): the data "
-                "stream starts anew."
+                "The checkpoint has no position in the data, or the loader takes none: the data "
+                "start anew."
             )
+        if "seed" in state:
+            self._trainer.seed = state["seed"]
+            self.cfg = self.cfg.clone()  # so that results name the seed in use
+            self.cfg.defrost()
+            self.cfg.SEED = state["seed"]
+            self.cfg.freeze()
 
 
 def _data_parallel(model: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ class GlobalBatchSampler:
         self.num_groups = num_groups
         self._buckets: list[list[Draw]] = [[] for _ in range(num_groups)]
         self._pending: deque[list[Draw]] = deque()
+        self._waiting: deque[Draw] = deque()  # drawn by a run with another batch size
         self._iteration = 0
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -93,19 +95,18 @@ class GlobalBatchSampler:
             "stream": self.stream.state_dict(),
             "buckets": [_pack(bucket) for bucket in self._buckets],
             "pending": [_pack(batch) for batch in self._pending],
+            "waiting": _pack(self._waiting),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with the batch after the last one consumed; running iterations end.
 
+        With another batch size, new batches are formed from the first image on that was not
+        consumed.
+
         Raises:
-            ValueError: the state has another batch size, grouping or stream.
+            ValueError: the state has another grouping or stream.
         """
-        if state["batch_size"] != self.batch_size:
-            raise ValueError(
-                f"Expected a saved loader with SOLVER.IMS_PER_BATCH {self.batch_size}, but got "
-                f"{state['batch_size']}; resume with the saved run's batch size."
-            )
         if len(state["buckets"]) != len(self._buckets):
             raise ValueError(
                 f"Expected a saved loader with {len(self._buckets)} image groups, but got "
@@ -113,29 +114,42 @@ class GlobalBatchSampler:
                 "DATALOADER.ASPECT_RATIO_GROUPING."
             )
         self.stream.load_state_dict(state["stream"])
-        self._buckets = [_unpack(bucket) for bucket in state["buckets"]]
-        self._pending = deque(_unpack(batch) for batch in state["pending"])
+        buckets = [_unpack(bucket) for bucket in state["buckets"]]
+        pending = [_unpack(batch) for batch in state["pending"]]
+        waiting = _unpack(state["waiting"])
+        if state["batch_size"] != self.batch_size:
+            drawn = [draw for draws in (*buckets, *pending, waiting) for draw in draws]
+            waiting = sorted(drawn, key=attrgetter("position"))
+            buckets, pending = [[] for _ in buckets], []
+        self._buckets, self._pending, self._waiting = buckets, deque(pending), deque(waiting)
         self._iteration += 1
 
     def _draw_batch(self) -> list[Draw]:
         while True:
             bucket = self._buckets[0]
             count = self.batch_size - len(bucket) if self._groups is None else 1
-            position = self.stream.position
-            block = self.stream.draw(count)
-            probabilities = (
-                [float("nan")] * count
-                if block.probabilities is None
-                else block.probabilities.tolist()
-            )
-            for offset, image in enumerate(block.indices.tolist()):
-                group = 0 if self._groups is None else int(self._groups[image])
+            for draw in self._take(count):
+                group = 0 if self._groups is None else int(self._groups[draw.image])
                 bucket = self._buckets[group]
-                bucket.append(Draw(image, position + offset, probabilities[offset]))
+                bucket.append(draw)
             if len(bucket) == self.batch_size:
                 batch = list(bucket)
                 bucket.clear()
                 return batch
+
+    def _take(self, count: int) -> list[Draw]:
+        """The next draws: those that wait, then new ones."""
+        taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        count -= len(taken)
+        if count == 0:
+            return taken
+        position, block = self.stream.position, self.stream.draw(count)
+        probabilities = (
+            [float("nan")] * count if block.probabilities is None else block.probabilities.tolist()
+        )
+        images = block.indices.tolist()
+        positions = range(position, position + count)
+        return taken + [Draw(*row) for row in zip(images, positions, probabilities, strict=True)]
 
     def _share(self, batch: list[Draw]) -> list[Draw]:
         return batch[self._rank :: self._world_size]

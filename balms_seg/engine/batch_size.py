@@ -1,0 +1,117 @@
+"""A run goes on with another number of processes, or another batch size.
+
+Positions in the data stream count images, so a resumed run takes the first image that was not
+consumed. Iterations and the schedule follow detectron2's rule: k times the batch means a k-th of
+the iterations, and k times the learning rate.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from detectron2.engine import DefaultTrainer
+
+if TYPE_CHECKING:
+    import torch
+    from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+_SCHEDULE = ("BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS")
+
+
+def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
+    """A configuration with the schedule that goes with its batch size and number of processes.
+
+    As `SOLVER.REFERENCE_IMS_PER_BATCH` and `SOLVER.REFERENCE_WORLD_SIZE` ask for it. Besides what
+    detectron2 scales, the meta step's learning rate and batch: with k times the iterations, k times
+    the Adam steps would let psi drift k times as far. The moving average forgets over as many
+    images as before.
+    """
+    solver = cfg.SOLVER
+    reference = solver.REFERENCE_IMS_PER_BATCH or solver.IMS_PER_BATCH
+    scaled = cfg.clone()
+    scaled.defrost()
+    # The rule for processes serves for images: as if each had one.
+    scaled.SOLVER.IMS_PER_BATCH = scaled.SOLVER.REFERENCE_WORLD_SIZE = reference
+    scaled = DefaultTrainer.auto_scale_workers(scaled, solver.IMS_PER_BATCH)
+    scaled.SOLVER.REFERENCE_WORLD_SIZE = solver.REFERENCE_WORLD_SIZE
+    scaled = DefaultTrainer.auto_scale_workers(scaled, num_processes)
+    scale = scaled.SOLVER.IMS_PER_BATCH / reference
+    if scale == 1:
+        return cfg
+    scaled.META.LR *= scale
+    scaled.META.BATCH_SIZE = round(scaled.META.BATCH_SIZE * scale)
+    scaled.SOLVER.EMA_DECAY **= scale
+    if cfg.is_frozen():
+        scaled.freeze()
+    return scaled
+
+
+def follow_batch_size(cfg: CfgNode, entries: Mapping[str, Any]) -> None:
+    """Let the schedule of a resumed run follow its batch size where that alone was changed by hand.
+
+    Args:
+        cfg: of the run, as given; changed in place.
+        entries: of the checkpoint that it goes on from.
+    """
+    saved = yaml.safe_load(entries.get("config", "{}")).get("SOLVER", {})
+    reference = saved.get("REFERENCE_IMS_PER_BATCH") or saved.get("IMS_PER_BATCH")
+    if cfg.SOLVER.REFERENCE_IMS_PER_BATCH or reference in (None, cfg.SOLVER.IMS_PER_BATCH):
+        return
+    changed = [key for key in _SCHEDULE if _comparable(saved[key]) != _comparable(cfg.SOLVER[key])]
+    if not changed:
+        cfg.SOLVER.REFERENCE_IMS_PER_BATCH = reference
+        logger.warning(
+            "SOLVER.IMS_PER_BATCH was %d and is %d: learning rate and iterations follow it.",
+            reference,
+            cfg.SOLVER.IMS_PER_BATCH,
+        )
+
+
+def _comparable(value: Any) -> Any:
+    """A list for a tuple, which yaml does not know."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def rescale_progress(
+    state: Mapping[str, Any], batch_size: int, scheduler: torch.optim.lr_scheduler.LRScheduler
+) -> dict[str, Any]:
+    """A trainer's state counted in iterations of another batch size.
+
+    Args:
+        state: of the saved run.
+        batch_size: of this run.
+        scheduler: of this run; its learning rates hold.
+
+    Returns:
+        The state; as it is where the batch size is the same, or not known.
+    """
+    old = state.get("data_loader", {}).get("batch_size", batch_size)
+    if old == batch_size:
+        return dict(state)
+    done = round((state["iteration"] + 1) * old / batch_size)
+    logger.warning(
+        "The batch size was %d and is %d: the %d iterations done count as %d.",
+        old,
+        batch_size,
+        state["iteration"] + 1,
+        done,
+    )
+    hooks = dict(state.get("hooks", {}))
+    if "LRScheduler" in hooks:
+        rates = {"base_lrs": scheduler.base_lrs, "last_epoch": done}
+        hooks["LRScheduler"] = {**hooks["LRScheduler"], **rates}
+    return {**state, "iteration": done - 1, "hooks": hooks}
+
+
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler
+) -> None:
+    """Give an optimiser, whose state was loaded, the rates of its scheduler's present step."""
+    rates = zip(optimizer.param_groups, scheduler.base_lrs, scheduler.get_lr(), strict=True)
+    for group, base, rate in rates:
+        group["initial_lr"], group["lr"] = base, rate
