@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         ValueError: the yaml is malformed, holds python objects, or contradicts itself.
     """
     config_file = find_config_file(str(config_file))
+    _refuse_remote_base(Path(config_file))
     cfg = get_cfg()
     add_balms_config(cfg)
     try:
@@ -63,6 +65,20 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     _merge_overrides(cfg, list(overrides))
     check_config(cfg)
     return cfg
+
+
+def _refuse_remote_base(file: Path) -> None:
+    """Follow `_BASE_` and stop where it is an address, from which detectron2 would download."""
+    found = re.search(r"^_BASE_\s*:\s*(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    base = found[1].strip().strip("'\"") if found else ""
+    if "://" in base:
+        raise ValueError(
+            f"_BASE_ in {file} is an address, {base}; only files are followed: save it beside this "
+            "one and name that."
+        )
+    path = file.parent / Path(base).expanduser()
+    if base and path.is_file() and path.resolve() != file.resolve():
+        _refuse_remote_base(path)
 
 
 def find_config_file(name: str) -> str:

@@ -22,6 +22,7 @@ from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_train_loader, load_dataset_dicts
 from balms_seg.engine.batch_size import rescale_progress, scaled_to, set_learning_rates
 from balms_seg.engine.best_checkpoint import BestCheckpoint
+from balms_seg.engine.bounded_history import BoundedHistory
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
 from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
 from balms_seg.engine.classifier_step import ClassifierStep
@@ -96,7 +97,7 @@ class LongTailedTrainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
-        self.register_hooks(self.build_hooks())
+        self.register_hooks([BoundedHistory(), *self.build_hooks()])
 
     def _build_step(
         self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, data: RunData

@@ -14,7 +14,7 @@ from made_up_data import write_annotated_images, write_data_sets
 from runs import arguments, run_training
 
 from balms_seg.data.preflight.data_checks import PreflightError
-from balms_seg.engine import LongTailedTrainer, setup
+from balms_seg.engine import LongTailedTrainer, load_config, setup
 from balms_seg.engine.launch import _ranks_per_machine, launch
 from balms_seg.model_zoo import get_config_file
 
@@ -259,3 +259,12 @@ def test_several_gpus_for_a_model_on_the_cpu_are_refused_with_the_remedy(
     monkeypatch.setattr("balms_seg.engine.run_setup.comm.get_world_size", lambda: 2)
     with pytest.raises(ValueError, match=r"MODEL\.DEVICE is cpu; set MODEL\.DEVICE to cuda, or"):
         setup(args)
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_base_at_an_address_is_not_fetched(quote: str, tmp_path: Path) -> None:
+    address = "https://example.com/base.yaml"
+    (tmp_path / "between.yaml").write_text(f"_BASE_: {quote}{address}{quote}\nVERSION: 2\n")
+    (tmp_path / "config.yaml").write_text("SEED: 1\n_BASE_: between.yaml\n")
+    with pytest.raises(ValueError, match=rf"_BASE_ in .*between\.yaml is an address, {address}"):
+        load_config(tmp_path / "config.yaml")
