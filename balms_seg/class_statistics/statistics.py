@@ -5,28 +5,31 @@ K: classes, N: images with at least one annotation that is not a crowd.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from balms_seg.annotations import Annotations, annotations_of, is_counted, warn_once
+from balms_seg.annotations import Annotations
 from balms_seg.class_statistics.annotation_counts import (
     count_per_class,
     flatten_annotations,
     read_metadata_counts,
+)
+from balms_seg.class_statistics.checks import (
+    apply_empty_class_policy,
+    checked_counts,
+    checked_names,
+    checked_repeat_factors,
+    countable,
 )
 from balms_seg.class_statistics.frequency_groups import (
     CLASSIFICATION_GROUPS,
     LVIS_GROUPS,
     assign_groups,
 )
-
-logger = logging.getLogger(__name__)
 
 _EMPTY_CLASS_POLICIES = ("floor", "error")
 
@@ -59,25 +62,16 @@ class ClassStatistics:
 
     def __post_init__(self) -> None:
         num_classes = len(self.class_names)
-        for name in ("image_counts", "instance_counts", "group_ids", "sampled_counts"):
-            value = getattr(self, name)
-            if value is None and name == "sampled_counts":
-                continue
-            value = np.array(value, np.float64 if name == "sampled_counts" else np.int64)
-            if value.shape != (num_classes,) or not (value >= 0).all():
-                raise ValueError(
-                    f"Expected {name} to be ({num_classes},) and not negative, but got shape "
-                    f"{value.shape} and minimum {value.min(initial=0)}."
-                )
-            value.setflags(write=False)
-            object.__setattr__(self, name, value)
+        for name in ("image_counts", "instance_counts", "group_ids"):
+            object.__setattr__(self, name, checked_counts(name, getattr(self, name), num_classes))
+        if self.sampled_counts is not None:
+            sampled = checked_counts("sampled_counts", self.sampled_counts, num_classes, np.float64)
+            object.__setattr__(self, "sampled_counts", sampled)
         if num_classes == 0:
             raise ValueError("Expected at least one class, but got none.")
         if self.empty_classes not in _EMPTY_CLASS_POLICIES:
-            raise ValueError(
-                f"Expected empty_classes to be one of {_EMPTY_CLASS_POLICIES}, "
-                f"but got {self.empty_classes!r}."
-            )
+            expected = f"Expected empty_classes to be one of {_EMPTY_CLASS_POLICIES}"
+            raise ValueError(f"{expected}, but got {self.empty_classes!r}.")
 
     @property
     def num_classes(self) -> int:
@@ -89,7 +83,7 @@ class ClassStatistics:
         """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N]."""
         if self.num_images == 0:
             raise ValueError("The data set has no annotation, so class frequency is undefined.")
-        self._apply_empty_class_policy()
+        apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
         share = self.image_counts / self.num_images
         return np.clip(share, 0.5 / self.num_images, 1 - 0.5 / self.num_images)
 
@@ -126,18 +120,8 @@ class ClassStatistics:
                 'The prior "sampled" needs the images\' repeat factors; pass repeat_factors when '
                 "the statistics are computed, or choose image or instance."
             )
-        self._apply_empty_class_policy()
+        apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
         return np.where(chosen > 0, chosen, 1.0).astype(np.float64)
-
-    def _apply_empty_class_policy(self) -> None:
-        empty = tuple(self.class_names[i] for i in np.flatnonzero(self.instance_counts == 0))
-        if empty and self.empty_classes == "error":
-            raise ValueError(
-                f"{len(empty)} of {self.num_classes} classes have no training sample: "
-                f"{_abbreviate(empty)}. Add samples, drop the classes, or use the policy 'floor'."
-            )
-        if empty:
-            _warn_about_empty_classes(empty, self.num_classes)
 
     @classmethod
     def from_dataset_dicts(
@@ -176,7 +160,7 @@ class ClassStatistics:
             class_names=class_names,
             group_names=CLASSIFICATION_GROUPS if is_classification else LVIS_GROUPS,
             frequency=frequency,
-            repeat_factors=_checked_repeat_factors(repeat_factors, len(dataset_dicts)),
+            repeat_factors=checked_repeat_factors(repeat_factors, len(dataset_dicts)),
             empty_classes=empty_classes,
         )
 
@@ -203,16 +187,7 @@ class ClassStatistics:
             FileNotFoundError: there is no such file.
             ValueError: it is no annotation file, or has no list of annotations.
         """
-        annotations = annotations_of(source)
-        if not annotations.facts.has_list:
-            raise ValueError(
-                f"{annotations.facts.source} has no list named annotations; there is nothing to "
-                "count."
-            )
-        warn_once(annotations)
-        if with_masks is None:
-            with_masks = annotations.has_masks
-        counted = is_counted(annotations, with_masks=with_masks)
+        annotations, counted = countable(source, with_masks)
         return cls._from_arrays(
             annotations.images[counted].astype(np.int64),
             annotations.classes[counted].astype(np.int64),
@@ -243,7 +218,7 @@ class ClassStatistics:
             class_names=class_names,
             group_names=CLASSIFICATION_GROUPS,
             frequency=None,
-            repeat_factors=_checked_repeat_factors(repeat_factors, len(class_id)),
+            repeat_factors=checked_repeat_factors(repeat_factors, len(class_id)),
             empty_classes=empty_classes,
         )
 
@@ -268,7 +243,7 @@ class ClassStatistics:
             image_counts,
             instance_counts,
             num_images,
-            _checked_names(getattr(metadata, "thing_classes", None), len(image_counts)),
+            checked_names(getattr(metadata, "thing_classes", None), len(image_counts)),
             LVIS_GROUPS,
             assign_groups(image_counts, LVIS_GROUPS, frequency),
             empty_classes=empty_classes,
@@ -297,7 +272,7 @@ class ClassStatistics:
             image_counts,
             instance_counts,
             num_images,
-            _checked_names(class_names, num_classes),
+            checked_names(class_names, num_classes),
             group_names,
             assign_groups(image_counts, group_names, frequency),
             sampled_counts,
@@ -322,39 +297,3 @@ class ClassStatistics:
         """Inverse of `to_dict`."""
         names = {key: tuple(content[key]) for key in ("class_names", "group_names")}
         return cls(**{**content, **names})
-
-
-def _checked_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(str(class_id) for class_id in range(num_classes))
-    if len(names) != num_classes:
-        raise ValueError(f"Expected {num_classes} class names, but got {len(names)}.")
-    return tuple(names)
-
-
-def _checked_repeat_factors(factors: np.ndarray | None, num_images: int) -> np.ndarray | None:
-    if factors is None:
-        return None
-    factors = np.asarray(factors, np.float64)
-    if factors.shape != (num_images,) or not (np.isfinite(factors) & (factors > 0)).all():
-        raise ValueError(
-            f"Expected ({num_images},) positive repeat factors, one for each image, but got shape "
-            f"{factors.shape} and minimum {factors.min(initial=np.inf):g}."
-        )
-    return factors
-
-
-@lru_cache(maxsize=64)  # one warning for each set of classes, however often the prior is read
-def _warn_about_empty_classes(empty: tuple[str, ...], num_classes: int) -> None:
-    logger.warning(
-        "%d of %d classes have no training sample: %s. The prior counts each as one sample; "
-        "they are trained as negatives only.",
-        len(empty),
-        num_classes,
-        _abbreviate(empty),
-    )
-
-
-def _abbreviate(names: Sequence[str], limit: int = 20) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -11,7 +11,7 @@ import logging
 import math
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,29 +32,18 @@ from balms_seg.sampling.image_rates import (
     tilted_start,
 )
 from balms_seg.sampling.keyed import keyed_uniforms
-from balms_seg.sampling.registry import SAMPLER_REGISTRY
-from balms_seg.sampling.repeat_factor import (
-    class_repeat_factors,
-    compute_repeat_factors,
-    repeat_factor_settings,
-    warn_that_none_repeats,
+from balms_seg.sampling.meta_rate_settings import (
+    PlannedRates,
+    base_repeat_factors,
+    check_settings,
+    whole_batches,
 )
+from balms_seg.sampling.registry import SAMPLER_REGISTRY
+from balms_seg.sampling.repeat_factor import compute_repeat_factors, repeat_factor_settings
 from balms_seg.sampling.streams import Block, IndexStream
 from balms_seg.sampling.systematic import systematic_counts
 
 logger = logging.getLogger(__name__)
-
-
-class PlannedRates(NamedTuple):
-    """The psi that holds from a block on.
-
-    Attributes:
-        first_block: number of the block, from 0.
-        psi: (K,) float64; never changed in place.
-    """
-
-    first_block: int
-    psi: np.ndarray
 
 
 @SAMPLER_REGISTRY.register()
@@ -113,7 +102,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         self.max_drawn_ahead = lookahead
         self._image_classes = image_classes
         self._base_rates = np.array(base_rates, dtype=np.float64)
-        _check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
+        check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
         self.estimator = estimator
         start = np.zeros(image_classes.num_classes) if start is None else start
         self.parameters = ClassParameters(
@@ -141,18 +130,13 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         """
         image_classes = ImageClasses(dataset_dicts, num_classes)
         meta, batch_size = cfg.META, cfg.SOLVER.IMS_PER_BATCH
-        block_size = meta.BLOCK
-        if block_size % batch_size:
-            raise ValueError(
-                f"Expected META.BLOCK to be a multiple of SOLVER.IMS_PER_BATCH {batch_size}, but "
-                f"got {block_size}; set it to {math.ceil(block_size / batch_size) * batch_size}."
-            )
+        block_size = whole_batches(meta.BLOCK, batch_size)
         link: Link
         if image_classes.are_labels:
             base_rates, link = np.ones(num_classes), SigmoidLink()
             start = tilted_start(image_classes.image_counts, meta.INIT_POW)
         else:
-            base_rates, link = _repeat_factors(cfg, image_classes), BoundedLink(meta.MAX_FACTOR)
+            base_rates, link = base_repeat_factors(cfg, image_classes), BoundedLink(meta.MAX_FACTOR)
             start = None
         return cls(
             image_classes,
@@ -308,40 +292,3 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 self._block_number,
             )
         self._num_never_largest = count
-
-
-def _repeat_factors(cfg: Any, image_classes: ImageClasses) -> np.ndarray:
-    """(K,) class repeat factors; warns where none is above 1."""
-    counts, num_images = image_classes.image_counts, image_classes.num_images
-    factors = class_repeat_factors(counts, num_images, **repeat_factor_settings(cfg))
-    if (factors[counts > 0] == 1).all():
-        warn_that_none_repeats(counts / num_images, cfg.DATALOADER.REPEAT_THRESHOLD)
-    return factors
-
-
-def _check_settings(
-    base_rates: np.ndarray,
-    image_classes: ImageClasses,
-    estimator: str,
-    block_size: int,
-    lookahead: int,
-) -> None:
-    if base_rates.shape != (image_classes.num_classes,):
-        raise ValueError(
-            f"Expected a base rate for each of {image_classes.num_classes} classes, but got shape "
-            f"{base_rates.shape}."
-        )
-    if not (np.isfinite(base_rates) & (base_rates > 0)).all():
-        raise ValueError(
-            "Expected finite base rates above 0, but got values from "
-            f"{base_rates.min()} to {base_rates.max()}."
-        )
-    if estimator not in ESTIMATORS:
-        raise ValueError(
-            f"Expected an estimator out of {sorted(ESTIMATORS)}, but got {estimator!r}."
-        )
-    if block_size < 1 or lookahead < 0:
-        raise ValueError(
-            "Expected META.BLOCK of at least 1 and META.LOOKAHEAD of at least 0, but got "
-            f"{block_size} and {lookahead}."
-        )

@@ -15,9 +15,9 @@ from balms_seg.class_statistics import (
     CLASSIFICATION_GROUPS,
     LVIS_GROUPS,
     ClassStatistics,
+    checks,
     flatten_annotations,
 )
-from balms_seg.class_statistics import statistics as statistics_module
 
 
 def image(*class_ids: int, crowds: tuple[int, ...] = ()) -> dict:
@@ -31,9 +31,9 @@ IMAGES = [image(0, 0, 1), image(0), image(), image(2, crowds=(1, 1)), image(crow
 
 @pytest.fixture(autouse=True)
 def _forget_warnings() -> Iterator[None]:
-    statistics_module._warn_about_empty_classes.cache_clear()
+    checks._warn_about_empty_classes.cache_clear()
     yield
-    statistics_module._warn_about_empty_classes.cache_clear()
+    checks._warn_about_empty_classes.cache_clear()
 
 
 @pytest.fixture
