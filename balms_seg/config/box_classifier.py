@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.config.methods import BOX_COSINE_SCALE, classifier_problems, expected_method
+from balms_seg.config.methods import classifier_problems, expected_method
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -15,6 +15,8 @@ EMPTY_CLASS_POLICIES = ("floor", "error")
 def add_keys(cfg: CfgNode) -> None:
     """Declare what `LongTailedROIHeads` read."""
     from detectron2.config import CfgNode
+
+    from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE
 
     head = cfg.MODEL.ROI_BOX_HEAD
     # Box-classification method, a key of balms_seg.methods.METHODS. Empty: the one that the name in
@@ -55,6 +57,7 @@ def add_keys(cfg: CfgNode) -> None:
 def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values of the box classifier's keys that mean nothing."""
     from balms_seg.methods import METHODS
+    from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE
     from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
 
     head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME

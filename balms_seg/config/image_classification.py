@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balms_seg.config.methods import IMAGE_COSINE_SCALE, classifier_problems, expected_method
+from balms_seg.config.methods import classifier_problems, expected_method
 from balms_seg.config.values import below, outside
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def add_keys(cfg: CfgNode) -> None:
     """Declare the MODEL.IMAGE_CLASSIFIER keys."""
     from detectron2.config import CfgNode
+
+    from balms_seg.modeling.classifier_layer import IMAGE_COSINE_SCALE
 
     classifier = cfg.MODEL.IMAGE_CLASSIFIER = CfgNode()
     # Loss of MODEL.META_ARCHITECTURE ImageClassifier, a key of balms_seg.methods.METHODS.
@@ -46,6 +48,7 @@ def add_keys(cfg: CfgNode) -> None:
 def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """One line for each key to change; none for a detector."""
     from balms_seg.methods import METHODS
+    from balms_seg.modeling.classifier_layer import IMAGE_COSINE_SCALE
 
     if not of_images:
         return []

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-CLASSIFIER_KINDS = ("auto", "linear", "cosine")
-BOX_COSINE_SCALE, IMAGE_COSINE_SCALE = 20.0, 30.0
 _METHODS, _HEAD, _IMAGE = "MODEL.METHODS", "MODEL.ROI_BOX_HEAD", "MODEL.IMAGE_CLASSIFIER"
 
 # Keys that settings of methods have replaced.
@@ -95,6 +93,7 @@ def classifier_problems(
         init_classifier: `MODEL.INIT_CLASSIFIER`.
     """
     from balms_seg.methods import METHODS
+    from balms_seg.modeling.classifier_layer import CLASSIFIER_KINDS
 
     kind, problems = node[kind_key], []
     if kind not in CLASSIFIER_KINDS:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
-from balms_seg.modeling.classifier_layer import build_classifier
+from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE, build_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context, row_losses
 from balms_seg.modeling.scaled_linear import ScaledLinear
@@ -57,7 +57,7 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         *,
         method: Method,
         layer: str = "auto",
-        cosine_scale: float = 20.0,
+        cosine_scale: float = BOX_COSINE_SCALE,
         learn_scales: bool = False,
         calibrate: Callable[[ClassStatistics], ScoreCalibration] | None = None,
         schedule: TrainingSchedule | None = None,

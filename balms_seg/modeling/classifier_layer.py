@@ -8,6 +8,7 @@ from balms_seg.methods import Method
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 
 CLASSIFIER_KINDS = ("auto", "linear", "cosine")
+BOX_COSINE_SCALE, IMAGE_COSINE_SCALE = 20.0, 30.0  # as Seesaw and as LDAM have it
 
 
 def classifier_kind(method: Method, kind: str) -> str:
@@ -27,7 +28,7 @@ def classifier_kind(method: Method, kind: str) -> str:
 
 
 def build_classifier(
-    in_features: int, method: Method, *, kind: str = "auto", cosine_scale: float = 30.0
+    in_features: int, method: Method, *, kind: str = "auto", cosine_scale: float
 ) -> nn.Linear | CosineClassifier:
     """A classifier of a method's columns, as the method initialises it.
 
