@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -12,7 +12,7 @@ from detectron2.evaluation import DatasetEvaluator
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
-from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
+from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator, ground_truth_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,21 @@ def build_evaluator(
         resume=options.RESUME,
         settings="\n".join(cfg[node].dump() for node in ("MODEL", "INPUT", "TEST")),
     )
+
+
+def evaluation_problems(cfg: CfgNode, dataset_name: str) -> Iterator[str]:
+    """Why a registered set of instances cannot be evaluated on: its ground truth is built.
+
+    Args:
+        cfg: MODEL.MASK_ON decides whether its masks have to be whole.
+        dataset_name: of the set.
+    """
+    try:
+        truth = ground_truth_of(MetadataCatalog.get(dataset_name))
+        if cfg.MODEL.MASK_ON and len(truth.images):
+            truth.for_task("segm")
+    except (ValueError, OSError) as error:
+        yield str(error)
 
 
 def evaluation_folder(cfg: CfgNode, dataset_name: str) -> str:

@@ -112,15 +112,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self._resume = resume
         self._settings = f"{dataset_name}\n{settings}"
         self._metadata = MetadataCatalog.get(dataset_name)
-        json_file = self._metadata.get("json_file")
-        if json_file is None:
-            raise ValueError(
-                f"Expected the metadata of data set '{dataset_name}' to name its json_file, but "
-                "it does not; register the set with register_long_tailed_instances."
-            )
+        path = _json_file(self._metadata)
         self._ground_truth: GroundTruth | None = None
         if not distributed or comm.is_main_process():
-            path = PathManager.get_local_path(json_file)
             self._load_ground_truth(path, group_bounds, self._of_same_classes(statistics))
         self._parts = RankParts(output_dir, distributed=distributed)
         self.reset()
@@ -352,6 +346,28 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             class_names=self._metadata.get("thing_classes"),
             training=self._training,
         )
+
+
+def ground_truth_of(metadata: Any) -> GroundTruth:
+    """Ground truth of a registered set, whose groups may be unknown yet.
+
+    Raises:
+        FileNotFoundError: the json is missing.
+        ValueError: the set has no json, or one that cannot be evaluated on.
+    """
+    annotations = read_annotations(_json_file(metadata))
+    _contiguous_ids(metadata, annotations)
+    return load_ground_truth(annotations, image_root=metadata.get("image_root"))
+
+
+def _json_file(metadata: Any) -> str:
+    json_file = metadata.get("json_file")
+    if json_file is None:
+        raise ValueError(
+            f"Expected the metadata of data set '{metadata.name}' to name its json_file, but it "
+            "does not; register the set with register_long_tailed_instances."
+        )
+    return PathManager.get_local_path(json_file)
 
 
 def _contiguous_ids(metadata: Any, annotations: Annotations) -> dict[Any, int]:

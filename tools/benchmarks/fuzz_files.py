@@ -260,7 +260,11 @@ def read_by_project(annotations: Path, results: Path) -> dict[str, float]:
 
 
 def read_by_reference(content: dict[str, Any], detections: list[Any]) -> dict[str, float]:
-    """The same by lvis-api, or by pycocotools for a file without LVIS's lists."""
+    """The same by lvis-api, or by pycocotools for a file without LVIS's lists.
+
+    Detections without the shape of a task are left out: these two would take the box of the mask,
+    if the first detection of the file has none.
+    """
     import contextlib
     import io
 
@@ -270,7 +274,7 @@ def read_by_reference(content: dict[str, Any], detections: list[Any]) -> dict[st
         values = {}
         for task, key in (("bbox", "bbox"), ("segm", "segmentation")):
             fields = ("image_id", "category_id", "score", key)
-            found = [{name: one[name] for name in fields} for one in detections]
+            found = [{name: one[name] for name in fields} for one in detections if one.get(key)]
             precision, _ = run_lvis_api(copy.deepcopy(content), found, task)
             values[task] = float(np.nanmean(precision[:, :, :, 0]))
         return values
@@ -283,7 +287,8 @@ def read_by_reference(content: dict[str, Any], detections: list[Any]) -> dict[st
             truth = COCO()
             truth.dataset = copy.deepcopy(content)
             truth.createIndex()
-            found = copy.deepcopy(detections)
+            key = {"bbox": "bbox", "segm": "segmentation"}[task]
+            found = [copy.deepcopy(one) for one in detections if one.get(key)]
             if task == "segm":
                 found = [{k: v for k, v in one.items() if k != "bbox"} for one in found]
             evaluation = COCOeval(truth, truth.loadRes(found), task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,12 @@ class PreflightError(ValueError):
 
 
 def preflight(
-    cfg: CfgNode, *, training: bool, of_images: bool = False, load: Load = load_dataset_dicts
+    cfg: CfgNode,
+    *,
+    training: bool,
+    of_images: bool = False,
+    load: Load = load_dataset_dicts,
+    evaluation_problems: Callable[[str], Iterable[str]] = lambda name: (),
 ) -> None:
     """Check data sets, classes and output folder; call it after DATASETS.REGISTER was read or not.
 
@@ -53,6 +58,7 @@ def preflight(
         training: whether DATASETS.TRAIN will be trained on. Else only DATASETS.TEST is checked.
         of_images: whether the sets have to be of whole images, not of annotated instances.
         load: what reads a set.
+        evaluation_problems: says of a set of DATASETS.TEST why it cannot be evaluated on.
 
     Raises:
         PreflightError: lists everything that is wrong.
@@ -70,7 +76,10 @@ def preflight(
     names = list(dict.fromkeys([*train, *cfg.DATASETS.TEST]))
     files: list[Annotations] = []
     for name in names:
-        problems += _dataset_problems(cfg, name, name in train, of_images, load, files)
+        own = list(_dataset_problems(cfg, name, name in train, of_images, load, files))
+        if not own and name in cfg.DATASETS.TEST:
+            own = [f"Data set {name!r}: {problem}" for problem in evaluation_problems(name)]
+        problems += own
     note_memory(files)
     if not of_images:
         problems += _class_problems(cfg, names)

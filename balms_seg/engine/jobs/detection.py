@@ -13,7 +13,7 @@ from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.mapper import build_test_mapper
 from balms_seg.data.training_set import TrainingSet, load_instance_dicts, shared_classes
 from balms_seg.engine.jobs.job import Job
-from balms_seg.evaluation.evaluator_choice import build_evaluator
+from balms_seg.evaluation.evaluator_choice import build_evaluator, evaluation_problems
 from balms_seg.job import BOX_CLASSIFIER
 from balms_seg.stop_signals import leave_signals_to_parent
 
@@ -64,6 +64,10 @@ class DetectionJob(Job):
         )
         loader.worker_init_fn = leave_signals_to_parent
         return loader
+
+    def evaluation_problems(self, name: str) -> Iterable[str]:
+        """Builds the ground truth as the evaluator will."""
+        return evaluation_problems(self.cfg, name)
 
     def build_evaluator(
         self, name: str, statistics: ClassStatistics | None, *, load: Load = load_dataset_dicts

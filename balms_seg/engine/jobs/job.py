@@ -41,7 +41,17 @@ class Job(ABC):
         Raises:
             PreflightError: lists everything that is wrong.
         """
-        preflight(self.cfg, training=training, of_images=self.of_images, load=load)
+        preflight(
+            self.cfg,
+            training=training,
+            of_images=self.of_images,
+            load=load,
+            evaluation_problems=self.evaluation_problems,
+        )
+
+    def evaluation_problems(self, name: str) -> Iterable[str]:
+        """Why a set of DATASETS.TEST cannot be evaluated on, for reasons its files can tell."""
+        return ()
 
     @abstractmethod
     def load_training_set(
