@@ -44,6 +44,7 @@ def build_annotations(
         entries = sections.annotations or ()
         for _ in progress(columns.add(entries), len(entries)):
             pass
+        sections.release()
         arrays = columns.finish()
         image_table, num_unknown = _image_table(images, columns.sizes, class_index)
     by_image = np.argsort(arrays["images"], kind="stable")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ class Sections:
     images: Sequence[Source]
     annotations: Sequence[Source] | None
     categories: Sequence[Source]
+    text: mmap.mmap | None = None
+
+    def release(self) -> None:
+        """Give back the memory of the file's pages; they are read again if they are needed."""
+        if self.text is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.text.madvise(mmap.MADV_DONTNEED)
 
 
 class _Lists(msgspec.Struct):
@@ -58,7 +64,7 @@ def read_sections(path: Path) -> Sections:
     outline = _outline(text, lists)
     content = parse_unique(outline, str(path))
     content = {**content, **{name: getattr(lists, name) for name in NAMES if name in content}}
-    return sections_of(content, str(path))
+    return replace(sections_of(content, str(path)), text=text)
 
 
 def sections_of(content: Any, name: str) -> Sections:

@@ -335,3 +335,21 @@ def test_unknown_type_set_and_task_are_errors(metadata: Any) -> None:
         LongTailedLVISEvaluator("a set that nobody registered")
     with pytest.raises(ValueError, match=r"got \['keypoints'\]"):
         LongTailedLVISEvaluator(NAME, ("bbox", "keypoints"))
+
+
+@pytest.mark.parametrize("annotations", ["absent", None, []])
+def test_a_set_of_images_and_categories_gives_a_file_of_detections(
+    metadata: Any, tmp_path: Path, annotations: Any
+) -> None:
+    content = json.loads(Path(metadata.json_file).read_text())
+    content["annotations"] = annotations
+    if annotations == "absent":
+        del content["annotations"]
+    for image in content["images"]:
+        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+    Path(metadata.json_file).write_text(json.dumps(content))
+    evaluator = LongTailedLVISEvaluator(NAME, output_dir=str(tmp_path / "out"))
+    process(evaluator, {1: instances([BOX], [2]), 2: instances([], [])})
+    assert evaluator.evaluate() == {}
+    (found,) = json.loads((tmp_path / "out" / "lvis_instances_results.json").read_text())
+    assert (found["image_id"], found["category_id"], found["bbox"]) == (1, 1, BOX)
