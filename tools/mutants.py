@@ -50,7 +50,7 @@ class Mutant:
 
 
 def mutants_of(module: Path, text: str) -> Iterator[Mutant]:
-    """Every change of one operator or constant, messages and annotations left out."""
+    """Every change of one operator or constant; messages, annotations, decorators left out."""
     count = sum(1 for _ in _changes(ast.parse(text)))
     for number in range(count):
         tree = ast.parse(text)
@@ -78,7 +78,7 @@ def _changes(tree: ast.Module) -> Iterator[tuple]:
         children = [
             child
             for field, value in ast.iter_fields(node)
-            if field not in ("annotation", "returns")
+            if field not in ("annotation", "returns", "decorator_list")
             for child in (value if isinstance(value, list) else [value])
             if isinstance(child, ast.AST)
         ]

@@ -177,6 +177,18 @@ def test_autocast_and_half_precision_features_are_computed_in_float32() -> None:
         result = one_step_meta_gradient(linear_classifier(layer), settings, **rows)
     assert result.sample_weights.dtype == torch.float32
     assert torch.equal(result.sample_weights, expected.sample_weights)
+    # Not alike in half precision: equal to float64 as float32 is.
+    double = make_problem()
+    wide = {name: rows[name].double() for name in ("features", "meta_features")}
+    settings = sgd_settings(
+        torch.optim.SGD(double.layer.parameters(), lr=0.1), double.layer.parameters()
+    )
+    exact = one_step_meta_gradient(
+        linear_classifier(double.layer), settings, **{**double.rows(), **wide}
+    )
+    torch.testing.assert_close(
+        result.sample_weights.double(), exact.sample_weights, rtol=1e-4, atol=1e-7
+    )
 
 
 def test_rows_that_nothing_is_learned_from_get_zero_and_the_others_what_they_had() -> None:
