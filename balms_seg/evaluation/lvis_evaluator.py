@@ -34,6 +34,7 @@ from balms_seg.evaluation.predictions.resumed_evaluation import (
     prediction_fingerprint,
 )
 from balms_seg.evaluation.predictions.staged_files import appearing_together
+from balms_seg.evaluation.predictions.torchvision_outputs import torchvision_detections
 from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
@@ -203,18 +204,29 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dicts with "image_id".
-            outputs: dicts with "instances" in the coordinates of the original image.
+            outputs: dicts with "instances" in the coordinates of the original image; or
+                torchvision's, with "boxes", "labels", "scores" and perhaps "masks", see
+                `torchvision_detections`.
         """
         for image, output in zip(inputs, outputs, strict=True):
-            instances = output["instances"].to("cpu")
             image_id = image["image_id"]
+            if "instances" in output:
+                instances = output["instances"].to("cpu")
+                has_masks = instances.has("pred_masks")
+                detections = instances_to_coco_json(instances, image_id)
+            else:
+                has_masks = "masks" in output
+                detections = torchvision_detections(output, image_id, self._ids_of_labels())
             self._parts.write(
-                ImagePredictions(
-                    image_id=image_id,
-                    has_masks=instances.has("pred_masks"),
-                    detections=instances_to_coco_json(instances, image_id),
-                )
+                ImagePredictions(image_id=image_id, has_masks=has_masks, detections=detections)
             )
+
+    def _ids_of_labels(self) -> dict[Any, int]:
+        """Contiguous class id per category id, on every process."""
+        if not hasattr(self, "_class_ids"):
+            annotations = read_annotations(_json_file(self._metadata))
+            self._class_ids = _contiguous_ids(self._metadata, annotations)
+        return self._class_ids
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Evaluate what was taken in; a collective call if distributed.

@@ -77,6 +77,44 @@ def test_results_are_percentages_under_the_names_of_detectron2(tmp_path: Path) -
     assert evaluator.group_sizes["frequent"] == {"classes": 1, "with_ground_truth": 0}
 
 
+def torchvision_output(predicted: Instances, labels: list[int]) -> dict[str, torch.Tensor]:
+    output = {
+        "boxes": predicted.pred_boxes.tensor,
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "scores": predicted.scores,
+    }
+    if predicted.has("pred_masks"):
+        output["masks"] = 0.25 + 0.5 * predicted.pred_masks[:, None].float()
+    return output
+
+
+@pytest.mark.usefixtures("metadata")
+@pytest.mark.parametrize("masks", [True, False])
+def test_outputs_of_torchvision_give_the_same_results(masks: bool) -> None:
+    """Its labels are the json's category ids, its boxes have corners, its masks probabilities."""
+    ours, theirs = LongTailedLVISEvaluator(NAME), LongTailedLVISEvaluator(NAME)
+    near = [BOX[0] + 2, *BOX[1:]]
+    for image_id, boxes, labels in ((1, [BOX, near], [1, 2]), (2, [near], [2])):
+        predicted = instances(boxes, [{1: 2, 2: 0}[label] for label in labels], masks=masks)
+        process(ours, {image_id: predicted})
+        theirs.process([{"image_id": image_id}], [torchvision_output(predicted, labels)])
+    expected = ours.evaluate()
+    assert 0 < expected["bbox"]["AP"] < 100
+    found = theirs.evaluate()
+    assert list(found) == list(expected)
+    for task, metrics in expected.items():
+        assert found[task] == pytest.approx(metrics, nan_ok=True)
+
+
+@pytest.mark.usefixtures("metadata")
+def test_labels_of_torchvision_that_are_no_category_are_named() -> None:
+    output = torchvision_output(instances([BOX], [0]), [0])
+    with pytest.raises(ValueError, match=r"category ids .* but image 1 has \[0\]"):
+        LongTailedLVISEvaluator(NAME).process([{"image_id": 1}], [output])
+    with pytest.raises(ValueError, match="'instances', or torchvision's .* has \\['boxes'\\]"):
+        LongTailedLVISEvaluator(NAME).process([{"image_id": 1}], [{"boxes": output["boxes"]}])
+
+
 @pytest.mark.usefixtures("metadata")
 def test_written_files_hold_ids_of_the_json(tmp_path: Path) -> None:
     evaluator = LongTailedLVISEvaluator(NAME, output_dir=str(tmp_path / "out"))
