@@ -1,6 +1,7 @@
 """Fixtures that several test modules share, and the option that divides the tests into parts."""
 
 import importlib.util
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -41,6 +42,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_of_a_terminal() -> None:
+    """Shells start what runs in the background with interrupts ignored; tests send some."""
+    for number, handler in [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ]:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,16 @@ from PIL import Image, ImageDraw
 
 from balms_seg.data.instances.registration import register_long_tailed_instances
 from balms_seg.engine import LongTailedTrainer, load_config, setup
+from balms_seg.methods import LossContext
 from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import CascadeLongTailedROIHeads, LongTailedROIHeads
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
-# Those of image classifiers: test_classification_configs.py.
+# Those of image classifiers: test_classification_configs.py and test_settled_settings.py.
 NAMES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in ROOT.rglob("*.yaml")
-    if not path.is_relative_to(ROOT / "classification")
+    if not path.is_relative_to(ROOT / "classification") and not path.name.startswith("image_")
 )
 LVIS = ("lvis_v0.5", "lvis_v1")
 BACKBONES = ("R_50", "R_101", "X_101_32x8d")
@@ -211,14 +212,14 @@ def test_missing_weights_are_named_without_a_stage_to_blame(
     assert "balms-seg train" not in str(error.value)
 
 
-def test_a_model_without_its_training_set_still_builds(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_model_without_its_training_set_builds_and_asks_for_it_in_its_loss(
+    tmp_path: Path,
 ) -> None:
     register_long_tailed_instances("configs_absent_set", tmp_path / "absent.json", tmp_path)
     cfg = load("custom/mask_rcnn_small_cpu.yaml", "DATASETS.TRAIN", "('configs_absent_set',)")
-    with caplog.at_level("WARNING", logger="balms_seg"):
-        build_model(cfg)
-    assert "No class statistics" in caplog.text
+    method = build_model(cfg).roi_heads.box_predictor.method
+    with pytest.raises(RuntimeError, match=r"needs the training set's ClassStatistics"):
+        method.loss(torch.zeros(1, method.num_columns), torch.tensor([0]), LossContext())
 
 
 @pytest.mark.parametrize("name", KINDS)
