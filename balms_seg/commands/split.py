@@ -1,21 +1,26 @@
-"""Hold out a part of a set of images, class by class, as lists for training and for later choices.
+"""Hold out a part of a set, so that rare classes are on both sides, for calibration and choices.
 
+balms-seg split train.json --held-out 0.1 --output parts    # COCO- or LVIS-style annotations
 balms-seg split photos --held-out 0.1 --output lists        # class folders, or a zip of such
 balms-seg split all.txt --root photos --held-out 0.1 --output lists
 
-Every class with two images or more is on both sides. Nothing is copied: the lists name the images
-below the source. The same seed gives the same split.
+A class with two images or more is on both sides; of annotations, which go image by image, as far
+as they allow, and the classes that could not be are named. No image is copied: json files and lists
+name those of the source. The same seed gives the same split. Split before you train.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A set of images, the share to hold out, and where to write."""
-    parser.add_argument("source", help="folder or zip of class folders, or a list file")
+    parser.add_argument(
+        "source", help="annotations (.json), folder or zip of class folders, or a list"
+    )
     parser.add_argument(
         "--root",
         default="",
@@ -27,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Split, write both lists, and say how to use them."""
+    """Split, write both parts, and say how to use them."""
+    if args.source.lower().endswith(".json"):
+        split_annotations(Path(args.source), args.held_out, args.output, seed=args.seed)
+        return
     from balms_seg.data.images.image_lists import has_class_folders, read_image_records
     from balms_seg.data.images.image_split import split_images
     from balms_seg.data.images.subset_files import format_list
@@ -48,3 +56,32 @@ def run(args: argparse.Namespace) -> None:
         print(f"{path}: {len(part.records)} images of {num_classes} classes")
         entries.append([name, str(path.absolute()), below])
     print(f"DATASETS.REGISTER_IMAGES {str(entries)!r}")
+
+
+def split_annotations(source: Path, share: float, output: Path, *, seed: int) -> None:
+    """Write train.json and held_out.json, and name the classes that are on one side alone."""
+    import numpy as np
+
+    from balms_seg.annotations import read_annotations
+    from balms_seg.annotations.json_file import read_json
+    from balms_seg.data.instances.instance_split import draw_held_out, part_of
+
+    annotations = read_annotations(source)
+    is_held = draw_held_out(annotations, share, seed=seed)
+    content = read_json(source)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, is_kept in (("train", ~is_held), ("held_out", is_held)):
+        path = output / f"{name}.json"
+        path.write_text(json.dumps(part_of(content, annotations, is_kept)), encoding="utf-8")
+        present = np.unique(annotations.classes[is_kept[annotations.images]])
+        print(f"{path}: {is_kept.sum()} images of {len(present)} classes")
+    held = np.unique(annotations.classes[is_held[annotations.images]])
+    absent = np.setdiff1d(np.unique(annotations.classes), held)
+    if absent.size:
+        names = ", ".join(annotations.class_names[c] for c in absent)
+        print(f"In no held-out image ({len(absent)} classes): {names}")
+    print(
+        "DATASETS.REGISTER \"[['my_train','"
+        f"{output / 'train.json'}','IMAGES'],['my_held_out','{output / 'held_out.json'}',"
+        "'IMAGES']]\"  # IMAGES: the folder of the images"
+    )

@@ -1,0 +1,96 @@
+"""Annotation files are split by images, rare classes on both sides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_sets import annotation, coco_style, write_set
+
+from balms_seg.annotations import Annotations, read_annotations
+from balms_seg.commands.command_line import run_command
+from balms_seg.data.instances.instance_split import draw_held_out
+
+
+def long_tailed(folder: Path, *, seed: int = 0) -> Path:
+    """100 images, ids descending; class c is in 100 / 2^c of them, but in 2 at least."""
+    rng = np.random.default_rng(seed)
+    images = [{"id": i, "file_name": f"{i}.png", "height": 16, "width": 20} for i in range(100)]
+    annotations = []
+    for c in range(7):
+        for image in rng.choice(100, max(2, 100 // 2**c), replace=False).tolist():
+            annotations.append(annotation(len(annotations) + 1, image, c + 1))
+    content = {
+        "images": images[::-1],
+        "annotations": annotations,
+        "categories": [{"id": c + 1, "name": f"c{c}", "image_count": 1} for c in range(7)],
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "whole.json").write_text(json.dumps(content))
+    return folder / "whole.json"
+
+
+def images_of_classes(annotations: Annotations, is_kept: np.ndarray) -> np.ndarray:
+    shown = np.zeros((len(is_kept), annotations.num_classes), bool)
+    shown[annotations.images, annotations.classes] = True
+    return shown[is_kept].sum(axis=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_each_class_gives_about_its_share_and_is_on_both_sides(
+    tmp_path: Path, seed: int, share: float
+) -> None:
+    annotations = read_annotations(long_tailed(tmp_path, seed=seed))
+    is_held = draw_held_out(annotations, share, seed=seed)
+    held, staying = (images_of_classes(annotations, part) for part in (is_held, ~is_held))
+    assert (staying >= 1).all()
+    assert (held >= 1).all()
+    wanted = np.maximum(1, share * (held + staying))
+    assert (np.abs(held - wanted) <= np.maximum(2, 0.5 * wanted)).all()
+
+
+def test_the_seed_decides_which(tmp_path: Path) -> None:
+    annotations = read_annotations(long_tailed(tmp_path))
+    one, same, other = (draw_held_out(annotations, 0.2, seed=seed) for seed in (1, 1, 2))
+    assert (one == same).all()
+    assert (one != other).any()
+
+
+def test_the_command_writes_two_files_that_make_up_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = long_tailed(tmp_path)
+    run_command("split", [str(source), "--held-out", "0.2", "--output", str(tmp_path / "parts")])
+    whole = json.loads(source.read_text())
+    parts = [
+        json.loads((tmp_path / "parts" / f"{name}.json").read_text())
+        for name in ("train", "held_out")
+    ]
+    for section in ("images", "annotations"):
+        together = [entry["id"] for part in parts for entry in part[section]]
+        assert sorted(together) == sorted(entry["id"] for entry in whole[section])
+    for part in parts:
+        own = {image["id"] for image in part["images"]}
+        assert {entry["image_id"] for entry in part["annotations"]} <= own
+        assert part["categories"] == [{"id": c + 1, "name": f"c{c}"} for c in range(7)]
+    assert "7 classes" in capsys.readouterr().out
+
+
+def test_a_class_that_cannot_be_on_both_sides_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = write_set(tmp_path, coco_style())  # "dog" is in one image of three
+    run_command("split", [str(source), "--held-out", "0.3", "--output", str(tmp_path / "parts")])
+    assert "In no held-out image (1 classes): dog" in capsys.readouterr().out
+
+
+def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:
+    content = coco_style()
+    content["images"] = content["images"][1:2]
+    content["annotations"] = content["annotations"][:2]
+    annotations = read_annotations(write_set(tmp_path, content))
+    with pytest.raises(ValueError, match="none can be held out"):
+        draw_held_out(annotations, 0.5)
