@@ -1,10 +1,12 @@
-"""Say what is on images, by a trained image classifier: names and probabilities, and a sheet.
+"""Say what is on images, by a trained image classifier or detector.
 
 balms-seg predict output/birds photos/ more.jpg --output found
 balms-seg predict output/birds/model_best.pth photos.zip --output found
+balms-seg predict output/my_data photos --thresholds output/held_out/thresholds.yaml --output found
 
-The run's last checkpoint is taken, with the configuration and the classes that are in it. The sheet
-shows the images that the classifier is least sure of.
+The run's last checkpoint is taken, with the configuration and the classes that are in it. A
+classifier gives names and probabilities, and a sheet of the images it is least sure of; a detector
+gives COCO results (predictions.json), the same as csv, and pictures.
 """
 
 from __future__ import annotations
@@ -16,31 +18,72 @@ from typing import TYPE_CHECKING
 from balms_seg.commands.imports import add_import_argument
 
 if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
     from balms_seg.engine.image_predictor import ImagePredictor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A trained classifier, images, and where to write."""
+    """A trained model, images, and where to write."""
     parser.add_argument("run", type=Path, help="output folder of a run, or a checkpoint")
     parser.add_argument(
         "images", nargs="+", help="images, folders or zips of such, or patterns like 'photos/*.jpg'"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     add_import_argument(parser)
-    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, help="of a classifier; default: %(default)s"
+    )
+    parser.add_argument(
+        "--thresholds",
+        type=Path,
+        metavar="FILE",
+        help="thresholds.yaml of balms-seg thresholds: the score of a detection to cut at, class "
+        "by class",
+    )
+    parser.add_argument(
+        "--confidence-threshold",
+        type=float,
+        default=0.5,
+        help="smallest score of a detection, without --thresholds; default: %(default)s",
+    )
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="default: a GPU where there is one"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Find the images, load the classifier, and predict."""
+    """Find the images, load the model, and predict."""
     from balms_seg.data.images.input_images import find_images
-    from balms_seg.engine.image_predictor import ImagePredictor
+    from balms_seg.engine.image_predictor import ImagePredictor, read_run_config
+    from balms_seg.engine.jobs.choice import build_job
 
     addresses = find_images(args.images)
-    predictor = ImagePredictor.from_checkpoint(args.run, device=args.device)
-    write_predictions(predictor, addresses, args.output, batch_size=args.batch_size)
+    cfg = read_run_config(args.run, device=args.device)
+    if build_job(cfg).of_images:
+        predictor = ImagePredictor.from_config(cfg)
+        write_predictions(predictor, addresses, args.output, batch_size=args.batch_size)
+    else:
+        write_detections(cfg, addresses, args)
+
+
+def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespace) -> None:
+    """Detect, write, and say how many instances of which class there are."""
+    from balms_seg.commands.instance_predictions import write_instances
+    from balms_seg.engine.instance_predictor import InstancePredictor
+
+    predictor = InstancePredictor.from_config(
+        cfg, thresholds=args.thresholds, min_score=args.confidence_threshold
+    )
+    counts = write_instances(predictor, addresses, args.output)
+    for name, number in counts.most_common():
+        print(f"{number:6} {name}")
+    if not counts:
+        print(
+            f"No detection passed the threshold; {predictor.num_dropped} were below it. Lower "
+            "--confidence-threshold, or choose --thresholds with balms-seg thresholds."
+        )
+    print(f"predictions.json, predictions.csv and pictures are in {args.output.absolute()}.")
 
 
 def write_predictions(

@@ -82,10 +82,7 @@ class ImagePredictor:
             FileNotFoundError: there is no checkpoint.
             ValueError: it is of a detector, or was written before checkpoints had classes.
         """
-        cfg = read_run_config(path)
-        if device or not torch.cuda.is_available():
-            cfg.MODEL.DEVICE = device or "cpu"
-        return cls.from_config(cfg, names=names)
+        return cls.from_config(read_run_config(path, device=device), names=names)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, *, names: Sequence[str] = ()) -> ImagePredictor:
@@ -162,11 +159,12 @@ class ImagePredictor:
         return read_image(str(path), pixel_range=self._pixel_range)
 
 
-def read_run_config(path: str | Path) -> CfgNode:
+def read_run_config(path: str | Path, *, device: str | None = None) -> CfgNode:
     """The configuration that a checkpoint was trained with, its MODEL.WEIGHTS the checkpoint.
 
     Args:
         path: a checkpoint of this package, or the output folder of a run: its last one.
+        device: "cpu" or "cuda"; None for the run's own, where there is one.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -190,6 +188,8 @@ def read_run_config(path: str | Path) -> CfgNode:
     check_known_keys(saved_config, str(path))
     cfg.merge_from_other_cfg(saved_config)
     cfg.MODEL.WEIGHTS = str(path)
+    if device or not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = device or "cpu"
     return cfg
 
 

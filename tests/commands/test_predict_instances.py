@@ -1,0 +1,85 @@
+"""predict with a detector: COCO results, csv and pictures, at one threshold or the classes' own."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from made_up_data import small_config, write_data_sets
+
+from balms_seg.commands.command_line import run_command
+from balms_seg.evaluation.predictions.detection_file import read_detections
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as a run writes it, of a model at random, and images."""
+    path = tmp_path_factory.mktemp("predict")
+    cfg = small_config(write_data_sets(path / "data"))
+    torch.manual_seed(0)
+    classes = {
+        "names": ("red", "green", "blue"),
+        "category_ids": (5, 6, 9),
+        "groups": ("frequent", "common", "rare"),
+        "image_counts": (6, 2, 1),
+        "instance_counts": (6, 2, 1),
+        "thresholds": (),
+    }
+    content = {"model": build_model(cfg).state_dict(), "config": cfg.dump(), "classes": classes}
+    torch.save(content, path / "model.pth")
+    return path
+
+
+def predict(folder: Path, output: Path, *flags: str) -> list[dict]:
+    images = str(folder / "data" / "val")
+    command = [str(folder / "model.pth"), images, "--output", str(output), "--device", "cpu"]
+    run_command("predict", [*command, *flags])
+    return read_detections(output / "predictions.json")
+
+
+def test_a_folder_becomes_results_a_table_and_pictures(folder: Path, tmp_path: Path) -> None:
+    found = predict(folder, tmp_path, "--confidence-threshold", "0.0")
+    assert {each["image_id"] for each in found} == {1, 2, 3}
+    assert {each["category_id"] for each in found} <= {5, 6, 9}
+    assert all("segmentation" in each for each in found)
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = {5: "red", 6: "green", 9: "blue"}
+    assert [row["class"] for row in rows] == [names[each["category_id"]] for each in found]
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [path.name for path in pictures] == ["000001_1.png", "000002_2.png", "000003_3.png"]
+    original = cv2.imread(str(folder / "data" / "val" / "1.png"))
+    enlarged = cv2.resize(original, (480, 480), interpolation=cv2.INTER_LINEAR)
+    assert not np.array_equal(cv2.imread(str(pictures[0])), enlarged)
+
+
+def test_each_class_is_cut_at_its_own_threshold(folder: Path, tmp_path: Path) -> None:
+    everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
+    cut = {5: float(np.median([e["score"] for e in everything if e["category_id"] == 5] or [0]))}
+    (tmp_path / "thresholds.yaml").write_text(
+        f"MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [{cut[5]}, 2.0, 0.0]\n"
+    )
+    found = predict(folder, tmp_path / "cut", "--thresholds", str(tmp_path / "thresholds.yaml"))
+    lowest = {5: cut[5], 6: 2.0, 9: 0.0}
+    expected = [e for e in everything if e["score"] >= lowest[e["category_id"]]]
+    assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected])
+
+
+def test_nothing_above_the_threshold_is_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert predict(folder, tmp_path, "--confidence-threshold", "1.0") == []
+    assert "No detection passed the threshold; 15 were below it" in capsys.readouterr().out
+
+
+def test_a_file_without_thresholds_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(json.dumps({"MODEL": {}}))
+    with pytest.raises(SystemExit, match="CLASS_THRESHOLDS"):
+        predict(folder, tmp_path, "--thresholds", str(other))
