@@ -46,9 +46,24 @@ def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
     scaled.META.LR *= scale
     scaled.META.BATCH_SIZE = round(scaled.META.BATCH_SIZE * scale)
     scaled.SOLVER.EMA_DECAY **= scale
+    _warn_of_new_schedule(solver, scaled.SOLVER, num_processes)
     if cfg.is_frozen():
         scaled.freeze()
     return scaled
+
+
+def _warn_of_new_schedule(given: CfgNode, scaled: CfgNode, num_processes: int) -> None:
+    """Say old and new numbers before the start: the run may be eight times as long."""
+    keys = ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER", "WARMUP_ITERS")
+    changes = [f"{key} {given[key]:g} -> {scaled[key]:g}" for key in keys]
+    logger.warning(
+        "The schedule is rescaled, for SOLVER.REFERENCE_WORLD_SIZE is %d (the run has %d) and "
+        "SOLVER.REFERENCE_IMS_PER_BATCH %d: %s. Where both are 0, the numbers hold as they stand.",
+        given.REFERENCE_WORLD_SIZE,
+        num_processes,
+        given.REFERENCE_IMS_PER_BATCH,
+        ", ".join(changes),
+    )
 
 
 def follow_batch_size(cfg: CfgNode, entries: Mapping[str, Any]) -> None:

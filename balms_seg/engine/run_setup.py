@@ -27,11 +27,19 @@ from balms_seg.engine.output_folder import prepare_output_folder
 from balms_seg.engine.resume_checks import prepare_to_resume
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
+from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
+
+# Keys that a run computes from another one, unless the command line names them and not the other;
+# the value is what switches the other off.
+DERIVED_FROM = {
+    "SOLVER.MAX_ITER": ("SOLVER.EPOCHS", "0"),
+    "SOLVER.WARMUP_ITERS": ("SOLVER.WARMUP_SHARE", "0.0"),
+}
 
 
 def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CfgNode:
@@ -110,7 +118,13 @@ def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
             nested = {part: nested}
         check_known_keys(nested, "The command line")
         _require_key(cfg, key)
-    cfg.merge_from_list(overrides)
+    named = dict(zip(overrides[::2], overrides[1::2], strict=True))
+    if named.get("DATALOADER.REPEAT_THRESHOLD") == "auto":  # the key holds a number
+        named["DATALOADER.REPEAT_THRESHOLD"] = str(AUTO_REPEAT_THRESHOLD)
+    for number, (source, off) in DERIVED_FROM.items():
+        if number in named and source not in named:
+            named[source] = off
+    cfg.merge_from_list([word for pair in named.items() for word in pair])
 
 
 def _require_key(cfg: CfgNode, key: str) -> None:
@@ -174,12 +188,14 @@ def setup(args: Namespace) -> CfgNode:
         is_named="MODEL.WEIGHTS" in args.opts[::2],
     )
     _require_writable(cfg.OUTPUT_DIR)
-    settle_settings(cfg, training=not args.eval_only, resume=args.resume)
+    settled = settle_settings(cfg, training=not args.eval_only, resume=args.resume)
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")
     if seed_was_drawn:
         logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
+    for note in settled:
+        logger.info(note)
     register_from_config(cfg)
     return cfg
 
@@ -199,10 +215,17 @@ def _require_writable(directory: str) -> None:
         raise OSError(problem)
 
 
+def _trains_nothing(cfg: CfgNode) -> bool:
+    """Whether the stage is an evaluation of what the stage before it wrote."""
+    of_images = build_job(cfg).of_images
+    method = cfg.MODEL.IMAGE_CLASSIFIER.METHOD if of_images else cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
+    return cfg.MODEL.INIT_CLASSIFIER == "tau_norm" or method.startswith("post_hoc_")
+
+
 def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
     if resume and has_checkpoints(cfg.OUTPUT_DIR):
         return
-    uses_stage_one = not eval_only or cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
+    uses_stage_one = not eval_only or _trains_nothing(cfg)
     if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:
         raise ValueError(
             f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "

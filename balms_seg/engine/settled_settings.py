@@ -13,6 +13,11 @@ from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.sampling.repeat_factor import (
+    AUTO_REPEAT_THRESHOLD,
+    compute_image_frequency,
+    threshold_that_repeats,
+)
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -20,29 +25,49 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> None:
+def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[str]:
     """Fill in what a configuration leaves to the data, in place.
 
     The classes of an image classifier that is only used are those that its checkpoint names;
     NUM_CLASSES 0 becomes their number, SOLVER.EPOCHS the iterations, SOLVER.WARMUP_SHARE those of
-    the warm-up, and TEST.FIT_GROUP_BOUNDS the bounds of the groups.
+    the warm-up, REPEAT_THRESHOLD -1 the threshold, and TEST.FIT_GROUP_BOUNDS the bounds of the
+    groups.
 
     Args:
         cfg: not frozen.
         training: whether the run trains.
         resume: whether it goes on from a checkpoint of OUTPUT_DIR, where there is one.
 
+    Returns:
+        What was filled in, for people; the loggers do not write yet.
+
     Raises:
-        ValueError: DATASETS.CLASSES is not what the checkpoint says.
+        ValueError: DATASETS.CLASSES is not what the checkpoint says, or the warm-up does not end.
     """
+    settled: list[str] = []
     if build_job(cfg).of_images and not training:
         _take_classes_of_checkpoint(cfg, resume=resume)
     try:
         register_from_config(cfg)
-        _settle_from_data(cfg, training=training)
+        settled = _settle_from_data(cfg, training=training)
     except (OSError, ValueError, KeyError) as error:
         # Preflight reads the same files next, and tells everything that is wrong at once.
         logger.debug("Left for preflight: %s", error)
+    if training:
+        _settle_warmup(cfg)
+    return settled
+
+
+def _settle_warmup(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    if solver.WARMUP_SHARE > 0:
+        solver.WARMUP_ITERS = round(solver.WARMUP_SHARE * solver.MAX_ITER)
+    if solver.WARMUP_ITERS >= solver.MAX_ITER:
+        raise ValueError(
+            f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS} and SOLVER.MAX_ITER {solver.MAX_ITER}: "
+            "the run would end before its warm-up does. Set SOLVER.WARMUP_SHARE 0.1, a share of "
+            "the run, or SOLVER.WARMUP_ITERS to a smaller number."
+        )
 
 
 def _take_classes_of_checkpoint(cfg: CfgNode, *, resume: bool) -> None:
@@ -59,7 +84,8 @@ def _take_classes_of_checkpoint(cfg: CfgNode, *, resume: bool) -> None:
     cfg.DATASETS.CLASSES = list(classes.names)
 
 
-def _settle_from_data(cfg: CfgNode, *, training: bool) -> None:
+def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
+    settled = []
     job = build_job(cfg)
     training_set = cache(job.load_training_set)
     if job.of_images and cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
@@ -73,12 +99,19 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> None:
         cfg.SOLVER.STEPS = tuple(
             round(step * cfg.SOLVER.MAX_ITER / old) for step in cfg.SOLVER.STEPS
         )
-        logger.info(
-            "%d epochs of %d images are %d iterations.",
-            *(cfg.SOLVER.EPOCHS, num_images, cfg.SOLVER.MAX_ITER),
+        settled.append(
+            f"SOLVER.EPOCHS: {cfg.SOLVER.EPOCHS} epochs of {num_images} images are "
+            f"{cfg.SOLVER.MAX_ITER} iterations."
         )
-    if training and cfg.SOLVER.WARMUP_SHARE > 0:
-        cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_SHARE * cfg.SOLVER.MAX_ITER)
+    if training and cfg.DATALOADER.REPEAT_THRESHOLD == AUTO_REPEAT_THRESHOLD:
+        whole = training_set()
+        frequency = compute_image_frequency(whole.dicts, whole.statistics.num_classes)
+        threshold = cfg.DATALOADER.REPEAT_THRESHOLD = threshold_that_repeats(frequency)
+        settled.append(
+            f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: images of the third of the classes "
+            "that fewer images show come more often."
+        )
     if cfg.TEST.FIT_GROUP_BOUNDS and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
         bounds = third_bounds(training_set().statistics.image_counts)
         cfg.TEST.LONG_TAILED.GROUP_BOUNDS = [] if bounds is None else list(bounds)
+    return settled

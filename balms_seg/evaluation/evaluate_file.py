@@ -7,13 +7,14 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
 from balms_seg.evaluation.lvis.pooled_ap import fixed_and_pooled_ap
 from balms_seg.evaluation.output.evaluation_files import write_task_files
+from balms_seg.evaluation.output.group_hints import describe_empty_groups
 from balms_seg.evaluation.output.result_table import (
     format_intervals,
     format_lvis_table,
@@ -25,7 +26,7 @@ from balms_seg.evaluation.predictions.stored_detections import (
     StoredDetections,
     read_stored_detections,
 )
-from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
+from balms_seg.evaluation.uncertainty.jackknife import MEANING, ap_intervals
 
 logger = logging.getLogger(__name__)
 
@@ -105,14 +106,19 @@ def evaluate_file(
                 command=shlex.join(sys.argv),
                 detections=str(file),
             )
-    lines = [format_lvis_table(metrics, sizes)]
+    hint = describe_empty_groups(sizes, evaluation_set.training.images.values())
+    lines = [format_lvis_table(metrics, sizes), *filter(None, [hint]), *_more_lines(metrics)]
+    lines += [f"{task}: {format_intervals(ends)}" for task, ends in intervals.items()]
+    return "\n".join(lines + [MEANING] * bool(intervals))
+
+
+def _more_lines(metrics: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """What the table has no columns for."""
     for task, values in metrics.items():
         extra = [name for name in values if name.endswith(("_fixed", "_pool"))]
         if extra:
             shown = ", ".join(f"{name} {format_percent(values[name])}" for name in extra)
-            lines.append(f"{task}: {shown}")
-    lines += [f"{task}: {format_intervals(ends)}" for task, ends in intervals.items()]
-    return "\n".join(lines)
+            yield f"{task}: {shown}"
 
 
 def _possible_tasks(

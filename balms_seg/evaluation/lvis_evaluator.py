@@ -25,6 +25,7 @@ from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_trut
 from balms_seg.evaluation.lvis.lvis_ap import LVISResult
 from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
 from balms_seg.evaluation.output.evaluation_files import write_task_files
+from balms_seg.evaluation.output.group_hints import describe_empty_groups
 from balms_seg.evaluation.output.result_table import format_lvis_table
 from balms_seg.evaluation.predictions.detection_stream import DetectionStream
 from balms_seg.evaluation.predictions.prediction_parts import ImagePredictions
@@ -302,6 +303,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             if folder is not None:
                 self._write_files(folder, task, analysis)
         logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
+        hint = describe_empty_groups(self.group_sizes, self._training.images.values())
+        if hint:
+            logger.warning(hint)
 
     def _read(
         self,

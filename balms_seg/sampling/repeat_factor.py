@@ -23,6 +23,9 @@ from balms_seg.sampling.streams import Block, IndexStream
 
 logger = logging.getLogger(__name__)
 
+#: A threshold that a run replaces by `threshold_that_repeats` before it starts.
+AUTO_REPEAT_THRESHOLD = -1.0
+
 
 def image_class_pairs(
     dataset_dicts: Sequence[dict], num_classes: int
@@ -99,7 +102,10 @@ def class_repeat_factors(
         ValueError: the threshold is negative.
     """
     if threshold < 0:
-        raise ValueError(f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, but got {threshold}.")
+        raise ValueError(
+            f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, but got {threshold}; outside `balms-seg "
+            "train`, which settles -1 (auto), take threshold_that_repeats."
+        )
     ratio = threshold / (np.maximum(image_counts, 1) / max(num_images, 1))
     return np.maximum(1.0, np.sqrt(ratio) if sqrt else ratio)
 

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from balms_seg import ClassStatistics, add_balms_config
 from balms_seg.engine import load_config
+from balms_seg.sampling.repeat_factor import threshold_that_repeats
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))
@@ -257,5 +258,5 @@ def test_the_classifier_stage_has_the_released_schedule() -> None:
 def test_a_third_of_the_classes_repeat_on_a_hundred_photographs(shared_data: Path) -> None:
     json_file = shared_data / "coco_mini_lvis" / "coco_mini_lvis_train.json"
     frequency = ClassStatistics.from_json(json_file).frequency
-    threshold = load("custom/mask_rcnn_small_cpu.yaml").DATALOADER.REPEAT_THRESHOLD
+    threshold = threshold_that_repeats(frequency)
     assert 1 / 3 <= (frequency < threshold).mean() < 1
