@@ -19,6 +19,7 @@ from balms_seg.annotations import canonical_id, fields
 from balms_seg.annotations.errors import FieldError, shown
 from balms_seg.evaluation.lvis.detection_table import DetectionTable, MaskColumn
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.predictions.exact_copies import count_copies
 from balms_seg.evaluation.predictions.image_names import resolve_images, unknown_ids_message
 from balms_seg.evaluation.predictions.result_masks import BadMask, MaskBuilder
 
@@ -276,36 +277,10 @@ class TableBuilder:
         """Say how many detections of a file are exact copies of others."""
         if not self._source:
             return
-        prints = np.sort(_fingerprints(table))
-        number = int((np.diff(prints) == 0).sum())
+        number = count_copies(table)
         if number:
             logger.warning(
                 "%d of %d detections in %s are exact copies of others; they are kept, and count as "
                 "false where the first is right, as lvis-api and pycocotools have it.",
                 *(number, len(table), self._source),
             )
-
-
-def _fingerprints(table: DetectionTable) -> np.ndarray:
-    """A number of each detection, (n,) uint64, that different ones share by chance only."""
-    columns = [table.images, table.classes, table.scores, *table.boxes.T]
-    prints = np.zeros(len(table), np.uint64)
-    for column in columns:
-        prints = _mixed(prints, np.ascontiguousarray(column, np.float64).view(np.uint64))
-    if table.masks.lengths.any():
-        hashes = map(hash, _texts(table.masks))
-        prints = _mixed(prints, np.fromiter(hashes, np.int64, len(table)).view(np.uint64))
-    return prints
-
-
-def _mixed(prints: np.ndarray, values: np.ndarray) -> np.ndarray:
-    mixed = (prints ^ values) * np.uint64(0x9E3779B97F4A7C15)
-    return mixed ^ (mixed >> np.uint64(29))
-
-
-def _texts(masks: MaskColumn) -> list[bytes]:
-    ends = masks.starts + masks.lengths
-    return [
-        masks.characters[start:end]
-        for start, end in zip(masks.starts.tolist(), ends.tolist(), strict=True)
-    ]
