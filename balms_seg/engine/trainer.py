@@ -20,22 +20,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_train_loader, load_dataset_dicts
-from balms_seg.engine.batch_size import rescale_progress, scaled_to, set_learning_rates
-from balms_seg.engine.best_checkpoint import BestCheckpoint
+from balms_seg.engine.batch_size import rescale_progress, scaled_to
 from balms_seg.engine.bounded_history import BoundedHistory
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
 from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.evaluated_sets import EvaluatedSet, evaluate_sets
-from balms_seg.engine.interruption import DueEvaluation, StopHook, evaluate_interruptibly
+from balms_seg.engine.interruption import evaluate_interruptibly
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.meta.class_values import ClassValueRecorder
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.run_data import RunData, hand, statistics_if_available
+from balms_seg.engine.run_hooks import with_run_hooks
+from balms_seg.engine.run_state import restore_state, state_of
 from balms_seg.engine.step import TrainingStep
-from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS, start_classifiers
 from balms_seg.modeling.find_classifier import find_trunk
@@ -167,34 +166,7 @@ class LongTailedTrainer(DefaultTrainer):
         for hook in built:
             if isinstance(hook, hooks.EvalHook):
                 hook._func = self._evaluate  # detectron2's would read the sets anew
-        meta = getattr(self._trainer, "meta", None)
-        if meta is not None:  # first, so that checkpoints and writers find what it did
-            recorder = ClassValueRecorder(
-                meta.learner,
-                self.statistics,
-                max_iter=self.max_iter,
-                path=f"{self.cfg.OUTPUT_DIR}/meta_rates.csv",
-            )
-            built.insert(0, recorder)
-        if self.cfg.SOLVER.EMA_DECAY > 0:
-            average = WeightAverage(self.checkpointer.model, self.cfg.SOLVER.EMA_DECAY)
-            self.checkpointer.add_checkpointable(CHECKPOINT_KEY, average)
-            built.insert(0, average)
-        first_evaluation = next(
-            (i for i, hook in enumerate(built) if isinstance(hook, hooks.EvalHook)), len(built)
-        )
-        built[first_evaluation:first_evaluation] = [StopHook(), DueEvaluation()]
-        evaluated = []
-        if self.cfg.TEST.AUG.ENABLED:
-            evaluated.append(hooks.EvalHook(0, lambda: self._test_with_augmentation()))
-        if self.cfg.TEST.BEST_METRIC and comm.is_main_process():
-            evaluated.append(BestCheckpoint(self.checkpointer, self.cfg.TEST.BEST_METRIC))
-        first_writer = next(
-            (i for i, hook in enumerate(built) if isinstance(hook, hooks.PeriodicWriter)),
-            len(built),
-        )
-        built[first_writer:first_writer] = evaluated
-        return built
+        return with_run_hooks(self, built)
 
     def register_hooks(self, hooks_: list[Any]) -> None:
         """As detectron2's; every EvalHook, a subclass's too, sees what is to be evaluated."""
@@ -323,36 +295,13 @@ class LongTailedTrainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks, optimiser, stream position and seed."""
-        state = {
-            **TrainerBase.state_dict(self),
-            "_trainer": self._trainer.state_dict(),
-            "seed": self._trainer.seed,
-        }
-        if hasattr(self._trainer.data_loader, "state_dict"):
-            state["data_loader"] = self._trainer.data_loader.state_dict()
-        return state
+        return {**TrainerBase.state_dict(self), **state_of(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; a run of plain detectron2 has no stream position."""
         state = rescale_progress(state_dict, self.cfg.SOLVER.IMS_PER_BATCH, self.scheduler)
         TrainerBase.load_state_dict(self, state)
-        if "_trainer" in state:
-            self._trainer.load_state_dict(state["_trainer"])
-            set_learning_rates(self._trainer.optimizer, self.scheduler)
-        loader = self._trainer.data_loader
-        if "data_loader" in state and hasattr(loader, "load_state_dict"):
-            loader.load_state_dict(state["data_loader"])
-        else:
-            logger.warning(
-                "The checkpoint has no position in the data, or the loader takes none: the data "
-                "start anew."
-            )
-        if "seed" in state:
-            self._trainer.seed = state["seed"]
-            self.cfg = self.cfg.clone()  # so that results name the seed in use
-            self.cfg.defrost()
-            self.cfg.SEED = state["seed"]
-            self.cfg.freeze()
+        restore_state(self, state)
 
 
 def _data_parallel(model: nn.Module) -> nn.Module:
