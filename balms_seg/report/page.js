@@ -50,6 +50,16 @@ const nearby = new IntersectionObserver((entries) => {
 }, { rootMargin: "800px" });
 const figures = [...document.querySelectorAll("[data-figure]")];
 figures.forEach((element) => nearby.observe(element));
+// A browser that prints does not wait for drawings: the others are drawn while the page is idle.
+const whenIdle = window.requestIdleCallback || ((call) => setTimeout(call, 100));
+async function drawRemaining() {
+  const element = figures.find((one) => !one.dataset.drawn);
+  if (!element) return;
+  nearby.unobserve(element);
+  await drawFigure(element);
+  whenIdle(drawRemaining);
+}
+window.addEventListener("load", () => whenIdle(drawRemaining));
 const redraw = () => figures.filter((element) => element.dataset.drawn).forEach(drawFigure);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
