@@ -72,5 +72,5 @@ def _description(comments: list[str]) -> str:
         if comment.endswith("."):
             sentences.append(" ".join(paragraph).split(". ")[0].removesuffix(".") + ".")
             paragraph = []
-    told = [one for one in sentences if not one.startswith(("Expected ", "Published"))]
+    told = [one for one in sentences if not one.startswith(("Mask AP", "Top-1", "Published"))]
     return min(told, key=lambda one: one.startswith("Hardware:"), default="")

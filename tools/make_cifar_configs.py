@@ -176,19 +176,19 @@ METHODS = {
 
 
 def expectation(folder: Folder, name: str, rho: int) -> str:
-    """What a header says of top-1 accuracy."""
+    """What a header says of top-1 accuracy, measured or published."""
     file, measured = folder.measured
     if rho == 100 and name in measured:
-        return f"{file}."
+        return f"Top-1: {file}."
     published = METHODS[name].published
     if not published:
-        return "not yet run here."
+        return "Top-1: not run here."
     place = RHOS.index(rho) + (len(RHOS) if folder.dataset == "cifar100_lt" else 0)
     paper, _, release = published[place].partition(" ")
     if folder.num_gpus == 0:
-        return f"not yet run here (paper, full schedule: {paper})."
+        return f"Published for the full schedule, not run here: top-1 {paper} in the paper."
     also = f", {release} in the authors' release" if release else ""
-    return f"{paper} in the paper{also}; not yet run here."
+    return f"Published, not run here: top-1 {paper} in the paper{also}."
 
 
 def config_text(folder: Folder, name: str, rho: int) -> str:
@@ -206,7 +206,7 @@ def config_text(folder: Folder, name: str, rho: int) -> str:
         f"# {command} --num-gpus {folder.num_gpus}{' --eval-only' if method.eval_only else ''}\n"
         f"# {method.about.format(stage=f'softmax_rho{rho}.yaml')}\n"
         f"# Hardware: {folder.hardware}.\n"
-        f"# Expected top-1: {expectation(folder, name, rho)}\n"
+        f"# {expectation(folder, name, rho)}\n"
         "# Written by tools/make_cifar_configs.py.\n"
         f"_BASE_: {method.base}\n"
         + (f"MODEL:\n{model}" if model else "")
