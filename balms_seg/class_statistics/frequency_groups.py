@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 LVIS_GROUPS = ("rare", "common", "frequent")  # 1-10, 11-100, more than 100 training images
+# RGB in every picture, rarest group first: red, orange, blue.
+GROUP_COLORS = ((215, 40, 40), (240, 130, 20), (30, 120, 180))
 CLASSIFICATION_GROUPS = ("few", "medium", "many")  # fewer than 20, 20-100, more than 100
 
 # Largest counts of few and medium in ImageNet-LT's evaluation (Liu et al. 2019, arXiv 1904.05160).

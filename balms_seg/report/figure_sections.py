@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from balms_seg.evaluation.uncertainty.jackknife import MEANING
 from balms_seg.report import charts, error_charts, sections, training_charts
 from balms_seg.report.findings import ClassFinding
 from balms_seg.report.gallery import GalleryEntry
@@ -41,7 +42,7 @@ def group_section(
     return sections.section(
         "groups",
         "AP by frequency group",
-        sections.note("The line is the 95 % interval over the choice of evaluation images."),
+        sections.note(f"The line is the 95 % interval. {MEANING}"),
         sections.grid([one for one in figures if one]),
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from balms_seg.annotations import annotation_content, image_content, read_annotations
+from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.detection_file import iterate_detections
 from balms_seg.progress import with_progress
@@ -23,8 +24,10 @@ _SMALLEST_SIDE_PX = 480  # longer side of a picture of its own; smaller images a
 _MARGIN_PX = 6
 _CAPTION_PX = 24
 _OPACITY = 0.45
-# BGR of the frequency groups: red rare, orange common, blue frequent.
-_GROUP_COLORS = {"r": (40, 40, 215), "c": (20, 130, 240), "f": (180, 120, 30)}
+# BGR of the frequency groups.
+_GROUP_COLORS = {
+    letter: color[::-1] for letter, color in zip(FREQUENCY_GROUPS, GROUP_COLORS, strict=True)
+}
 _OTHER_COLOR = (120, 120, 120)
 
 

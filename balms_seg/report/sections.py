@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from balms_seg.evaluation.uncertainty.jackknife import MEANING
 from balms_seg.evaluation.uncertainty.run_comparison import Difference
 from balms_seg.report.findings import METRIC_OF_GROUP, ClassFinding, summarise_run, worst_classes
 from balms_seg.report.gallery import GalleryEntry
@@ -147,7 +148,7 @@ def headline(runs: Sequence[Run], intervals: Mapping[str, Sequence[Intervals]]) 
         "In percent. APr, APc, APf: rare, common and frequent classes by training images." + groups
     )
     if any(one for per_task in intervals.values() for one in per_task):
-        explanation += " Small: 95 % interval over the choice of images."
+        explanation += f" Small: 95 % intervals. {MEANING}"
     return (
         f'<div class="scroll"><table><thead><tr><th class="text">run</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>" + note(explanation)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.data.decoding import decode_image
 from balms_seg.data.images.image_visualization import draw_training_images
 from balms_seg.data.loading.configured_loader import build_train_loader
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
     from balms_seg.class_statistics import ClassStatistics
 
-# Rarest group first: vermilion, sky blue and bluish green of Okabe and Ito's palette.
-GROUP_COLOURS = ((0.84, 0.37, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45))
+GROUP_COLOURS = tuple(tuple(value / 255 for value in color) for color in GROUP_COLORS)
 # Smaller images are enlarged to this longer side (px), so that labels can be read.
 _MIN_SIDE_PX = 640
 
