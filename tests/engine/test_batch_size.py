@@ -20,7 +20,7 @@ from balms_seg.sampling.training import TrainingSampler
 EIGHT = {
     "SOLVER.MAX_ITER": 8,
     "SOLVER.STEPS": (6,),
-    "SOLVER.WARMUP_ITERS": 4,
+    "SOLVER.WARMUP_ITERS": 2,
     "SOLVER.CHECKPOINT_PERIOD": 4,
     "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
     "SOLVER.IMS_PER_BATCH": 4,
