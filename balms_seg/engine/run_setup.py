@@ -124,7 +124,26 @@ def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
     for number, (source, off) in DERIVED_FROM.items():
         if number in named and source not in named:
             named[source] = off
-    cfg.merge_from_list([word for pair in named.items() for word in pair])
+    for key, word in named.items():
+        _merge_override(cfg, key, word)
+
+
+def _merge_override(cfg: CfgNode, key: str, word: str) -> None:
+    """Set one key; a whole number will do where it holds a fraction."""
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    if isinstance(node, float) and re.fullmatch(r"[+-]?\d+", word):
+        word = f"{word}.0"
+    try:
+        cfg.merge_from_list([key, word])
+    except ValueError as error:
+        if not str(error).startswith("Type mismatch"):
+            raise
+        raise ValueError(
+            f"{key} is {word} on the command line; expected {type(node).__name__}, such as "
+            f"{node!r}."
+        ) from None
 
 
 def _require_key(cfg: CfgNode, key: str) -> None:
