@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
-from typing import IO
 
 import pytest
 import torch
@@ -48,29 +47,43 @@ def test_a_full_disk_is_named_with_the_path_and_the_free_space(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def in_child(function: Callable[[], None]) -> int:
-    """Run a function in a forked process; how that ended, as os.waitpid says it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            function()
-        finally:
-            os._exit(0)
-    return os.waitpid(child, 0)[1]
+def run_child(code: str, *arguments: object) -> int:
+    """Run code in a fresh process, as torch cannot compute in a fork; its exit status."""
+    words = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(words, check=False, timeout=240).returncode
+
+
+SAVE_BEYOND_A_LIMIT = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from balms_seg.durable_files import write_whole
+
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    write_whole(folder / "model.pth", lambda file: torch.save(torch.zeros(10**6), file))
+except OSError as error:
+    (folder / "error").write_text(str(error))
+"""
+
+DIE_WHILE_WRITING = """
+import os, signal, sys
+from balms_seg.durable_files import write_whole
+
+def die(file):
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_whole(sys.argv[1], die)
+"""
 
 
 def test_torch_save_beyond_the_limit_is_a_full_disk(tmp_path: Path) -> None:
     """In a process of its own, with a limit on the size of files in place of a small disk."""
-
-    def save() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        try:
-            write_whole(tmp_path / "model.pth", lambda f: torch.save(torch.zeros(10**6), f))
-        except OSError as error:
-            (tmp_path / "error").write_text(str(error))
-
-    assert in_child(save) == 0
+    assert run_child(SAVE_BEYOND_A_LIMIT, tmp_path) == 0
     assert (tmp_path / "error").read_text().startswith("Disk full: ")
     assert [path.name for path in tmp_path.iterdir()] == ["error"]
 
@@ -78,12 +91,7 @@ def test_torch_save_beyond_the_limit_is_a_full_disk(tmp_path: Path) -> None:
 def test_a_kill_while_writing_leaves_the_old_file_and_a_leftover(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "x.pth")
 
-    def die(file: IO[bytes]) -> None:
-        file.write(b"half")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_child(lambda: write_whole(tmp_path / "x.pth", die)) == signal.SIGKILL
+    assert run_child(DIE_WHILE_WRITING, tmp_path / "x.pth") == -signal.SIGKILL
     assert torch.load(tmp_path / "x.pth") == {"a": 1}
     assert clear_leftovers(tmp_path) == [tmp_path / "x.pth.partial"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
