@@ -95,16 +95,17 @@ def class_repeat_factors(
     Args:
         image_counts: (K,) images that show each class; a class without any counts as one.
         num_images: N.
-        threshold: t.
+        threshold: t; -1 (auto) is the one at which a third of the classes repeat.
         sqrt: as for `compute_repeat_factors`.
 
     Raises:
-        ValueError: the threshold is negative.
+        ValueError: the threshold is another negative number.
     """
+    if threshold == AUTO_REPEAT_THRESHOLD and image_counts.any():
+        threshold = threshold_that_repeats(image_counts / num_images)
     if threshold < 0:
         raise ValueError(
-            f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, but got {threshold}; outside `balms-seg "
-            "train`, which settles -1 (auto), take threshold_that_repeats."
+            f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, or -1 for auto, but got {threshold}."
         )
     ratio = threshold / (np.maximum(image_counts, 1) / max(num_images, 1))
     return np.maximum(1.0, np.sqrt(ratio) if sqrt else ratio)

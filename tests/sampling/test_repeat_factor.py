@@ -19,7 +19,7 @@ from balms_seg.sampling import (
     compute_repeat_factors,
     expected_repeats,
 )
-from balms_seg.sampling.repeat_factor import threshold_that_repeats
+from balms_seg.sampling.repeat_factor import class_repeat_factors, threshold_that_repeats
 
 NUM_CLASSES = 12
 THRESHOLD = 0.3
@@ -132,6 +132,16 @@ def test_labels_count_as_one_annotation() -> None:
 def test_class_ids_outside_the_range_are_named(category: int) -> None:
     with pytest.raises(ValueError, match="NUM_CLASSES"):
         compute_repeat_factors([_dict([0]), _dict([category])], NUM_CLASSES, THRESHOLD)
+
+
+def test_auto_repeats_the_third_of_the_classes_that_fewest_images_show() -> None:
+    counts = np.array([2, 3, 10, 20, 50, 80])
+    factors = class_repeat_factors(counts, 100, -1.0)
+    assert (factors[:2] > 1).all()
+    assert (factors[2:] == 1).all()
+    np.testing.assert_array_equal(
+        factors, class_repeat_factors(counts, 100, threshold_that_repeats(counts / 100))
+    )
 
 
 def test_a_negative_threshold_is_refused() -> None:
