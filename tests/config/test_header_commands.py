@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.commands import train
+from balms_seg.data.instances import registration
 from balms_seg.engine import LongTailedTrainer, load_config, setup
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
@@ -43,8 +45,17 @@ def header_command(name: str) -> list[str]:
     return words
 
 
+def forget_glyphs() -> None:
+    """Each test has the toy data in a folder of its own."""
+    for name in [name for name in registration._SOURCES if name.startswith("glyphs_")]:
+        del registration._SOURCES[name]
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
 def check_header_command(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    forget_glyphs()
     # Asks compilers for their versions, which takes longer than all else.
     monkeypatch.setattr("detectron2.engine.defaults.collect_env_info", lambda: "")
     parser = argparse.ArgumentParser()
