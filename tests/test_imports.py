@@ -15,8 +15,9 @@ PACKAGE = ROOT / "balms_seg"
 # The layers of the architecture. A file may import files of a lower line, and of its own line too
 # where that closes no circle.
 LAYERS = (
-    {"annotations", "distributed", "job", "model_zoo", "progress", "requirements", "configs"}
-    | {"detectron2_wheel", "durable_files", "lazy_names", "needs_detectron2", "stop_signals"},
+    {"annotations", "decoding", "distributed", "job", "model_zoo", "progress", "requirements"}
+    | {"configs", "detectron2_wheel", "durable_files", "lazy_names", "needs_detectron2"}
+    | {"stop_signals"},
     {"losses", "class_statistics"},
     {"methods", "sampling", "meta", "image_batch"},
     {"data", "modeling", "evaluation"},

@@ -9,10 +9,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from balms_seg.decoding import read_header
+
 from .annotations import Annotations
 from .errors import AnnotationError, counted
 
-_ORIENTATION = 0x0112  # EXIF's tag
 _NUM_THREADS = 16  # opening a file waits for the disk more than it computes
 
 
@@ -56,13 +57,9 @@ def with_image_sizes(
 
 
 def _header_size(path: str) -> tuple[int, int] | None:
-    from PIL import Image
-
+    """Height and width of the upright picture; None where it cannot be read."""
     try:
-        if not os.path.isfile(path):  # opening a pipe would wait for ever
-            return None
-        with Image.open(path) as image:
-            is_lying = image.getexif().get(_ORIENTATION, 1) >= 5  # the size is of the upright one
-            return (image.width, image.height) if is_lying else (image.height, image.width)
-    except (OSError, ValueError):
+        width, height = read_header(path).shown_size
+    except OSError:
         return None
+    return height, width

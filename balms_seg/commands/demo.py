@@ -52,12 +52,12 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.data import transforms
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
-    from balms_seg.data.decoding import decode_image
     from balms_seg.data.images.input_images import find_images
+    from balms_seg.decoding import decode_image
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.run import load_model_and_classes
-    from balms_seg.report.pictures import draw_instances
+    from balms_seg.report.instance_drawing import draw_instances
 
     cfg = load_config(args.config_file, args.opts)
     if args.num_gpus == 0 or not torch.cuda.is_available():

@@ -34,7 +34,7 @@ def write_instances(
     import cv2
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
-    from balms_seg.report.pictures import draw_instances
+    from balms_seg.report.instance_drawing import draw_instances
 
     classes = predictor.classes
     category_ids = classes.category_ids or range(len(classes.names))

@@ -40,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, and say where the pictures are."""
     from balms_seg.report.pictures import draw_each_image
-    from balms_seg.report.run_files import IMAGE_TASK, read_run
+    from balms_seg.report.run_files import IMAGE_TASK, pixel_range_of, read_run
 
+    pixel_range: tuple[float, ...] = ()
     if args.results.is_dir():
         evaluated = read_run(args.results)
+        pixel_range = pixel_range_of(evaluated)
         if evaluated.main_task == IMAGE_TASK:
             draw_classified(evaluated, args.output, num_classes=args.num_images)
             return
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
         num_images=args.num_images,
         min_score=args.min_score,
         with_group=args.groups,
+        pixel_range=pixel_range,
     )
     print(f"{len(written)} pictures are in {args.output.absolute()}.")
 

@@ -16,8 +16,9 @@ import numpy as np
 from balms_seg.annotations import image_content
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.report.findings import GROUPS, ClassFinding
+from balms_seg.report.instance_drawing import draw_instances
 from balms_seg.report.object_fates import FATES, ObjectFates
-from balms_seg.report.pictures import draw_instances, read_image
+from balms_seg.report.pictures import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +61,14 @@ class GallerySource:
         image_root: folder of the images.
         fates: per run.
         findings: per run and class.
+        pixel_range: INPUT.PIXEL_RANGE of the runs.
     """
 
     ground_truth: GroundTruth
     image_root: Path
     fates: Sequence[ObjectFates]
     findings: Sequence[Sequence[ClassFinding]]
+    pixel_range: Sequence[float] = ()
 
 
 def choose_objects(source: GallerySource, number: int, *, right: bool) -> list[int]:
@@ -102,8 +105,8 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     image_id = truth.image_ids[truth.images[index]]
     image = image_content(truth.annotations, int(truth.images[index]))
     try:
-        pixels = read_image(source.image_root, image)
-    except FileNotFoundError as error:
+        pixels = read_image(source.image_root, image, source.pixel_range)
+    except OSError as error:
         logger.warning("A picture is left out of the report: %s", error)
         return None
     categories = {category["id"]: category for category in truth.annotations.facts.categories}

@@ -10,9 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
-from balms_seg.evaluation.predictions.stored_detections import read_table
+from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
 from balms_seg.report import figure_sections, image_confusion, image_sections, sections
@@ -21,7 +23,7 @@ from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.findings import find_classes
 from balms_seg.report.gallery import GalleryEntry, GallerySource, choose_objects, make_entry
 from balms_seg.report.object_fates import find_fates
-from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run
+from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run, pixel_range_of
 from balms_seg.requirements import require
 
 logger = logging.getLogger(__name__)
@@ -108,6 +110,7 @@ def _instance_parts(
             Path(image_root),
             source.fates,
             findings,
+            pixel_range_of(runs[0]),
         )
         entries = _gallery_entries(source)
     elif source is not None:
@@ -174,8 +177,10 @@ def _read_objects(
                 f"Expected results of {truth.num_classes} classes as in {ground_truth_json}, but "
                 f"{run.folder} has others; give the annotations it was evaluated on."
             )
-        table = read_table(run.detections or "", truth, with_masks=task != "bbox")
-        fates.append(find_fates(truth, table.as_dicts(truth), task))
+        stored = read_stored_detections(run.detections or "", truth, with_masks=task != "bbox")
+        table = stored.of_task(task)
+        shaped = table.take(np.flatnonzero(table.has_shape(task)))
+        fates.append(find_fates(truth, shaped.as_dicts(truth), task))
     return GallerySource(truth.for_task(task), Path(), fates, [])
 
 

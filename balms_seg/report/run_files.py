@@ -160,13 +160,21 @@ def names_of(folders: list[Path]) -> list[str]:
 
 def registered_files(run: Run) -> tuple[Path, Path] | None:
     """Annotations and image folder that the configuration registers for the run's data set."""
-    config = yaml.safe_load(run.config) if run.config else None
-    if not isinstance(config, Mapping):
-        return None
-    for name, json_file, images in config.get("DATASETS", {}).get("REGISTER", []):
+    for name, json_file, images in _settings(run, "DATASETS").get("REGISTER", []):
         if name == run.dataset:
             return Path(json_file), Path(images)
     return None
+
+
+def pixel_range_of(run: Run) -> tuple[float, ...]:
+    """INPUT.PIXEL_RANGE of the run; empty where its configuration is not known."""
+    return tuple(_settings(run, "INPUT").get("PIXEL_RANGE", ()))
+
+
+def _settings(run: Run, part: str) -> Mapping[str, Any]:
+    """A part of the run's configuration; empty where there is none."""
+    config = yaml.safe_load(run.config) if run.config else None
+    return config.get(part, {}) if isinstance(config, Mapping) else {}
 
 
 def _evaluation_folder(folder: Path, dataset: str) -> Path:

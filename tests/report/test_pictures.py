@@ -8,10 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from lvis_cases import SIDE_PX
+from PIL import Image
 from report_runs import NUM_IMAGES, annotations, box_of, predictions, write_data, write_run
 
 from balms_seg.commands.command_line import run_command
-from balms_seg.report.pictures import draw_instances
+from balms_seg.report.instance_drawing import draw_instances
+from balms_seg.report.pictures import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
 RED, BLUE = (40, 40, 215), (180, 120, 30)  # BGR of rare and frequent classes
@@ -70,7 +73,46 @@ def test_detections_of_another_data_set_are_an_error(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps([{**predictions()[0], "image_id": 999}]))
     arguments = [str(results), "--output", str(tmp_path / "pictures"), "--images", str(images)]
-    with pytest.raises(SystemExit, match="val.json, but one is of image 999 and class 1"):
+    with pytest.raises(SystemExit, match="has 999, the ground truth .1, 2"):
         run_command("visualize results", [*arguments, "--ground-truth", str(json_file)])
     with pytest.raises(SystemExit, match="give --ground-truth JSON and --images DIR"):
         run_command("visualize results", arguments)
+
+
+def draw(tmp_path: Path, found: list[dict]) -> np.ndarray:
+    """The picture of the second image with these detections."""
+    json_file, images = write_data(tmp_path / "data")
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(found))
+    arguments = [str(results), "--output", str(tmp_path / "pictures"), "--images", str(images)]
+    run_command("visualize results", [*arguments, "--ground-truth", str(json_file)])
+    return cv2.imread(str(tmp_path / "pictures" / "2.png"))
+
+
+def test_damaged_masks_are_a_line_before_they_are_drawn(tmp_path: Path) -> None:
+    found = predictions()
+    found[4]["segmentation"] = {"size": [SIDE_PX, SIDE_PX], "counts": "l1"}
+    with pytest.raises(SystemExit, match="Detection 4 .*counts.* runs that sum to"):
+        draw(tmp_path, found)
+
+
+def test_ids_as_text_and_masks_without_boxes_are_drawn(tmp_path: Path) -> None:
+    found = [{**one, "image_id": str(one["image_id"])} for one in predictions()]
+    for one in found:
+        del one["bbox"]
+    assert has_color(draw(tmp_path, found)[:, -480:], BLUE)
+
+
+def test_a_box_that_ends_above_the_image_covers_nothing() -> None:
+    content = annotations()
+    categories = {category["id"]: category for category in content["categories"]}
+    pixels = np.full((64, 64, 3), 90, np.uint8)
+    above = {"category_id": 4, "bbox": [10.0, -30.0, 20.0, 20.0]}
+    drawn = draw_instances(pixels, [above], categories, scale=4.0)
+    assert (drawn[100:] == 90).all()
+
+
+def test_deep_images_are_scaled_as_in_training(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 2048, np.uint16)).save(tmp_path / "deep.png")
+    pixels = read_image(tmp_path, {"file_name": "deep.png"}, (0, 4095))
+    assert (pixels == 128).all()

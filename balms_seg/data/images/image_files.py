@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from balms_seg.data.decoding import decode_image
 from balms_seg.data.preflight.image_file_checks import missing_images
+from balms_seg.decoding import decode_image
 
 CIFAR_FOLDERS = {"cifar-10-batches-py": "CIFAR10", "cifar-100-python": "CIFAR100"}
 # The formats of photographs among those that Pillow reads; its vector formats and stubs are none.

@@ -13,7 +13,7 @@ from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data.transforms import AugInput
 from detectron2.utils.file_io import PathManager
 
-from balms_seg.data.decoding import decode_image
+from balms_seg.decoding import decode_image
 
 
 class InstanceMapper(DatasetMapper):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
-from balms_seg.data.decoding import decode_image
 from balms_seg.data.images.image_visualization import draw_training_images
 from balms_seg.data.loading.configured_loader import build_train_loader
 from balms_seg.data.training_set import TrainingSet, are_labelled
+from balms_seg.decoding import decode_image
 from balms_seg.progress import with_progress
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 from balms_seg.annotations import shortened
-from balms_seg.data.decoding import ImageHeader, used_range
 from balms_seg.data.images.image_files import is_cifar, read_bytes, read_image, split_archive
 from balms_seg.data.preflight.image_headers import read_headers
+from balms_seg.decoding import ImageHeader, used_range
 
 logger = logging.getLogger(__name__)
 

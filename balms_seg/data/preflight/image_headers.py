@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.data.decoding import ImageHeader, read_header
 from balms_seg.data.images.image_files import read_bytes, split_archive
+from balms_seg.decoding import ImageHeader, read_header
 from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ import pytest
 from image_sets import picture, write_folders
 from PIL import Image
 
-from balms_seg.data.decoding import FORMATS
 from balms_seg.data.images.class_names import relabel
 from balms_seg.data.images.image_files import IMAGE_SUFFIXES, read_image
 from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.data.images.image_records import ImageRecords
 from balms_seg.data.images.image_split import split_images
 from balms_seg.data.images.subset_files import format_list
+from balms_seg.decoding import FORMATS
 
 NAMES = ("ape", "bee", "cat")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from balms_seg.data.decoding import MAX_PIXELS, UsedRange, decode_image, read_header, used_range
+from balms_seg.decoding import MAX_PIXELS, UsedRange, decode_image, read_header, used_range
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (3, 5, 3)).astype(np.uint8)
 
