@@ -133,6 +133,19 @@ def _balms_rows() -> dict[str, Recipe]:
     }
 
 
+_LENGTHS = (300, 1000, 3000)
+_BOTH = ("balanced_softmax", "softmax")
+
+
+def _length_rows() -> dict[str, Recipe]:
+    """Both methods, each with a whole schedule of so many iterations."""
+    return {
+        f"{name}, {length}": replace(_method(name), num_iters=length)
+        for length in _LENGTHS
+        for name in _BOTH
+    }
+
+
 TABLES = {
     "balms": Table(
         "BALMS against its static controls, from the same features",
@@ -168,6 +181,14 @@ TABLES = {
         seeds=3,
         num_iters=500,
         rows=_background_rows(),
+    ),
+    "lengths": Table(
+        "Balanced Softmax beside softmax, by the length of the schedule",
+        "glyphs_val",
+        seeds=3,
+        num_iters=_LENGTHS[-1],
+        rows=_length_rows(),
+        pairs=tuple((f"{_BOTH[0]}, {length}", f"{_BOTH[1]}, {length}") for length in _LENGTHS),
     ),
     "methods": Table(
         "Methods at equal schedule, three times as long",
