@@ -45,8 +45,8 @@ def main() -> None:
         published = _published(name, TABLES[name], Path(args.results))
         runs = TABLES[name].runs()
         missing |= {run.name: run for run in runs if (run.row, run.seed) not in published}
-    train_all(
-        list(missing.values()),
+    train_all(  # short runs first: an interrupted table has whole rows
+        sorted(missing.values(), key=lambda run: run.num_iters),
         Path(args.output),
         _command,
         jobs=args.jobs,
