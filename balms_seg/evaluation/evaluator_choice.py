@@ -12,7 +12,8 @@ from detectron2.evaluation import DatasetEvaluator
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
-from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator, ground_truth_of
+from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
+from balms_seg.evaluation.registered_set import RegisteredSet
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def evaluation_problems(cfg: CfgNode, dataset_name: str) -> Iterator[str]:
         dataset_name: of the set.
     """
     try:
-        truth = ground_truth_of(MetadataCatalog.get(dataset_name))
+        truth = RegisteredSet.read(MetadataCatalog.get(dataset_name)).ground_truth
         if cfg.MODEL.MASK_ON and len(truth.images):
             truth.for_task("segm")
     except (ValueError, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,10 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
-from balms_seg.annotations import Annotations, read_annotations
 from balms_seg.annotations.json_file import paused_garbage_collection
 from balms_seg.class_statistics import ClassStatistics
-from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
-from balms_seg.evaluation.lvis.category_counts import TrainingCounts
-from balms_seg.evaluation.lvis.evaluation_set import groups_of_counts
-from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
+from balms_seg.evaluation.lvis.analysis import analyse_task
 from balms_seg.evaluation.lvis.lvis_ap import LVISResult
 from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
 from balms_seg.evaluation.output.evaluation_files import write_task_files
@@ -36,6 +31,7 @@ from balms_seg.evaluation.predictions.resumed_evaluation import (
 )
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.evaluation.predictions.torchvision_outputs import torchvision_detections
+from balms_seg.evaluation.registered_set import RegisteredSet, class_ids_of
 from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
@@ -114,49 +110,13 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self._resume = resume
         self._settings = f"{dataset_name}\n{settings}"
         self._metadata = MetadataCatalog.get(dataset_name)
-        path = _json_file(self._metadata)
-        self._ground_truth: GroundTruth | None = None
+        self._set: RegisteredSet | None = None
         if not distributed or comm.is_main_process():
-            self._load_ground_truth(path, group_bounds, self._of_same_classes(statistics))
+            self._set = RegisteredSet.read(
+                self._metadata, statistics=statistics, group_bounds=group_bounds
+            )
         self._parts = RankParts(output_dir, distributed=distributed)
         self.reset()
-
-    def _of_same_classes(self, statistics: ClassStatistics | None) -> ClassStatistics | None:
-        names = self._metadata.get("thing_classes")
-        if statistics is None or names is None or list(names) == list(statistics.class_names):
-            return statistics
-        logger.warning(
-            "The training set has other classes than '%s': no counts and groups are taken from it.",
-            self._metadata.name,
-        )
-        return None
-
-    def _load_ground_truth(
-        self,
-        path: str,
-        group_bounds: tuple[int, int] | None,
-        statistics: ClassStatistics | None,
-    ) -> None:
-        annotations = read_annotations(path)
-        self._class_ids = _contiguous_ids(self._metadata, annotations)
-        if statistics is None:
-            known = self._metadata.get("class_image_count") or annotations.facts.categories
-            self._training = TrainingCounts.from_entries(known)
-        else:
-            self._training = TrainingCounts.from_statistics(statistics, self._class_ids)
-        if group_bounds is None:
-            letters = _by_category(self._metadata.get("class_frequency"), self._class_ids)
-            if statistics is not None:
-                letters = {**_letters_of(statistics, self._class_ids), **letters}
-        else:
-            letters = groups_of_counts(self._training, group_bounds, source=path)
-        self._ground_truth = load_ground_truth(
-            annotations,
-            class_frequency=letters,
-            own_groups=group_bounds is None,
-            image_root=self._metadata.get("image_root"),
-            trust_annotations=self._metadata.get("trust_annotations", False),
-        )
 
     def writing_to(self, output_dir: str) -> LongTailedLVISEvaluator:
         """An evaluator on the same ground truth that writes to another folder."""
@@ -225,8 +185,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
     def _ids_of_labels(self) -> dict[Any, int]:
         """Contiguous class id per category id, on every process."""
         if not hasattr(self, "_class_ids"):
-            annotations = read_annotations(_json_file(self._metadata))
-            self._class_ids = _contiguous_ids(self._metadata, annotations)
+            self._class_ids = self._set.class_ids if self._set else class_ids_of(self._metadata)
         return self._class_ids
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
@@ -239,38 +198,38 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self.evaluation = self._parts.fingerprint
         paths = self._parts.finish()
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        if self._ground_truth is None:
+        if self._set is None:
             self._parts.forget()
             return results
         if self._output_dir is None:
-            self._evaluate_parts(self._ground_truth, paths, None, results)
+            self._evaluate_parts(self._set, paths, None, results)
         else:
             with appearing_together(self._output_dir, self.evaluation) as folder:
-                self._evaluate_parts(self._ground_truth, paths, folder, results)
+                self._evaluate_parts(self._set, paths, folder, results)
         self._parts.remove(paths)
         return results
 
     def _evaluate_parts(
         self,
-        ground_truth: GroundTruth,
+        evaluated: RegisteredSet,
         paths: list[Path],
         folder: Path | None,
         results: OrderedDict[str, dict[str, float]],
     ) -> None:
         stream = DetectionStream(
-            ground_truth,
+            evaluated.ground_truth,
             max_detections=self._max_detections,
             max_per_class=FIXED_PER_CLASS if self._ap_fixed else None,
         )
         with paused_garbage_collection():
-            num_images, has_masks = self._read(paths, stream, ground_truth, folder)
+            num_images, has_masks = self._read(paths, stream, evaluated, folder)
         if not num_images:
             logger.warning("No image was processed; there is nothing to evaluate.")
-        elif len(ground_truth.classes) == 0:
+        elif len(evaluated.ground_truth.classes) == 0:
             logger.info("The ground truth has no annotations; only the detections are written.")
         else:
             tasks = self._chosen_tasks(has_masks)
-            self._evaluate_tasks(ground_truth, stream, tasks, folder, results)
+            self._evaluate_tasks(evaluated, stream, tasks, folder, results)
 
     def _chosen_tasks(self, has_masks: bool) -> tuple[str, ...]:
         tasks = self._tasks or (_TASKS if has_masks else _TASKS[:1])
@@ -278,7 +237,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
 
     def _evaluate_tasks(
         self,
-        ground_truth: GroundTruth,
+        evaluated: RegisteredSet,
         stream: DetectionStream,
         tasks: tuple[str, ...],
         folder: Path | None,
@@ -287,7 +246,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         best_of_classes = stream.best_of_classes()
         for task in tasks:
             analysis = analyse_task(
-                ground_truth,
+                evaluated.ground_truth,
                 stream.capped,
                 task,
                 max_detections=None,  # the stream has kept to it
@@ -296,14 +255,22 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             )
             metrics = dict(analysis.result.metrics)
             if self._ap_fixed:
-                metrics |= fixed_and_pooled_ap(ground_truth, best_of_classes, task)
+                metrics |= fixed_and_pooled_ap(evaluated.ground_truth, best_of_classes, task)
             results[task] = {name: 100 * value for name, value in metrics.items()}
             self.class_results[task] = analysis.result
             self.group_sizes = analysis.result.group_sizes
             if folder is not None:
-                self._write_files(folder, task, analysis)
+                write_task_files(
+                    folder,
+                    task,
+                    analysis,
+                    evaluation=self.evaluation,
+                    class_ids=evaluated.class_ids,
+                    class_names=self._metadata.get("thing_classes"),
+                    training=evaluated.training,
+                )
         logger.info("Evaluation results:\n%s", format_lvis_table(results, self.group_sizes))
-        hint = describe_empty_groups(self.group_sizes, self._training.images.values())
+        hint = describe_empty_groups(self.group_sizes, evaluated.training.images.values())
         if hint:
             logger.warning(hint)
 
@@ -311,12 +278,13 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         self,
         paths: list[Path],
         stream: DetectionStream,
-        ground_truth: GroundTruth,
+        evaluated: RegisteredSet,
         folder: Path | None,
     ) -> tuple[int, bool]:
         """Pass all parts to the stream and the results file; number of images, any masks."""
         num_images, has_masks = 0, False
-        missing = set(ground_truth.image_ids)
+        missing = set(evaluated.ground_truth.image_ids)
+        category_ids = {class_id: category for category, class_id in evaluated.class_ids.items()}
         images = with_progress(
             self._parts.read(paths),
             total=len(missing),
@@ -325,7 +293,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         )
         with results_file(folder) as write:
             for image in images:
-                detections = self._in_dataset_ids(image.detections)
+                detections = image.with_category_ids(category_ids)
                 stream.add(image.image_id, detections)
                 write(detections)
                 num_images += 1
@@ -336,88 +304,6 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 "%d of %d images of the ground truth were not processed; their objects count as "
                 "missed.",
                 len(missing),
-                ground_truth.num_images,
+                evaluated.ground_truth.num_images,
             )
         return num_images, has_masks
-
-    def _in_dataset_ids(self, detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        category_ids = {class_id: category for category, class_id in self._class_ids.items()}
-        for detection in detections:
-            class_id = detection["category_id"]
-            if class_id not in category_ids:
-                raise ValueError(
-                    f"Expected predicted classes in [0, {len(category_ids)}), but got {class_id} "
-                    f"in image {detection['image_id']}; set MODEL.ROI_HEADS.NUM_CLASSES to "
-                    f"{len(category_ids)} or evaluate on the data set the model was trained for."
-                )
-        return [{**d, "category_id": category_ids[d["category_id"]]} for d in detections]
-
-    def _write_files(self, folder: Path, task: str, analysis: TaskAnalysis) -> None:
-        write_task_files(
-            folder,
-            task,
-            analysis,
-            evaluation=self.evaluation,
-            class_ids=self._class_ids,
-            class_names=self._metadata.get("thing_classes"),
-            training=self._training,
-        )
-
-
-def ground_truth_of(metadata: Any) -> GroundTruth:
-    """Ground truth of a registered set, whose groups may be unknown yet.
-
-    Raises:
-        FileNotFoundError: the json is missing.
-        ValueError: the set has no json, or one that cannot be evaluated on.
-    """
-    annotations = read_annotations(_json_file(metadata))
-    _contiguous_ids(metadata, annotations)
-    return load_ground_truth(annotations, image_root=metadata.get("image_root"))
-
-
-def _json_file(metadata: Any) -> str:
-    json_file = metadata.get("json_file")
-    if json_file is None:
-        raise ValueError(
-            f"Expected the metadata of data set '{metadata.name}' to name its json_file, but it "
-            "does not; register the set with register_long_tailed_instances."
-        )
-    return PathManager.get_local_path(json_file)
-
-
-def _contiguous_ids(metadata: Any, annotations: Annotations) -> dict[Any, int]:
-    """Contiguous class id per category id of the json."""
-    in_json = annotations.contiguous_ids
-    class_ids = metadata.get("thing_dataset_id_to_contiguous_id")
-    if class_ids is None:
-        return in_json
-    absent = sorted(set(class_ids) - set(in_json), key=str)
-    if absent:
-        raise ValueError(
-            f"Expected the categories of data set '{metadata.name}' in its json, but "
-            f"{len(absent)} are missing, the first ids {absent[:5]}; evaluate on a json with the "
-            "classes the data set was registered with."
-        )
-    return dict(class_ids)
-
-
-def _letters_of(statistics: ClassStatistics, class_ids: Mapping[int, int]) -> dict[int, str]:
-    """Frequency letters per category id of the json."""
-    letters = [statistics.group_names[group][0] for group in statistics.group_ids]
-    return {category_id: letters[class_id] for category_id, class_id in class_ids.items()}
-
-
-def _by_category(
-    class_frequency: Sequence[str | None] | None, class_ids: Mapping[int, int]
-) -> dict[int, str]:
-    """Known frequency letters per category id of the json."""
-    if class_frequency is None:
-        return {}
-    if len(class_frequency) != len(class_ids):
-        raise ValueError(
-            f"Expected {len(class_ids)} entries in class_frequency, one per class, but got "
-            f"{len(class_frequency)}; take them from a training set with the same classes."
-        )
-    letters = {category_id: class_frequency[i] for category_id, i in class_ids.items()}
-    return {category_id: letter for category_id, letter in letters.items() if letter}

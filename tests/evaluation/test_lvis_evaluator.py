@@ -21,6 +21,7 @@ from balms_seg import ClassStatistics, add_balms_config
 from balms_seg.evaluation import LongTailedLVISEvaluator
 from balms_seg.evaluation.evaluator_choice import build_evaluator
 from balms_seg.evaluation.predictions.match_file import read_matches
+from balms_seg.evaluation.registered_set import RegisteredSet
 
 NAME = "evaluator_test_set"
 BOX = [10.0, 10.0, 20.0, 20.0]
@@ -336,9 +337,9 @@ def test_statistics_of_other_classes_are_not_taken(
     metadata: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = dataclasses.replace(statistics_of([300, 40, 7]), class_names=("a", "b", "c"))
-    evaluator = LongTailedLVISEvaluator(NAME, statistics=other)
+    read = RegisteredSet.read(metadata, statistics=other)
     assert f"other classes than '{NAME}'" in caplog.text
-    assert dict(evaluator._training.images) == {1: 5, 2: 50}
+    assert dict(read.training.images) == {1: 5, 2: 50}
 
 
 def test_an_evaluator_that_writes_elsewhere_has_the_same_ground_truth(

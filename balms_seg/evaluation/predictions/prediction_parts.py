@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,24 @@ class ImagePredictions:
     image_id: Any
     has_masks: bool
     detections: list[dict[str, Any]]
+
+    def with_category_ids(self, category_ids: Mapping[int, Any]) -> list[dict[str, Any]]:
+        """The detections with the ids of the json.
+
+        Args:
+            category_ids: category id per contiguous class id.
+
+        Raises:
+            ValueError: a predicted class is none of them.
+        """
+        unknown = {d["category_id"] for d in self.detections} - category_ids.keys()
+        if unknown:
+            raise ValueError(
+                f"Expected predicted classes in [0, {len(category_ids)}), but got {min(unknown)} "
+                f"in image {self.image_id}; set MODEL.ROI_HEADS.NUM_CLASSES to "
+                f"{len(category_ids)} or evaluate on the data set the model was trained for."
+            )
+        return [{**d, "category_id": category_ids[d["category_id"]]} for d in self.detections]
 
 
 class PartWriter:
