@@ -33,7 +33,10 @@ EXTRAS = {
     "crop": ["shapely>=2.0"],  # INPUT.CROP with polygons
 }
 # selenium drives the browser that the tests of the report use, where there is one
-DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest>=8", "ruff>=0.9", "selenium>=4.20"]
+DEVELOPMENT = [
+    *("hypothesis", "mypy", "pre-commit", "pytest>=8", "ruff>=0.9", "selenium>=4.20"),
+    "coverage>=7.6",  # tells tools/mutants.py which tests run a line
+]
 
 setup(
     name="balms-seg",

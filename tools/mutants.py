@@ -3,9 +3,10 @@
 
 python tools/mutants.py balms_seg/losses balms_seg/meta --sample 50 --csv survivors.csv
 
-A copy of the checkout is changed, never the checkout. A mutant is killed if its tests fail or take
-too long. Related are the tests that speak of the module or of what it defines. Mutants that nobody
-can notice are listed with a reason in tests/equivalent_mutants.csv.
+A copy of the checkout is changed, never the checkout. First the tests that speak of the modules or
+of what they define run once, recorded line by line. A mutant is killed if the tests that ran its
+line fail or take too long; of a line that runs on import, all tests that speak of its module.
+Mutants that nobody can notice are listed with a reason in tests/equivalent_mutants.csv.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+import coverage
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = Path("tests/equivalent_mutants.csv")  # module, before, after, reason
@@ -132,6 +136,46 @@ def related_tests(root: Path, module: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in found]
 
 
+class _Recorder:
+    """A plugin of pytest that says which test runs what coverage sees."""
+
+    def __init__(self, recording: coverage.Coverage) -> None:
+        self._recording = recording
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._recording.switch_context(nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._recording.switch_context("")
+
+
+def record(root: Path, tests: Sequence[str], data_file: Path) -> bool:
+    """Run tests in a process of their own, and keep which lines each of them ran.
+
+    Returns:
+        Whether all of them passed: where a test fails without a mutant, each would look killed.
+    """
+    child = os.fork()
+    if child == 0:
+        sys.path.insert(0, str(root))
+        recording = coverage.Coverage(data_file=data_file, source_pkgs=["balms_seg"])
+        recording.start()
+        code = _run_tests(root, tests, plugins=[_Recorder(recording)])
+        recording.stop()
+        recording.save()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def tests_of_lines(data_file: Path, source: Path) -> dict[int, list[str]]:
+    """Tests that ran each line of a file; lines that run on import alone are left out."""
+    data = coverage.CoverageData(str(data_file))
+    data.read()
+    lines = data.contexts_by_lineno(str(source.resolve()))
+    found = {line: [name for name in names if name] for line, names in lines.items()}
+    return {line: names for line, names in found.items() if names}
+
+
 def is_killed(root: Path, mutant: Mutant, tests: Sequence[str], *, timeout: float) -> bool:
     """Run tests on a copy with the mutant in place, in a process of its own."""
     target = root / mutant.module
@@ -139,7 +183,7 @@ def is_killed(root: Path, mutant: Mutant, tests: Sequence[str], *, timeout: floa
     target.write_text(mutant.source, encoding="utf-8")
     child = os.fork()  # with torch imported already, which takes longer than most tests
     if child == 0:
-        _run_tests(root, tests)
+        os._exit(_run_tests(root, tests))
     try:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -154,9 +198,7 @@ def is_killed(root: Path, mutant: Mutant, tests: Sequence[str], *, timeout: floa
         target.write_text(original, encoding="utf-8")
 
 
-def _run_tests(root: Path, tests: Sequence[str]) -> None:
-    import pytest
-
+def _run_tests(root: Path, tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -164,8 +206,8 @@ def _run_tests(root: Path, tests: Sequence[str]) -> None:
     sys.path.insert(0, str(root))
     os.environ["PYTHONPATH"] = str(root)
     sys.dont_write_bytecode = True
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests])
-    os._exit(int(code))
+    options = ["-q", "-p", "no:cacheprovider", "--no-header"] + ([] if plugins else ["-x"])
+    return int(pytest.main([*options, *tests], plugins=list(plugins)))
 
 
 def known_equivalents(root: Path) -> set[tuple[str, str, str]]:
@@ -203,30 +245,28 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> list[Mutant]:
     ]
     chosen = random.Random(args.seed).sample(every, min(args.sample, len(every)))
     survivors: list[Mutant] = []
-    tried = 0
-    usable: dict[Path, bool] = {}  # where its tests fail without a mutant, each would look killed
     with tempfile.TemporaryDirectory(prefix="mutants_") as folder:
-        copy = Path(folder) / "checkout"
+        copy, recorded = Path(folder) / "checkout", Path(folder) / "recorded"
         left_out = shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__")
         shutil.copytree(root, copy, ignore=left_out)
-        for mutant in chosen:
-            module, tests = mutant.module, related_tests(copy, mutant.module)
-            if module not in usable:
-                unchanged = replace(mutant, source=(copy / module).read_text(encoding="utf-8"))
-                usable[module] = not is_killed(copy, unchanged, tests, timeout=args.timeout)
-            if not usable[module]:
-                continue
-            tried += 1
+        related = {mutant.module: related_tests(copy, mutant.module) for mutant in chosen}
+        every_test = sorted({test for tests in related.values() for test in tests})
+        print(f"Running {len(every_test)} test files without a mutant ...", flush=True)
+        if not record(copy, every_test, recorded):
+            raise SystemExit(
+                "Expected tests that pass without a mutant, but some fail: see `make test`."
+            )
+        for number, mutant in enumerate(chosen, start=1):
+            lines = tests_of_lines(recorded, copy / mutant.module)
+            tests = lines.get(mutant.line, related[mutant.module])
             killed = is_killed(copy, mutant, tests, timeout=args.timeout)
             survivors += [] if killed else [mutant]
             print(
-                f"{tried}/{len(chosen)} {'killed  ' if killed else 'SURVIVED'} "
-                f"{module}:{mutant.line}: {mutant.before!r} -> {mutant.after!r}",
+                f"{number}/{len(chosen)} {'killed  ' if killed else 'SURVIVED'} "
+                f"{mutant.module}:{mutant.line}: {mutant.before!r} -> {mutant.after!r}",
                 flush=True,
             )
-    print(f"{tried - len(survivors)} of {tried} killed.")
-    for module in (module for module, is_usable in usable.items() if not is_usable):
-        print(f"Left out {module}: its tests fail, or take more than {args.timeout:g} seconds.")
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed.")
     if args.csv:
         with args.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -239,7 +279,5 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # its pool does not survive forks
     import detectron2.modeling  # noqa: F401  once for all mutants
-    import pytest  # noqa: F401
-    import torch  # noqa: F401
 
     main(parse_arguments())

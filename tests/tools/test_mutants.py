@@ -57,7 +57,7 @@ def test_survivors_are_those_that_no_test_notices(tmp_path: Path) -> None:
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    words = ["balms_seg/half.py", "--csv", str(tmp_path / "left.csv"), "--timeout", "60"]
+    words = ["balms_seg/half.py", "--csv", str(tmp_path / "left.csv"), "--timeout", "600"]
     survivors = mutants.main(mutants.parse_arguments(words), tmp_path)
     assert {m.line for m in survivors} == {4, 6}  # the default, and what is below 0
     with (tmp_path / "left.csv").open(newline="") as file:
