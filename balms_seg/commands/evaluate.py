@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: boxes and masks, where detections and ground truth have both; boundary is "
         "boundary AP of masks and takes longer",
     )
-    parser.add_argument("--max-detections", type=int, default=300, help="an image; default 300")
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        default=LVIS_MAX_DETECTIONS,
+        help="an image; default: %(default)s",
+    )
     parser.add_argument(
         "--fixed",
         action="store_true",

@@ -12,11 +12,13 @@ def add_keys(cfg: CfgNode) -> None:
     """Declare the TEST.LONG_TAILED keys."""
     from detectron2.config import CfgNode
 
+    from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
+
     test = cfg.TEST.LONG_TAILED = CfgNode()
     # What computes AP and AR: numpy (ours) | lvis (lvis-api, the same numbers, slowly).
     test.BACKEND = "numpy"
     # Detections of an image that count, by score; LVIS's 300.
-    test.MAX_DETECTIONS = 300
+    test.MAX_DETECTIONS = LVIS_MAX_DETECTIONS
     # Largest number of training images of a rare and of a common class: [10, 100]. Empty: the
     # json's own groups, and LVIS's bounds for classes without. For whole images, of the groups few
     # and medium: [19, 100] where empty.

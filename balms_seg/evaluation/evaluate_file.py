@@ -12,6 +12,7 @@ from pathlib import Path
 
 from balms_seg.evaluation.lvis.analysis import TaskAnalysis, analyse_task
 from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
+from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis.pooled_ap import fixed_and_pooled_ap
 from balms_seg.evaluation.output.evaluation_files import write_task_files
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
@@ -38,7 +39,7 @@ def evaluate_file(
     evaluation_set: EvaluationSet,
     *,
     tasks: Sequence[str] | None = None,
-    max_detections: int = 300,
+    max_detections: int = LVIS_MAX_DETECTIONS,
     fixed: bool = False,
     backend: str = "numpy",
     error_kinds: bool = True,

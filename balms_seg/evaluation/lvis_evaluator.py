@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from balms_seg.annotations.json_file import paused_garbage_collection
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.evaluation.lvis.analysis import analyse_task
+from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis.lvis_ap import LVISResult
 from balms_seg.evaluation.lvis.pooled_ap import FIXED_PER_CLASS, fixed_and_pooled_ap
 from balms_seg.evaluation.output.evaluation_files import write_task_files
@@ -56,7 +57,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         *,
         statistics: ClassStatistics | None = None,
-        max_detections: int = 300,
+        max_detections: int = LVIS_MAX_DETECTIONS,
         backend: str = "numpy",
         group_bounds: tuple[int, int] | None = None,
         ap_fixed: bool = False,

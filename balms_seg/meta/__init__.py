@@ -1,4 +1,4 @@
-"""The one-step bilevel update: meta gradient, residuals, class parameters, feature bank.
+"""The one-step bilevel update: meta gradient, class parameters, feature bank.
 
 Pure torch.
 """
@@ -14,13 +14,6 @@ from balms_seg.meta.gradient import (
     one_step_meta_gradient,
     virtual_step,
 )
-from balms_seg.meta.residuals import (
-    balanced_sigmoid_residuals,
-    balanced_softmax_residuals,
-    balanced_softmax_residuals_with_background,
-    sigmoid_residuals,
-    softmax_residuals,
-)
 from balms_seg.meta.reweighter import MetaReweighter
 from balms_seg.meta.sgd import SGDSettings, sgd_settings
 
@@ -32,14 +25,9 @@ __all__ = [
     "MetaGradient",
     "MetaReweighter",
     "SGDSettings",
-    "balanced_sigmoid_residuals",
-    "balanced_softmax_residuals",
-    "balanced_softmax_residuals_with_background",
     "classifier_gradient",
     "linear_classifier",
     "one_step_meta_gradient",
     "sgd_settings",
-    "sigmoid_residuals",
-    "softmax_residuals",
     "virtual_step",
 ]

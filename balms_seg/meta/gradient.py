@@ -111,7 +111,7 @@ def one_step_meta_gradient(
         sgd: settings of the weight, then of the bias, see `sgd_settings`.
         features: (N, D) classifier input of the training rows.
         residuals: (N, C) derivative of each row's unweighted loss by its logits at the current
-            parameters, see `balms_seg.meta.residuals`.
+            parameters; autograd of their sum finds it.
         sample_weights: (N,).
         normaliser: what the weighted losses are divided by, usually the rows on all ranks.
         meta_features: (M, D); M = 0 is legal and gives a gradient of zero.

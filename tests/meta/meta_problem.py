@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from closed_form_residuals import (
+    balanced_sigmoid_residuals,
+    balanced_softmax_residuals_with_background,
+    sigmoid_residuals,
+    softmax_residuals,
+)
 from torch import Tensor, nn
 
 from balms_seg.losses import (
     balanced_sigmoid_loss,
     balanced_softmax_loss_with_background,
     sigmoid_loss,
-)
-from balms_seg.meta import (
-    balanced_sigmoid_residuals,
-    balanced_softmax_residuals_with_background,
-    sigmoid_residuals,
-    softmax_residuals,
 )
 
 NUM_CLASSES, NUM_FEATURES = 6, 4

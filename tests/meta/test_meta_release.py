@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from closed_form_residuals import (
+    balanced_sigmoid_residuals,
+    sigmoid_residuals,
+)
 from torch import Tensor, nn
 
 from balms_seg.losses import balanced_sigmoid_loss
 from balms_seg.meta import (
     AdamSettings,
     MetaReweighter,
-    balanced_sigmoid_residuals,
     classifier_gradient,
     linear_classifier,
     one_step_meta_gradient,
     sgd_settings,
-    sigmoid_residuals,
 )
 from balms_seg.meta.row_weights import psi_gradient, sum_by_class
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import closed_form_residuals as residuals_of
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balms_seg import losses, meta
+from balms_seg import losses
 
 K = 4
 COUNTS = torch.tensor([500.0, 40.0, 3.0, 1.0])
@@ -24,7 +25,9 @@ def with_background(form: str, count: float | None = None) -> tuple[Function, Fu
         lambda z, y: losses.balanced_softmax_loss_with_background(
             z, y, COUNTS, **options, reduction="sum"
         ),
-        lambda z, y: meta.balanced_softmax_residuals_with_background(z, y, COUNTS, **options),
+        lambda z, y: residuals_of.balanced_softmax_residuals_with_background(
+            z, y, COUNTS, **options
+        ),
     )
 
 
@@ -32,25 +35,25 @@ def with_background(form: str, count: float | None = None) -> tuple[Function, Fu
 PAIRS = {
     "sigmoid": (
         lambda z, y: losses.sigmoid_loss(z, y, reduction="sum"),
-        meta.sigmoid_residuals,
+        residuals_of.sigmoid_residuals,
         K,
         K,
     ),
     "balanced_sigmoid": (
         lambda z, y: losses.balanced_sigmoid_loss(z, y, FREQUENCY, reduction="sum"),
-        lambda z, y: meta.balanced_sigmoid_residuals(z, y, FREQUENCY),
+        lambda z, y: residuals_of.balanced_sigmoid_residuals(z, y, FREQUENCY),
         K,
         K,
     ),
     "softmax": (
         lambda z, y: F.cross_entropy(z, y, reduction="sum"),
-        meta.softmax_residuals,
+        residuals_of.softmax_residuals,
         K + 1,
         K,
     ),
     "balanced_softmax": (
         lambda z, y: losses.balanced_softmax_loss(z, y, COUNTS, reduction="sum"),
-        lambda z, y: meta.balanced_softmax_residuals(z, y, COUNTS),
+        lambda z, y: residuals_of.balanced_softmax_residuals(z, y, COUNTS),
         K,
         K - 1,
     ),
@@ -118,7 +121,7 @@ def test_a_target_out_of_range_is_an_error(name: str) -> None:
 )
 def test_background_options_that_do_not_fit_are_an_error(form: str, count: float | None) -> None:
     with pytest.raises(ValueError, match="background"):
-        meta.balanced_softmax_residuals_with_background(
+        residuals_of.balanced_softmax_residuals_with_background(
             torch.zeros(1, K + 1),
             torch.tensor([0]),
             COUNTS,

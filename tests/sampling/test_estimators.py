@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from closed_form_residuals import (
+    balanced_softmax_residuals,
+    softmax_residuals,
+)
 from sampler_problem import SETTINGS, make_sampler, random_gradient
 from torch import Tensor, nn
 
 from balms_seg.losses import balanced_softmax_loss
 from balms_seg.meta import (
     AdamSettings,
-    balanced_softmax_residuals,
     linear_classifier,
     one_step_meta_gradient,
     sgd_settings,
-    softmax_residuals,
 )
 from balms_seg.sampling import (
     ESTIMATORS,

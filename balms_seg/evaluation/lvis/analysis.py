@@ -9,7 +9,7 @@ from typing import Any
 
 from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.error_kinds import ErrorCounts, count_errors
-from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS, GroundTruth
 from balms_seg.evaluation.lvis.lvis_ap import (
     LVISResult,
     annotation_shapes,
@@ -46,7 +46,7 @@ def analyse_task(
     detections: Sequence[Mapping[str, Any]] | DetectionTable,
     task: str,
     *,
-    max_detections: int | None = 300,
+    max_detections: int | None = LVIS_MAX_DETECTIONS,
     with_errors: bool = True,
     backend: str = "numpy",
 ) -> TaskAnalysis:

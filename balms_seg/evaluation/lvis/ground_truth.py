@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: LVIS's frequency letters, rarest first, with the names that tables use.
 FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
+#: Detections of an image that count, by score.
+LVIS_MAX_DETECTIONS = 300
 
 
 class Segmentations(Sequence[Any]):

@@ -18,7 +18,12 @@ import numpy as np
 from balms_seg.evaluation.lvis.boundaries import limit_by_boundaries
 from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.detections import select_detections
-from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS, GroundTruth, load_ground_truth
+from balms_seg.evaluation.lvis.ground_truth import (
+    FREQUENCY_GROUPS,
+    LVIS_MAX_DETECTIONS,
+    GroundTruth,
+    load_ground_truth,
+)
 from balms_seg.evaluation.lvis.lvis_backend import precision_recall_of_lvis_api
 from balms_seg.evaluation.lvis.masks import annotation_masks
 from balms_seg.evaluation.lvis.matching import IOU_THRESHOLDS, Matches, match_detections
@@ -70,7 +75,7 @@ def evaluate_lvis(
     detections: Sequence[Mapping[str, Any]] | DetectionTable,
     iou_type: str,
     *,
-    max_detections: int | None = 300,
+    max_detections: int | None = LVIS_MAX_DETECTIONS,
     class_frequency: Mapping[int, str] | None = None,
     backend: str = "numpy",
 ) -> LVISResult:
@@ -120,7 +125,7 @@ def find_matches(
     detections: Sequence[Mapping[str, Any]] | DetectionTable,
     iou_type: str,
     *,
-    max_detections: int | None = 300,
+    max_detections: int | None = LVIS_MAX_DETECTIONS,
     max_per_class: int | None = None,
     shapes: Any = None,
 ) -> Matches:

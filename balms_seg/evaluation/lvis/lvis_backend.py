@@ -15,7 +15,7 @@ import numpy as np
 
 from balms_seg.annotations import MaskKind, annotation_content, image_content
 from balms_seg.evaluation.lvis.federated import federated_rules
-from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS, GroundTruth
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def run_lvis_api(
     detections: list[dict[str, Any]],
     iou_type: str,
     *,
-    max_detections: int | None = 300,
+    max_detections: int | None = LVIS_MAX_DETECTIONS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for the content of an LVIS json and detections, both of which lvis-api changes.
 
