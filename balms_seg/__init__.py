@@ -14,4 +14,5 @@ __getattr__, __dir__, __all__ = lazy_names(
         "add_balms_config": "config",
         "check_config": "config",
     },
+    packages=("evaluation", "losses", "meta", "methods", "modeling", "sampling"),
 )

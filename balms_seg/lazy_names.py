@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +10,7 @@ from balms_seg.requirements import explained
 
 
 def lazy_names(
-    package: str, modules: Mapping[str, str]
+    package: str, modules: Mapping[str, str], *, packages: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """What a package's `__init__` takes as its `__getattr__`, `__dir__` and `__all__`.
 
@@ -20,9 +20,12 @@ def lazy_names(
         package: its `__name__`.
         modules: the module of each public name, relative to the package. A name that a module or
             folder of the package has as well would hide behind it, so there is none.
+        packages: folders of the package that are attributes without an import of their own.
     """
 
     def get(name: str) -> Any:
+        if name in packages:
+            return import_module(f"{package}.{name}")
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         try:
@@ -33,4 +36,4 @@ def lazy_names(
 
     assert not modules.keys() & {path.partition(".")[0] for path in modules.values()}
     names = sorted(modules)
-    return get, lambda: names, names
+    return get, lambda: sorted([*names, *packages]), names

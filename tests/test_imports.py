@@ -221,6 +221,14 @@ def test_names_of_the_package_are_there_when_asked_for() -> None:
     assert not {"torch", "detectron2"} & loaded
 
 
+def test_packages_need_no_import_of_their_own() -> None:
+    loaded = loaded_by(
+        "import balms_seg\nbalms_seg.methods.register, balms_seg.losses.sigmoid_loss"
+    )
+    assert "torch" in loaded
+    assert "detectron2" not in loaded
+
+
 def test_the_configuration_registers_the_heads() -> None:
     loaded_by(
         "from detectron2.config import get_cfg\n"

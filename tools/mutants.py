@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
+import itertools
 import os
 import random
 import re
@@ -55,18 +56,38 @@ class Mutant:
 
 def mutants_of(module: Path, text: str) -> Iterator[Mutant]:
     """Every change of one operator or constant; messages, annotations, decorators left out."""
-    count = sum(1 for _ in _changes(ast.parse(text)))
-    for number in range(count):
-        tree = ast.parse(text)
-        for place, (statement, change) in enumerate(_changes(tree)):
-            if place == number:
-                before = ast.unparse(statement)
-                change()
-                after = ast.unparse(statement)
-                if before != after:
-                    source = ast.unparse(tree)
-                    yield Mutant(module, statement.lineno, before, after, source)
-                break
+    for number in range(_count_changes(text)):
+        mutant = _mutant(module, text, number)
+        if mutant is not None:
+            yield mutant
+
+
+def _count_changes(text: str) -> int:
+    return sum(1 for _ in _changes(ast.parse(text)))
+
+
+def _mutant(module: Path, text: str, number: int) -> Mutant | None:
+    """The change of this number; None where it changes nothing."""
+    tree = ast.parse(text)
+    statement, change = next(itertools.islice(_changes(tree), number, None))
+    before = ast.unparse(statement)
+    change()
+    after = ast.unparse(statement)
+    if before == after:
+        return None
+    return Mutant(module, statement.lineno, before, after, ast.unparse(tree))
+
+
+def _sample(
+    root: Path, files: Sequence[Path], size: int, seed: int, known: set[tuple[str, str, str]]
+) -> list[Mutant]:
+    """At most `size` mutants of these files, drawn from all but the known ones."""
+    texts = {file: (root / file).read_text(encoding="utf-8") for file in files}
+    places = [(file, n) for file, text in texts.items() for n in range(_count_changes(text))]
+    random.Random(seed).shuffle(places)
+    drawn = (_mutant(file, texts[file], number) for file, number in places)
+    fresh = (m for m in drawn if m and (str(m.module), m.before, m.after) not in known)
+    return list(itertools.islice(fresh, size))
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple]:
@@ -236,14 +257,7 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> list[Mutant]:
     files = [
         f for m in args.modules for f in ([m] if m.suffix == ".py" else sorted(m.rglob("*.py")))
     ]
-    known = known_equivalents(root)
-    every = [
-        mutant
-        for file in files
-        for mutant in mutants_of(file, (root / file).read_text(encoding="utf-8"))
-        if (str(file), mutant.before, mutant.after) not in known
-    ]
-    chosen = random.Random(args.seed).sample(every, min(args.sample, len(every)))
+    chosen = _sample(root, files, args.sample, args.seed, known_equivalents(root))
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="mutants_") as folder:
         copy, recorded = Path(folder) / "checkout", Path(folder) / "recorded"
