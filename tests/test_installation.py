@@ -216,3 +216,15 @@ def test_the_real_wheel_is_listed_and_removed_by_pip(tmp_path: Path) -> None:
     run_pip("--python", python, "uninstall", "--yes", "detectron2")
     assert not (packages / "detectron2").exists()
     assert "detectron2" not in run_pip("--python", python, "list", "--format=freeze")
+
+
+def test_every_step_that_takes_a_while_is_announced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(installer, "import_problem", lambda module: "")
+    monkeypatch.setattr(installer, "download_sdist", lambda folder: done.append("download"))
+    monkeypatch.setattr(installer, "make_wheel", lambda sdist, folder: done.append("make"))
+    monkeypatch.setattr(installer, "install_wheel", lambda *paths: done.append("install"))
+    installer.install(None, None, say=lambda line: done.append(line.split()[1]))
+    assert done == ["1/3:", "download", "2/3:", "make", "3/3:", "install"]

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from balms_seg.detectron2_wheel.wheel import SDIST_SHA256, VERSION, InstallError, make_wheel
@@ -112,8 +113,22 @@ def install_wheel(wheel: Path, constraint: Path | None) -> None:
         raise InstallError(f"detectron2 was installed but cannot be imported:\n{problem}")
 
 
-def install(constraint: Path | None, sdist: Path | None) -> str:
+def _say(line: str) -> None:
+    print(line, flush=True)  # the next one may be a minute away
+
+
+def install(
+    constraint: Path | None,
+    sdist: Path | None,
+    *,
+    say: Callable[[str], None] = _say,
+) -> str:
     """Install detectron2 where it is not there yet; returns the line to print.
+
+    Args:
+        constraint: pip constraints for its requirements.
+        sdist: a downloaded source distribution; None downloads it.
+        say: takes a line before each step that takes a while.
 
     Raises:
         InstallError: with what to do about it.
@@ -127,7 +142,12 @@ def install(constraint: Path | None, sdist: Path | None) -> str:
             f"or run `{sys.executable} -m pip uninstall detectron2` and then this again."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        wheel = make_wheel(sdist or download_sdist(Path(scratch)), Path(scratch))
+        if sdist is None:
+            say(f"detectron2 1/3: downloading {SDIST_NAME} {VERSION}")
+            sdist = download_sdist(Path(scratch))
+        say("detectron2 2/3: making a wheel of it")
+        wheel = make_wheel(sdist, Path(scratch))
+        say("detectron2 3/3: installing it and what it requires")
         install_wheel(wheel, constraint)
     return f"detectron2: installed {VERSION} as a pure-Python wheel"
 
