@@ -14,129 +14,22 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
-import itertools
 import os
-import random
 import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import coverage
 import pytest
+from mutations import Mutant, sample
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = Path("tests/equivalent_mutants.csv")  # module, before, after, reason
-_SWAPS: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-}  # fmt: skip
-# What a message says is not what the code does.
-_SPEECH = ("logger", "warnings", "print")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One change: `before` became `after` in a line of a module, which now reads `source`."""
-
-    module: Path
-    line: int
-    before: str
-    after: str
-    source: str
-
-
-def mutants_of(module: Path, text: str) -> Iterator[Mutant]:
-    """Every change of one operator or constant; messages, annotations, decorators left out."""
-    for number in range(_count_changes(text)):
-        mutant = _mutant(module, text, number)
-        if mutant is not None:
-            yield mutant
-
-
-def _count_changes(text: str) -> int:
-    return sum(1 for _ in _changes(ast.parse(text)))
-
-
-def _mutant(module: Path, text: str, number: int) -> Mutant | None:
-    """The change of this number; None where it changes nothing."""
-    tree = ast.parse(text)
-    statement, change = next(itertools.islice(_changes(tree), number, None))
-    before = ast.unparse(statement)
-    change()
-    after = ast.unparse(statement)
-    if before == after:
-        return None
-    return Mutant(module, statement.lineno, before, after, ast.unparse(tree))
-
-
-def _sample(
-    root: Path, files: Sequence[Path], size: int, seed: int, known: set[tuple[str, str, str]]
-) -> list[Mutant]:
-    """At most `size` mutants of these files, drawn from all but the known ones."""
-    texts = {file: (root / file).read_text(encoding="utf-8") for file in files}
-    places = [(file, n) for file, text in texts.items() for n in range(_count_changes(text))]
-    random.Random(seed).shuffle(places)
-    drawn = (_mutant(file, texts[file], number) for file, number in places)
-    fresh = (m for m in drawn if m and (str(m.module), m.before, m.after) not in known)
-    return list(itertools.islice(fresh, size))
-
-
-def _changes(tree: ast.Module) -> Iterator[tuple]:
-    """Pairs of a statement and of what changes it, in the order of the source."""
-    stack: list[tuple[ast.AST, ast.stmt | None]] = [(tree, None)]
-    while stack:
-        node, statement = stack.pop()
-        if isinstance(node, ast.Raise | ast.Assert) or _is_speech(node):
-            continue
-        statement = node if isinstance(node, ast.stmt) else statement
-        if statement is not None:
-            yield from ((statement, change) for change in _changes_here(node))
-        children = [
-            child
-            for field, value in ast.iter_fields(node)
-            if field not in ("annotation", "returns", "decorator_list")
-            for child in (value if isinstance(value, list) else [value])
-            if isinstance(child, ast.AST)
-        ]
-        stack += [(child, statement) for child in reversed(children)]
-
-
-def _is_speech(node: ast.AST) -> bool:
-    called = node.value if isinstance(node, ast.Expr) else None
-    if isinstance(called, ast.Constant):
-        return True  # a docstring
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        return True
-    return isinstance(called, ast.Call) and ast.unparse(called.func).startswith(_SPEECH)
-
-
-def _changes_here(node: ast.AST) -> Iterator:
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in _SWAPS:
-        yield lambda: node.ops.__setitem__(0, _SWAPS[type(node.ops[0])]())
-    elif isinstance(node, ast.BoolOp | ast.BinOp) and type(node.op) in _SWAPS:
-        yield lambda: setattr(node, "op", _SWAPS[type(node.op)]())
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        yield lambda: setattr(node, "op", ast.UAdd())
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        yield (
-            lambda: (
-                setattr(node, "op", ast.UAdd())
-                or setattr(node, "operand", ast.Call(ast.Name("bool"), [node.operand], []))
-            )
-        )
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield lambda: setattr(node, "value", not node.value)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        yield lambda: setattr(node, "value", node.value + 1)
 
 
 def related_tests(root: Path, module: Path) -> list[str]:
@@ -239,6 +132,12 @@ def known_equivalents(root: Path) -> set[tuple[str, str, str]]:
         return {(row["module"], row["before"], row["after"]) for row in csv.DictReader(file)}
 
 
+def _left_out(root: Path, folder: str, names: Sequence[str]) -> set[str]:
+    """What a copy of the checkout does without; below its root, packages have such names too."""
+    at_root = {".git", ".venv", "output", "build"} if Path(folder) == root else set()
+    return (at_root | {"__pycache__"}) & set(names)
+
+
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Modules, and how many of their mutants."""
     parser = argparse.ArgumentParser(
@@ -257,12 +156,11 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> list[Mutant]:
     files = [
         f for m in args.modules for f in ([m] if m.suffix == ".py" else sorted(m.rglob("*.py")))
     ]
-    chosen = _sample(root, files, args.sample, args.seed, known_equivalents(root))
+    chosen = sample(root, files, args.sample, args.seed, known_equivalents(root))
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="mutants_") as folder:
         copy, recorded = Path(folder) / "checkout", Path(folder) / "recorded"
-        left_out = shutil.ignore_patterns(".git", ".venv", "output", "build", "__pycache__")
-        shutil.copytree(root, copy, ignore=left_out)
+        shutil.copytree(root, copy, ignore=lambda path, names: _left_out(root, path, names))
         related = {mutant.module: related_tests(copy, mutant.module) for mutant in chosen}
         every_test = sorted({test for tests in related.values() for test in tests})
         print(f"Running {len(every_test)} test files without a mutant ...", flush=True)

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import mutants
+import mutations
 
 MODULE = '''"""Half of a number."""
 
@@ -22,11 +23,16 @@ def half(number: int = 2) -> float:
     logger.info("half %d", 1)
     return number / 2
 '''
-TEST = "from balms_seg.half import half\n\n\ndef test_half() -> None:\n    assert half(6) == 3\n"
+TEST = """from balms_seg.output.half import half
+
+
+def test_half() -> None:
+    assert half(6) == 3
+"""
 
 
 def texts(source: str) -> set[tuple[str, str]]:
-    return {(m.before, m.after) for m in mutants.mutants_of(Path("a.py"), source)}
+    return {(m.before, m.after) for m in mutations.mutants_of(Path("a.py"), source)}
 
 
 def test_operators_and_constants_are_changed_one_at_a_time() -> None:
@@ -43,7 +49,7 @@ def test_operators_and_constants_are_changed_one_at_a_time() -> None:
 
 
 def test_messages_annotations_and_docstrings_are_left_alone() -> None:
-    changed = [m.line for m in mutants.mutants_of(Path("half.py"), MODULE)]
+    changed = [m.line for m in mutations.mutants_of(Path("half.py"), MODULE)]
     assert sorted(changed) == [4, 6, 6, 9, 9]
 
 
@@ -51,13 +57,15 @@ def test_messages_annotations_and_docstrings_are_left_alone() -> None:
 def test_survivors_are_those_that_no_test_notices(tmp_path: Path) -> None:
     for name, text in {
         "balms_seg/__init__.py": "",
-        "balms_seg/half.py": MODULE.replace('    logger.info("half %d", 1)\n', ""),
+        "balms_seg/output/__init__.py": "",
+        "output/large.bin": "",
+        "balms_seg/output/half.py": MODULE.replace('    logger.info("half %d", 1)\n', ""),
         "tests/test_half.py": TEST,
         "tests/equivalent_mutants.csv": "module,before,after,reason\n",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    words = ["balms_seg/half.py", "--csv", str(tmp_path / "left.csv"), "--timeout", "600"]
+    words = ["balms_seg/output/half.py", "--csv", str(tmp_path / "left.csv"), "--timeout", "600"]
     survivors = mutants.main(mutants.parse_arguments(words), tmp_path)
     assert {m.line for m in survivors} == {4, 6}  # the default, and what is below 0
     with (tmp_path / "left.csv").open(newline="") as file:
