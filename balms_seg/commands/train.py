@@ -90,16 +90,19 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
+    from balms_seg.engine.run_summary import describe_end
 
     with errors_in_one_line("train"), stop_signals.installed():
         import_modules(args.imports)  # a spawned rank has imported nothing yet
         cfg = setup(args)
         if args.eval_only:
             evaluate(cfg, resume=args.resume)
-            return
-        train(LongTailedTrainer(cfg), resume=args.resume)
+        else:
+            train(LongTailedTrainer(cfg), resume=args.resume)
+            if comm.is_main_process():
+                draw_meta_rates(Path(cfg.OUTPUT_DIR) / "meta_rates.csv")
         if comm.is_main_process():
-            draw_meta_rates(Path(cfg.OUTPUT_DIR) / "meta_rates.csv")
+            logger.info(describe_end(cfg))
 
 
 def draw_meta_rates(rates: Path) -> None:

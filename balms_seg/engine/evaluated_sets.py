@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +17,6 @@ from balms_seg.engine.step import autocast
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.evaluation import DatasetEvaluator
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +68,7 @@ def evaluate_sets(
         group_sizes[each.name] = getattr(evaluator, "group_sizes", None)
         evaluations[each.name] = getattr(evaluator, "evaluation", None)
         if comm.is_main_process():
-            logger.info("Evaluation results for %s in csv format:", each.name)
-            log_copy_paste_lines(results[each.name])
+            log_copy_paste_lines(each.name, results[each.name])
     if comm.is_main_process() and any(results.values()):
         save_results(cfg, results, group_sizes, evaluations)
     return next(iter(results.values())) if len(results) == 1 else results

@@ -12,6 +12,7 @@ from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, loaded_classes
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run_data import RunData, statistics_if_available
+from balms_seg.engine.run_summary import describe_start
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
@@ -44,6 +45,8 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
             trainer.start_iter,
             trainer.max_iter,
         )
+    if comm.is_main_process():
+        logger.info(describe_start(trainer))
     trainer.train()
     return getattr(trainer, "_last_eval_results", None)
 

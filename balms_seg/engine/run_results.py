@@ -28,12 +28,14 @@ _JOB_START = time.perf_counter()
 Metrics = Mapping[str, Mapping[str, float]]  # task -> metric -> percent
 
 
-def log_copy_paste_lines(results: Metrics) -> None:
+def log_copy_paste_lines(name: str, results: Metrics) -> None:
     """Log results in the three lines a task that spreadsheets take, as detectron2 does.
 
     Args:
+        name: of the data set.
         results: task -> metric -> percent; nan reads n/a.
     """
+    logger.info("Evaluation results for %s in csv format:", name)
     for task, metrics in results.items():
         shown = {name: value for name, value in metrics.items() if "-" not in name}
         logger.info("copypaste: Task: %s", task)

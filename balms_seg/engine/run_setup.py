@@ -14,7 +14,6 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
 from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.meta_learning import check_meta_training
@@ -25,6 +24,7 @@ from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import prepare_output_folder
 from balms_seg.engine.resume_checks import prepare_to_resume
+from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
@@ -209,8 +209,8 @@ def setup(args: Namespace) -> CfgNode:
     _require_writable(cfg.OUTPUT_DIR)
     settled = settle_settings(cfg, training=not args.eval_only, resume=args.resume)
     cfg.freeze()
+    start_log(cfg.OUTPUT_DIR, comm.get_rank())
     default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="balms_seg", abbrev_name="balms")
     if seed_was_drawn:
         logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
     for note in settled:

@@ -156,7 +156,6 @@ class LongTailedTrainer(DefaultTrainer):
         if importlib.util.find_spec("tensorboard"):
             writers.append(TensorboardXWriter(directory))
         else:
-            logger.info("No tensorboard event files: pip install tensorboard to get them.")
             writers.append(PictureWriter(f"{directory}/training_pictures"))
         return writers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,19 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_run_of_two_iterations(data: dict[str, object], tmp_path: Path) -> None:
     job = run(TRAIN_NET, *command_line(data, tmp_path / "command"))
     assert job.returncode == 0, job.stderr
-    assert "copypaste: Task: segm" in job.stdout
-    assert (tmp_path / "command" / "log.txt").is_file()
+    log = (tmp_path / "command" / "log.txt").read_text()
+    assert "copypaste: Task: segm" in log
+    assert "Running with full config" in log
+    assert "\x1b" not in log + job.stdout
+    before, _, after = job.stdout.partition("Starting training from iteration 0")
+    assert len(before.splitlines()) < 20
+    groups = r"\(1 rare, 1 common, 1 frequent\)"
+    assert re.search(rf"data +\w+_train: \d+ images, \d+ objects, 3 classes {groups}", before)
+    assert re.search(r"schedule +iterations 0 to 2 of \d+ images", before)
+    last = after[after.index("Results are in") :].splitlines()
+    assert str(tmp_path / "command" / "results.json") in last[0]
+    assert last[1].split()[:3] == ["balms-seg", "report", str(tmp_path / "command")]
+    assert len(last) == 4
     here = run_training(data, tmp_path / "here")
     checkpoint = read_checkpoint(tmp_path / "command" / "model_final.pth")
     assert_same_tensors(checkpoint["model"], here.model.state_dict())
@@ -152,7 +164,7 @@ def test_torchrun_joins_two_processes_that_stay_in_step(
 def test_torchrun_runs_the_tool_and_evaluates_once(data: dict[str, object], tmp_path: Path) -> None:
     job = run(*TORCHRUN, TRAIN_NET, *command_line(data, tmp_path))
     assert job.returncode == 0, job.stderr
-    assert job.stdout.count("copypaste: Task: segm") == 1
+    assert job.stdout.count("Evaluation results:") == 1
     alone = run(
         TRAIN_NET,
         *command_line(data, tmp_path / "alone", "--eval-only"),

@@ -1,0 +1,104 @@
+"""What a run tells before its first iteration and after its last one."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from balms_seg.engine.jobs.choice import build_job
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.engine.trainer import LongTailedTrainer
+
+
+def describe_start(trainer: LongTailedTrainer) -> str:
+    """Data, model, schedule, and what is written where, a line or two each."""
+    cfg = trainer.cfg
+    parts = {
+        "data": _describe_data(cfg, trainer.statistics),
+        "model": _describe_model(cfg, trainer.model),
+        "schedule": _describe_schedule(cfg, trainer.start_iter),
+        "written": _describe_files(cfg),
+    }
+    lines = [
+        f"  {name if not number else '':<10}{line}"
+        for name, lines in parts.items()
+        for number, line in enumerate(lines)
+    ]
+    return "\n".join(["This run", *lines])
+
+
+def describe_end(cfg: CfgNode) -> str:
+    """Where the results are, and the commands that come next."""
+    folder, quoted = Path(cfg.OUTPUT_DIR), shlex.quote(cfg.OUTPUT_DIR)
+    weights = folder / "model_final.pth"
+    if not (folder / "results.json").is_file():
+        return f"Weights are in {weights}; nothing was evaluated, for DATASETS.TEST is empty."
+    rows = {f"balms-seg report {quoted}": "one page: the worst classes and why, with intervals"}
+    if not build_job(cfg).of_images:
+        rows[f"balms-seg thresholds {quoted}"] = "the score to cut at, class by class"
+    if weights.is_file():
+        rows[f"balms-seg predict {quoted} IMAGES --output found"] = "on images of your own"
+    width = max(map(len, rows))
+    lines = [f"  {command:<{width}}  {what}" for command, what in rows.items()]
+    return "\n".join([f"Results are in {folder / 'results.json'}. Next:", *lines])
+
+
+def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
+    groups = ", ".join(f"{len(ids)} {name}" for name, ids in statistics.groups.items())
+    absent = int((statistics.instance_counts == 0).sum())
+    counted = [f"{statistics.num_images} images"]
+    if not build_job(cfg).of_images:
+        counted.append(f"{statistics.instance_counts.sum()} objects")
+    without = f"; {absent} of them without a training image" if absent else ""
+    return [
+        f"{', '.join(cfg.DATASETS.TRAIN)}: {', '.join(counted)}, "
+        f"{statistics.num_classes} classes ({groups}{without})",
+        f"evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing: DATASETS.TEST is empty'}",
+    ]
+
+
+def _describe_model(cfg: CfgNode, model: nn.Module) -> list[str]:
+    job = build_job(cfg)
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    total = sum(size for size, _ in sizes)
+    trained = sum(size for size, is_trained in sizes if is_trained)
+    head = cfg.MODEL.IMAGE_CLASSIFIER if job.of_images else cfg.MODEL.ROI_BOX_HEAD
+    backbone = cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE if job.of_images else cfg.MODEL.BACKBONE.NAME
+    method = head.METHOD if job.of_images else head.CLASSIFIER
+    return [
+        f"{cfg.MODEL.META_ARCHITECTURE}, {backbone}: {total:,} parameters, of which "
+        f"{trained:,} are trained, on {cfg.MODEL.DEVICE}",
+        f"classifier {method}, from {cfg.MODEL.WEIGHTS or 'scratch'}",
+    ]
+
+
+def _describe_schedule(cfg: CfgNode, start_iter: int) -> list[str]:
+    solver = cfg.SOLVER
+    every = cfg.TEST.EVAL_PERIOD
+    return [
+        f"iterations {start_iter} to {solver.MAX_ITER} of {solver.IMS_PER_BATCH} images; "
+        f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
+        f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}",
+        f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end; "
+        f"checkpoint every {solver.CHECKPOINT_PERIOD}",
+    ]
+
+
+def _describe_files(cfg: CfgNode) -> list[str]:
+    folder = cfg.OUTPUT_DIR
+    curves = f"curves: tensorboard --logdir {shlex.quote(folder)}"
+    if not importlib.util.find_spec("tensorboard"):
+        curves = "curves need pip install 'balms-seg[tensorboard]' before the run"
+    return [
+        f"{folder}: log.txt has everything (environment, configuration, model), metrics.json the "
+        "losses",
+        curves,
+    ]
