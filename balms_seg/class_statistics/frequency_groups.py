@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 LVIS_GROUPS = ("rare", "common", "frequent")  # 1-10, 11-100, more than 100 training images
-# RGB in every picture, rarest group first: red, orange, blue.
-GROUP_COLORS = ((215, 40, 40), (240, 130, 20), (30, 120, 180))
+# RGB in every picture and figure, rarest group first: red, orange, blue. Told apart in the common
+# forms of colour blindness.
+GROUP_COLORS = ((200, 85, 61), (217, 154, 43), (47, 111, 143))
 CLASSIFICATION_GROUPS = ("few", "medium", "many")  # fewer than 20, 20-100, more than 100
 
 # Largest counts of few and medium in ImageNet-LT's evaluation (Liu et al. 2019, arXiv 1904.05160).
@@ -28,6 +29,12 @@ def group_by_bounds(image_counts: np.ndarray, bounds: tuple[int, int]) -> np.nda
         bounds: the largest counts of the first and of the second group.
     """
     return np.digitize(image_counts, np.array(bounds) + 1)
+
+
+def usual_bounds(group_names: tuple[str, ...]) -> tuple[int, int]:
+    """Largest counts of the first and of the second group, where nothing else is said."""
+    first, second = _FIRST_COUNT_OF_LATER_GROUPS[group_names]
+    return first - 1, second - 1
 
 
 def third_bounds(image_counts: np.ndarray) -> tuple[int, int] | None:

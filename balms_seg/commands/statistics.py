@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from balms_seg.class_statistics import ClassStatistics
 
 logger = logging.getLogger(__name__)
@@ -41,20 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Count, print, and write what was asked for."""
+    from balms_seg.annotations import read_annotations
     from balms_seg.class_statistics import ClassStatistics
     from balms_seg.report.class_table import format_class_statistics, write_class_csv
 
     if (args.source is None) == (args.dataset is None):
         raise ValueError("Expected either a json, folder, zip or list, or --dataset NAME ...")
+    ids: Sequence[int] | None = None
     if args.source is not None and args.source.lower().endswith(".json"):
-        statistics = ClassStatistics.from_json(Path(args.source))
+        annotations = read_annotations(args.source)
+        statistics = ClassStatistics.from_json(annotations)
+        ids = [category["id"] for category in annotations.facts.categories]
     elif args.source is not None:
         statistics = image_statistics(args.source, args.root)
     else:
-        statistics = registered_statistics(args.dataset)
+        statistics, ids = registered_statistics(args.dataset)
     print(format_class_statistics(statistics, num_listed=args.list))
     if args.csv:
-        write_class_csv(statistics, args.csv)
+        write_class_csv(statistics, args.csv, category_ids=ids)
     if args.figure:
         from balms_seg.report.figures import plot_class_frequency
 
@@ -75,8 +81,12 @@ def image_statistics(source: str, root: str) -> ClassStatistics:
     )
 
 
-def registered_statistics(names: list[str]) -> ClassStatistics:
-    """Statistics of registered sets, one after the other; those of images match by name."""
+def registered_statistics(names: list[str]) -> tuple[ClassStatistics, Sequence[int] | None]:
+    """Statistics of registered sets, one after the other; those of images match by name.
+
+    Returns:
+        The statistics, and the annotations' category ids; None for whole images.
+    """
     from balms_seg.class_statistics import ClassStatistics
     from balms_seg.data import get_metadata, join_dicts, load_dataset_dicts
     from balms_seg.data.images.labelled_images import load_image_dicts
@@ -87,12 +97,14 @@ def registered_statistics(names: list[str]) -> ClassStatistics:
     classes = list(metadata[0].thing_classes)
     if all(are_labelled(records) for records in loaded):
         images = load_image_dicts(names, classes)
-        return ClassStatistics.from_dataset_dicts(images, len(classes), class_names=classes)
+        return ClassStatistics.from_dataset_dicts(images, len(classes), class_names=classes), None
     dicts = join_dicts(loaded)
     for name, other in zip(names, metadata, strict=True):
         if list(other.thing_classes) != classes:
             raise ValueError(f"{name} and {names[0]} have different classes; count them apart.")
     frequency = metadata[0].get("class_frequency")
-    return ClassStatistics.from_dataset_dicts(
+    ids = metadata[0].get("thing_dataset_id_to_contiguous_id")
+    statistics = ClassStatistics.from_dataset_dicts(
         dicts, len(classes), class_names=classes, frequency=frequency
     )
+    return statistics, None if ids is None else sorted(ids, key=ids.__getitem__)

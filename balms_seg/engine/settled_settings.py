@@ -7,17 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from balms_seg.class_statistics.frequency_groups import third_bounds
+from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
 from balms_seg.data import register_from_config
 from balms_seg.data.images.labelled_images import image_classes
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.sampling.repeat_factor import (
-    AUTO_REPEAT_THRESHOLD,
-    compute_image_frequency,
-    threshold_that_repeats,
-)
+from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD, compute_image_frequency
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode

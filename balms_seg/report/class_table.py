@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from balms_seg.class_statistics.frequency_groups import (
+    LVIS_GROUPS,
+    assign_groups,
+    third_bounds,
+    usual_bounds,
+)
+from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -33,6 +42,8 @@ def format_class_statistics(statistics: ClassStatistics, *, num_listed: int = 5)
         f"instances {_imbalance(instances)}",
         "",
         *_align([("group", "classes", "images", "instances", "of all"), *_group_rows(statistics)]),
+        _describe_bounds(statistics),
+        *_proposals(statistics),
     ]
     for title, ids in (("most frequent", order[:num_listed]), ("rarest", order[-num_listed:])):
         rows = [
@@ -53,6 +64,35 @@ def _group_rows(statistics: ClassStatistics) -> Iterable[tuple[str, ...]]:
         yield name, str(len(ids)), span, str(instances), f"{100 * instances / total:.1f} %"
 
 
+def _describe_bounds(statistics: ClassStatistics) -> str:
+    """By which numbers of images the classes are grouped."""
+    names = statistics.group_names
+    if (assign_groups(statistics.image_counts, names) != statistics.group_ids).any():
+        return "groups: those that the annotations say, not these counts"
+    low, high = usual_bounds(names)
+    return f"groups: {names[0]} up to {low} images, {names[1]} up to {high}, {names[2]} more"
+
+
+def _proposals(statistics: ClassStatistics) -> Iterable[str]:
+    """Settings that follow from the counts."""
+    images, of_instances = statistics.image_counts, statistics.group_names == LVIS_GROUPS
+    if not images.any():
+        return
+    if of_instances:
+        threshold = threshold_that_repeats(images / statistics.num_images)
+        yield (
+            f"DATALOADER.REPEAT_THRESHOLD {threshold:g} repeats images of the rarest third of the "
+            "classes"
+        )
+    empty = [name for name, ids in statistics.groups.items() if not len(ids)]
+    bounds = third_bounds(images) if empty else None
+    if bounds is not None:
+        yield (
+            f"TEST.LONG_TAILED.GROUP_BOUNDS [{bounds[0]},{bounds[1]}] puts a third of the classes "
+            f"into each group; now none is {' or '.join(empty)}"
+        )
+
+
 def _imbalance(counts: np.ndarray) -> str:
     present = counts[counts > 0]
     return f"{present.max() / present.min():.0f}" if len(present) else "n/a"
@@ -70,13 +110,23 @@ def _align(rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def write_class_csv(statistics: ClassStatistics, path: str | Path) -> None:
-    """Write one line a class: id, name, group, images, instances."""
+def write_class_csv(
+    statistics: ClassStatistics, path: str | Path, *, category_ids: Sequence[int] | None = None
+) -> None:
+    """Write one line a class: index, the annotations' id, name, group, images, instances.
+
+    Args:
+        statistics: of the set.
+        path: csv to write.
+        category_ids: K ids of the annotations' categories; None: n/a, as for whole images.
+    """
+    ids = ["n/a"] * statistics.num_classes if category_ids is None else category_ids
+    groups = (statistics.group_names[group] for group in statistics.group_ids)
+    counts = statistics.image_counts, statistics.instance_counts
+    rows = zip(count(), ids, statistics.class_names, groups, *counts, strict=False)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["class_id", "name", "group", "image_count", "instance_count"])
-        for i, name in enumerate(statistics.class_names):
-            group = statistics.group_names[statistics.group_ids[i]]
-            writer.writerow(
-                [i, name, group, statistics.image_counts[i], statistics.instance_counts[i]]
-            )
+        writer.writerow(
+            ["class_id", "category_id", "name", "group", "image_count", "instance_count"]
+        )
+        writer.writerows(rows)

@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.requirements import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Rarest to most frequent; told apart in the common forms of colour blindness and in grey.
-GROUP_COLORS = ("#c8553d", "#e0a43a", "#2f6f8f")
+_GROUP_COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in GROUP_COLORS)
 _TASK_COLORS = {"bbox": "#9db4c0", "segm": "#2f6f8f"}
 _TASK_NAMES = {"bbox": "boxes", "segm": "masks"}
 _INK, _FAINT = "#333333", "#e4e4e4"
+_MOST_NAMES = 100  # of classes on an axis
 # last letter of the metric -> its group
 _LVIS_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 
 
 def plot_class_frequency(statistics: Mapping[str, Any], path: str | Path) -> None:
-    """Plot the images of each class, most frequent first, coloured by frequency group.
+    """Plot the images of each class by name, most frequent first, coloured by frequency group.
+
+    Of more than 100 classes every so many-th has its name below its bar.
 
     Args:
         statistics: `ClassStatistics.to_dict()`.
@@ -40,7 +43,7 @@ def plot_class_frequency(statistics: Mapping[str, Any], path: str | Path) -> Non
     ranks = np.empty(len(counts), int)
     ranks[order] = np.arange(1, len(counts) + 1)
 
-    figure, axes = _new_figure(7.2, 3.6)
+    figure, axes = _new_figure(max(7.2, 0.16 * min(len(counts), _MOST_NAMES)), 4.4)
     axes.set_yscale("log")
     floor = 0.7  # below one image, so that a class with one image has a visible bar
     for group in reversed(range(len(names))):
@@ -51,18 +54,21 @@ def plot_class_frequency(statistics: Mapping[str, Any], path: str | Path) -> Non
             counts[present] - floor,
             bottom=floor,
             width=1.0 if len(counts) > 150 else 0.82,
-            color=GROUP_COLORS[group],
+            color=_GROUP_COLORS[group],
             linewidth=0,
         )
         # Not the bars' own legend entry, which has no colour where a group is empty.
         size = _plural(int(members.sum()), "class", "classes")
-        axes.plot([], [], "s", color=GROUP_COLORS[group], label=f"{names[group]}: {size}")
+        axes.plot([], [], "s", color=_GROUP_COLORS[group], label=f"{names[group]}: {size}")
     num_empty = int((counts == 0).sum())
     if num_empty:
         first = len(counts) - num_empty + 0.5
         axes.axvspan(first, len(counts) + 0.5, color="#f3f3f3", linewidth=0, zorder=0)
         axes.plot([], [], "s", color="#dddddd", label=f"without an image: {num_empty}")
     axes.set_xlim(0.5, len(counts) + 0.5)
+    named = np.unique(np.linspace(0, len(counts) - 1, min(len(counts), _MOST_NAMES)).astype(int))
+    shown = [_axis_name(statistics["class_names"][i]) for i in order[named]]
+    axes.set_xticks(named + 1, shown, rotation=90, fontsize=7)
     axes.set_ylim(floor, max(counts.max(), 2) * 1.6)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("classes, most frequent first")
@@ -158,7 +164,7 @@ def plot_meta_rates(rates: str | Path, path: str | Path) -> None:
 
     figure, (by_class, over_time) = _new_figure(9.2, 3.6, num_panels=2)
     names = sorted(set(groups), key=lambda name: np.median(images[groups == name]))
-    for name, color in zip(names, GROUP_COLORS, strict=False):
+    for name, color in zip(names, _GROUP_COLORS, strict=False):
         members = groups == name
         seen = np.maximum(images[members], 0.7)  # a class without an image has a place too
         by_class.plot(seen, values[members, 0], "o", mec=color, mfc="none", ms=4, alpha=0.45)
@@ -181,6 +187,12 @@ def _group_label(name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
     if name not in sizes:
         return name
     return f"{name}\n{_plural(sizes[name]['classes'], 'class', 'classes')}"
+
+
+def _axis_name(name: str) -> str:
+    """Short, and without what matplotlib takes for the begin of a formula."""
+    short = name if len(name) <= 24 else f"{name[:23]}…"
+    return short.replace("$", r"\$")
 
 
 def _plural(number: int, one: str, many: str) -> str:

@@ -8,7 +8,6 @@ detectron2's `RepeatFactorTrainingSampler`.
 from __future__ import annotations
 
 import logging
-import math
 import zlib
 from collections.abc import Sequence
 from itertools import chain
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
 from balms_seg.sampling.registry import SAMPLER_REGISTRY
 from balms_seg.sampling.streams import Block, IndexStream
 
@@ -125,26 +125,6 @@ def max_over_classes(
     factors = np.ones(num_images)
     np.maximum.at(factors, images, class_factors[classes])
     return factors
-
-
-def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float:
-    """Smallest threshold, to three digits, at which `share` of the present classes repeat.
-
-    Args:
-        frequency: (K,) share of images that show each class; 0 for absent classes.
-        share: in (0, 1].
-
-    Returns:
-        A threshold above the frequency of the rarest ceil(share * present) classes; inf where no
-        class is present.
-    """
-    present = np.sort(frequency[frequency > 0])
-    if present.size == 0:
-        return math.inf
-    bound = float(present[math.ceil(share * present.size) - 1])
-    step = 10.0 ** (math.floor(math.log10(bound)) - 2)
-    digits = max(0, -round(math.log10(step)))
-    return round((math.floor(bound / step * (1 + 1e-9)) + 1) * step, digits)
 
 
 def warn_that_none_repeats(frequency: np.ndarray, threshold: float) -> None:

@@ -13,8 +13,8 @@ from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 
 from balms_seg import ClassStatistics, add_balms_config
+from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
 from balms_seg.engine import load_config
-from balms_seg.sampling.repeat_factor import threshold_that_repeats
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
 from balms_seg.sampling import (
     RepeatFactorTrainingSampler,
     build_index_stream,
@@ -19,7 +20,7 @@ from balms_seg.sampling import (
     compute_repeat_factors,
     expected_repeats,
 )
-from balms_seg.sampling.repeat_factor import class_repeat_factors, threshold_that_repeats
+from balms_seg.sampling.repeat_factor import class_repeat_factors
 
 NUM_CLASSES = 12
 THRESHOLD = 0.3
