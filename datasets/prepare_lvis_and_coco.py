@@ -32,11 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"expected names of {', '.join(PARTS)}, but got {', '.join(unknown)}")
     root = (args.root or datasets_root()).expanduser()
+    names = args.names or list(PARTS)
     try:
-        statuses = prepare(args.names or PARTS, root, args.downloads)
+        statuses = prepare(names, root, args.downloads)
     except OSError as error:
         parser.error(str(error))
-    print(format_status(statuses, root))
+    print(format_status(statuses, root, names))
     return int(any(status.problem for status in statuses))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _LVIS_PAGE = "https://www.lvisdataset.org/dataset"
 _COCO_PAGE = "https://cocodataset.org/#download"
+_LVIS_FILES = "https://dl.fbaipublicfiles.com/LVIS"
+_COCO_FILES = "http://images.cocodataset.org"
 # Folders with more entries hold images; no download lies below them.
 _LARGEST_SEARCHED_FOLDER = 1000
 
@@ -19,41 +22,58 @@ class Part:
 
     Attributes:
         path: where it belongs, relative to DETECTRON2_DATASETS.
-        archive: name of the official download that holds it.
-        page: official page to get it from.
+        url: of the official download that holds it, a zip.
+        page: official page, with the terms.
+        size: on disk, for people.
         num_images: images of a folder; None for a file.
     """
 
     path: str
-    archive: str
+    url: str
     page: str
+    size: str
     num_images: int | None = None
+
+    @property
+    def archive(self) -> str:
+        """File name of the download."""
+        return self.url.rpartition("/")[2]
+
+
+def _coco(path: str, archive: str, size: str, num_images: int | None = None) -> Part:
+    return Part(f"coco/{path}", f"{_COCO_FILES}/{archive}", _COCO_PAGE, size, num_images)
+
+
+def _lvis(name: str, size: str) -> Part:
+    return Part(f"lvis/{name}", f"{_LVIS_FILES}/{name}.zip", _LVIS_PAGE, size)
 
 
 COCO_IMAGES = (
-    Part("coco/train2017", "train2017.zip", _COCO_PAGE, 118287),
-    Part("coco/val2017", "val2017.zip", _COCO_PAGE, 5000),
+    _coco("train2017", "zips/train2017.zip", "18 GB", 118287),
+    _coco("val2017", "zips/val2017.zip", "1 GB", 5000),
 )
+_COCO_ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 PARTS = {
     "coco": (
         *COCO_IMAGES,
-        Part(
-            "coco/annotations/instances_train2017.json",
-            "annotations_trainval2017.zip",
-            _COCO_PAGE,
-        ),
-        Part("coco/annotations/instances_val2017.json", "annotations_trainval2017.zip", _COCO_PAGE),
+        _coco("annotations/instances_train2017.json", _COCO_ANNOTATIONS, "0.24 GB to download"),
+        _coco("annotations/instances_val2017.json", _COCO_ANNOTATIONS, "in the same file"),
     ),
     "lvis_v0.5": (
         *COCO_IMAGES,
-        Part("lvis/lvis_v0.5_train.json", "lvis_v0.5_train.json.zip", _LVIS_PAGE),
-        Part("lvis/lvis_v0.5_val.json", "lvis_v0.5_val.json.zip", _LVIS_PAGE),
+        _lvis("lvis_v0.5_train.json", "about 0.7 GB"),
+        _lvis("lvis_v0.5_val.json", "about 0.05 GB"),
     ),
     "lvis_v1": (
         *COCO_IMAGES,
-        Part("lvis/lvis_v1_train.json", "lvis_v1_train.json.zip", _LVIS_PAGE),
-        Part("lvis/lvis_v1_val.json", "lvis_v1_val.json.zip", _LVIS_PAGE),
+        _lvis("lvis_v1_train.json", "1.1 GB"),
+        _lvis("lvis_v1_val.json", "about 0.2 GB"),
     ),
+}
+# What to train first on each, once it is there.
+_FIRST_CONFIG = {
+    "lvis_v0.5": "configs/lvis_v0.5/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
+    "lvis_v1": "configs/lvis_v1/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
 }
 
 
@@ -116,7 +136,7 @@ def _prepare_part(part: Part, root: Path, downloads: Sequence[Path]) -> PartStat
     reasons += [f"{archive} is there; unpack it." for archive in _find(part.archive, downloads)]
     if target.is_symlink():
         reasons.append(f"{target} links to {target.readlink()}, which does not exist.")
-    reasons.append(f"Get {part.archive} from {part.page}.")
+    reasons.append(f"Get {part.archive} from {part.page} ({part.size}).")
     return PartStatus(part, " ".join(["missing.", *reasons]))
 
 
@@ -159,13 +179,39 @@ def _find(name: str, folders: Sequence[Path]) -> Iterator[Path]:
             subfolders.sort()
 
 
-def format_status(statuses: Sequence[PartStatus], root: Path) -> str:
-    """A line for each part, and a last one on all of them."""
+def format_status(
+    statuses: Sequence[PartStatus], root: Path, names: Sequence[str] = tuple(PARTS)
+) -> str:
+    """A line for each part, one on all of them, and the commands that come next.
+
+    Args:
+        statuses: of the parts.
+        root: the tree.
+        names: keys of `PARTS` that were asked for.
+    """
     lines = []
     for status in statuses:
         found = f"linked to {status.linked_to}" if status.linked_to else "found"
         lines.append(f"{'MISSING' if status.problem else 'ok':8}{status.part.path}")
         lines.append(f"{'':8}{status.problem or found}")
-    num_missing = sum(bool(status.problem) for status in statuses)
-    summary = f"{num_missing} of {len(statuses)} parts missing" if num_missing else "complete"
-    return "\n".join([*lines, f"{root.absolute()}: {summary}."])
+    absent = [status.part for status in statuses if status.problem]
+    summary = f"{len(absent)} of {len(statuses)} parts missing" if absent else "complete"
+    return "\n".join(
+        [*lines, f"{root.absolute()}: {summary}.", "", *_next_commands(absent, root, names)]
+    ).rstrip()
+
+
+def _next_commands(absent: Sequence[Part], root: Path, names: Sequence[str]) -> Iterator[str]:
+    """Download, unpack and check again; or, where nothing is missing, train."""
+    if absent:
+        yield "Next, once you have read the terms on the pages:"
+    for url in dict.fromkeys(part.url for part in absent):
+        path = next(part.path for part in absent if part.url == url)
+        folder = shlex.quote(str(root.absolute() / path.partition("/")[0]))
+        archive = url.rpartition("/")[2]
+        yield f"  curl -LO {url} && unzip -q {archive} -d {folder}"
+    if absent:
+        yield f"  python datasets/prepare_lvis_and_coco.py {' '.join(names)}"
+    elif configs := [_FIRST_CONFIG[name] for name in names if name in _FIRST_CONFIG]:
+        yield "Next:"
+        yield from (f"  balms-seg train --config-file {file} --num-gpus 8" for file in configs)

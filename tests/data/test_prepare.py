@@ -13,8 +13,9 @@ from balms_seg.data import preparation
 from balms_seg.data.preparation import PARTS, Part, datasets_root, format_status, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = Part("coco/val", "val.zip", "https://example.org/images", 2)
-JSON = Part("lvis/val.json", "val.json.zip", "https://example.org/annotations")
+PAGE = "https://example.org/page"
+IMAGES = Part("coco/val", "https://example.org/zips/val.zip", PAGE, "1 GB", 2)
+JSON = Part("lvis/val.json", "https://example.org/val.json.zip", PAGE, "2 MB")
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +39,24 @@ def problems(root: Path, *downloads: Path) -> list[str]:
 
 def test_empty_tree_names_what_is_missing_and_where_it_is_from(tmp_path: Path) -> None:
     images, json_file = problems(tmp_path)
-    assert images == "missing. Get val.zip from https://example.org/images."
-    assert json_file == "missing. Get val.json.zip from https://example.org/annotations."
+    assert images == f"missing. Get val.zip from {PAGE} (1 GB)."
+    assert json_file == f"missing. Get val.json.zip from {PAGE} (2 MB)."
+
+
+def test_what_is_missing_comes_with_the_commands_that_get_it(tmp_path: Path) -> None:
+    said = format_status(prepare(["small"], tmp_path), tmp_path, ["small"]).splitlines()
+    assert said[-3:] == [
+        f"  curl -LO https://example.org/zips/val.zip && unzip -q val.zip -d {tmp_path}/coco",
+        f"  curl -LO https://example.org/val.json.zip && unzip -q val.json.zip -d {tmp_path}/lvis",
+        "  python datasets/prepare_lvis_and_coco.py small",
+    ]
+
+
+def test_a_complete_tree_comes_with_the_command_that_trains(tmp_path: Path) -> None:
+    assert format_status([], tmp_path, ["coco"]).endswith("complete.")
+    command = format_status([], tmp_path, ["lvis_v1"]).splitlines()[-1].split()
+    assert command[:3] == ["balms-seg", "train", "--config-file"]
+    assert (ROOT / command[3]).is_file()
 
 
 def test_downloads_are_linked_and_then_found(tmp_path: Path, downloads: Path) -> None:
@@ -52,7 +69,7 @@ def test_downloads_are_linked_and_then_found(tmp_path: Path, downloads: Path) ->
     assert (root / "coco" / "val" / "a.jpg").is_file()
     again = prepare(["small"], root)
     assert [(status.problem, status.linked_to) for status in again] == [("", None)] * 2
-    assert format_status(again, root).endswith("complete.")
+    assert format_status(again, root, ["small"]).endswith("complete.")
 
 
 def test_folder_with_too_few_images_is_not_linked(tmp_path: Path, downloads: Path) -> None:

@@ -47,8 +47,10 @@ def load_dataset_dicts(name: str) -> Records:
     except FileNotFoundError as error:
         root = os.environ.get("DETECTRON2_DATASETS", "not set")
         raise FileNotFoundError(
-            f"{error} detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}; "
-            "datasets/README.md shows the tree."
+            f"{error} detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}. "
+            f"`python datasets/prepare_lvis_and_coco.py {'_'.join(name.split('_')[:2])}` in a "
+            "checkout says what to get, how large it is, and links downloads; datasets/README.md "
+            "shows the tree."
         ) from error
     expected, got = len(metadata.thing_classes), len(metadata.thing_dataset_id_to_contiguous_id)
     if expected != got:
