@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from balms_seg.commands.imports import add_import_argument
 
 if TYPE_CHECKING:
+    import torch
     from detectron2.config import CfgNode
 
     from balms_seg.class_statistics.class_record import ClassRecord
 
 logger = logging.getLogger(__name__)
 
+_DEFAULT_THRESHOLD = 0.5
 _SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
 
 
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", nargs="+", required=True, help="images, or patterns of such")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="smallest score; default: 0.5"
+        "--confidence-threshold",
+        type=float,
+        help="smallest score; default: 0.5, or the model's CLASS_THRESHOLDS where it has such",
     )
     parser.add_argument(
         "--groups", action="store_true", help="write the frequency group into each label"
@@ -72,6 +76,9 @@ def run(args: argparse.Namespace) -> None:
     model, classes = load_model_and_classes(cfg)
     categories = known if classes is None else categories_of(classes)
     model.eval()
+    threshold = args.confidence_threshold
+    if threshold is None:
+        threshold = 0.0 if cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS else _DEFAULT_THRESHOLD
     resize = transforms.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
     args.output.mkdir(parents=True, exist_ok=True)
     for path in images:
@@ -86,13 +93,24 @@ def run(args: argparse.Namespace) -> None:
         image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1).copy())
         with torch.no_grad():
             output = model([{"image": image, "height": height, "width": width}])[0]["instances"]
-        kept = output[output.scores >= args.confidence_threshold].to("cpu")
+        kept = output[output.scores >= threshold].to("cpu")
         scale = max(_SMALLEST_SIDE_PX / max(height, width), 1.0)
         found = instances_to_coco_json(kept, str(path))
         drawn = draw_instances(pixels, found, categories, scale=scale, with_group=args.groups)
         cv2.imwrite(str(args.output / f"{path.stem}.png"), drawn)
-        print(f"{path}: {len(found)} instances")
+        print(f"{path}: {_describe_found(len(found), output.scores, threshold)}")
     print(f"Pictures are in {args.output.absolute()}.")
+
+
+def _describe_found(num_kept: int, scores: torch.Tensor, threshold: float) -> str:
+    if num_kept:
+        return f"{num_kept} instances"
+    if not len(scores):
+        return "nothing was found at all"
+    return (
+        f"none of {len(scores)} detections passes --confidence-threshold {threshold:g}; the surest "
+        f"has {float(scores.max()):.2g}"
+    )
 
 
 def predict(cfg: CfgNode, args: argparse.Namespace) -> None:

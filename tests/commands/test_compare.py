@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_says_which_differences_are_larger_than_chance(
     )
     out = capsys.readouterr().out
     assert "bbox, 25 images" in out
+    assert "good of unknown seed and bad/inference of unknown seed" in out
     row = next(line for line in out.split("\n") if line.startswith("|     AP |"))
     assert row.rstrip(" |").endswith("yes")
     file = str(runs / "good" / "inference" / "matches_bbox.npz")
@@ -51,6 +53,22 @@ def test_says_which_differences_are_larger_than_chance(
         "compare", [file, str(runs / "good" / "inference" / "results.json"), "--resamples", "40"]
     )
     assert "yes" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seeds", "said"), [((3, 3), ""), ((3, 4), "a of seed 3 and b of seed 4")])
+def test_says_where_seeds_do_not_pair_runs(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture, seeds: tuple[int, int], said: str
+) -> None:
+    for name, seed in zip("ab", seeds, strict=True):
+        shutil.copytree(runs / "good" / "inference", tmp_path / name / "inference")
+        (tmp_path / name / "inference" / "results.json").rename(tmp_path / name / "results.json")
+        record = json.loads((tmp_path / name / "results.json").read_text())
+        record |= {"seed": seed, "iteration": 5}
+        (tmp_path / name / "results.json").write_text(json.dumps(record))
+    run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
+    out = capsys.readouterr().out
+    assert ("Not paired in training" in out) == bool(said)
+    assert said in out
 
 
 def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:

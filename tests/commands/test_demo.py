@@ -26,10 +26,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def command(folder: Path, weights: Path, data: dict, *flags: str) -> list[str]:
+def command(
+    folder: Path, weights: Path, data: dict, *flags: str, threshold: str = "0.0"
+) -> list[str]:
     settings = {**SMALL, "DATASETS.REGISTER": [], "DATASETS.TRAIN": (), "DATASETS.TEST": (), **data}
     base = ["--config-file", get_config_file("toy/base.yaml"), "--num-gpus", "0", *flags]
-    base += ["--output", str(folder / "found"), "--confidence-threshold", "0.0", "--opts"]
+    base += ["--output", str(folder / "found"), "--confidence-threshold", threshold, "--opts"]
     return base + words({**settings, "MODEL.WEIGHTS": str(weights)})
 
 
@@ -49,6 +51,18 @@ def test_each_image_gives_a_picture(
     enlarged = cv2.resize(original, (480, 480), interpolation=cv2.INTER_LINEAR)
     assert not np.array_equal(drawn, enlarged)
     assert "1.png: 5 instances" in capsys.readouterr().out
+
+
+def test_says_that_nothing_passed_the_threshold(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_data_sets(tmp_path / "data")
+    images = str(tmp_path / "data" / "val" / "1.png")
+    run_command("demo", command(tmp_path, weights, {}, "--input", images, threshold="0.99"))
+    said = capsys.readouterr().out
+    assert (
+        "1.png: none of 5 detections passes --confidence-threshold 0.99; the surest has 0." in said
+    )
 
 
 def test_names_and_groups_come_from_the_training_set(tmp_path: Path) -> None:

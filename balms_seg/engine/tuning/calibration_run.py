@@ -39,6 +39,7 @@ from balms_seg.engine.tuning.calibration_search import (
 )
 from balms_seg.engine.tuning.search_space import METHODS, METRICS, STRENGTHS
 from balms_seg.evaluation import load_ground_truth
+from balms_seg.evaluation.output.result_table import format_percent
 from balms_seg.methods import find_method
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.roi_heads import method_name
@@ -247,7 +248,7 @@ def format_trials(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{column:>8}" for column in METRICS)]
     lines += [
-        name.ljust(width) + "".join(f"{metrics[column]:8.2f}" for column in METRICS)
+        name.ljust(width) + "".join(f"{format_percent(metrics[column]):>8}" for column in METRICS)
         for name, metrics in rows
     ]
     return "\n".join(lines)

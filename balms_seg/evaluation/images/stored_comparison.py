@@ -7,6 +7,7 @@ from pathlib import Path
 from balms_seg.evaluation.images.classifier_predictions import NPZ_FILE, read_predictions
 from balms_seg.evaluation.images.paired_accuracy import AccuracyChange, compare_accuracy
 from balms_seg.evaluation.output.result_table import layout_table
+from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
 
@@ -55,7 +56,7 @@ def compare_stored_classifiers(
         head = f"{one.parent} and {other.parent}, {len(runs[0].predictions.keys)} images"
         table = format_changes(changes, names=short_names(first, second), level=level)
         parts.append(f"{head}\n{table}\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, describe_seeds(first, second, short_names(first, second))]).rstrip()
 
 
 def format_changes(

@@ -7,6 +7,7 @@ from pathlib import Path
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.staged_files import recorded_beside, require_one_evaluation
 from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
+from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 
 RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, task) -> matches
 
@@ -42,7 +43,7 @@ def compare_stored_runs(
         )
         head = f"{ours[key].task}, {ours[key].num_images} images"
         parts.append(f"{head}\n{format_comparison(differences, names=names, level=level)}\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, describe_seeds(first, second, names)]).rstrip()
 
 
 def short_names(first: Path, second: Path) -> tuple[str, str]:
