@@ -39,23 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw, and say where the pictures are."""
+    from balms_seg.annotations import read_annotations
     from balms_seg.report.pictures import draw_each_image
-    from balms_seg.report.run_files import IMAGE_TASK, pixel_range_of, read_run
+    from balms_seg.report.run_files import IMAGE_TASK, groups_of, pixel_range_of, read_run
 
     pixel_range: tuple[float, ...] = ()
-    if args.results.is_dir():
-        evaluated = read_run(args.results)
+    evaluated = read_run(args.results) if args.results.is_dir() else None
+    if evaluated is not None:
         pixel_range = pixel_range_of(evaluated)
         if evaluated.main_task == IMAGE_TASK:
             draw_classified(evaluated, args.output, num_classes=args.num_images)
             return
+    truth, images, detections = find_sources(args)
+    groups = None
+    if evaluated is not None:  # which knows them from the training set
+        groups = groups_of(evaluated, list(read_annotations(truth).contiguous_ids))
     written = draw_each_image(
-        *find_sources(args),
+        truth,
+        images,
+        detections,
         args.output,
         num_images=args.num_images,
         min_score=args.min_score,
         with_group=args.groups,
         pixel_range=pixel_range,
+        class_frequency=groups,
     )
     print(f"{len(written)} pictures are in {args.output.absolute()}.")
 

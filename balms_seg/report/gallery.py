@@ -18,7 +18,7 @@ from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.report.findings import GROUPS, ClassFinding
 from balms_seg.report.instance_drawing import draw_instances
 from balms_seg.report.object_fates import FATES, ObjectFates
-from balms_seg.report.pictures import read_image
+from balms_seg.report.pictures import drawn_categories, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     except OSError as error:
         logger.warning("A picture is left out of the report: %s", error)
         return None
-    categories = {category["id"]: category for category in truth.annotations.facts.categories}
+    categories = drawn_categories(truth)
     box = truth.boxes[index]
     crop, scale = _crop_around(box, pixels.shape[:2])
     own = {

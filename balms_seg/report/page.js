@@ -23,6 +23,7 @@ function figureConfig() {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
     axis: { ...text, gridColor: style("--line"), domainColor: style("--faint"), tickColor: style("--faint") },
+    axisXQuantitative: { labelOverlap: "greedy", labelSeparation: 8 },
     legend: { ...text, labelColor: style("--ink"), labelFontSize: 13, symbolSize: 120 },
     view: { stroke: null },
     text: { color: style("--ink"), fontSize: 12 },
@@ -91,7 +92,7 @@ if (table) {
     const value = valueOf(row, column);
     const element = document.createElement("td");
     element.className = [column.text ? "text" : "", column.style || ""].join(" ");
-    element.textContent = value === null ? "–" : column.digits === undefined ? value : value.toFixed(column.digits);
+    element.textContent = value === null ? "n/a" : column.digits === undefined ? value : value.toFixed(column.digits);
     if (column.style === "bar" && value !== null) element.style.setProperty("--share", `${value}%`);
     if (column.key === "group" && value) element.classList.add(value);
     if (column.key === "name") element.title = value;

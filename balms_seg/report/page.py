@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from balms_seg.annotations import Annotations, read_annotations
+from balms_seg.annotations import read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
-from balms_seg.report import figure_sections, image_confusion, image_sections, sections
+from balms_seg.report import (
+    figure_sections,
+    image_confusion,
+    image_sections,
+    sections,
+    table_sections,
+)
 from balms_seg.report.class_rows import class_rows
+from balms_seg.report.document import assemble
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.findings import find_classes
 from balms_seg.report.gallery import GalleryEntry, GallerySource, choose_objects, make_entry
 from balms_seg.report.object_fates import find_fates
-from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run, pixel_range_of
+from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run, groups_of, pixel_range_of
+from balms_seg.report.suspicious_labels import (
+    CSV_FILE,
+    find_suspicious_labels,
+    write_suspicious_labels,
+)
 from balms_seg.requirements import require
 
 logger = logging.getLogger(__name__)
@@ -31,7 +41,7 @@ logger = logging.getLogger(__name__)
 # html of the sections; columns and rows of the table of classes
 Parts = tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]
 
-_NUM_FAILURES, _NUM_SUCCESSES = 8, 4
+_NUM_FAILURES, _NUM_SUCCESSES, _NUM_LABELS = 8, 4, 8
 
 
 def write_report(
@@ -74,6 +84,7 @@ def write_report(
         ground_truth_json=ground_truth_json,
         image_root=image_root,
         num_resamples=num_resamples,
+        folder=Path(path).parent,
     )
     parts.append(
         sections.section(
@@ -84,7 +95,7 @@ def write_report(
         )
     )
     data = {"figures": content.figures, "columns": columns, "classes": rows}
-    text = _assemble(runs, [part for part in parts if part], data, script)
+    text = assemble(runs, [part for part in parts if part], data, script)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -97,13 +108,16 @@ def _instance_parts(
     ground_truth_json: str | Path | None,
     image_root: str | Path | None,
     num_resamples: int,
+    folder: Path,
 ) -> Parts:
     source = _read_objects(runs, ground_truth_json, content)
     fates = source.fates if source is not None else [None] * len(runs)
     findings = [find_classes(run, run.main_task, own) for run, own in zip(runs, fates, strict=True)]
     intervals = _intervals(runs, num_resamples)
     differences = _differences(runs, num_resamples, content)
+    labels = find_suspicious_labels(source.ground_truth, source.fates) if source else []
     entries: list[GalleryEntry] = []
+    contradicted: list[GalleryEntry] = []
     if source is not None and image_root is not None:
         source = GallerySource(
             source.ground_truth,
@@ -113,8 +127,12 @@ def _instance_parts(
             pixel_range_of(runs[0]),
         )
         entries = _gallery_entries(source)
+        contradicted = _entries(source, [one.position for one in labels[:_NUM_LABELS]])
     elif source is not None:
         content.notes.append("No pictures: the folder of the images is not known (--images).")
+    if labels:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_suspicious_labels(labels, folder / CSV_FILE)
     columns, rows = class_rows(runs, findings)
     parts = [
         sections.verdict(runs, findings, differences),
@@ -123,6 +141,8 @@ def _instance_parts(
         figure_sections.class_section(runs, findings, columns, content),
         figure_sections.error_section(runs, findings, fates, content),
         figure_sections.gallery_section(runs, entries),
+        table_sections.label_section(runs, labels, contradicted),
+        table_sections.threshold_section(runs),
         figure_sections.reliability_section(runs, content),
         figure_sections.curve_section(runs, content),
         figure_sections.rates_section(runs, content),
@@ -166,7 +186,7 @@ def _read_objects(
     annotations = read_annotations(ground_truth_json)
     truth = load_ground_truth(
         annotations,
-        class_frequency=_groups_of(runs[0], annotations),
+        class_frequency=groups_of(runs[0], list(annotations.contiguous_ids)),
         trust_annotations=True,  # they have been evaluated on
     )
     task = runs[0].main_task
@@ -182,15 +202,6 @@ def _read_objects(
         shaped = table.take(np.flatnonzero(table.has_shape(task)))
         fates.append(find_fates(truth, shaped.as_dicts(truth), task))
     return GallerySource(truth.for_task(task), Path(), fates, [])
-
-
-def _groups_of(run: Run, annotations: Annotations) -> dict[int | str, str]:
-    """Frequency letter per category id, as the evaluation had it."""
-    ids = list(annotations.contiguous_ids)
-    rows = run.tasks[run.main_task].classes or []
-    if len(ids) != len(rows):
-        return {}
-    return {i: row["group"][0] for i, row in zip(ids, rows, strict=True) if row["group"]}
 
 
 def _intervals(runs: Sequence[Run], num_resamples: int) -> dict[str, list[sections.Intervals]]:
@@ -231,61 +242,9 @@ def _gallery_entries(source: GallerySource) -> list[GalleryEntry]:
         *choose_objects(source, _NUM_FAILURES, right=False),
         *choose_objects(source, _NUM_SUCCESSES, right=True),
     ]
-    entries = [make_entry(source, position) for position in chosen]
+    return _entries(source, chosen)
+
+
+def _entries(source: GallerySource, positions: Sequence[int]) -> list[GalleryEntry]:
+    entries = [make_entry(source, position) for position in positions]
     return [entry for entry in entries if entry is not None]
-
-
-_TITLES = {
-    "verdict": "verdict",
-    "headline": "headline",
-    "groups": "groups",
-    "classes": "classes",
-    "errors": "errors",
-    "gallery": "pictures",
-    "reliability": "scores",
-    "curves": "curves",
-    "rates": "rates",
-    "provenance": "configuration",
-}
-
-
-def _assemble(
-    runs: Sequence[Run], parts: Sequence[str], data: Mapping[str, Any], script: str
-) -> str:
-    files = resources.files(__package__)
-    style = (files / "page.css").read_text(encoding="utf-8")
-    behaviour = (files / "page.js").read_text(encoding="utf-8")
-    names = sections.escape(" · ".join(run.name for run in runs))
-    dataset = sections.escape(runs[0].dataset)
-    body = "\n".join(parts)
-    links = "".join(
-        f'<li><a href="#{name}">{title}</a></li>'
-        for name, title in _TITLES.items()
-        if f'<section id="{name}"' in body
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{names} on {dataset}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{names}</h1><p class="soft">evaluated on {dataset}</p></header>
-<nav aria-label="parts"><ul>{links}</ul></nav>
-<main>
-{body}
-</main>
-<script type="application/json" id="data">{_embed_json(data)}</script>
-<script>{script}</script>
-<script>{behaviour}</script>
-</body>
-</html>
-"""
-
-
-def _embed_json(data: Mapping[str, Any]) -> str:
-    """Json that cannot end the script element it stands in."""
-    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -33,6 +33,7 @@ def draw_predictions(
     num_images: int = 8,
     min_score: float = 0.3,
     pixel_range: Sequence[float] = (),
+    class_frequency: Mapping[Any, str] | None = None,
 ) -> None:
     """Draw a sheet of images, ground truth on the left and detections on the right of each.
 
@@ -47,6 +48,7 @@ def draw_predictions(
         num_images: how many images, two a row.
         min_score: detections below it are not drawn.
         pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
+        class_frequency: letter per category id; None: the annotations' own.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -59,6 +61,7 @@ def draw_predictions(
         num_images=num_images,
         min_score=min_score,
         pixel_range=pixel_range,
+        class_frequency=class_frequency,
     )
     tiles = [
         np.concatenate([_framed(side) for side in pair], axis=1)
@@ -78,6 +81,7 @@ def draw_each_image(
     min_score: float = 0.3,
     with_group: bool = False,
     pixel_range: Sequence[float] = (),
+    class_frequency: Mapping[Any, str] | None = None,
 ) -> list[Path]:
     """Draw one picture an image, ground truth on the left and detections on the right.
 
@@ -92,6 +96,7 @@ def draw_each_image(
         min_score: detections below it are not drawn.
         with_group: say the frequency group in the labels.
         pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
+        class_frequency: letter per category id; None: the annotations' own.
 
     Returns:
         The files written.
@@ -107,6 +112,7 @@ def draw_each_image(
         num_images=num_images,
         min_score=min_score,
         pixel_range=pixel_range,
+        class_frequency=class_frequency,
     )
     written = []
     pairs = sources.draw_pairs(
@@ -142,10 +148,15 @@ class _Sources:
         num_images: int,
         min_score: float,
         pixel_range: Sequence[float],
+        class_frequency: Mapping[Any, str] | None,
     ) -> _Sources:
-        truth = load_ground_truth(read_annotations(ground_truth_json), trust_annotations=True)
+        truth = load_ground_truth(
+            read_annotations(ground_truth_json),
+            class_frequency=class_frequency,
+            trust_annotations=True,
+        )
         known = truth.annotations
-        is_rare = np.array([letter == "r" for letter in known.frequency])
+        is_rare = np.array([letter == "r" for letter in truth.frequency])
         num_rare = np.bincount(known.images[is_rare[known.classes]], minlength=len(known.by_image))
         places = np.argsort(-num_rare, kind="stable")[:num_images]
         detections = defaultdict(list)
@@ -153,7 +164,7 @@ class _Sources:
             detections[found["image_id"]].append(found)
         return cls(
             images=[image_content(known, place) for place in places.tolist()],
-            categories={category["id"]: category for category in known.facts.categories},
+            categories=drawn_categories(truth),
             annotations={
                 known.image_table.ids[place]: [
                     annotation_content(known, row) for row in known.by_image[place].tolist()
@@ -177,6 +188,12 @@ class _Sources:
                 for own in (self.annotations[image["id"]], self.detections[image["id"]])
             ]
             yield image, pair
+
+
+def drawn_categories(truth: GroundTruth) -> dict[Any, dict[str, Any]]:
+    """Name and frequency letter per category id, the letter as the evaluation has it."""
+    columns = truth.category_ids, truth.class_names, truth.frequency
+    return {i: {"name": name, "frequency": f} for i, name, f in zip(*columns, strict=True)}
 
 
 def _chosen_detections(

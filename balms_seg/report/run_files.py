@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from balms_seg.evaluation.predictions.staged_files import evaluation_files, requ
 
 TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
 IMAGE_TASK = "classification"
+THRESHOLDS_FILE = "thresholds.csv"
 DETECTIONS_FILE = "lvis_instances_results.json"
 
 
@@ -59,6 +60,7 @@ class Run:
         curves: lines of metrics.json, in order of iteration.
         learned_rates: rows of meta_rates.csv as text.
         detections: file with the detections, or None.
+        thresholds: rows of thresholds.csv as text.
         config: the resolved configuration, as text.
         record: all of results.json.
         missing: what the folder lacks, one sentence each.
@@ -73,6 +75,7 @@ class Run:
     curves: list[dict[str, Any]]
     learned_rates: list[dict[str, str]]
     detections: Path | None
+    thresholds: list[dict[str, str]]
     config: str
     record: dict[str, Any]
     missing: list[str] = field(default_factory=list)
@@ -142,6 +145,7 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
         curves=_read_curves(folder / "metrics.json", missing),
         learned_rates=_read_csv(folder / "meta_rates.csv"),
         detections=None if IMAGE_TASK in metrics else _find_detections(evaluation, record, missing),
+        thresholds=_read_csv(folder / THRESHOLDS_FILE),
         config=_config_text(folder, record),
         record=record,
         missing=missing,
@@ -164,6 +168,14 @@ def registered_files(run: Run) -> tuple[Path, Path] | None:
         if name == run.dataset:
             return Path(json_file), Path(images)
     return None
+
+
+def groups_of(run: Run, category_ids: Sequence[Any]) -> dict[Any, str]:
+    """Frequency letter per category id, as the evaluation had it; empty where it is not known."""
+    rows = run.tasks[run.main_task].classes or []
+    if len(category_ids) != len(rows):
+        return {}
+    return {i: row["group"][0] for i, row in zip(category_ids, rows, strict=True) if row["group"]}
 
 
 def pixel_range_of(run: Run) -> tuple[float, ...]:

@@ -113,7 +113,14 @@ def _worst_list(findings: Sequence[ClassFinding]) -> str:
         )
     if not items:
         return note("There are no results per class, so the worst ones cannot be named.")
-    return f'<ol class="worst">{"".join(items)}</ol>'
+    gloss = ""
+    if any("outscored" in item for item in items):
+        gloss = note(
+            "Outscored: so many detections of the class that match no object of it have a higher "
+            "score than the median of its right ones; whoever wants half of its objects gets "
+            "these, too."
+        )
+    return f'<ol class="worst">{"".join(items)}</ol>{gloss}'
 
 
 def _sentence(text: str) -> str:

@@ -81,6 +81,20 @@ def open_page(browser: Any, page: Path, *, width: int, dark: bool) -> None:
     )
 
 
+# Pairs of neighbours on one line of an axis whose numbers touch.
+COLLISIONS = """
+return [...document.querySelectorAll('[data-figure] svg .role-axis-label')].flatMap((axis) => {
+  const boxes = [...axis.querySelectorAll('text')]
+    .filter((text) => text.textContent && getComputedStyle(text).opacity !== '0')
+    .map((text) => ({ text: text.textContent, ...text.getBoundingClientRect().toJSON() }))
+    .sort((one, other) => one.left - other.left);
+  return boxes.slice(1).map((box, i) => [boxes[i], box])
+    .filter(([one, other]) => Math.abs(one.top - other.top) < 3 && one.right > other.left)
+    .map(([one, other]) => [one.text, other.text]);
+});
+"""
+
+
 def take_screenshot(browser: Any, name: str, *, width: int) -> None:
     height = browser.execute_script("return document.body.scrollHeight")
     answer = browser.execute_cdp_cmd(
@@ -123,6 +137,7 @@ def test_every_figure_is_drawn_and_nothing_is_on_the_console(
     expected |= {f"reliability-{group}" for group in ("all", "rare", "common", "frequent")}
     assert expected <= {figure for figure, _, _ in figures}
     assert [figure for figure, marks, size in figures if marks == 0 or size < 100] == []
+    assert browser.execute_script(COLLISIONS) == []
     overflow = browser.execute_script("return document.documentElement.scrollWidth")
     assert overflow <= width
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")

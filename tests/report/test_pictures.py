@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,13 @@ from lvis_cases import SIDE_PX
 from PIL import Image
 from report_runs import NUM_IMAGES, annotations, box_of, predictions, write_data, write_run
 
+from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.commands.command_line import run_command
 from balms_seg.report.instance_drawing import draw_instances
 from balms_seg.report.pictures import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
-RED, BLUE = (40, 40, 215), (180, 120, 30)  # BGR of rare and frequent classes
+RED, _, BLUE = (color[::-1] for color in GROUP_COLORS)  # BGR of rare and frequent classes
 
 
 def has_color(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
@@ -66,6 +68,29 @@ def test_each_image_gets_ground_truth_beside_predictions(tmp_path: Path) -> None
     assert has_color(truth, RED)
     assert not has_color(found, RED)  # there, what is rare is taken for a frequent class
     assert has_color(found, BLUE)
+
+
+def test_groups_come_from_the_run_where_the_annotations_have_none(tmp_path: Path) -> None:
+    json_file, images = write_data(tmp_path / "data")
+    content = json.loads(json_file.read_text())
+    for category in content["categories"]:
+        del category["frequency"]
+    json_file.write_text(json.dumps(content))
+    run = write_run(tmp_path / "run")
+    run_command(
+        "visualize results",
+        [str(run), "--output", str(tmp_path / "pictures"), "--ground-truth"]
+        + [str(json_file), "--images", str(images)],
+    )
+    assert has_color(cv2.imread(str(tmp_path / "pictures" / "2.png"))[:, :480], RED)
+
+
+def test_page_and_pictures_have_one_palette() -> None:
+    style = (ROOT / "balms_seg" / "report" / "page.css").read_text()
+    shown = dict(
+        re.findall(r"--(rare|common|frequent): #([0-9a-f]{6})", style.partition("@media")[0])
+    )
+    assert [tuple(bytes.fromhex(value)) for value in shown.values()] == [*GROUP_COLORS]
 
 
 def test_detections_of_another_data_set_are_an_error(tmp_path: Path) -> None:

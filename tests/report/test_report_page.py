@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_runs import NAMES, write_data, write_run
+from report_runs import NAMES, box_of, write_data, write_run
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.report.run_files import names_of, read_run
@@ -67,7 +68,8 @@ def test_page_of_a_full_run_has_every_part(
     )
     page = make(tmp_path)
     assert page.sections == [
-        *("verdict", "headline", "groups", "classes", "errors", "gallery", "reliability"),
+        *("verdict", "headline", "groups", "classes", "errors", "gallery", "labels"),
+        "reliability",
         *("curves", "rates", "provenance"),
     ]
     assert set(page.figures) == set(page.data["figures"])
@@ -84,6 +86,32 @@ def test_page_of_a_full_run_has_every_part(
     assert [row["name"] for row in page.data["classes"]] == list(NAMES)
     assert "0123abc" in "".join(page.text)
     assert capsys.readouterr().out.strip() == (tmp_path / "run" / "report.html").as_uri()
+
+
+@pytest.mark.usefixtures("without_library")
+def test_labels_that_all_runs_contradict_are_listed_surest_first(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", confused=3)
+    write_run(tmp_path / "other", confused=2)
+    page = make(tmp_path, str(tmp_path / "other"))
+    assert "labels" in page.sections
+    with (tmp_path / "run" / "suspicious_labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file_name"] for row in rows] == ["1.png", "2.png"]  # the third only one run doubts
+    assert {(row["annotated_as"], row["predicted_as"]) for row in rows} == {(NAMES[2], NAMES[0])}
+    assert {float(row["score"]) for row in rows} == {0.95}
+    assert [float(rows[0][name]) for name in ("x", "y", "width", "height")] == box_of(3)
+
+
+@pytest.mark.usefixtures("without_library")
+def test_chosen_thresholds_are_a_table(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    run_command("thresholds", [str(tmp_path / "run"), "--objective", "f1"])
+    page = make(tmp_path)
+    assert "thresholds" in page.sections
+    with (tmp_path / "run" / "thresholds.csv").open(newline="") as file:
+        cat = next(csv.DictReader(file))
+    shown = page.text[page.text.index("detections kept") :]
+    assert shown[shown.index("cat") + 2].startswith(f"{float(cat['threshold']):.2f} (")
 
 
 @pytest.mark.usefixtures("without_library")
