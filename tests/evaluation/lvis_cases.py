@@ -188,8 +188,8 @@ def run_lvis_api(
 
 def made_up_lvis(*arguments: Any, **options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What tools/benchmarks/benchmark.py evaluates."""
-    path = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "benchmark_evaluation.py"
-    spec = importlib.util.spec_from_file_location("benchmark_evaluation", path)
+    path = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "made_up_detections.py"
+    spec = importlib.util.spec_from_file_location("made_up_detections", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.made_up_lvis(*arguments, **options)

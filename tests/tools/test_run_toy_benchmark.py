@@ -54,7 +54,7 @@ def test_tables_give_means_ranges_and_paired_differences(tool: ModuleType, tmp_p
     assert pair["segm/APr"]["standard_error"] == pytest.approx(0.5**0.5)
     text = (tmp_path / "results" / "toy_methods.md").read_text()
     assert "30.0 (20.0 to 40.0)" in text
-    assert "+4.0 ± 0.7" in text
+    assert "+4.0 (+2.0 to +6.0)" in text  # 2.776 standard errors of four degrees of freedom
 
 
 def test_rows_without_a_run_are_left_out(tool: ModuleType, tmp_path: Path) -> None:

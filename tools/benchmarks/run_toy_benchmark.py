@@ -134,7 +134,8 @@ def _markdown(content: dict, columns: list[str]) -> str:
     lines = [
         f"### {content['title']}",
         "",
-        f"{content['iterations']} iterations, {content['split']}, mean over seeds (min to max). "
+        f"{content['iterations']} iterations, {content['split']}, mean over seeds (min to max), of "
+        "differences over paired seeds with Student's 95 % interval. "
         f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. "
         f"Hardware: {content['hardware']}.",
         "",
@@ -148,12 +149,13 @@ def _markdown(content: dict, columns: list[str]) -> str:
         lines.append(f"| {row['row']} | {row['seeds']} | " + " | ".join(cells) + " |")
     for pair in content["paired_differences"]:
         if columns[0] in pair:
-            cells = [f"{pair[c]['mean']:+.1f} ± {pair[c]['standard_error']:.1f}" for c in columns]
-            lines.append(
-                f"| {pair['left']} - {pair['right']} (± standard error) | {pair['seeds']} | "
-                + " | ".join(cells)
-                + " |"
-            )
+            cells = [
+                f"{pair[c]['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
+                for c in columns
+                for low, high in [pair[c]["interval"]]
+            ]
+            name = f"{pair['left']} - {pair['right']} (95 % interval)"
+            lines.append(f"| {name} | {pair['seeds']} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

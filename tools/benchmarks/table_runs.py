@@ -44,10 +44,10 @@ def train_all(
         output: folder of the runs' folders.
         command: of a run, given that folder; it resumes what an interruption left.
         jobs: runs side by side, one thread each.
-        minutes: start no run after so many.
+        minutes: start no run after so many; None: until all are done.
         interrupt: also end the runs that are under way then; they go on from their checkpoint.
     """
-    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    deadline = time.monotonic() + (float("inf") if minutes is None else 60 * minutes)
     done, lock = count(1), threading.Lock()
     locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -59,11 +59,11 @@ def train_all(
         with locks[run.name]:  # rows that share a stage wait for it
             if (folder / "results.json").is_file():
                 return True
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 return False
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "stdout.txt").open("a") as log:
-                limit = deadline - time.monotonic() if interrupt and minutes else None
+                limit = deadline - time.monotonic() if interrupt and minutes is not None else None
                 code = _run(command(run, output), log, limit)
         with lock:
             outcome = {0: "done", None: "interrupted"}.get(
