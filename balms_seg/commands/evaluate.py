@@ -120,15 +120,17 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
             trust_annotations=args.trust_annotations,
         )
     from balms_seg.data import get_metadata
+    from balms_seg.data.instances.builtin import naming_downloads
 
     metadata = get_metadata(args.dataset)
     if training is None and metadata.get("class_image_count") is not None:
         training = TrainingCounts.from_entries(metadata.class_image_count)
-    return EvaluationSet.from_json(
-        metadata.json_file,
-        name=args.dataset,
-        training=training,
-        group_bounds=bounds,
-        image_root=metadata.get("image_root"),
-        trust_annotations=args.trust_annotations or metadata.get("trust_annotations", False),
-    )
+    with naming_downloads(args.dataset):
+        return EvaluationSet.from_json(
+            metadata.json_file,
+            name=args.dataset,
+            training=training,
+            group_bounds=bounds,
+            image_root=metadata.get("image_root"),
+            trust_annotations=args.trust_annotations or metadata.get("trust_annotations", False),
+        )

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "demo",
     "statistics": "statistics",
     "split": "split",
+    "convert": "convert",
     "visualize data": "visualize_data",
     "visualize results": "visualize_results",
     "glyphs": "glyphs",

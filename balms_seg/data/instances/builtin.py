@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -26,6 +27,23 @@ Records = Sequence[dict[str, Any]]
 Load = Callable[[str], Records]  # name of a registered set -> its dataset dicts
 
 
+@contextmanager
+def naming_downloads(name: str) -> Iterator[None]:
+    """Let the error for an absent file of a builtin LVIS set say how to get it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if name not in BUILTIN_LVIS_NAMES:
+            raise
+        root = os.environ.get("DETECTRON2_DATASETS", "not set")
+        raise FileNotFoundError(
+            f"{error} detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}. "
+            f"`python datasets/prepare_lvis_and_coco.py {'_'.join(name.split('_')[:2])}` in a "
+            "checkout says what to get, how large it is, and links downloads; datasets/README.md "
+            "shows the tree."
+        ) from error
+
+
 def load_dataset_dicts(name: str) -> Records:
     """Dataset dicts of a registered data set.
 
@@ -42,16 +60,8 @@ def load_dataset_dicts(name: str) -> Records:
     if name not in BUILTIN_LVIS_NAMES:
         return DatasetCatalog.get(name)
     metadata = MetadataCatalog.get(name)
-    try:
+    with naming_downloads(name):
         dicts = load_annotations(metadata.json_file, metadata.image_root, name)
-    except FileNotFoundError as error:
-        root = os.environ.get("DETECTRON2_DATASETS", "not set")
-        raise FileNotFoundError(
-            f"{error} detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}. "
-            f"`python datasets/prepare_lvis_and_coco.py {'_'.join(name.split('_')[:2])}` in a "
-            "checkout says what to get, how large it is, and links downloads; datasets/README.md "
-            "shows the tree."
-        ) from error
     expected, got = len(metadata.thing_classes), len(metadata.thing_dataset_id_to_contiguous_id)
     if expected != got:
         raise ValueError(

@@ -1,0 +1,39 @@
+"""Write the labels of a YOLO folder as COCO annotations, one json a split.
+
+balms-seg convert yolo_folder --output annotations     # yolo_folder/data.yaml names the splits
+
+Outlines keep their points; boxes without outlines stay boxes, which MODEL.MASK_ON False trains on.
+No image is copied: the line that is printed registers the sets where they lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A folder, and where to write."""
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="with data.yaml, or that file")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert each split, and say how to use them."""
+    from balms_seg.annotations.yolo_labels import read_yolo_folder, to_coco
+
+    folder = read_yolo_folder(args.source)
+    args.output.mkdir(parents=True, exist_ok=True)
+    sets = []
+    for split in folder.images:
+        content = to_coco(folder, split)
+        path = args.output / f"{split}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+        with_masks = sum("segmentation" in entry for entry in content["annotations"])
+        print(
+            f"{path}: {len(content['images'])} images, {len(content['annotations'])} objects, "
+            f"{with_masks} of them with an outline"
+        )
+        sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
+    print(f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)} DATASETS.REGISTER {str(sets)!r}")
