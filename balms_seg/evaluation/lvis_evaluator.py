@@ -6,6 +6,7 @@ import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from balms_seg.evaluation.output.group_hints import describe_empty_groups
 from balms_seg.evaluation.output.result_table import format_lvis_table
 from balms_seg.evaluation.predictions.detection_stream import DetectionStream
 from balms_seg.evaluation.predictions.prediction_parts import ImagePredictions
-from balms_seg.evaluation.predictions.rank_parts import RankParts, results_file
+from balms_seg.evaluation.predictions.rank_parts import RankParts
 from balms_seg.evaluation.predictions.resumed_evaluation import (
     RemainingImages,
     prediction_fingerprint,
@@ -33,7 +34,6 @@ from balms_seg.evaluation.predictions.resumed_evaluation import (
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.evaluation.predictions.torchvision_outputs import torchvision_detections
 from balms_seg.evaluation.registered_set import RegisteredSet, class_ids_of
-from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
 
@@ -178,16 +178,15 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                 detections = instances_to_coco_json(instances, image_id)
             else:
                 has_masks = "masks" in output
-                detections = torchvision_detections(output, image_id, self._ids_of_labels())
+                detections = torchvision_detections(output, image_id, self._class_ids)
             self._parts.write(
                 ImagePredictions(image_id=image_id, has_masks=has_masks, detections=detections)
             )
 
-    def _ids_of_labels(self) -> dict[Any, int]:
+    @cached_property
+    def _class_ids(self) -> dict[Any, int]:
         """Contiguous class id per category id, on every process."""
-        if not hasattr(self, "_class_ids"):
-            self._class_ids = self._set.class_ids if self._set else class_ids_of(self._metadata)
-        return self._class_ids
+        return self._set.class_ids if self._set else class_ids_of(self._metadata)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Evaluate what was taken in; a collective call if distributed.
@@ -223,18 +222,21 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             max_per_class=FIXED_PER_CLASS if self._ap_fixed else None,
         )
         with paused_garbage_collection():
-            num_images, has_masks = self._read(paths, stream, evaluated, folder)
+            num_images, has_masks = self._parts.pass_on(
+                paths,
+                stream,
+                image_ids=evaluated.ground_truth.image_ids,
+                class_ids=evaluated.class_ids,
+                folder=folder,
+            )
         if not num_images:
             logger.warning("No image was processed; there is nothing to evaluate.")
         elif len(evaluated.ground_truth.classes) == 0:
             logger.info("The ground truth has no annotations; only the detections are written.")
         else:
-            tasks = self._chosen_tasks(has_masks)
+            tasks = self._tasks or (_TASKS if has_masks else _TASKS[:1])
+            tasks += ("boundary",) if self._boundary and "segm" in tasks else ()
             self._evaluate_tasks(evaluated, stream, tasks, folder, results)
-
-    def _chosen_tasks(self, has_masks: bool) -> tuple[str, ...]:
-        tasks = self._tasks or (_TASKS if has_masks else _TASKS[:1])
-        return (*tasks, "boundary") if self._boundary and "segm" in tasks else tasks
 
     def _evaluate_tasks(
         self,
@@ -274,37 +276,3 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         hint = describe_empty_groups(self.group_sizes, evaluated.training.images.values())
         if hint:
             logger.warning(hint)
-
-    def _read(
-        self,
-        paths: list[Path],
-        stream: DetectionStream,
-        evaluated: RegisteredSet,
-        folder: Path | None,
-    ) -> tuple[int, bool]:
-        """Pass all parts to the stream and the results file; number of images, any masks."""
-        num_images, has_masks = 0, False
-        missing = set(evaluated.ground_truth.image_ids)
-        category_ids = {class_id: category for category, class_id in evaluated.class_ids.items()}
-        images = with_progress(
-            self._parts.read(paths),
-            total=len(missing),
-            label="reading predictions",
-            unit="image",
-        )
-        with results_file(folder) as write:
-            for image in images:
-                detections = image.with_category_ids(category_ids)
-                stream.add(image.image_id, detections)
-                write(detections)
-                num_images += 1
-                has_masks |= image.has_masks
-                missing.discard(image.image_id)
-        if missing and num_images:
-            logger.warning(
-                "%d of %d images of the ground truth were not processed; their objects count as "
-                "missed.",
-                len(missing),
-                evaluated.ground_truth.num_images,
-            )
-        return num_images, has_masks

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from detectron2.utils import comm
 
 from balms_seg.distributed import wait_for_all
+from balms_seg.evaluation.predictions.detection_stream import DetectionStream
 from balms_seg.evaluation.predictions.prediction_parts import (
     ImagePredictions,
     PartWriter,
@@ -24,6 +25,7 @@ from balms_seg.evaluation.predictions.prediction_parts import (
     read_parts,
     remove_forgotten,
 )
+from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +105,53 @@ class RankParts:
         self._keep = False
         return paths
 
-    def read(self, paths: list[Path]) -> Iterator[ImagePredictions]:
-        """All images of the parts that `finish` named."""
-        return read_parts(paths, self.fingerprint)
+    def pass_on(
+        self,
+        paths: list[Path],
+        stream: DetectionStream,
+        *,
+        image_ids: Iterable[Any],
+        class_ids: Mapping[Any, int],
+        folder: Path | None,
+    ) -> tuple[int, bool]:
+        """Pass all images of the parts to the stream, and to the results file.
+
+        Args:
+            paths: as `finish` named them.
+            stream: takes the detections, with the category ids of the json.
+            image_ids: of the ground truth; those without predictions are counted in a warning.
+            class_ids: contiguous class id per category id.
+            folder: of the results file; None writes none.
+
+        Returns:
+            Number of images, and whether the model predicts masks.
+        """
+        num_images, has_masks = 0, False
+        missing = set(image_ids)
+        total = len(missing)
+        category_ids = {class_id: category for category, class_id in class_ids.items()}
+        images = with_progress(
+            read_parts(paths, self.fingerprint),
+            total=total,
+            label="reading predictions",
+            unit="image",
+        )
+        with _results_file(folder) as write:
+            for image in images:
+                detections = image.with_category_ids(category_ids)
+                stream.add(image.image_id, detections)
+                write(detections)
+                num_images += 1
+                has_masks |= image.has_masks
+                missing.discard(image.image_id)
+        if missing and num_images:
+            logger.warning(
+                "%d of %d images of the ground truth were not processed; their objects count as "
+                "missed.",
+                len(missing),
+                total,
+            )
+        return num_images, has_masks
 
     def remove(self, paths: list[Path]) -> None:
         """Remove parts that have been evaluated, and their folder with the last one."""
@@ -135,7 +181,7 @@ class RankParts:
 
 
 @contextmanager
-def results_file(
+def _results_file(
     folder: Path | None,
 ) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     """A function that adds detections to lvis_instances_results.json, written as they come.
