@@ -12,6 +12,7 @@ import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.modeling import ignored_regions, keyed_sampling
 from balms_seg.sampling import position_seed, positions_of
@@ -25,6 +26,15 @@ def autocast(device_type: str, *, enabled: bool) -> torch.autocast:
     """Mixed precision: float16 on CUDA, bfloat16 elsewhere."""
     dtype = torch.float16 if device_type == "cuda" else torch.bfloat16
     return torch.autocast(device_type, dtype=dtype, enabled=enabled)
+
+
+def data_parallel(model: nn.Module) -> nn.Module:
+    """The model, whose gradients are averaged over the processes if there are several."""
+    if comm.get_world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    device_ids = [comm.get_local_rank()] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
 
 class TrainingStep(SimpleTrainer):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
 import weakref
 from collections import OrderedDict
 from functools import partial
@@ -14,7 +12,6 @@ from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,11 +27,11 @@ from balms_seg.engine.interruption import evaluate_interruptibly
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.optimizer import build_optimizer
-from balms_seg.engine.picture_writer import PictureWriter
 from balms_seg.engine.run_data import RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
 from balms_seg.engine.run_state import restore_state, state_of
-from balms_seg.engine.step import TrainingStep
+from balms_seg.engine.step import TrainingStep, data_parallel
+from balms_seg.engine.writers import run_writers
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS, start_classifiers
 from balms_seg.modeling.find_classifier import find_trunk
@@ -107,9 +104,9 @@ class LongTailedTrainer(DefaultTrainer):
         settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
         trunk = find_trunk(model)
         if trunk is None:
-            return TrainingStep(_data_parallel(model), loader, optimizer, **settings)
+            return TrainingStep(data_parallel(model), loader, optimizer, **settings)
         meta = build_meta_step(cfg, trunk, optimizer, loader, data)
-        return ClassifierStep(_data_parallel(model), loader, optimizer, meta=meta, **settings)
+        return ClassifierStep(data_parallel(model), loader, optimizer, meta=meta, **settings)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -150,14 +147,7 @@ class LongTailedTrainer(DefaultTrainer):
 
     def build_writers(self) -> list[Any]:
         """Terminal, metrics.json, and tensorboard's files or, without it, pictures as png."""
-        directory = self.cfg.OUTPUT_DIR
-        os.makedirs(directory, exist_ok=True)
-        writers = [CommonMetricPrinter(self.max_iter), JSONWriter(f"{directory}/metrics.json")]
-        if importlib.util.find_spec("tensorboard"):
-            writers.append(TensorboardXWriter(directory))
-        else:
-            writers.append(PictureWriter(f"{directory}/training_pictures"))
-        return writers
+        return run_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def build_hooks(self) -> list[Any]:
         """detectron2's hooks; test-time augmentation comes before the writers."""
@@ -301,11 +291,3 @@ class LongTailedTrainer(DefaultTrainer):
         state = rescale_progress(state_dict, self.cfg.SOLVER.IMS_PER_BATCH, self.scheduler)
         TrainerBase.load_state_dict(self, state)
         restore_state(self, state)
-
-
-def _data_parallel(model: nn.Module) -> nn.Module:
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    device_ids = [comm.get_local_rank()] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)

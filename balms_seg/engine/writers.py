@@ -1,19 +1,41 @@
-"""Pictures of training (VIS_PERIOD) as files, for those who have no tensorboard."""
+"""What a run writes its losses and pictures to."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
 from PIL import Image
 
 
+def run_writers(output_dir: str, max_iter: int) -> list[EventWriter]:
+    """Terminal, metrics.json, and tensorboard's files or, without it, pictures as png.
+
+    Args:
+        output_dir: made where missing.
+        max_iter: of the run, for the time left.
+    """
+    os.makedirs(output_dir, exist_ok=True)
+    writers = [CommonMetricPrinter(max_iter), JSONWriter(f"{output_dir}/metrics.json")]
+    if importlib.util.find_spec("tensorboard"):
+        return [*writers, TensorboardXWriter(output_dir)]
+    return [*writers, PictureWriter(f"{output_dir}/training_pictures")]
+
+
 class PictureWriter(EventWriter):
-    """Writes the pictures in EventStorage to png files, and takes them out of memory.
+    """Writes the pictures in EventStorage (VIS_PERIOD) to png files, and takes them out of memory.
 
     Args:
         directory: made with the first picture; a file is called ITERATION_NUMBER_NAME.png.
