@@ -12,9 +12,13 @@ weight 1.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from balms_seg.class_statistics import ClassStatistics
 
 CALIBRATIONS = ("none", "norcal", "logit_adjustment", "fracal", "group_temperature")
 
@@ -78,23 +82,32 @@ def logit_adjustment_log_weights(counts: Tensor, *, tau: float) -> Tensor:
     return -tau * (counts / counts.sum()).log()
 
 
-def fracal_log_weights(counts: Tensor, dimensions: Tensor, *, power: float) -> Tensor:
-    """FRACAL on a softmax: z_c - log10(n_c / sum n) + log10(1 / K), then divided by D_c^power.
+def fracal_log_weights(
+    counts: Tensor, dimensions: Tensor, *, power: float, total: float | None = None
+) -> Tensor:
+    """FRACAL on a softmax: z_c - log10(n_c / N) + log10(1 / K), then divided by D_c^power.
 
-    Without effect where counts are uniform and every dimension is 1.
+    The release's default, `base10`, takes images of the class and N all images of the training set;
+    its `base10_obj` instances, and N their sum.
 
     Args:
         counts: (K,) positive training samples.
         dimensions: (K,) fractal dimensions, from 1 to 2.
         power: lambda; 2 in the source.
+        total: N; None: the sum of the counts.
 
-    Source: Alexandridis et al. 2025, FRACAL; kostas1515/FRACAL: fracal_bbox_head.py.
+    Source: Alexandridis et al. 2025 (arXiv 2410.11774); kostas1515/FRACAL: fracal_bbox_head.py.
     """
-    return _fracal_shift(counts) - power * dimensions.log()
+    return _fracal_shift(counts, total) - power * dimensions.log()
 
 
 def fracal_independent(
-    probabilities: Tensor, counts: Tensor, dimensions: Tensor, *, power: float
+    probabilities: Tensor,
+    counts: Tensor,
+    dimensions: Tensor,
+    *,
+    power: float,
+    total: float | None = None,
 ) -> Tensor:
     """FRACAL on sigmoids: sigma(z) sigma(z + shift), dimensions as shares in the shift.
 
@@ -103,19 +116,21 @@ def fracal_independent(
         counts: (K,) positive training samples.
         dimensions: (K,) fractal dimensions.
         power: lambda.
+        total: N; None: the sum of the counts.
 
     Source: as `fracal_log_weights`; with shares d_c = D_c^power / sum D^power the shift is
-    -log10(n_c / sum n) - log10(d_c) + 2 log10(1 / K).
+    -log10(n_c / N) - log10(d_c) + 2 log10(1 / K).
     """
     shares = dimensions**power / (dimensions**power).sum()
-    shift = _fracal_shift(counts) - shares.log10() - math.log10(len(counts))
+    shift = _fracal_shift(counts, total) - shares.log10() - math.log10(len(counts))
     foreground = probabilities[:, :-1].float()
     adjusted = foreground * reweigh_scores(foreground, shift.to(foreground))
     return torch.cat([adjusted, probabilities[:, -1:].float()], dim=1)
 
 
-def _fracal_shift(counts: Tensor) -> Tensor:
-    return -(counts / counts.sum()).log10() - math.log10(len(counts))
+def _fracal_shift(counts: Tensor, total: float | None) -> Tensor:
+    shares = counts / (counts.sum() if total is None else total)
+    return -shares.log10() - math.log10(len(counts))
 
 
 def divide_by_temperature(probabilities: Tensor, temperatures: Tensor) -> Tensor:
@@ -153,6 +168,7 @@ class ScoreCalibration(nn.Module):
         *,
         counts: Tensor,
         group_ids: Tensor,
+        total: float | None = None,
         strength: float = 1.0,
         temperatures: tuple[float, ...] = (1.0, 1.0, 1.0),
         dimensions: Tensor | None = None,
@@ -164,6 +180,7 @@ class ScoreCalibration(nn.Module):
             name: of `CALIBRATIONS`, apart from "none".
             counts: (K,) positive training samples.
             group_ids: (K,) int64 frequency group, rarest 0.
+            total: what fracal's counts are shares of; None: their sum.
             strength: gamma of norcal, tau of logit_adjustment, lambda of fracal.
             temperatures: one a group, for group_temperature.
             dimensions: (K,) fractal dimensions, for fracal.
@@ -184,7 +201,8 @@ class ScoreCalibration(nn.Module):
                 f"Expected the fractal dimensions of {len(counts)} classes, but got {found}; "
                 "balms-seg calibrate --methods fracal computes and writes them."
             )
-        self.name, self.independent, self.strength = name, independent, strength
+        self.name, self.independent = name, independent
+        self.strength, self.total = strength, total
         log_weights = torch.zeros_like(counts)
         if name == "norcal":
             log_weights = norcal_log_weights(counts, gamma=strength)
@@ -192,12 +210,32 @@ class ScoreCalibration(nn.Module):
             log_weights = logit_adjustment_log_weights(counts, tau=strength)
         elif name == "fracal":
             dimensions = torch.as_tensor(dimensions, dtype=torch.float64)
-            log_weights = fracal_log_weights(counts, dimensions, power=strength)
+            log_weights = fracal_log_weights(counts, dimensions, power=strength, total=total)
         self._keep("log_weights", log_weights)
         self._keep("counts", counts)
         self._keep("dimensions", torch.ones_like(counts) if dimensions is None else dimensions)
         by_group = torch.as_tensor(temperatures, dtype=torch.float64)
         self._keep("temperatures", by_group[torch.as_tensor(group_ids, dtype=torch.int64)])
+
+    @classmethod
+    def of_training_set(
+        cls, name: str, statistics: ClassStatistics, *, counts: str, **constants: Any
+    ) -> ScoreCalibration:
+        """A calibration with the counts of a training set.
+
+        Args:
+            name: of `CALIBRATIONS`, apart from "none".
+            statistics: of the training set.
+            counts: kind of the counts, "image" or "instance".
+            constants: of `__init__`.
+        """
+        return cls(
+            name,
+            counts=torch.tensor(statistics.prior_counts(counts)),
+            group_ids=torch.tensor(statistics.group_ids),
+            total=float(statistics.num_images) if counts == "image" else None,
+            **constants,
+        )
 
     def _keep(self, name: str, values: Tensor) -> None:
         self.register_buffer(name, values.float(), persistent=False)
@@ -208,7 +246,11 @@ class ScoreCalibration(nn.Module):
             return divide_by_temperature(probabilities, self.temperatures)
         if self.name == "fracal" and self.independent:
             return fracal_independent(
-                probabilities, self.counts, self.dimensions, power=self.strength
+                probabilities,
+                self.counts,
+                self.dimensions,
+                power=self.strength,
+                total=self.total,
             )
         return reweigh(probabilities, self.log_weights, independent=self.independent)
 

@@ -226,10 +226,10 @@ def calibration_of(
         return None
 
     def calibrate(statistics: ClassStatistics) -> ScoreCalibration:
-        return ScoreCalibration(
+        return ScoreCalibration.of_training_set(
             settings.METHOD,
-            counts=torch.tensor(statistics.prior_counts(settings.COUNTS)),
-            group_ids=torch.tensor(statistics.group_ids),
+            statistics,
+            counts=settings.COUNTS,
             strength=settings.STRENGTH,
             temperatures=tuple(settings.TEMPERATURES),
             dimensions=torch.as_tensor(settings.DIMENSIONS) if len(settings.DIMENSIONS) else None,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from balms_seg import ClassStatistics
 from balms_seg.methods.calibration import CALIBRATIONS, ScoreCalibration, reweigh_scores
 
 K, R = 7, 50
@@ -72,6 +75,36 @@ def test_fracal_on_sigmoids_multiplies_two_of_them() -> None:
     found = calibrate("fracal", probabilities, strength=2.0, independent=True)
     np.testing.assert_allclose(found[:, :-1], expected, rtol=1e-4, atol=1e-9)
     assert (found[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("independent", [False, True], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize(("counts", "form"), [("image", "base10"), ("instance", "base10_obj")])
+def test_fracal_equals_the_release(counts: str, form: str, independent: bool) -> None:
+    """Images of a class as a share of all images, or instances of all instances."""
+    with np.load(Path(__file__).parents[1] / "golden" / "zoo_losses.npz") as golden:
+        logits, dimensions = golden["logits"], torch.tensor(golden["fractal_dimensions"])
+        expected = golden[f"fracal_{'sigmoid' if independent else 'softmax'}_{form}"]
+        statistics = ClassStatistics(
+            image_counts=golden["image_counts"],
+            instance_counts=golden["instance_counts"],
+            num_images=int(golden["num_images"]),
+            class_names=tuple("abcdef"),
+            group_names=("rare",),
+            group_ids=np.zeros(6, np.int64),
+        )
+    module = ScoreCalibration.of_training_set(
+        "fracal",
+        statistics,
+        counts=counts,
+        strength=2.0,
+        dimensions=dimensions,
+        independent=independent,
+    )
+    scores = np.pad(sigmoid(logits[..., :-1]), ((0, 0), (0, 0), (0, 1)))
+    for step in range(len(logits)):
+        given = torch.tensor(scores[step] if independent else softmax(logits[step]))
+        found = module(given).numpy()[:, : expected.shape[2]]
+        np.testing.assert_allclose(found, expected[step], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["norcal", "logit_adjustment"])

@@ -71,10 +71,10 @@ class HeldOut:
 
     def calibration(self, name: str, **constants: Any) -> ScoreCalibration:
         """A calibration with the training set's counts."""
-        return ScoreCalibration(
+        return ScoreCalibration.of_training_set(
             name,
-            counts=torch.tensor(self.statistics.prior_counts(self.counts)),
-            group_ids=torch.tensor(self.statistics.group_ids),
+            self.statistics,
+            counts=self.counts,
             independent=self.independent,
             **constants,
         )
