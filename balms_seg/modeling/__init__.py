@@ -6,6 +6,7 @@ from balms_seg.modeling.ignored_regions import ignored_regions
 from balms_seg.modeling.image_classifier import ImageClassifier
 from balms_seg.modeling.keyed_sampling import KeyedRPN, keyed_sampling
 from balms_seg.modeling.loss_context import TrainingSchedule
+from balms_seg.modeling.mask_head import CosineMaskHead
 from balms_seg.modeling.prepare import prepare_model
 from balms_seg.modeling.replace import replace_box_classifier
 from balms_seg.modeling.roi_heads import (
@@ -23,6 +24,7 @@ __all__ = [
     "BalancedSigmoidROIHeads",
     "BalancedSoftmaxROIHeads",
     "CascadeLongTailedROIHeads",
+    "CosineMaskHead",
     "ImageClassifier",
     "KeyedRPN",
     "LongTailedBoxPredictor",
