@@ -42,7 +42,8 @@ def add_keys(cfg: CfgNode) -> None:
     head.CALIBRATION.STRENGTH = 1.0
     # Temperatures of rare, common and frequent classes for group_temperature.
     head.CALIBRATION.TEMPERATURES = (1.0, 1.0, 1.0)
-    # Training counts n_c of these methods: image | instance.
+    # Training counts n_c of these methods: image | instance. For fracal they are the release's
+    # base10 (shares of all images) and base10_obj (of all instances).
     head.CALIBRATION.COUNTS = "image"
     # Fractal dimension of each class for fracal.
     head.CALIBRATION.DIMENSIONS = []
@@ -88,6 +89,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         kind_key="CLASSIFIER_LAYER",
         default_scale=BOX_COSINE_SCALE,
         init_classifier=cfg.MODEL.INIT_CLASSIFIER,
+        initial_bias=cfg.MODEL.INITIAL_BIAS,
     )
     found += _background_problems(cfg)
     thresholds, num_classes = head.CLASS_THRESHOLDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES

@@ -60,6 +60,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         kind_key="CLASSIFIER",
         default_scale=IMAGE_COSINE_SCALE,
         init_classifier=cfg.MODEL.INIT_CLASSIFIER,
+        initial_bias=cfg.MODEL.INITIAL_BIAS,
     )
     if node.METHOD not in METHODS:
         found.append(f"{where}.METHOD is {node.METHOD!r}; {expected_method(node.METHOD)}")

@@ -58,13 +58,19 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """One line for each setting that means nothing, whether or not its method is chosen."""
     from balms_seg.methods import METHODS, SettingError, settings_from
 
+    if of_images:
+        chosen = (cfg.MODEL.IMAGE_CLASSIFIER.METHOD, cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES)
+    else:
+        chosen = (cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
     found = []
     for name in METHODS:
         if name.upper() not in cfg.MODEL.METHODS:  # registered since: not this configuration's
             continue
         node = f"MODEL.METHODS.{name.upper()}"
         try:
-            settings_from(cfg.MODEL.METHODS, name)
+            settings = settings_from(cfg.MODEL.METHODS, name)
+            if name == chosen[0] and chosen[1] > 0:  # 0: the photographs will say
+                settings.check_classes(chosen[1])
         except SettingError as error:
             key = f"{node}.{error.name.upper()}"
             found.append(f"{key} is {error.value!r}; expected {error.expected}.")
@@ -81,6 +87,7 @@ def classifier_problems(
     kind_key: str,
     default_scale: float,
     init_classifier: str,
+    initial_bias: str,
 ) -> list[str]:
     """What a job's choice of method and of the classifier's layer contradicts.
 
@@ -91,6 +98,7 @@ def classifier_problems(
         kind_key: of the layer, in the node.
         default_scale: of cosines.
         init_classifier: `MODEL.INIT_CLASSIFIER`.
+        initial_bias: `MODEL.INITIAL_BIAS`.
     """
     from balms_seg.methods import METHODS
     from balms_seg.modeling.classifier_layer import CLASSIFIER_KINDS
@@ -110,6 +118,11 @@ def classifier_problems(
         problems.append(
             f"MODEL.INIT_CLASSIFIER is {init_classifier!r}, which needs a linear classifier; set "
             f"{where}.{kind_key} to linear."
+        )
+    if is_cosine and initial_bias == "prior":
+        problems.append(
+            f"MODEL.INITIAL_BIAS is prior, but a classifier of cosines has no bias; set "
+            f"{where}.{kind_key} to linear, or the bias to method."
         )
     if method.needs_cosines and kind == "linear":
         problems.append(

@@ -21,6 +21,9 @@ def add_keys(cfg: CfgNode) -> None:
     # LVIS) | reset (initialise anew; with a class-balanced sampler: cRT) | lws (fixed, with a
     # learned scale a class) | tau_norm (normalised by its weights' norms; --eval-only).
     cfg.MODEL.INIT_CLASSIFIER = "keep"
+    # Bias of a new linear classifier: method (what the method starts with) | prior (so that scores
+    # start at the classes' shares of the objects, and objects at POSITIVE_FRACTION of the rows).
+    cfg.MODEL.INITIAL_BIAS = "method"
     # tau of tau_norm: 0 evens out the biases alone, 1 gives all foreground classes the same norm.
     cfg.MODEL.INIT_CLASSIFIER_TAU = 1.0
     # Normalisation of frozen layers: eval (its statistics stay) | train (it follows the batches, as
@@ -32,7 +35,7 @@ def add_keys(cfg: CfgNode) -> None:
 
 def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Starts that cannot be had, or not with what is trained."""
-    from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS
+    from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS, INITIAL_BIASES
     from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
 
     how, tau, trained = (
@@ -54,6 +57,11 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         found.append(
             f"MODEL.INIT_CLASSIFIER is lws, which trains the scales alone, but MODEL.TRAIN_ONLY is "
             f"{trained}; set it to [{classifier_name(of_images)}.scale]."
+        )
+    if cfg.MODEL.INITIAL_BIAS not in INITIAL_BIASES:
+        found.append(
+            f"MODEL.INITIAL_BIAS is {cfg.MODEL.INITIAL_BIAS!r}; expected one of "
+            f"{', '.join(INITIAL_BIASES)}."
         )
     if tau < 0:
         found.append(f"MODEL.INIT_CLASSIFIER_TAU is {tau}; expected 0 or more.")

@@ -21,6 +21,7 @@ from balms_seg.engine.batch_size import rescale_progress, scaled_to
 from balms_seg.engine.bounded_history import BoundedHistory
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
 from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_record
+from balms_seg.engine.classifier_start import start_as_configured
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.evaluated_sets import EvaluatedSet, evaluate_sets
 from balms_seg.engine.interruption import evaluate_interruptibly
@@ -33,7 +34,7 @@ from balms_seg.engine.run_state import restore_state, state_of
 from balms_seg.engine.step import TrainingStep, data_parallel
 from balms_seg.engine.writers import run_writers
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
-from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS, start_classifiers
+from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
 from balms_seg.modeling.find_classifier import find_trunk
 from balms_seg.modeling.freeze import train_only
 from balms_seg.modeling.prepare import prepare_model
@@ -173,11 +174,8 @@ class LongTailedTrainer(DefaultTrainer):
         if self.start_iter > 0 or (has_classifier and self.cfg.MODEL.INIT_CLASSIFIER != "reset"):
             check_classes(self.cfg, self.checkpointer.loaded_record)
         if not (resume and self.checkpointer.has_checkpoint()):
-            start_classifiers(
-                self.checkpointer.model,
-                self.cfg.MODEL.INIT_CLASSIFIER,
-                seed=self.cfg.SEED,
-                absent_parameters=self.checkpointer.absent_parameters,
+            start_as_configured(
+                self.checkpointer.model, self.cfg, self.statistics, absent_parameters=absent
             )
 
     def train(self) -> Any:

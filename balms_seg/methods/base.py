@@ -36,7 +36,7 @@ class Method(nn.Module, ABC):
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     # What a method promises; the tests of the contract ask for exactly that.
     needs_statistics: ClassVar[bool] = False  # of the training set, for loss or probabilities
-    rows_are_independent: ClassVar[bool] = True  # a row's loss does not depend on the other rows
+    rows_are_independent: bool = True  # a row's loss does not depend on the other rows
     has_state: ClassVar[bool] = False  # that training changes
     independent_scores: ClassVar[bool] = False  # a sigmoid per class: scores do not sum to 1
     # Layer of the classifier that "auto" stands for, "linear" or "cosine"; and whether another
@@ -74,6 +74,20 @@ class Method(nn.Module, ABC):
         """Initial value of the classifier's bias."""
         return 0.0
 
+    def bias_of(self, probability: Tensor) -> Tensor:
+        """Bias with which a column starts at a probability."""
+        return probability.log()
+
+    def prior_bias(self, shares: Tensor, foreground: float) -> Tensor:
+        """(C,) biases with which the scores start at how often the classes occur.
+
+        Args:
+            shares: (K,) of each class among the objects.
+            foreground: share of objects among the rows; 1 where there is no background.
+        """
+        background = shares.new_tensor([1 - foreground])
+        return self.bias_of(torch.cat([foreground * shares, background])[: self.num_columns])
+
     @property
     def cosine_scale(self) -> float | None:
         """What a cosine classifier has to multiply with; None leaves it to the configuration."""
@@ -83,7 +97,8 @@ class Method(nn.Module, ABC):
         """Take what the method needs from the training set; None: it is only to predict.
 
         Raises:
-            ValueError: the statistics are of another number of classes.
+            ValueError: the statistics are of another number of classes, or the settings do not go
+                with it.
         """
         if statistics is not None and statistics.num_classes != self.num_classes:
             node = "ROI_HEADS" if self.has_background else "IMAGE_CLASSIFIER"
@@ -92,6 +107,8 @@ class Method(nn.Module, ABC):
                 f"{statistics.num_classes}; set MODEL.{node}.NUM_CLASSES to the number of classes "
                 "of the training set."
             )
+        if statistics is not None:
+            self.settings.check_classes(self.num_classes)
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:

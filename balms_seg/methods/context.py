@@ -58,10 +58,21 @@ class LossContext:
         """
         if self.columns is None:
             return logits
-        own = torch.arange(self.columns.shape[1], device=targets.device) == targets[:, None]
         is_unknown = torch.zeros_like(logits, dtype=torch.bool)
-        is_unknown[:, foreground] = ~(self.columns | own)
+        is_unknown[:, foreground] = ~self.known_entries(logits[:, foreground], targets)
         return logits.masked_fill(is_unknown, _LOWEST)
+
+    def known_entries(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(R, K) bool: classes in `columns`, and each row's own.
+
+        Args:
+            logits: (R, K) of the classes.
+            targets: (R,) int64; K is background.
+        """
+        if self.columns is None:
+            return torch.ones_like(logits, dtype=torch.bool)
+        own = torch.arange(logits.shape[1], device=targets.device) == targets[:, None]
+        return self.columns | own
 
     def needed(self, name: str, reader: object) -> Any:
         """What the context has under a name.

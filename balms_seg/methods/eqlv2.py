@@ -11,24 +11,24 @@ from torch import Tensor
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.losses import _checks
 from balms_seg.methods.context import LossContext
+from balms_seg.methods.entries import binary_terms, positive_entries
 from balms_seg.methods.settings import MethodSettings
-from balms_seg.methods.sigmoid import Sigmoid
+from balms_seg.methods.sigmoid_with_background import SigmoidWithBackground
 
 _START = 100.0  # of the ratio: all weights 1
 
 
-class EQLv2(Sigmoid):
-    """A sigmoid for each class, and for boxes one for background, which weighs 1.
+class EQLv2(SigmoidWithBackground):
+    """Sigmoids of the classes, and for boxes one for background, which weighs 1.
 
     With g_j the ratio of the gradients that class j's positive and negative entries have had,
-    negatives weigh sigmoid(gamma (g_j - mu)) and positives 1 + alpha (1 - that). A class's score is
-    its probability times that of not being background.
+    negatives weigh sigmoid(gamma (g_j - mu)) and positives 1 + alpha (1 - that).
 
     Source: Tan et al. 2021 (arXiv 2012.08548); tztztztztz/eqlv2: eqlv2.py.
     """
 
     @dataclass(frozen=True)
-    class Settings(Sigmoid.Settings):
+    class Settings(SigmoidWithBackground.Settings):
         """How the ratio becomes weights, and where the classifier starts.
 
         Attributes:
@@ -60,63 +60,33 @@ class EQLv2(Sigmoid):
         for name in ("positive_gradients", "negative_gradients"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.float64))
 
-    @property
-    def num_columns(self) -> int:
-        """K, and for boxes one for background."""
-        return self.num_classes + self.has_background
-
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """A row's loss is the weighted sum of its binary cross-entropies."""
-        return self._terms(logits, targets, self._entry_weights(logits, targets)).sum(dim=1)
+        is_positive = positive_entries(logits, targets)
+        return binary_terms(logits, is_positive, self._entry_weights(logits, is_positive)).sum(1)
 
     def training_loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """As `loss`; afterwards the batch's gradients, of all ranks, are added up."""
-        weights = self._entry_weights(logits, targets)
-        self._collect(logits.detach(), targets, weights)
-        return self._terms(logits, targets, weights).sum(dim=1)
-
-    def plain_loss(self, logits: Tensor, targets: Tensor) -> Tensor | None:
-        """All entries weigh 1."""
-        return self._terms(logits, targets, None).sum(dim=1)
-
-    def _terms(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        positive = self._positive(logits, targets)
-        return F.binary_cross_entropy_with_logits(
-            _checks.widen(logits), positive, weights, reduction="none"
-        )
-
-    def _positive(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(R, C) 1 at each row's target, else 0."""
-        return F.one_hot(targets, self.num_columns).to(_checks.widen(logits))
+        is_positive = positive_entries(logits, targets)
+        weights = self._entry_weights(logits, is_positive)
+        self._collect(logits.detach(), is_positive, weights)
+        return binary_terms(logits, is_positive, weights).sum(dim=1)
 
     @torch.no_grad()
-    def _entry_weights(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _entry_weights(self, logits: Tensor, is_positive: Tensor) -> Tensor:
         """(R, C) weights that the gradients up to now mean."""
         settings, seen = self.settings, self.positive_gradients + self.negative_gradients > 0
         ratio = self.positive_gradients / (self.negative_gradients + 1e-10)
         ratio = torch.where(seen, ratio, torch.full_like(ratio, _START))
         negative = torch.sigmoid(settings.gamma * (ratio - settings.mu)).to(_checks.widen(logits))
         negative = F.pad(negative, (0, int(self.has_background)), value=1.0)
-        is_positive = self._positive(logits, targets).bool()
         return torch.where(is_positive, 1 + settings.alpha * (1 - negative), negative)
 
     @torch.no_grad()
-    def _collect(self, logits: Tensor, targets: Tensor, weights: Tensor) -> None:
-        positive = self._positive(logits, targets)
-        gradients = weights * (torch.sigmoid(_checks.widen(logits)) - positive).abs()
-        by_sign = [(gradients * positive).sum(dim=0), (gradients * (1 - positive)).sum(dim=0)]
+    def _collect(self, logits: Tensor, is_positive: Tensor, weights: Tensor) -> None:
+        logits = _checks.widen(logits)
+        gradients = weights * (torch.sigmoid(logits) - is_positive.to(logits)).abs()
+        by_sign = [(gradients * is_positive).sum(dim=0), (gradients * ~is_positive).sum(dim=0)]
         total = sum_over_ranks(torch.stack(by_sign)[:, self.foreground_columns].double())
         self.positive_gradients += total[0]
         self.negative_gradients += total[1]
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Sigmoid scores; for boxes times 1 - p(background), and p(background) last."""
-        scores = torch.sigmoid(logits)
-        if not self.has_background:
-            return scores
-        classes, background = scores[:, :-1], scores[:, -1:]
-        return torch.cat([classes * (1 - background), background], dim=1)
-
-    def decision_scores(self, logits: Tensor) -> Tensor:
-        """The scores: the background's column takes part."""
-        return self.probabilities(logits)

@@ -102,6 +102,11 @@ class Seesaw(Method):
         losses = torch.where(is_background, torch.zeros_like(losses), losses)
         return losses + F.cross_entropy(objectness, is_background.long(), reduction="none")
 
+    def prior_bias(self, shares: Tensor, foreground: float) -> Tensor:
+        """As of two softmaxes: of the classes among each other, and of objectness."""
+        objectness = shares.new_tensor([foreground, 1 - foreground] * self.has_background)
+        return self.bias_of(torch.cat([shares, objectness]))
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over the classes; for boxes times p(foreground), and p(background) last."""
         classes = logits[:, self.foreground_columns].softmax(dim=1)

@@ -37,6 +37,9 @@ class MethodSettings:
     them, with the help of `check_choice` and `check_range`.
     """
 
+    def check_classes(self, num_classes: int) -> None:
+        """Raise SettingError where a field does not go with so many classes."""
+
     def check_choice(self, name: str, allowed: Collection[str]) -> None:
         """Raise SettingError unless a field is one of some words."""
         if getattr(self, name) not in allowed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -44,8 +43,13 @@ class Sigmoid(Method):
     @property
     def initial_bias(self) -> float:
         """-log((1 - p) / p), so that every class starts at probability p."""
-        probability = self.settings.prior_probability
-        return -math.log((1 - probability) / probability)
+        # On the CPU also where a model is built without memory.
+        start = torch.tensor(self.settings.prior_probability, dtype=torch.float64, device="cpu")
+        return float(self.bias_of(start))
+
+    def bias_of(self, probability: Tensor) -> Tensor:
+        """The log-odds."""
+        return torch.logit(probability)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """A row's loss is the sum of its K binary cross-entropies."""

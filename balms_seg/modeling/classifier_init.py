@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from balms_seg.methods import Method
 
 if TYPE_CHECKING:
+    from balms_seg.class_statistics import ClassStatistics
     from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 
 logger = logging.getLogger(__name__)
 
 INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm")
+INITIAL_BIASES = ("method", "prior")
 # Ends of the names of the classifiers' weights.
 CLASSIFIER_WEIGHTS = ("cls_score.weight", "classifier.weight")
 
@@ -107,9 +109,32 @@ def tau_normalise_classifiers(model: nn.Module, *, tau: float) -> None:
     logger.info("The classifier is normalised with tau = %g.", tau)
 
 
-def start_classifiers(
-    model: nn.Module, how: str, *, seed: int, absent_parameters: Collection[str]
+@torch.no_grad()
+def start_at_the_prior(
+    model: nn.Module, statistics: ClassStatistics, *, positive_fraction: float
 ) -> None:
+    """Set the biases of linear classifiers so that scores start at how often classes occur.
+
+    Args:
+        model: of either job, prepared.
+        statistics: of the training set, whose instances are counted.
+        positive_fraction: share of objects among the proposals of detectors.
+    """
+    counts = torch.as_tensor(statistics.prior_counts("instance"))
+    for classifier, method in classifiers_of(model):
+        foreground = positive_fraction if method.has_background else 1.0
+        bias = method.prior_bias(counts / counts.sum(), foreground)
+        classifier.bias.copy_(bias.to(classifier.bias))
+    logger.info("The classifier's bias starts at the prior (MODEL.INITIAL_BIAS).")
+
+
+def start_classifiers(
+    model: nn.Module,
+    how: str,
+    *,
+    seed: int,
+    absent_parameters: Collection[str],
+) -> bool:
     """Prepare the classifiers for training, once the checkpoint is loaded; not on resuming.
 
     Args:
@@ -117,6 +142,9 @@ def start_classifiers(
         how: `MODEL.INIT_CLASSIFIER`.
         seed: the run's.
         absent_parameters: names of parameters that the checkpoint did not fill.
+
+    Returns:
+        Whether the classifiers are new, not the checkpoint's.
 
     Raises:
         RuntimeError: "lws" would scale a classifier that was never trained.
@@ -130,3 +158,4 @@ def start_classifiers(
             f"classifier, but MODEL.WEIGHTS did not fill {', '.join(absent)}; name the checkpoint "
             "of a feature stage with the same classes and the same kind of CLASSIFIER."
         )
+    return how == "reset" or bool(absent)

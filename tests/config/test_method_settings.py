@@ -101,6 +101,27 @@ def test_settings_of_methods_that_are_not_chosen_are_checked_too(
         toy_config("MODEL.METHODS.FOCAL.GAMMA", "-1.0")
 
 
+def test_more_sampled_classes_than_there_are_name_the_key(
+    toy_config: Callable[..., CfgNode],
+) -> None:
+    words = ("MODEL.ROI_HEADS.NAME", "LongTailedROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER")
+    with pytest.raises(ValueError, match=r"FEDERATED\.CLASSES is 50; expected at most 12, as"):
+        toy_config(*words, "federated", "MODEL.ROI_HEADS.NUM_CLASSES", "12")
+    toy_config(*words, "federated", "MODEL.ROI_HEADS.NUM_CLASSES", "50")
+    toy_config(*words, "softmax", "MODEL.ROI_HEADS.NUM_CLASSES", "12")
+
+
+def test_weights_by_name_are_set_from_the_command_line(
+    toy_config: Callable[..., CfgNode],
+) -> None:
+    key = "MODEL.METHODS.CLASS_WEIGHTS.BY_NAME"
+    cfg = toy_config(key, "[['red panda', 2.0], ['cow', 0.5]]")
+    pairs = settings_from(cfg.MODEL.METHODS, "class_weights").by_name
+    assert [tuple(pair) for pair in pairs] == [("red panda", 2.0), ("cow", 0.5)]
+    with pytest.raises(ValueError, match=r"BY_NAME is .*; expected pairs of a class's name and"):
+        toy_config(key, "['red panda', 'cow']")
+
+
 def test_a_method_that_is_not_known_asks_for_its_module(
     toy_config: Callable[..., CfgNode],
 ) -> None:

@@ -26,6 +26,14 @@ BOX_TARGETS = torch.tensor([0, 1, 2, 3, 4, 0, 2, K, K, K, K, K])
 IMAGE_TARGETS = torch.tensor([0, 1, 2, 3, 4, 0, 2, 0, 0, 1])
 # 16 epochs of 100 images in all, 15 of them over.
 PROGRESS = TrainingProgress(iteration=750, max_iter=800, images_per_batch=2)
+# Of methods whose defaults are for more classes than K, or for rarer ones.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "federated": {"classes": 3},
+    "bags": {"bounds": (35, 50), "others_ratio": 1.0},
+    "eql": {"threshold": 0.25},
+    "droploss": {"threshold": 0.25},
+    "gol": {"threshold": 0.25},
+}
 
 
 def build(
@@ -36,7 +44,11 @@ def build(
     **settings: Any,
 ) -> Method:
     cls = METHODS[name]
-    method = cls(K, has_background=has_background, settings=cls.Settings(**settings))
+    method = cls(
+        K,
+        has_background=has_background,
+        settings=cls.Settings(**{**SETTINGS.get(name, {}), **settings}),
+    )
     method.prepare(statistics)
     return method
 

@@ -97,7 +97,7 @@ def test_a_method_loaded_from_its_checkpoint_goes_on_with_the_same_losses(method
 def test_rows_are_independent_where_promised_and_not_where_not(method: Method) -> None:
     logits, targets = logits_of(method).detach(), targets_of(method)
     rows = loss_of(method, logits, targets)
-    part = slice(1, 5)
+    part = slice(1, None, 2)
     context = context_of(len(targets))
     alone = method.loss(
         logits[part],
@@ -122,7 +122,10 @@ def test_the_plain_loss_knows_no_statistics(method: Method) -> None:
     logits, targets = logits_of(method), targets_of(method)
     unprepared = type(method)(K, has_background=method.has_background)
     plain = unprepared.plain_loss(logits, targets)
-    assert plain is not None  # all of this table can be trained with a meta step
+    if isinstance(method, METHODS["bags"]):  # its columns mean nothing without groups
+        assert plain is None
+        return
+    assert plain is not None  # all others of this table can be trained with a meta step
     assert plain.shape == targets.shape
     torch.testing.assert_close(plain, method.plain_loss(logits, targets))
 
@@ -175,8 +178,8 @@ def test_scores_are_probabilities_of_the_classes_and_background(method: Method) 
 def test_a_certain_class_is_decided_for(method: Method) -> None:
     logits = torch.full((K, method.num_columns), -20.0)
     logits[:, method.foreground_columns] += 40 * torch.eye(K)
-    if method.num_columns == K + 2:
-        logits[:, K] = 20.0  # there is an object
+    if method.num_columns >= K + 2:
+        logits[:, -2] = 20.0  # there is an object
     assert method.decision_scores(logits).argmax(dim=1).tolist() == list(range(K))
     assert method.probabilities(logits).argmax(dim=1).tolist() == list(range(K))
 
@@ -200,7 +203,6 @@ def test_entries_of_classes_that_nobody_looked_for_say_nothing(method: Method) -
     """Neither to the loss nor to the state, whatever they are; the row's own class counts."""
     targets = targets_of(method)
     columns = torch.arange(len(targets))[:, None] % K != torch.arange(K)
-    context = replace(context_of(len(targets)), columns=columns)
     is_unknown = torch.zeros(len(targets), method.num_columns, dtype=torch.bool)
     is_unknown[:, method.foreground_columns] = ~columns
     is_unknown[torch.arange(len(targets))[targets < K], targets[targets < K]] = False
@@ -209,6 +211,7 @@ def test_entries_of_classes_that_nobody_looked_for_say_nothing(method: Method) -
     losses, states = [], []
     for filler in (-2.0, 5.0):
         trained = copy.deepcopy(method)
+        context = replace(context_of(len(targets)), columns=columns)  # draws the same each time
         logits = logits_of(method).detach().masked_fill(is_unknown, filler).requires_grad_()
         known = context.without_unknown(logits, targets, method.foreground_columns)
         losses.append(trained.training_loss(known, targets, context))

@@ -25,6 +25,7 @@ from balms_seg.methods import METHODS, LossContext, Method, TrainingProgress
 K, B = 4, 6
 COUNTS = torch.tensor([50.0, 20.0, 5.0, 1.0])
 STATISTICS = ClassStatistics.from_labels(np.repeat(np.arange(K), COUNTS.long().numpy()), K)
+RARITY = (1 / COUNTS).mean()
 LABELS = torch.tensor([0, 1, 2, 3, 0, 0])
 IMAGES = int(COUNTS.sum())  # so many iterations of one image are an epoch
 MIDDLE = TrainingProgress(iteration=100 * IMAGES, max_iter=200 * IMAGES, images_per_batch=1)
@@ -91,6 +92,16 @@ def loss_of(
                 z, y, COUNTS, features_of(), strength=7 * (100 / 190) ** 2
             ),
         ),
+        (
+            "class_weights",
+            {"power": 1.0},
+            lambda z, y: (cross_entropy(z, y, reduction="none") / (COUNTS * RARITY)[y]).mean(),
+        ),
+        ("federated", {"classes": K}, lambda z, y: sigmoid_loss(z, y)),
+        ("eql", {"threshold": 0.1}, lambda z, y: zoo_loss("eql", z, y)),
+        ("droploss", {"threshold": 0.1}, lambda z, y: zoo_loss("droploss", z, y)),
+        ("gol", {"threshold": 0.1}, lambda z, y: zoo_loss("gol", z, y)),
+        ("ecm", {}, lambda z, y: zoo_loss("ecm", z, y)),
     ],
 )
 def test_each_loss_is_its_function(name: str, options: dict, expected: object) -> None:
@@ -102,7 +113,41 @@ def test_each_loss_is_its_function(name: str, options: dict, expected: object) -
 def test_every_stateless_method_is_compared_with_its_function() -> None:
     (mark,) = (m for m in test_each_loss_is_its_function.pytestmark if m.name == "parametrize")
     compared = {case[0] for case in mark.args[1]}
-    assert compared == {name for name, method in METHODS.items() if not method.has_state}
+    stateless = {name for name, method in METHODS.items() if not method.has_state}
+    assert compared == stateless - {"bags"}
+
+
+def test_groups_of_images_compete_among_themselves_and_with_others() -> None:
+    """Counts 50 and 20 | 5 and 1; every row is an object, and all rows of "others" are taken."""
+    method = build("bags", bounds=(10,), others_ratio=100.0)
+    logits = torch.randn(B, K + 2, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(())
+    for group, (first, second) in enumerate([(2, 3), (0, 1)]):
+        columns = [K + group, first, second]
+        own = torch.tensor([columns.index(y) if y in columns else 0 for y in LABELS.tolist()])
+        expected = expected + cross_entropy(logits[:, columns], own)
+        scores = method.probabilities(logits)[:, [first, second]]
+        torch.testing.assert_close(scores, logits[:, columns].softmax(dim=1)[:, 1:])
+    torch.testing.assert_close(loss_of(method, logits, LABELS), expected)
+
+
+def zoo_loss(name: str, z: Tensor, y: Tensor) -> Tensor:
+    """Mean over rows of sums over entries, one after the other; classes 2 and 3 are rare."""
+    total = torch.zeros((), dtype=torch.float64)
+    for row, label in zip(z.double(), y.tolist(), strict=True):
+        for column in range(K):
+            is_own, n = column == label, COUNTS[column].double()
+            others = COUNTS.sum() - n
+            p = torch.exp(-torch.exp(-row[column].clamp(-4, 10)))
+            if name != "gol":
+                margin = (n / others).log() / 4 if name == "ecm" else 0
+                p = torch.sigmoid((2 if name == "ecm" else 1) * row[column] + margin)
+            ratio = others / n
+            weight = ratio * ((1 + ratio) / ratio).log() if name == "ecm" else 1
+            if name != "ecm" and column in (2, 3) and not is_own:
+                weight = 0
+            total = total - weight * (p if is_own else 1 - p).log()
+    return (total / len(z)).float()
 
 
 def test_cb_loss_weighs_the_focal_loss_too() -> None:
@@ -135,10 +180,11 @@ def test_post_hoc_adjustment_divides_by_the_class_shares() -> None:
     torch.testing.assert_close(method.probabilities(logits), expected)
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.has_state])
-def test_ldam_alone_is_made_for_cosines(name: str) -> None:
-    method = build(name)
-    assert method.classifier_kind == ("cosine" if "ldam" in name else "linear")
+@pytest.mark.parametrize("name", list(METHODS))
+def test_methods_are_made_for_cosines_where_the_source_has_them(name: str) -> None:
+    method = METHODS[name](K, has_background=False)
+    cosine = ("ldam", "ldam_drw", "seesaw", "ecm")
+    assert method.classifier_kind == ("cosine" if name in cosine else "linear")
     assert method.cosine_scale == (30 if "ldam" in name else None)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from detectron2.modeling import build_model
-from made_up_data import NUM_CLASSES, small_config
+from made_up_data import NUM_CLASSES, made_up_statistics, small_config
 from torch import Tensor, nn
 
-from balms_seg.modeling import box_predictor, classifier_init
+from balms_seg.modeling import box_predictor, classifier_init, prepare_model
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
 K, D = NUM_CLASSES, 16
@@ -186,3 +186,23 @@ def test_the_predictor_takes_the_scales_from_the_configuration() -> None:
     assert isinstance(model.roi_heads.box_predictor, box_predictor.LongTailedBoxPredictor)
     assert not classifier(model).weight.requires_grad
     assert classifier(model).scale.requires_grad
+
+
+@pytest.mark.parametrize("method", ["softmax", "sigmoid", "gol", "eqlv2", "seesaw", "bags"])
+def test_scores_start_at_the_prior(method: str) -> None:
+    """Without features the scores are the classes' shares, and objects a quarter of the rows."""
+    statistics = made_up_statistics()
+    settings = {"MODEL.METHODS.BAGS.BOUNDS": (50,), "MODEL.ROI_BOX_HEAD.CLASSIFIER_LAYER": "linear"}
+    model = prepare_model(built(method, **settings), statistics)
+    classifier_init.start_at_the_prior(model, statistics, positive_fraction=0.25)
+    predictor = model.roi_heads.box_predictor
+    features = torch.zeros(1, predictor.cls_score.in_features)
+    scores = predictor.method.probabilities(predictor.cls_score(features))[0]
+    shares = torch.tensor(statistics.instance_counts / statistics.instance_counts.sum()).float()
+    if method == "bags":  # instances 120 and 60 | 40: in its group, beside 8 times as many others
+        shares = torch.tensor([2 / 3, 1 / 3, 1.0]) / 9
+    if method == "eqlv2":  # a class's sigmoid, times that of not being background
+        shares = shares * 0.25
+    torch.testing.assert_close(scores[:K], 0.25 * shares)
+    if predictor.method.num_columns > K:
+        torch.testing.assert_close(scores[K], torch.tensor(0.75))

@@ -17,6 +17,8 @@ from balms_seg.modeling import TrainingSchedule, replace_box_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 
 HEADS = ("StandardROIHeads", "CascadeROIHeads")
+# Of methods whose defaults are for more classes, or for rarer ones.
+SETTINGS: dict[str, dict] = {"federated": {"classes": 2}, "bags": {"bounds": (50,)}}
 
 
 def detectron2_model(heads: str = "StandardROIHeads", **overrides: object) -> nn.Module:
@@ -47,7 +49,13 @@ def detections(model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_the_model_trains_and_predicts_with_the_new_classifier(heads: str, method: str) -> None:
     model = detectron2_model(heads)
     schedule = TrainingSchedule(max_iter=10_000, images_per_batch=2)
-    given = replace_box_classifier(model, method, made_up_statistics(), schedule=schedule)
+    settings = METHODS[method].Settings(**SETTINGS.get(method, {}))
+    given = replace_box_classifier(
+        model,
+        METHODS[method](NUM_CLASSES, has_background=True, settings=settings),
+        made_up_statistics(),
+        schedule=schedule,
+    )
     assert given is model
     for stage in stages(model):
         assert type(stage.method) is METHODS[method]

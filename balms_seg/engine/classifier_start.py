@@ -1,0 +1,39 @@
+"""How the classifiers of a new run start, as its configuration says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from balms_seg.modeling.classifier_init import start_at_the_prior, start_classifiers
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from detectron2.config import CfgNode
+
+    from balms_seg.class_statistics import ClassStatistics
+
+
+def start_as_configured(
+    model: nn.Module,
+    cfg: CfgNode,
+    statistics: ClassStatistics,
+    *,
+    absent_parameters: Collection[str],
+) -> None:
+    """Apply `MODEL.INIT_CLASSIFIER` and `MODEL.INITIAL_BIAS`, in place.
+
+    Args:
+        model: of either job, prepared and with its checkpoint loaded.
+        cfg: of the run.
+        statistics: of the training set.
+        absent_parameters: names of parameters that the checkpoint did not fill.
+    """
+    are_new = start_classifiers(
+        model, cfg.MODEL.INIT_CLASSIFIER, seed=cfg.SEED, absent_parameters=absent_parameters
+    )
+    if are_new and cfg.MODEL.INITIAL_BIAS == "prior":
+        fraction = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
+        start_at_the_prior(model, statistics, positive_fraction=fraction)
