@@ -21,6 +21,38 @@ NAMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"
 BACKBONES = ("R_50", "R_101", "X_101_32x8d")
 METHODS = ("softmax", "sigmoid", "balanced_softmax", "balanced_sigmoid")
 BALMS = ("reweighter", "sampler")
+STAGE_TWO = {"MODEL.WEIGHTS", "MODEL.TRAIN_ONLY", "MODEL.STAGE_ONE_CONFIG"}
+SCHEDULE = {"SOLVER.STEPS", "SOLVER.MAX_ITER"}
+# Methods with one LVIS v1 configuration each, and what theirs sets beside the method's name.
+ZOO: dict[str, set[str]] = {
+    "class_weights": set(),
+    "logit_adjustment": set(),
+    "federated": set(),
+    "efl": set(),
+    "seesaw": set(),
+    "eql": {"MODEL.METHODS.EQL.THRESHOLD"},
+    "eqlv2": {"DATALOADER.SAMPLER_TRAIN", *SCHEDULE},
+    "droploss": {"DATALOADER.REPEAT_THRESHOLD", *SCHEDULE},
+    "gol": {"MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.ROI_MASK_HEAD.NAME"},
+    "ecm": {
+        "MODEL.ROI_MASK_HEAD.NAME",
+        "SOLVER.WARMUP_ITERS",
+        "SOLVER.WARMUP_FACTOR",
+        "SOLVER.CLIP_GRADIENTS.ENABLED",
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
+        "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
+    },
+    "bags": {*STAGE_TWO, *SCHEDULE, "SOLVER.BASE_LR"},
+    "fcbl": {*STAGE_TWO, *SCHEDULE, "MODEL.METHODS.FCBL.ALPHA"},
+    "logn": {
+        *STAGE_TWO,
+        *SCHEDULE,
+        "MODEL.METHODS.LOGN.MOMENTUM",
+        "SOLVER.BASE_LR",
+        "SOLVER.IMS_PER_BATCH",
+        "SOLVER.REFERENCE_WORLD_SIZE",
+    },
+}
 LVIS = {"lvis_v0.5": 1230, "lvis_v1": 1203}
 LVIS_NAMES = [name for name in NAMES if name.startswith("lvis") and "base" not in name]
 RUNNABLE = [
@@ -79,6 +111,9 @@ def test_the_promised_configurations_are_there() -> None:
                 f"classifier_balanced_sigmoid_mask_rcnn_{backbone}_FPN.yaml",
             }
         expected |= {f"balms_{form}_mask_rcnn_R_50_FPN.yaml" for form in BALMS}
+        if folder == "lvis_v1":
+            ends = {name: "" if keys >= STAGE_TWO else "_1x" for name, keys in ZOO.items()}
+            expected |= {f"{name}_mask_rcnn_R_50_FPN{end}.yaml" for name, end in ends.items()}
         if folder == "lvis_v0.5":
             expected |= {
                 f"paper_{stem}.yaml"
@@ -200,7 +235,20 @@ def load_defaults() -> CfgNode:
     return cfg
 
 
-@pytest.mark.parametrize("name", LVIS_NAMES)
+@pytest.mark.parametrize("method", list(ZOO))
+def test_a_method_of_the_zoo_has_its_published_setting_and_nothing_else(method: str) -> None:
+    (name,) = (n for n in LVIS_NAMES if n.startswith(f"lvis_v1/{method}_mask"))
+    cfg = load(name)
+    baseline = load("lvis_v1/softmax_mask_rcnn_R_50_FPN_1x.yaml")
+    expected = {"MODEL.ROI_BOX_HEAD.CLASSIFIER", "OUTPUT_DIR", *ZOO[method]}
+    assert differences(cfg, baseline).keys() == expected
+    named = (cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER, cfg.OUTPUT_DIR)
+    assert named == (method, f"output/{name.removesuffix('.yaml')}")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in LVIS_NAMES if not n.startswith(tuple(f"lvis_v1/{m}_mask" for m in ZOO))]
+)
 def test_an_lvis_configuration_differs_from_its_baseline_where_its_name_says(name: str) -> None:
     folder, stem = name.removesuffix(".yaml").split("/")
     paper, stage, method, cascade, backbone = re.fullmatch(
@@ -219,8 +267,7 @@ def test_an_lvis_configuration_differs_from_its_baseline_where_its_name_says(nam
             "MODEL.RPN.POST_NMS_TOPK_TRAIN",
         }
     if stage == "classifier_" or method.startswith("balms"):
-        expected |= {"MODEL.WEIGHTS", "MODEL.TRAIN_ONLY", "MODEL.STAGE_ONE_CONFIG"}
-        expected |= {"SOLVER.STEPS", "SOLVER.MAX_ITER"}
+        expected |= STAGE_TWO | SCHEDULE
     if method == "balms_reweighter":
         expected.add("MODEL.ROI_HEADS.NAME")
         if folder == "lvis_v0.5":  # as in the paper, or as released
