@@ -93,6 +93,7 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> str:
 def reduced(name: str, dataset: str, output: Path, *overrides: str) -> CfgNode:
     """A configuration made narrow and short: two iterations on a CPU, from scratch."""
     small = {
+        "DATASETS.REGISTER": [],
         "DATASETS.TRAIN": (dataset,),
         "DATASETS.TEST": (),
         "MODEL.ROI_HEADS.NUM_CLASSES": 4,

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -68,6 +69,7 @@ def read_checkpoint(
     try:
         if path.endswith(".pkl"):
             return _unwrapped(as_checkpoint(read_array_pickle(path)))
+        _check_names(path)
         with safe_values():
             content = (load or _load)(path)
     except Exception as error:  # torch, zipfile and pickle raise a dozen kinds
@@ -104,6 +106,18 @@ def safe_values() -> AbstractContextManager[None]:
 
 def _load(path: str) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_names(path: str) -> None:
+    """Raise where the part with names and plain values is damaged, which torch does not notice.
+
+    The checksum's own name is there: under another one it would not be looked at.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    archive.read(name)
 
 
 def _unwrapped(content: dict[str, Any]) -> dict[str, Any]:

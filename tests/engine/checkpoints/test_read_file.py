@@ -65,6 +65,13 @@ def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(step: int, tmp_pat
     assert noticed > 10
 
 
+def test_a_checksum_under_a_damaged_name_is_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.pth", CONTENT)
+    path.write_bytes(path.read_bytes().replace(b"checksum", b"shecksum"))
+    with pytest.raises(DamagedCheckpointError, match="damaged"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_a_file_cut_short_is_damaged(share: float, tmp_path: Path) -> None:
     path = write(tmp_path / "x.pth", CONTENT)
