@@ -12,6 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.commands import train
+from balms_seg.data.images import image_sets
 from balms_seg.data.instances import registration
 from balms_seg.engine import LongTailedTrainer, load_config, setup
 
@@ -45,17 +46,19 @@ def header_command(name: str) -> list[str]:
     return words
 
 
-def forget_glyphs() -> None:
-    """Each test has the toy data in a folder of its own."""
-    for name in [name for name in registration._SOURCES if name.startswith("glyphs_")]:
-        del registration._SOURCES[name]
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+def forget_sets() -> None:
+    """Each command registers its sets anew, some under one name: toy data, or the user's own."""
+    for name in DatasetCatalog.list():
+        if name.startswith(("glyphs_", "my_")):
+            registration._SOURCES.pop(name, None)
+            image_sets._REGISTERED.pop(name, None)
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
 
 
 def check_header_command(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    forget_glyphs()
+    forget_sets()
     # Asks compilers for their versions, which takes longer than all else.
     monkeypatch.setattr("detectron2.engine.defaults.collect_env_info", lambda: "")
     parser = argparse.ArgumentParser()
