@@ -19,24 +19,28 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "datasets/README.md",
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
+    *sorted(
+        path.relative_to(ROOT).as_posix()
+        for kind in ("*.md", "*.sh")
+        for path in (ROOT / "docs").rglob(kind)
+    ),
 ]
 # What is not ours and cannot be checked here.
 FOREIGN = {"pip", "git", "export", "[", "curl", ".ci/run"}
 
-_STARTS = r"(balms-seg|python|make|srun|torchrun|pip|git|curl|export|\.ci/run|[A-Z]\w*=\S* \w)"
+_STARTS = r"(balms-seg|python|make|srun|torchrun|pip|git|curl|export|\.ci/run|[A-Z]\w*=\S*)( |$)"
 
 
 def commands_of(document: str) -> list[list[str]]:
     """Words of each command in the document's shell blocks, without a launcher before it."""
     text = (ROOT / document).read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    if document.endswith(".sh"):
+        blocks = [("bash", text.replace('"$rank"', "0"))]
     found = []
     for block in (content for language, content in blocks if language in ("", "bash", "sh")):
         for line in block.replace("\\\n", " ").splitlines():
-            if re.match(
-                r"(balms-seg|python|make|srun|torchrun|pip|git|export|\.ci/run|\w+=)\b", line
-            ):
+            if re.match(_STARTS, line):
                 found.append(_without_launcher(shlex.split(line, comments=True)))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 from documented_commands import DOCUMENTS, FOREIGN, ROOT, commands_of, parse
@@ -21,6 +22,12 @@ def test_every_command_is_understood(document: str) -> None:
             config = str(getattr(args, "config_file", None) or "")
             if config and (ROOT / config).is_file():
                 load_config(ROOT / config, args.opts)  # whose keys exist and agree
+
+
+@pytest.mark.parametrize("script", [name for name in DOCUMENTS if name.endswith(".sh")])
+def test_scripts_are_bash(script: str) -> None:
+    subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
+    assert any(command[:2] == ["balms-seg", "train"] for command in commands_of(script))
 
 
 def test_the_documents_have_commands() -> None:
