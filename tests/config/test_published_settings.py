@@ -20,7 +20,7 @@ CIFAR = {
     "SOLVER.BASE_LR": 0.1,
     "SOLVER.MOMENTUM": 0.9,
     "SOLVER.WEIGHT_DECAY": 5e-4,
-    "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR",
+    "SOLVER.LR_SCHEDULER_NAME": "cosine, once an epoch",  # the release
     "SOLVER.WARMUP_ITERS": 800,
     "SOLVER.MAX_ITER": 13_000,
     "SOLVER.NESTEROV": False,  # the release
@@ -44,7 +44,32 @@ LVIS_PAPER = {
     "META.LR": 0.001,
     "META.OBJECTIVE": "plain",
 }
+IMAGENET_LT = {  # the release, config/ImageNet_LT/softmax_resnet10.yaml
+    "SOLVER.IMS_PER_BATCH": 512,
+    "SOLVER.BASE_LR": 0.2,
+    "SOLVER.WEIGHT_DECAY": 5e-4,
+    "SOLVER.WEIGHT_DECAY_NORM": 5e-4,
+    "SOLVER.NESTEROV": False,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.LR_SCHEDULER_NAME": "cosine, once an epoch",
+    "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip", "color_jitter"],
+}
+# LADE (Hong et al. 2021), hyperconnect/LADE at 150181e, config/iNaturalist18/balanced_softmax.yaml.
+INATURALIST = {
+    "SOLVER.IMS_PER_BATCH": 256,
+    "SOLVER.BASE_LR": 0.1,
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.WEIGHT_DECAY": 1e-4,
+    "SOLVER.WEIGHT_DECAY_NORM": 1e-4,
+    "SOLVER.NESTEROV": False,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.LR_SCHEDULER_NAME": "a tenth every 30 epochs",
+    "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip"],
+}
 PUBLISHED = {
+    "classification/imagenet_lt/softmax_resnet10.yaml": IMAGENET_LT,
+    "classification/inaturalist2018/softmax_resnet50.yaml": INATURALIST,
+    "classification/inaturalist2018/balanced_softmax_resnet50.yaml": INATURALIST,
     **{
         f"classification/cifar{n}_lt/balanced_softmax_rho{r}.yaml": CIFAR
         for n in (10, 100)
@@ -67,6 +92,7 @@ PUBLISHED = {
         "META.LR": 0.001,
         "META.BATCH_SIZE": 1024,
         "META.INIT_POW": 0.1,
+        "META.DATASET": "imagenet_lt_val",  # the release
         "META.BLOCK": 512,
     },
     "classification/places_lt/balms_resnet152.yaml": {
@@ -76,6 +102,7 @@ PUBLISHED = {
         "META.LR": 0.001,
         "META.BATCH_SIZE": 512,
         "META.INIT_POW": 0.3,
+        "META.DATASET": "places_lt_val",  # the release
         "META.BLOCK": 256,
     },
     "lvis_v0.5/paper_balms_reweighter_mask_rcnn_R_50_FPN.yaml": LVIS_PAPER,
