@@ -14,7 +14,8 @@ from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD, compute_image_frequency
+from balms_seg.sampling import SAMPLER_REGISTRY, RepeatFactorTrainingSampler
+from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -102,7 +103,10 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
         )
     if training and cfg.DATALOADER.REPEAT_THRESHOLD == AUTO_REPEAT_THRESHOLD:
         whole = training_set()
-        frequency = compute_image_frequency(whole.dicts, whole.statistics.num_classes)
+        sampler = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
+        if not issubclass(sampler, RepeatFactorTrainingSampler):
+            sampler = RepeatFactorTrainingSampler  # whose definition others take
+        frequency = sampler.class_frequency(whole.dicts, whole.statistics.num_classes)
         threshold = cfg.DATALOADER.REPEAT_THRESHOLD = threshold_that_repeats(frequency)
         settled.append(
             f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: images of the third of the classes "

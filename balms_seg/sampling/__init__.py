@@ -18,14 +18,17 @@ from balms_seg.sampling.image_rates import (
     ImageRates,
     SigmoidLink,
 )
+from balms_seg.sampling.instance_aware import InstanceAwareRepeatFactorTrainingSampler
 from balms_seg.sampling.keyed import keyed_rng, keyed_uniforms, position_seed
 from balms_seg.sampling.meta_repeat_factor import MetaRepeatFactorTrainingSampler
+from balms_seg.sampling.progressive import ProgressivelyBalancedTrainingSampler
 from balms_seg.sampling.registry import SAMPLER_REGISTRY, build_index_stream, expected_repeats
 from balms_seg.sampling.repeat_factor import (
     RepeatFactorTrainingSampler,
     compute_image_frequency,
     compute_repeat_factors,
 )
+from balms_seg.sampling.square_root import SquareRootTrainingSampler
 from balms_seg.sampling.streams import Block, IndexStream
 from balms_seg.sampling.training import TrainingSampler
 
@@ -40,9 +43,12 @@ __all__ = [
     "ImageClasses",
     "ImageRates",
     "IndexStream",
+    "InstanceAwareRepeatFactorTrainingSampler",
     "MetaRepeatFactorTrainingSampler",
+    "ProgressivelyBalancedTrainingSampler",
     "RepeatFactorTrainingSampler",
     "SigmoidLink",
+    "SquareRootTrainingSampler",
     "TrainingSampler",
     "build_index_stream",
     "check_batch_size",

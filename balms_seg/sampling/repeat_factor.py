@@ -43,7 +43,7 @@ def image_class_pairs(
     Raises:
         ValueError: a class id lies outside [0, K).
     """
-    images, categories = _image_and_class_of_annotations(dataset_dicts)
+    images, categories = image_and_class_of_annotations(dataset_dicts)
     if categories.size and (categories.min() < 0 or categories.max() >= num_classes):
         raise ValueError(
             f"Expected class ids in [0, {num_classes}), but got {categories.min()} to "
@@ -101,13 +101,31 @@ def class_repeat_factors(
     Raises:
         ValueError: the threshold is another negative number.
     """
-    if threshold == AUTO_REPEAT_THRESHOLD and image_counts.any():
-        threshold = threshold_that_repeats(image_counts / num_images)
+    frequency = np.where(image_counts > 0, image_counts / max(num_images, 1), 0.0)
+    return repeat_factors_of(frequency, threshold, sqrt=sqrt, absent=1 / max(num_images, 1))
+
+
+def repeat_factors_of(
+    frequency: np.ndarray, threshold: float, *, sqrt: bool = True, absent: float = 1.0
+) -> np.ndarray:
+    """(K,) class repeat factors max(1, sqrt(t / f)).
+
+    Args:
+        frequency: (K,) f; 0 for absent classes.
+        threshold: as for `class_repeat_factors`.
+        sqrt: as for `compute_repeat_factors`.
+        absent: f of absent classes, whose factors no image has.
+
+    Raises:
+        ValueError: the threshold is negative and not -1.
+    """
+    if threshold == AUTO_REPEAT_THRESHOLD and frequency.any():
+        threshold = threshold_that_repeats(frequency)
     if threshold < 0:
         raise ValueError(
             f"Expected DATALOADER.REPEAT_THRESHOLD >= 0, or -1 for auto, but got {threshold}."
         )
-    ratio = threshold / (np.maximum(image_counts, 1) / max(num_images, 1))
+    ratio = threshold / np.where(frequency > 0, frequency, absent)
     return np.maximum(1.0, np.sqrt(ratio) if sqrt else ratio)
 
 
@@ -186,9 +204,6 @@ class RepeatFactorTrainingSampler(IndexStream):
             )
         self._factors = factors
         self._shuffle = shuffle
-        factors_float32 = factors.astype(np.float32)
-        self._int_part = np.trunc(factors_float32)
-        self._frac_part = factors_float32 - self._int_part
 
     @classmethod
     def from_config(
@@ -198,10 +213,15 @@ class RepeatFactorTrainingSampler(IndexStream):
         factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
         if (factors == 1).all():
             warn_that_none_repeats(
-                compute_image_frequency(dataset_dicts, num_classes),
+                cls.class_frequency(dataset_dicts, num_classes),
                 cfg.DATALOADER.REPEAT_THRESHOLD,
             )
         return cls(factors, seed=seed)
+
+    @classmethod
+    def class_frequency(cls, dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray:
+        """(K,) what the threshold is compared with; 0 for absent classes."""
+        return compute_image_frequency(dataset_dicts, num_classes)
 
     @classmethod
     def expected_repeats(
@@ -210,11 +230,17 @@ class RepeatFactorTrainingSampler(IndexStream):
         """(N,) image repeat factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
         return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
 
+    def epoch_factors(self) -> np.ndarray:
+        """(N,) factors of the epoch that is drawn next."""
+        return self._factors
+
     def draw_block(self, generator: torch.Generator) -> Block:
         """One epoch; its length varies with the rounding."""
         # stochastic rounding, in detectron2's order of draws
+        factors = self.epoch_factors().astype(np.float32)
+        whole = np.trunc(factors)
         rands = torch.rand(self.size, generator=generator).numpy()
-        repeats = self._int_part + (rands < self._frac_part)
+        repeats = whole + (rands < factors - whole)
         indices = np.repeat(np.arange(self.size), repeats.astype(np.int64))
         if self._shuffle:
             indices = indices[torch.randperm(len(indices), generator=generator).numpy()]
@@ -224,7 +250,7 @@ class RepeatFactorTrainingSampler(IndexStream):
         return {**super()._identity(), "factors_crc32": zlib.crc32(self._factors.tobytes())}
 
 
-def _image_and_class_of_annotations(
+def image_and_class_of_annotations(
     dataset_dicts: Sequence[dict],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of every annotation but ignored regions the place of its dict, ascending, and the class."""

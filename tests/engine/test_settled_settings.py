@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from image_runs import build_image_trainer, run_image_evaluation, run_image_training
 from image_sets import CLASSES, picture, write_folders
+from runs import build_trainer
 
 from balms_seg.class_statistics.frequency_groups import group_by_bounds, third_bounds
+from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
+from balms_seg.data import load_dataset_dicts
 from balms_seg.data.preflight.data_checks import PreflightError
+from balms_seg.sampling import SAMPLER_REGISTRY
 
 COUNTS = (12, 6, 2)
 LEFT_TO_THE_DATA = {
@@ -184,3 +188,17 @@ def test_a_list_of_numbers_may_lack_the_last_class(tmp_path: Path) -> None:
     rows = [line.split(",") for line in lines.splitlines()[1:]]
     assert [(row[1], row[4]) for row in rows] == [("0", "12"), ("1", "2"), ("2", "0")]
     assert rows[2][6] == "n/a"
+
+
+def test_the_automatic_threshold_is_of_what_the_sampler_compares_it_with(
+    data: dict, tmp_path: Path
+) -> None:
+    found = {}
+    for name in ("RepeatFactorTrainingSampler", "InstanceAwareRepeatFactorTrainingSampler"):
+        settings = {"DATALOADER.SAMPLER_TRAIN": name, "DATALOADER.REPEAT_THRESHOLD": -1.0}
+        trainer = build_trainer({**data, **settings}, tmp_path / name)
+        dicts = load_dataset_dicts(trainer.cfg.DATASETS.TRAIN[0])
+        frequency = SAMPLER_REGISTRY.get(name).class_frequency(dicts, 3)
+        found[name] = trainer.cfg.DATALOADER.REPEAT_THRESHOLD
+        assert found[name] == threshold_that_repeats(frequency)
+    assert len(set(found.values())) == 2

@@ -16,6 +16,7 @@ from balms_seg.sampling import (
     SAMPLER_REGISTRY,
     Block,
     IndexStream,
+    ProgressivelyBalancedTrainingSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
@@ -53,6 +54,9 @@ STREAMS: dict[str, Callable[[], IndexStream]] = {
     "repeat_factor": lambda: RepeatFactorTrainingSampler(FACTORS, seed=11),
     "reweighted": lambda: ReweightedSampler(31, seed=11),
     "meta": lambda: make_sampler(seed=11),
+    "progressive": lambda: ProgressivelyBalancedTrainingSampler(
+        FACTORS / FACTORS.mean(), seed=11, num_epochs=4
+    ),
 }
 
 
