@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 
@@ -54,8 +55,13 @@ def run(args: argparse.Namespace) -> None:
         path.write_text(format_list(part, [made]), encoding="utf-8")
         num_classes = len({record["label"] for record in part.records})
         print(f"{path}: {len(part.records)} images of {num_classes} classes")
-        entries.append([name, str(path.absolute()), below])
-    print(f"DATASETS.REGISTER_IMAGES {str(entries)!r}")
+        entries.append([f"my_{name}", str(path.absolute()), below])
+    print(f"DATASETS.REGISTER_IMAGES {in_shell(str(entries))}")
+
+
+def in_shell(text: str) -> str:
+    """A text as one word of a command line, in double quotes where these will do."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
 def split_annotations(source: Path, share: float, output: Path, *, seed: int) -> None:

@@ -40,8 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Choose, write both files, and print a line a group."""
+    from balms_seg.evaluation.images.stored_comparison import prediction_files
     from balms_seg.evaluation.uncertainty.stored_thresholds import choose_stored_thresholds
 
+    if prediction_files(args.run):
+        raise ValueError(
+            f"{args.run} is of an image classifier, which gives every image one class whatever its "
+            "score, so that there is nothing to cut; balms-seg calibrate makes its scores mean "
+            "what they say."
+        )
     folder = args.output or (args.run if args.run.is_dir() else args.run.parent)
     text = choose_stored_thresholds(
         args.run,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from balms_seg.durable_files import clear_leftovers
+from balms_seg.evaluation import read_results
+from balms_seg.evaluation.predictions.staged_files import EARLIER
 
 logger = logging.getLogger(__name__)
 
@@ -15,8 +21,10 @@ _TRACES = ("*.pth", "last_checkpoint", "metrics.json", "results.json")
 _WRITTEN = (
     *_TRACES,
     *("config.yaml", "log.txt*", "meta_rates.*", "events.out.tfevents.*", "report.html"),
-    *("inference", "inference_TTA", "training_pictures"),
+    *("inference", "inference_TTA", "training_pictures", f"{EARLIER}evaluation_*"),
 )
+_EVALUATIONS = ("inference", "inference_TTA")
+_PARTS = "parts"  # folder of what an interrupted evaluation has predicted
 
 
 def prepare_output_folder(
@@ -56,7 +64,7 @@ def prepare_output_folder(
             f"MODEL.WEIGHTS {weights} is in OUTPUT_DIR, from where --overwrite would move it; give "
             "another OUTPUT_DIR."
         )
-    target = _new_folder(folder)
+    target = _new_folder(folder, "run")
     for path in written:
         path.rename(target / path.name)
     logger.warning("Moved what an earlier run left in %s to %s.", folder, target)
@@ -66,10 +74,64 @@ def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
-def _new_folder(folder: Path) -> Path:
+def _new_folder(folder: Path, what: str) -> Path:
     number = 1
-    while (folder / f"earlier_run_{number}").exists():
+    while (folder / f"{EARLIER}{what}_{number}").exists():
         number += 1
-    target = folder / f"earlier_run_{number}"
+    target = folder / f"{EARLIER}{what}_{number}"
     target.mkdir()
     return target
+
+
+def set_evaluation_aside(
+    folder: str | os.PathLike[str], *, config: str, weights: str
+) -> str | None:
+    """Move the results of another evaluation out of the way of one that is to write here.
+
+    The same evaluation of the same file may be repeated; that replaces what it wrote. What an
+    interrupted evaluation has predicted stays, to be taken up.
+
+    Args:
+        folder: OUTPUT_DIR; need not exist.
+        config: of the evaluation, as yaml.
+        weights: file that it evaluates; "" where that is not known yet.
+
+    Returns:
+        A sentence to warn with; None where nothing was moved.
+    """
+    folder = Path(folder)
+    results = folder / "results.json"
+    if not results.is_file() or _is_repeated(results, config, weights):
+        return None
+    target = _new_folder(folder, "evaluation")
+    if (folder / "config.yaml").is_file():
+        shutil.copy2(folder / "config.yaml", target)
+    results.rename(target / results.name)
+    for path in [path for name in _EVALUATIONS for path in (folder / name).rglob("*")]:
+        inside = path.relative_to(folder)
+        if path.is_file() and _PARTS not in inside.parts:
+            (target / inside).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target / inside)
+    return (
+        f"OUTPUT_DIR {folder} held the results of another evaluation; they and a copy of its "
+        f"config.yaml are now in {target}. To keep them apart, give another OUTPUT_DIR."
+    )
+
+
+def _is_repeated(results: Path, config: str, weights: str) -> bool:
+    try:
+        before = read_results(results).get("config")
+    except ValueError:
+        return False
+    is_same = isinstance(before, str) and _settings(before) == _settings(config)
+    return (
+        is_same
+        and os.path.isfile(weights)
+        and os.path.getmtime(weights) <= os.path.getmtime(results)
+    )
+
+
+def _settings(config: str) -> Any:
+    """All but the seed, which is drawn anew where none is set."""
+    content = yaml.safe_load(config)
+    return {key: value for key, value in content.items() if key != "SEED"}

@@ -18,11 +18,12 @@ from detectron2.utils import comm
 from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import register_from_config
+from balms_seg.data.instances.registration import make_paths_absolute
 from balms_seg.data.preflight.data_checks import output_problems
 from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.output_folder import prepare_output_folder
+from balms_seg.engine.output_folder import prepare_output_folder, set_evaluation_aside
 from balms_seg.engine.resume_checks import prepare_to_resume
 from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
@@ -186,17 +187,7 @@ def setup(args: Namespace) -> CfgNode:
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
     if not args.eval_only:
-        check_meta_training(cfg, of_images=build_job(cfg).of_images)
-        on_main_process(
-            lambda: prepare_output_folder(
-                cfg.OUTPUT_DIR,
-                resume=args.resume,
-                overwrite=getattr(args, "overwrite", False),
-                weights=cfg.MODEL.WEIGHTS,
-            )
-        )
-        if args.resume:
-            prepare_to_resume(cfg)
+        _prepare_training(cfg, args)
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
@@ -207,16 +198,43 @@ def setup(args: Namespace) -> CfgNode:
         is_named="MODEL.WEIGHTS" in args.opts[::2],
     )
     _require_writable(cfg.OUTPUT_DIR)
+    make_paths_absolute(cfg)
     settled = settle_settings(cfg, training=not args.eval_only, resume=args.resume)
     cfg.freeze()
+    moved = _set_evaluation_aside(cfg, resume=args.resume) if args.eval_only else None
     start_log(cfg.OUTPUT_DIR, comm.get_rank())
     default_setup(cfg, args)
+    if moved:
+        logger.warning(moved)
     if seed_was_drawn:
         logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
     for note in settled:
         logger.info(note)
     register_from_config(cfg)
     return cfg
+
+
+def _prepare_training(cfg: CfgNode, args: Namespace) -> None:
+    """Stop where the run cannot start in its folder, or go on from what is there."""
+    check_meta_training(cfg, of_images=build_job(cfg).of_images)
+    on_main_process(
+        lambda: prepare_output_folder(
+            cfg.OUTPUT_DIR,
+            resume=args.resume,
+            overwrite=getattr(args, "overwrite", False),
+            weights=cfg.MODEL.WEIGHTS,
+        )
+    )
+    if args.resume:
+        prepare_to_resume(cfg)
+
+
+def _set_evaluation_aside(cfg: CfgNode, *, resume: bool) -> str | None:
+    """As `set_evaluation_aside`, before default_setup writes config.yaml over the earlier one."""
+    weights = "" if resume and has_checkpoints(cfg.OUTPUT_DIR) else cfg.MODEL.WEIGHTS
+    return on_main_process(
+        lambda: set_evaluation_aside(cfg.OUTPUT_DIR, config=cfg.dump(), weights=weights)
+    )
 
 
 def _drawn_seed(output_dir: str, *, resume: bool) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +20,13 @@ from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.images.accuracy import classification_rows, evaluate_classification
 from balms_seg.evaluation.images.classifier_predictions import (
+    NPZ_FILE,
     ClassifierPredictions,
     StoredPredictions,
+    read_predictions,
     write_predictions,
 )
+from balms_seg.evaluation.images.paired_accuracy import require_same_images
 from balms_seg.evaluation.output.per_class import write_per_class_json
 
 COUNTS = (12, 6, 4)
@@ -119,6 +126,12 @@ def test_a_split_is_two_lists_that_hold_all_images_once(
 ) -> None:
     words = ["split", images / source, "--root", root, "--held-out", 0.25, "--output", tmp_path]
     text = printed(capsys, *words)
+    (given,) = re.findall(r"^DATASETS.REGISTER_IMAGES (.*)$", text, re.MULTILINE)
+    entries = ast.literal_eval(shlex.split(given)[0])
+    assert entries == [
+        [f"my_{part}", str(tmp_path / f"{part}.txt"), str(images / source)]
+        for part in ("train", "held_out")
+    ]
     assert "train.txt: 16 images of 3 classes" in text
     assert "held_out.txt: 6 images of 3 classes" in text
     parts = [
@@ -147,6 +160,28 @@ def test_two_classifiers_are_compared_by_the_paths_of_images(
     assert cells["top1"][4:6] == ["0", "12"]
     assert cells["top1"][-1] == "yes"
     assert cells["top1-few"][:2] == ["62.50", "100.00"]
+
+
+def test_a_folder_of_the_registration_is_no_other_image(images: Path, tmp_path: Path) -> None:
+    """photos/test, and photos with the root test."""
+    runs = [
+        read_predictions(write_run(tmp_path / n, images, 3) / "inference" / NPZ_FILE) for n in "ab"
+    ]
+    inside = replace(runs[1].predictions, keys=np.char.add("test/", runs[1].predictions.keys))
+    below = replace(runs[1], predictions=inside)
+    for pair in ((runs[0], below), (below, runs[0])):
+        assert require_same_images(*pair).tolist() == list(range(22))
+    val = replace(
+        below, predictions=replace(inside, keys=np.char.add("val/", runs[1].predictions.keys))
+    )
+    with pytest.raises(ValueError, match="only in the first"):
+        require_same_images(below, val)
+
+
+def test_thresholds_are_not_for_classifiers(images: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", images, 3)
+    with pytest.raises(SystemExit, match="is of an image classifier.*balms-seg calibrate"):
+        run_command("thresholds", [str(run)])
 
 
 def test_runs_on_other_images_are_refused_in_one_line(images: Path, tmp_path: Path) -> None:

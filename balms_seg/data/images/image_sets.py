@@ -54,14 +54,19 @@ def register_images(name: str, source: str, root: str = "") -> None:
     Raises:
         ValueError: the name is taken.
     """
-    source = _absolute(source)
-    entry = (source, root if _is_inside(source) else _absolute(root))
+    entry = absolute_source(source, root)
     if _REGISTERED.get(name) == entry:
         return
     if name in DatasetCatalog.list():
         raise ValueError(f"Data set name {name!r} is taken; use another name.")
     _REGISTERED[name] = entry
     _register(name, partial(read_image_records, *entry), image_root=entry[1] or entry[0])
+
+
+def absolute_source(source: str, root: str) -> tuple[str, str]:
+    """Source and root of a set that mean the same in every working directory."""
+    source = _absolute(source)
+    return source, root if _is_inside(source) else _absolute(root)
 
 
 def register_images_from_config(cfg: CfgNode) -> None:

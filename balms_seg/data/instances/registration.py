@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
 from balms_seg.annotations import read_annotations
-from balms_seg.data.images.image_sets import register_images_from_config
+from balms_seg.data.images.image_sets import absolute_source, register_images_from_config
 from balms_seg.data.instances.dataset_dicts import (
     file_metadata,
     load_annotations,
@@ -143,6 +143,22 @@ def register_from_config(cfg: CfgNode) -> None:
     register_images_from_config(cfg)
 
 
+def make_paths_absolute(cfg: CfgNode) -> None:
+    """Write the sets' paths in full, in place, so that config.yaml holds in every folder.
+
+    Args:
+        cfg: checked, not frozen.
+    """
+    cfg.DATASETS.REGISTER = [
+        [name, _normalised(json_file), _normalised(image_root)]
+        for name, json_file, image_root in cfg.DATASETS.REGISTER
+    ]
+    cfg.DATASETS.REGISTER_IMAGES = [
+        [name, *absolute_source(source, root)]
+        for name, source, root in cfg.DATASETS.REGISTER_IMAGES
+    ]
+
+
 def get_metadata(name: str) -> Metadata:
     """Metadata of a registered data set, with what its json decides.
 
@@ -162,8 +178,9 @@ def require_registered(name: str) -> None:
     near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
     similar = f" Names like it: {', '.join(near)}." if near else ""
     raise KeyError(
-        f"Data set {name!r} is not registered.{similar} Register your own with the setting "
-        f"DATASETS.REGISTER \"[['{name}', 'annotations.json', 'image_folder']]\"."
+        f"Data set {name!r} is not registered.{similar} Register your own: annotations with the "
+        f"setting DATASETS.REGISTER \"[['{name}', 'annotations.json', 'image_folder']]\", class "
+        f"folders, a zip or a list with DATASETS.REGISTER_IMAGES \"[['{name}', 'photos', '']]\"."
     )
 
 

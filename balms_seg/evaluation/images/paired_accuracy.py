@@ -15,6 +15,7 @@ import numpy as np
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS
 from balms_seg.evaluation.images.classifier_predictions import StoredPredictions
 
+NUM_RESAMPLES = 1000  # wherever nobody asks for another number, so that intervals agree
 _RESAMPLES_AT_ONCE = 100
 
 
@@ -61,8 +62,9 @@ def require_same_images(first: StoredPredictions, second: StoredPredictions) -> 
         ValueError: the runs saw other images, or other labels of the same ones; says which.
     """
     one, other = first.predictions, second.predictions
-    places = {key: place for place, key in enumerate(other.keys.tolist())}
-    keys = one.keys.tolist()
+    keys = _named_as(one.keys.tolist(), set(other.keys.tolist()))
+    theirs = _named_as(other.keys.tolist(), set(keys))
+    places = {key: place for place, key in enumerate(theirs)}
     only_first = [key for key in keys if key not in places]
     only_second = sorted(set(places) - set(keys))
     if only_first or only_second:
@@ -77,23 +79,37 @@ def require_same_images(first: StoredPredictions, second: StoredPredictions) -> 
         )
     order = np.array([places[key] for key in keys], np.int64)
     ours = np.array(first.class_names)[one.labels]
-    theirs = np.array(second.class_names)[other.labels[order]]
-    disputed = np.flatnonzero(ours != theirs)
+    said = np.array(second.class_names)[other.labels[order]]
+    disputed = np.flatnonzero(ours != said)
     if disputed.size:
         example = disputed[0]
         raise ValueError(
             f"Expected the same labels in both runs, but {disputed.size} of {len(keys)} images "
-            f"differ, such as {keys[example]} ({ours[example]} and {theirs[example]}); evaluate "
+            f"differ, such as {keys[example]} ({ours[example]} and {said[example]}); evaluate "
             "both on one set."
         )
     return order
+
+
+def _named_as(keys: list[str], wanted: set[str]) -> list[str]:
+    """Keys without the folders that all of them share, where that makes them the wanted ones.
+
+    So a set is the same registered as photos/test, and as photos with the root test.
+    """
+    folders = keys[0].split("/")[:-1] if keys else []
+    for depth in range(1, len(folders) + 1):
+        prefix = "/".join(folders[:depth]) + "/"
+        shorter = [key.removeprefix(prefix) for key in keys]
+        if set(shorter) == wanted:
+            return shorter
+    return keys
 
 
 def compare_accuracy(
     first: StoredPredictions,
     second: StoredPredictions,
     *,
-    num_resamples: int = 2000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, AccuracyChange]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from balms_seg.evaluation.images.classifier_predictions import NPZ_FILE, read_predictions
-from balms_seg.evaluation.images.paired_accuracy import AccuracyChange, compare_accuracy
+from balms_seg.evaluation.images.paired_accuracy import (
+    NUM_RESAMPLES,
+    AccuracyChange,
+    compare_accuracy,
+)
 from balms_seg.evaluation.output.result_table import layout_table
+from balms_seg.evaluation.predictions.staged_files import files_of_run
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
@@ -21,11 +26,16 @@ def prediction_files(path: Path) -> dict[str, Path]:
         return {"": path}
     if not path.is_dir():
         return {}
-    return {file.parent.relative_to(path).as_posix(): file for file in sorted(path.rglob(NPZ_FILE))}
+    return {file.parent.relative_to(path).as_posix(): file for file in files_of_run(path, NPZ_FILE)}
 
 
 def compare_stored_classifiers(
-    first: Path, second: Path, *, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
+    first: Path,
+    second: Path,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> str:
     """A table for each evaluation set that two runs have in common.
 

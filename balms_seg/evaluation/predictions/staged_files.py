@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 _NAMING = ("per_class_*.json", "calibration_*.json", "matches_*.npz", "predictions_*.npz")
+EARLIER = "earlier_"  # begins the names of folders that results were moved to, out of the way
 EVALUATION = "evaluation"  # the entry of a file that says which evaluation it belongs to
 
 
@@ -42,6 +43,15 @@ def appearing_together(folder: str | Path, evaluation: str) -> Iterator[Path]:
                 path.unlink(missing_ok=True)  # of a task that this evaluation left out
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def files_of_run(folder: Path, pattern: str) -> list[Path]:
+    """Files below a folder, sorted, without those of earlier runs and evaluations in it."""
+    return [
+        path
+        for path in sorted(folder.rglob(pattern))
+        if not any(part.startswith(EARLIER) for part in path.relative_to(folder).parts)
+    ]
 
 
 def evaluation_files(folder: Path) -> list[Path]:

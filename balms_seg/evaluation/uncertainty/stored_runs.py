@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
-from balms_seg.evaluation.predictions.staged_files import recorded_beside, require_one_evaluation
+from balms_seg.evaluation.predictions.staged_files import (
+    files_of_run,
+    recorded_beside,
+    require_one_evaluation,
+)
 from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 
@@ -65,7 +69,7 @@ def load_run(path: Path) -> RunMatches:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
     folder = path if path.is_dir() else path.parent
-    files = [path] if path.suffix == ".npz" else sorted(folder.rglob("matches_*.npz"))
+    files = [path] if path.suffix == ".npz" else files_of_run(folder, "matches_*.npz")
     if not files:
         raise ValueError(
             f"Expected matches_TASK.npz in {path}, but found none; evaluate the run with "

@@ -1,0 +1,70 @@
+"""What an evaluation finds in its output folder is kept, and said to be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from image_runs import run_image_evaluation, run_image_training
+from image_sets import write_image_sets
+
+from balms_seg.engine.output_folder import set_evaluation_aside
+from balms_seg.evaluation.images.stored_comparison import prediction_files
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> Path:
+    """A folder with files of an evaluation, and predictions of another that was interrupted."""
+    (tmp_path / "model.pth").write_text("weights")
+    (tmp_path / "inference" / "set" / "parts").mkdir(parents=True)
+    for name in ("config.yaml", "inference/set/found.csv", "inference/set/parts/part_0"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "results.json").write_text(
+        json.dumps({"schema_version": 1, "metrics": {}, "config": "SEED: 1\nMODEL: a\n"})
+    )
+    os.utime(tmp_path / "model.pth", (0, 0))
+    return tmp_path
+
+
+def test_the_results_of_another_evaluation_move_away_whole(evaluated: Path) -> None:
+    weights = str(evaluated / "model.pth")
+    said = set_evaluation_aside(evaluated, config="SEED: 1\nMODEL: b\n", weights=weights)
+    kept = evaluated / "earlier_evaluation_1"
+    assert str(kept) in said
+    assert (kept / "inference" / "set" / "found.csv").read_text() == "inference/set/found.csv"
+    assert json.loads((kept / "results.json").read_text())["config"] == "SEED: 1\nMODEL: a\n"
+    assert (kept / "config.yaml").read_text() == "config.yaml"
+    assert not (evaluated / "results.json").exists()
+    assert (evaluated / "inference" / "set" / "parts" / "part_0").is_file()  # to be taken up
+    assert set_evaluation_aside(evaluated, config="MODEL: c\n", weights=weights) is None
+
+
+def test_the_same_evaluation_takes_its_own_place(evaluated: Path) -> None:
+    weights = evaluated / "model.pth"
+    again = {"config": "SEED: 2\nMODEL: a\n", "weights": str(weights)}
+    assert set_evaluation_aside(evaluated, **again) is None
+    assert (evaluated / "results.json").is_file()
+    later = (evaluated / "results.json").stat().st_mtime + 1
+    os.utime(weights, (later, later))  # other weights under the same name
+    assert "earlier_evaluation_1" in set_evaluation_aside(evaluated, **again)
+
+
+def test_what_training_found_stays_beside_an_evaluation_in_its_folder(tmp_path: Path) -> None:
+    sets, run = write_image_sets(tmp_path), tmp_path / "run"
+    run_image_training(sets, run)
+    of_training = (run / "results.json").read_bytes()
+    config = (run / "config.yaml").read_text()
+    weights = {"MODEL.WEIGHTS": str(run / "model_final.pth")}
+    for temperature in (2.0, 2.0, 3.0):
+        key = {"MODEL.IMAGE_CLASSIFIER.CALIBRATION.TEMPERATURE": temperature}
+        run_image_evaluation({**sets, **weights, **key}, run)
+    assert (run / "earlier_evaluation_1" / "results.json").read_bytes() == of_training
+    assert (run / "earlier_evaluation_1" / "config.yaml").read_text() == config
+    of_second = json.loads((run / "earlier_evaluation_2" / "results.json").read_text())
+    assert "TEMPERATURE: 2.0" in of_second["config"]
+    assert not (run / "earlier_evaluation_3").exists()
+    assert (run / "log.txt").read_text().count("held the results of another evaluation") == 2
+    assert list(prediction_files(run)) == ["inference"]
+    assert list(prediction_files(run / "earlier_evaluation_1")) == ["inference"]
