@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,6 +46,22 @@ def third_bounds(image_counts: np.ndarray) -> tuple[int, int] | None:
     counts = np.sort(image_counts)
     first, second = (int(counts[-(-part * len(counts) // 3) - 1]) for part in (1, 2))
     return (first, second) if first < second < counts[-1] else None
+
+
+def group_spans(
+    image_counts: np.ndarray, groups: Mapping[str, np.ndarray]
+) -> dict[str, tuple[int, int]]:
+    """Fewest and most training images of a class in each group that has classes.
+
+    Args:
+        image_counts: (K,) training images of each class.
+        groups: class ids per group name.
+    """
+    return {
+        name: (int(image_counts[ids].min()), int(image_counts[ids].max()))
+        for name, ids in groups.items()
+        if len(ids)
+    }
 
 
 def assign_groups(

@@ -3,12 +3,16 @@
 balms-seg statistics annotations.json --figure frequency.png
 balms-seg statistics images.zip --root train     # class folders, a zip of such, or a list
 balms-seg statistics --dataset lvis_v1_train --csv classes.csv
+
+Groups of your own images are those that configs/custom/image_classifier.yaml trains with: about a
+third of the classes each. Other sets have the published ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", nargs="+", metavar="NAME", help="registered sets, counted together"
     )
+    parser.add_argument(
+        "--group-bounds",
+        nargs=2,
+        type=int,
+        metavar=("RARE", "COMMON"),
+        help="largest numbers of training images in the first and in the second group",
+    )
     parser.add_argument("--figure", type=Path, help="write the figure of image counts here")
     parser.add_argument("--csv", type=Path, help="write one line a class here")
     parser.add_argument("--list", type=int, default=5, help="classes to list at either end")
@@ -45,20 +56,26 @@ def run(args: argparse.Namespace) -> None:
     """Count, print, and write what was asked for."""
     from balms_seg.annotations import read_annotations
     from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.class_statistics.frequency_groups import group_by_bounds, third_bounds
     from balms_seg.report.class_table import format_class_statistics, write_class_csv
 
     if (args.source is None) == (args.dataset is None):
         raise ValueError("Expected either a json, folder, zip or list, or --dataset NAME ...")
     ids: Sequence[int] | None = None
+    bounds = tuple(args.group_bounds) if args.group_bounds else None
     if args.source is not None and args.source.lower().endswith(".json"):
         annotations = read_annotations(args.source)
         statistics = ClassStatistics.from_json(annotations)
         ids = [category["id"] for category in annotations.facts.categories]
     elif args.source is not None:
         statistics = image_statistics(args.source, args.root)
+        bounds = bounds or third_bounds(statistics.image_counts)
     else:
         statistics, ids = registered_statistics(args.dataset)
-    print(format_class_statistics(statistics, num_listed=args.list))
+    if bounds:
+        group_ids = group_by_bounds(statistics.image_counts, bounds)
+        statistics = replace(statistics, group_ids=group_ids)
+    print(format_class_statistics(statistics, num_listed=args.list, group_bounds=bounds))
     if args.csv:
         write_class_csv(statistics, args.csv, category_ids=ids)
     if args.figure:
@@ -71,9 +88,11 @@ def image_statistics(source: str, root: str) -> ClassStatistics:
     """Statistics of class folders, a zip or a list."""
     from balms_seg.class_statistics import ClassStatistics
     from balms_seg.data.images.image_lists import read_image_records
+    from balms_seg.data.images.repeated_images import describe_repeated
 
     found = read_image_records(source, root)
-    for note in found.notes:
+    repeated = describe_repeated(found.records, found.class_names)
+    for note in (*found.notes, *([repeated] if repeated else [])):
         logger.warning(note)
     labels = [record["label"] for record in found.records]
     return ClassStatistics.from_labels(

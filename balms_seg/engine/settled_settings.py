@@ -114,5 +114,11 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
         )
     if cfg.TEST.FIT_GROUP_BOUNDS and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
         bounds = third_bounds(training_set().statistics.image_counts)
-        cfg.TEST.LONG_TAILED.GROUP_BOUNDS = [] if bounds is None else list(bounds)
+        if bounds is not None:
+            cfg.TEST.LONG_TAILED.GROUP_BOUNDS = list(bounds)
+            settled.append(
+                f"TEST.LONG_TAILED.GROUP_BOUNDS is {list(bounds)}: the largest numbers of training "
+                "images in the first and in the second group, with about a third of the classes "
+                "in each."
+            )
     return settled

@@ -12,7 +12,8 @@ import numpy as np
 
 from balms_seg.class_statistics.frequency_groups import (
     LVIS_GROUPS,
-    assign_groups,
+    group_by_bounds,
+    group_spans,
     third_bounds,
     usual_bounds,
 )
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
 
 
-def format_class_statistics(statistics: ClassStatistics, *, num_listed: int = 5) -> str:
+def format_class_statistics(
+    statistics: ClassStatistics,
+    *,
+    num_listed: int = 5,
+    group_bounds: tuple[int, int] | None = None,
+) -> str:
     """Describe a training set: its groups, head and tail classes, and classes without a sample.
 
     Args:
         statistics: of the set.
         num_listed: classes to list at either end.
+        group_bounds: by which the classes were grouped; None: the usual ones, or by annotations.
 
     Returns:
         Lines of text, at most 100 columns wide for names of moderate length.
@@ -42,7 +49,7 @@ def format_class_statistics(statistics: ClassStatistics, *, num_listed: int = 5)
         f"instances {_imbalance(instances)}",
         "",
         *_align([("group", "classes", "images", "instances", "of all"), *_group_rows(statistics)]),
-        _describe_bounds(statistics),
+        _describe_bounds(statistics, group_bounds or usual_bounds(statistics.group_names)),
         *_proposals(statistics),
     ]
     for title, ids in (("most frequent", order[:num_listed]), ("rarest", order[-num_listed:])):
@@ -57,19 +64,18 @@ def format_class_statistics(statistics: ClassStatistics, *, num_listed: int = 5)
 
 def _group_rows(statistics: ClassStatistics) -> Iterable[tuple[str, ...]]:
     total = max(int(statistics.instance_counts.sum()), 1)
+    spans = group_spans(statistics.image_counts, statistics.groups)
     for name, ids in statistics.groups.items():
-        images = statistics.image_counts[ids]
         instances = int(statistics.instance_counts[ids].sum())
-        span = f"{images.min()}-{images.max()} a class" if len(ids) else "n/a"
+        span = "{}-{} a class".format(*spans[name]) if name in spans else "n/a"
         yield name, str(len(ids)), span, str(instances), f"{100 * instances / total:.1f} %"
 
 
-def _describe_bounds(statistics: ClassStatistics) -> str:
+def _describe_bounds(statistics: ClassStatistics, bounds: tuple[int, int]) -> str:
     """By which numbers of images the classes are grouped."""
-    names = statistics.group_names
-    if (assign_groups(statistics.image_counts, names) != statistics.group_ids).any():
+    if (group_by_bounds(statistics.image_counts, bounds) != statistics.group_ids).any():
         return "groups: those that the annotations say, not these counts"
-    low, high = usual_bounds(names)
+    names, (low, high) = statistics.group_names, bounds
     return f"groups: {names[0]} up to {low} images, {names[1]} up to {high}, {names[2]} more"
 
 

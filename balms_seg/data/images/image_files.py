@@ -109,6 +109,16 @@ def read_bytes(address: str) -> bytes:
         raise OSError(f"{member} in {archive} is damaged ({error}).") from error
 
 
+def member_checksum(address: str) -> tuple[int, int] | None:
+    """Checksum and size of an archive's member, as the archive has them; None where it has none."""
+    archive, member = split_archive(address) or ("", "")
+    name = _members(archive, os.getpid()).get(member) if archive else None
+    if name is None:
+        return None
+    info = _open_archive(archive, os.getpid()).getinfo(name)
+    return info.CRC, info.file_size
+
+
 def decode_text(content: bytes, where: str) -> str:
     """Text in UTF-8 or, behind its byte order mark, UTF-16; without the mark.
 

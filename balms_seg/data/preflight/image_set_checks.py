@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from detectron2.data import MetadataCatalog
 
 from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import missing_addresses, unreadable_remedy
@@ -12,12 +15,16 @@ from balms_seg.data.images.labelled_images import (
     image_classes,
     load_labelled_images,
 )
+from balms_seg.data.images.repeated_images import describe_repeated
 from balms_seg.data.instances.builtin import Load
 from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+
+logger = logging.getLogger(__name__)
 
 
 def image_set_problems(
@@ -40,6 +47,9 @@ def image_set_problems(
     if missing:
         yield describe_missing(missing, len(records), None)
     absent = set(missing)
+    repeated = describe_repeated(records, MetadataCatalog.get(name).thing_classes)
+    if repeated:
+        logger.warning("Data set %r: %s", name, repeated)
     present = [record["file_name"] for record in records if record["file_name"] not in absent]
     if not trained_on or cfg.INPUT.IMAGES.UNREADABLE == "stop":
         remedy = unreadable_remedy(training=trained_on)

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.class_statistics.frequency_groups import group_spans
 from balms_seg.distributed import wait_for_all
 from balms_seg.evaluation.images.accuracy import (
     ClassificationResult,
@@ -167,13 +168,15 @@ class ClassificationEvaluator(DatasetEvaluator):
             return OrderedDict()
         predictions = ClassifierPredictions.concatenate(parts)
         num_classes = next(known for known, _ in collected if known)  # a rank may have no image
-        groups = {}
+        groups, spans = {}, {}
         if self._statistics is not None:
             groups = dict(reversed(self._statistics.groups.items()))  # many first, as published
+            spans = group_spans(self._statistics.image_counts, groups)
         self.result = evaluate_classification(predictions, num_classes, groups)
         self.group_sizes = self.result.group_sizes
         self._write_files(predictions, self.result)
-        table = format_classification_table({self._name: self.result.metrics}, self.group_sizes)
+        rows = {self._name: self.result.metrics}
+        table = format_classification_table(rows, self.group_sizes, spans)
         logger.info("Evaluation results:\n%s", table)
         return OrderedDict({TASK: self.result.metrics})
 

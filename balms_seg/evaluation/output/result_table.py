@@ -38,12 +38,14 @@ def format_lvis_table(
 def format_classification_table(
     results: Mapping[str, Mapping[str, float]],
     group_sizes: Mapping[str, Mapping[str, int]] | None = None,
+    group_spans: Mapping[str, tuple[int, int]] | None = None,
 ) -> str:
-    """Lay out accuracies as a table with one row per data set and a line with the group sizes.
+    """Lay out accuracies as a table with one row per data set, and lines on the groups.
 
     Args:
         results: metrics in percent per data set; nan reads n/a.
         group_sizes: `classes` and `with_ground_truth` per group name.
+        group_spans: fewest and most training images of a group's classes.
 
     Returns:
         Lines without a trailing newline.
@@ -56,6 +58,9 @@ def format_classification_table(
     lines = layout_table([["data set", *columns], *rows])
     if group_sizes:
         lines.append(f"Classes with images / all: {_shown_sizes(group_sizes)}")
+    if group_spans:
+        shown = (f"{name} {low}-{high}" for name, (low, high) in group_spans.items())
+        lines.append(f"Training images a class: {', '.join(shown)}")
     return "\n".join(lines)
 
 
