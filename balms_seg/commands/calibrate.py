@@ -1,32 +1,42 @@
 """Choose the constant of a post-hoc calibration on images the model was not trained on.
 
-balms-seg calibrate --config-file F --dataset my_heldout --output calibrated.yaml MODEL.WEIGHTS W
+balms-seg calibrate --config-file F --dataset my_held_out --output calibrated.yaml MODEL.WEIGHTS W
+balms-seg train --eval-only --config-file calibrated.yaml
+balms-seg predict calibrated.yaml photos --output found
 
-The data set is a held-out part of the training data, registered by name; sets on which results are
-reported are refused. Box AP decides. The yaml it writes builds on the configuration:
-balms-seg train --eval-only --config-file calibrated.yaml MODEL.WEIGHTS W
+The data set is a held-out part of the training data, registered by name (balms-seg split makes
+one); sets on which results are reported are refused. The yaml builds on the configuration; it has
+the weights and an OUTPUT_DIR of its own, so that the run's results stay.
+
+Of a detector box AP decides. --save-outputs keeps what the model says of every proposal, and
+--outputs tries other constants on that without running the model again (all methods but tau_norm).
 
 Of an image classifier: logit adjustment, by tau in --strengths, which balanced accuracy decides,
 and the temperature that fits. Its decisions stay unless a gain is larger than chance.
-
---save-outputs keeps what the model says of every proposal, and --outputs tries other constants on
-that without running the model again (all methods but tau_norm).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
-from balms_seg.engine.tuning.search_space import METHODS, METRICS
+from balms_seg.engine.tuning.search_space import CLASS_MIXES, METHODS, METRICS
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+# What only one of the two jobs reads.
+_OF_DETECTORS = ("methods", "metric", "counts", "save_outputs", "outputs", "report_on", "table")
+_OF_CLASSIFIERS = ("class_mix",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,27 +44,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="held-out images")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(
         "--strengths", nargs="+", type=float, help="constants to try; default: each method's own"
     )
-    parser.add_argument(
-        "--metric", choices=METRICS, default="AP", help="what decides; default: %(default)s"
-    )
-    parser.add_argument("--counts", choices=("image", "instance"), default="image")
     parser.add_argument("--output", type=Path, metavar="YAML", help="configuration to write")
-    parser.add_argument(
-        "--save-outputs", type=Path, metavar="FILE", help="keep the model's outputs"
-    )
-    parser.add_argument("--outputs", type=Path, metavar="FILE", help="use kept outputs")
-    parser.add_argument("--report-on", metavar="NAME", help="also measure each choice on this set")
-    parser.add_argument("--table", type=Path, metavar="JSON", help="write all that was measured")
     parser.add_argument(
         "--allow-validation",
         action="store_true",
         help="tune on a validation set; results reported on it are then too good",
     )
     parser.add_argument("--num-gpus", type=int, default=1, help="0 runs on the CPU")
+    images = parser.add_argument_group("image classifiers only")
+    images.add_argument(
+        "--class-mix",
+        choices=CLASS_MIXES,
+        help="for which images the temperature is to hold: where classes are equally frequent "
+        "(held-out images count by class; the default), or as frequent as held out",
+    )
+    boxes = parser.add_argument_group("detectors only")
+    boxes.add_argument("--methods", nargs="+", choices=METHODS, help="default: all")
+    boxes.add_argument("--metric", choices=METRICS, help="what decides; default: AP")
+    boxes.add_argument("--counts", choices=("image", "instance"), help="default: image")
+    boxes.add_argument("--save-outputs", type=Path, metavar="FILE", help="keep the model's outputs")
+    boxes.add_argument("--outputs", type=Path, metavar="FILE", help="use kept outputs")
+    boxes.add_argument("--report-on", metavar="NAME", help="also measure each choice on this set")
+    boxes.add_argument("--table", type=Path, metavar="JSON", help="write all that was measured")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
 
@@ -62,6 +76,26 @@ def run(args: argparse.Namespace) -> None:
     """Tune, print, and write what was asked for."""
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
+
+    cfg = load_config(args.config_file, args.opts)
+    if args.num_gpus == 0:
+        cfg.MODEL.DEVICE = "cpu"
+    of_images = build_job(cfg).of_images
+    foreign = _OF_DETECTORS if of_images else _OF_CLASSIFIERS
+    given = [f"--{name.replace('_', '-')}" for name in foreign if getattr(args, name) is not None]
+    if given:
+        raise ValueError(
+            f"{args.config_file} is of {'an image classifier' if of_images else 'a detector'}, "
+            f"which {', '.join(given)} is not for; leave it out."
+        )
+    if of_images:
+        calibrate_classifier(cfg, args)
+    else:
+        calibrate_detector(cfg, args)
+
+
+def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Tune the calibration of a detector, print, and write what was asked for."""
     from balms_seg.engine.run_results import current_commit, package_versions
     from balms_seg.engine.tuning.calibration_run import (
         Session,
@@ -69,25 +103,18 @@ def run(args: argparse.Namespace) -> None:
         measure_on,
         refuse_unfit_set,
         tune,
-        write_fragment,
     )
     from balms_seg.engine.tuning.calibration_search import best_trial
 
-    command = shlex.join(sys.argv)
-    cfg = load_config(args.config_file, args.opts)
-    if args.num_gpus == 0:
-        cfg.MODEL.DEVICE = "cpu"
-    if build_job(cfg).of_images:
-        calibrate_classifier(cfg, args)
-        return
-    session = Session(cfg, counts=args.counts)
+    command, metric = shlex.join(sys.argv), args.metric or "AP"
+    session = Session(cfg, counts=args.counts or "image")
     refuse_unfit_set(args.dataset, cfg, allow_validation=args.allow_validation)
     trials, best = tune(
         session,
         args.dataset,
-        methods=args.methods,
+        methods=args.methods or METHODS,
         strengths=args.strengths,
-        metric=args.metric,
+        metric=metric,
         outputs_file=args.outputs,
         save_outputs=args.save_outputs,
     )
@@ -96,9 +123,9 @@ def run(args: argparse.Namespace) -> None:
         for t in trials
     ]
     print(f"Boxes on {args.dataset}, percent:\n{format_trials(shown)}")
-    choice = best_trial(list(best.values()), args.metric)
+    choice = best_trial(list(best.values()), metric)
     print(
-        f"\nChosen by {args.metric}: {choice.method}"
+        f"\nChosen by {metric}: {choice.method}"
         + (f" {choice.strength:g}" if choice.strength is not None else "")
     )
     reported = measure_on(session, args.report_on, best) if args.report_on else {}
@@ -108,14 +135,12 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.output:
         table = format_trials([(name, trial.metrics) for name, trial in best.items()])
-        comments = [
-            f"balms-seg train --eval-only --config-file {args.output} " + shlex.join(args.opts),
-            f"Chosen by {args.metric} of boxes on {args.dataset}:",
-            *table.splitlines(),
-            f"Written by {command}",
-        ]
-        write_fragment(args.output, choice, base=args.config_file, comments=comments)
-        print(f"Wrote {args.output}.")
+        write_choice(
+            cfg,
+            args,
+            choice.keys,
+            [f"Chosen by {metric} of boxes on {args.dataset}:", *table.splitlines()],
+        )
     if args.table:
         record = {
             "command": command,
@@ -123,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
             "versions": package_versions(),
             "tuned_on": args.dataset,
             "reported_on": args.report_on,
-            "metric": args.metric,
+            "metric": metric,
             "trials": [
                 {"method": t.method, "strength": t.strength, "metrics": t.metrics} for t in trials
             ],
@@ -136,42 +161,50 @@ def run(args: argparse.Namespace) -> None:
 
 def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Tune the calibration of an image classifier, print, and write what was asked for."""
-    from balms_seg.engine.tuning.calibration_run import write_fragment
-    from balms_seg.engine.tuning.calibration_search import Trial
     from balms_seg.engine.tuning.classifier_calibration import (
         TAUS,
         adjustment_offsets,
+        describe_class_mix,
         format_trials,
         record_held_out,
         tune_image_calibration,
     )
 
-    if args.report_on or args.outputs or args.save_outputs or args.table:
-        raise ValueError(
-            "--report-on, --outputs, --save-outputs and --table are for detectors; evaluate the "
-            "calibrated classifier with balms-seg train --eval-only."
-        )
+    class_mix = args.class_mix or CLASS_MIXES[0]
     held_out = record_held_out(cfg, args.dataset, allow_validation=args.allow_validation)
-    trials, choice = tune_image_calibration(held_out, args.strengths or TAUS)
-    print(f"{len(held_out.labels)} images of {args.dataset}, percent:\n{format_trials(trials)}")
-    print(f"\nChosen: tau {choice.tau:g}, temperature {choice.temperature:.3f}")
+    mix, warnings = describe_class_mix(held_out, class_mix)
+    trials, choice = tune_image_calibration(held_out, args.strengths or TAUS, class_mix=class_mix)
+    table = format_trials(trials)
+    print(f"{len(held_out.labels)} images of {args.dataset}, percent:\n{table}")
+    print(f"\nChosen: tau {choice.tau:g}, temperature {choice.temperature:.3f}\n{mix}")
+    for warning in warnings:
+        logger.warning(warning)
     if args.output:
         offsets = adjustment_offsets(held_out.image_counts, choice.tau).round(6).tolist()
-        keys = {
+        calibration = {
             "OFFSETS": offsets if choice.tau else [],
             "TEMPERATURE": round(choice.temperature, 6),
         }
-        trial = Trial(
-            "logit_adjustment",
-            choice.tau,
-            choice.metrics,
-            {"IMAGE_CLASSIFIER": {"CALIBRATION": keys}},
-        )
-        comments = [
-            f"balms-seg train --eval-only --config-file {args.output} " + shlex.join(args.opts),
-            f"Chosen on {args.dataset}: tau {choice.tau:g}",
-            *format_trials(trials).splitlines(),
-            f"Written by {shlex.join(sys.argv)}",
-        ]
-        write_fragment(args.output, trial, base=args.config_file, comments=comments)
-        print(f"Wrote {args.output}.")
+        keys = {"NUM_CLASSES": len(held_out.class_names), "CALIBRATION": calibration}
+        chosen = f"Chosen on {args.dataset}: tau {choice.tau:g}. {mix}"
+        lines = [chosen, *warnings, *table.splitlines()]
+        write_choice(cfg, args, {"IMAGE_CLASSIFIER": keys}, lines)
+
+
+def write_choice(
+    cfg: CfgNode, args: argparse.Namespace, keys: Mapping[str, Any], lines: Sequence[str]
+) -> None:
+    """Write --output, and say how it is used."""
+    from balms_seg.engine.tuning.calibrated_config import write_calibrated_config
+
+    on_cpu = " --num-gpus 0" if args.num_gpus == 0 else ""
+    command = f"balms-seg train --eval-only --config-file {args.output}{on_cpu}"
+    write_calibrated_config(
+        args.output,
+        cfg,
+        keys,
+        config_file=args.config_file,
+        overrides=args.opts,
+        comments=[command, *lines, f"Written by {shlex.join(sys.argv)}"],
+    )
+    print(f"Wrote {args.output}: {command}, or balms-seg predict {args.output} IMAGES --output DIR")

@@ -2,11 +2,13 @@
 
 balms-seg predict output/birds photos/ more.jpg --output found
 balms-seg predict output/birds/model_best.pth photos.zip --output found
+balms-seg predict output/birds_calibrated.yaml photos --output found
 balms-seg predict output/my_data photos --thresholds output/held_out/thresholds.yaml --output found
 
-The run's last checkpoint is taken, with the configuration and the classes that are in it. A
-classifier gives names and probabilities, and a sheet of the images it is least sure of; a detector
-gives COCO results (predictions.json), the same as csv, and pictures.
+The run's last checkpoint is taken, with the configuration and the classes that are in it; or what a
+yaml of balms-seg calibrate says, with its calibration. A classifier gives names and probabilities,
+and a sheet of the images it is least sure of; a detector gives COCO results (predictions.json), the
+same as csv, and pictures.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained model, images, and where to write."""
-    parser.add_argument("run", type=Path, help="output folder of a run, or a checkpoint")
+    parser.add_argument(
+        "run",
+        type=Path,
+        help="output folder of a run, a checkpoint, or the yaml of balms-seg calibrate",
+    )
     parser.add_argument(
         "images", nargs="+", help="images, folders or zips of such, or patterns like 'photos/*.jpg'"
     )
@@ -55,8 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Find the images, load the model, and predict."""
     from balms_seg.data.images.input_images import find_images
-    from balms_seg.engine.image_predictor import ImagePredictor, read_run_config
+    from balms_seg.engine.image_predictor import ImagePredictor
     from balms_seg.engine.jobs.choice import build_job
+    from balms_seg.engine.run_config import read_run_config
 
     addresses = find_images(args.images)
     cfg = read_run_config(args.run, device=args.device)

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from torch import Tensor
 
-from balms_seg.config import add_balms_config, check_known_keys
 from balms_seg.data.images.image_augmentation import ImageMapper
 from balms_seg.data.images.image_files import read_image
-from balms_seg.engine.checkpoints.find import saved_runs
-from balms_seg.engine.checkpoints.read_file import read_checkpoint
 from balms_seg.engine.image_export import export_classifier
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model_and_classes
+from balms_seg.engine.run_config import read_run_config
 from balms_seg.engine.step import autocast
 from balms_seg.evaluation.images.classifier_predictions import top_classes
 from balms_seg.image_batch import ImageBatch
@@ -71,11 +69,11 @@ class ImagePredictor:
     def from_checkpoint(
         cls, path: str | Path, *, device: str | None = None, names: Sequence[str] = ()
     ) -> ImagePredictor:
-        """Load a trained classifier; its configuration and classes are in the checkpoint.
+        """Load a trained classifier, with the classes that are in its checkpoint.
 
         Args:
-            path: a checkpoint of this package, or the output folder of a run: its last one.
-            device: "cpu" or "cuda"; None for the run's own, where there is one.
+            path: as for `read_run_config`.
+            device: likewise.
             names: K class names in place of the checkpoint's.
 
         Raises:
@@ -157,40 +155,6 @@ class ImagePredictor:
     def read(self, path: str | Path) -> np.ndarray:
         """(H, W, 3) uint8 RGB of an image file, or of a member of a zip."""
         return read_image(str(path), pixel_range=self._pixel_range)
-
-
-def read_run_config(path: str | Path, *, device: str | None = None) -> CfgNode:
-    """The configuration that a checkpoint was trained with, its MODEL.WEIGHTS the checkpoint.
-
-    Args:
-        path: a checkpoint of this package, or the output folder of a run: its last one.
-        device: "cpu" or "cuda"; None for the run's own, where there is one.
-
-    Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: it has no configuration.
-    """
-    path = Path(path)
-    if path.is_dir():
-        saved = next(saved_runs(path), None)
-        if saved is None:
-            raise FileNotFoundError(f"Expected checkpoints of a run in {path}, but there are none.")
-        path = saved.path
-    content = read_checkpoint(path)
-    if "config" not in content:
-        raise ValueError(
-            f"{path} does not hold the configuration it was trained with, as checkpoints of this "
-            "package do; evaluate it with its configuration file."
-        )
-    cfg = get_cfg()
-    add_balms_config(cfg)
-    saved_config = CfgNode.load_cfg(content["config"])
-    check_known_keys(saved_config, str(path))
-    cfg.merge_from_other_cfg(saved_config)
-    cfg.MODEL.WEIGHTS = str(path)
-    if device or not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = device or "cpu"
-    return cfg
 
 
 def _unlabelled(pixels: Tensor) -> ImageBatch:

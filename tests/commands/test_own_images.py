@@ -9,21 +9,37 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
+import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 from made_up_data import words
 from PIL import Image
 
-from balms_seg.commands.command_line import run_command
+from balms_seg.commands.command_line import main, run_command
+from balms_seg.data.images import image_sets
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own_images.md"
 SIZE = 12
 TRAIN = {"Bär": 9, "one": 1, "red fox": 5, "zebra": 3}
+# By thirds of the classes: up to 3 training images, up to 5, more.
+GROUPS = {"one": "few", "zebra": "few", "red fox": "medium", "Bär": "many"}
 TEST = {"Bär": 4, "red fox": 3, "zebra": 2}  # "one" is missing
 FORMS = ("folder", "zip", "list")
+SMALL = {
+    "MODEL.IMAGE_CLASSIFIER.BACKBONE": "cifar_resnet32",
+    "MODEL.IMAGE_CLASSIFIER.PRETRAINED": False,
+    "INPUT.IMAGES.SIZE": 8,
+    "SOLVER.IMS_PER_BATCH": 6,
+    "SOLVER.EPOCHS": 4,
+    "DATALOADER.NUM_WORKERS": 0,
+}
 
 
 def save_picture(path: Path, label: int, number: int) -> None:
@@ -110,15 +126,10 @@ def train(base: Path, form: str) -> Path:
     ]
     output = base / f"run_{form}"
     settings = {
+        **SMALL,
         "DATASETS.REGISTER_IMAGES": sets,
         "DATASETS.TRAIN": (names[0],),
         "DATASETS.TEST": (names[1],),
-        "MODEL.IMAGE_CLASSIFIER.BACKBONE": "cifar_resnet32",
-        "MODEL.IMAGE_CLASSIFIER.PRETRAINED": False,
-        "INPUT.IMAGES.SIZE": 8,
-        "SOLVER.IMS_PER_BATCH": 6,
-        "SOLVER.EPOCHS": 4,
-        "DATALOADER.NUM_WORKERS": 0,
         "OUTPUT_DIR": str(output),
     }
     config = ["--config-file", "configs/custom/image_classifier_small_cpu.yaml", "--num-gpus", "0"]
@@ -147,6 +158,8 @@ def test_statistics_count_each_class_by_name(form: str, brought: Path, tmp_path:
     run_command("statistics", [source, "--root", root, "--csv", str(tmp_path / "out.csv")])
     counted = {row["name"]: int(row["image_count"]) for row in read_csv(tmp_path / "out.csv")}
     assert counted == TRAIN
+    grouped = {row["name"]: row["group"] for row in read_csv(tmp_path / "out.csv")}
+    assert grouped == GROUPS
 
 
 def test_all_forms_are_one_set(runs: dict[str, Path], brought: Path) -> None:
@@ -182,10 +195,9 @@ def test_the_numbers_are_those_of_the_predictions(form: str, runs: dict[str, Pat
             assert float(row["accuracy"]) == pytest.approx(
                 100 * right[name] / images[name], abs=1e-4
             )
-    # Groups by thirds of the classes: up to 3 training images, up to 5, more.
-    assert {name: row["group"] for name, row in per_class.items()} == {
-        **{"one": "few", "zebra": "few", "red fox": "medium", "Bär": "many"}
-    }
+    assert {name: row["group"] for name, row in per_class.items()} == GROUPS
+    log = (runs[form] / "log.txt").read_text(encoding="utf-8")
+    assert "Training images a class: many 9-9, medium 5-5, few 1-3" in log
     results = json.loads((runs[form] / "results.json").read_text())
     ((_, metrics),) = results["metrics"].items()
     found = metrics["classification"]
@@ -267,3 +279,54 @@ def test_predictions_on_the_images_are_those_of_the_evaluation(
     for path, row in found.items():
         assert row["class1"] == before[path]["class1"]
         assert float(row["score1"]) == pytest.approx(float(before[path]["score1"]), abs=1e-4)
+
+
+def document_commands() -> list[list[str]]:
+    """Words of each command of the document's walk from photographs to predictions."""
+    (block, *_) = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    lines = block.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.fixture
+def named_as_in_the_document() -> Iterator[None]:
+    """detectron2's catalogue is global."""
+    yield
+    for name in ("my_train", "my_held_out", "my_test"):
+        DatasetCatalog.remove(name)
+        del image_sets._REGISTERED[name]
+
+
+@pytest.mark.usefixtures("named_as_in_the_document")
+def test_the_documents_commands_work_as_they_are_written(
+    brought: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the training gets a smaller network, which has no weights to download."""
+    shutil.copytree(brought / "photos", tmp_path / "photos")
+    shutil.copytree(brought / "photos" / "test" / "zebra", tmp_path / "new_photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
+    shown = {}
+    for program, *arguments in document_commands():
+        assert program == "balms-seg"
+        is_training = arguments[0] == "train" and "--eval-only" not in arguments
+        main([*arguments, *(words(SMALL) if is_training else [])])
+        shown[arguments[0]] = capsys.readouterr().out
+        if is_training:
+            of_run = (tmp_path / "output" / "photos" / "results.json").read_bytes()
+    assert "held_out.txt: 3 images of 3 classes" in shown["split"]
+    assert "REGISTER_IMAGES \"[['my_train'" in shown["split"]
+    assert "3 images of my_held_out" in shown["calibrate"]
+    assert (tmp_path / "output" / "photos" / "results.json").read_bytes() == of_run
+    assert "output/photos_calibrated/inference, 9 images" in shown["compare"]
+    assert len(list((tmp_path / "output" / "worst_photos").iterdir())) == len(TEST)
+    found = read_csv(tmp_path / "output" / "found" / "predictions.csv")
+    assert len(found) == TEST["zebra"]
+    evaluated = predictions_of(tmp_path / "output" / "photos_calibrated")
+    for row in found:
+        own = evaluated[row["path"].replace("new_photos", "test/zebra")]
+        assert row["class1"] == own["class1"]
+        assert float(row["score1"]) == pytest.approx(float(own["score1"]), abs=1e-4)

@@ -1,15 +1,13 @@
-"""Tunes calibrations of a trained model on registered sets, and writes the choice down."""
+"""Tunes calibrations of a trained detector on registered sets."""
 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 
 from balms_seg.annotations import read_annotations
@@ -252,19 +250,3 @@ def format_trials(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
         for name, metrics in rows
     ]
     return "\n".join(lines)
-
-
-def write_fragment(path: Path, choice: Trial, *, base: str | Path, comments: Sequence[str]) -> None:
-    """Write a configuration that builds on another and chooses the calibration.
-
-    Args:
-        path: yaml to write.
-        choice: the trial.
-        base: the configuration that it builds on.
-        comments: lines at its top.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    relative = os.path.relpath(Path(base).resolve(), path.parent.resolve())
-    content = {"_BASE_": relative, "MODEL": choice.keys}
-    text = "".join(f"# {line}\n" for line in comments)
-    path.write_text(text + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -9,3 +9,5 @@ STRENGTHS = {
 }
 METHODS = (*STRENGTHS, "group_temperature")
 METRICS = ("AP", "APr", "APc", "APf", "ECE", "ECEr", "ECEc", "ECEf")
+# How frequent classes are where an image classifier's constants are to hold; default: the first.
+CLASS_MIXES = ("even", "held-out")

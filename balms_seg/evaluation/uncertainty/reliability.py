@@ -21,7 +21,7 @@ class Reliability:
 
     Attributes:
         edges: (B + 1,) ascending bounds of the bins.
-        counts: (B,) int64 detections.
+        counts: (B,) detections; sums of weights where these were given.
         mean_scores: (B,) nan in empty bins.
         precisions: (B,) share of right detections, nan in empty bins.
     """
@@ -51,13 +51,18 @@ class Reliability:
 
 
 def reliability(
-    scores: np.ndarray, is_right: np.ndarray, *, num_bins: int = NUM_BINS
+    scores: np.ndarray,
+    is_right: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    num_bins: int = NUM_BINS,
 ) -> Reliability:
     """Bin detections by score.
 
     Args:
         scores: (n,) in [0, 1].
         is_right: (n,) bool.
+        weights: (n,) how much each counts; None: 1.
         num_bins: B; a score on a bound belongs to the upper bin, 1 to the last.
 
     Raises:
@@ -71,10 +76,11 @@ def reliability(
             f"{scores.max():g}; calibration needs probabilities."
         )
     bins = np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
-    counts = np.bincount(bins, minlength=num_bins)
+    counts = np.bincount(bins, weights, num_bins)
+    scale = 1.0 if weights is None else weights
     with np.errstate(invalid="ignore"):
-        mean_scores = np.bincount(bins, weights=scores, minlength=num_bins) / counts
-        precisions = np.bincount(bins, weights=is_right, minlength=num_bins) / counts
+        mean_scores = np.bincount(bins, scale * scores, num_bins) / counts
+        precisions = np.bincount(bins, scale * is_right, num_bins) / counts
     return Reliability(np.linspace(0, 1, num_bins + 1), counts, mean_scores, precisions)
 
 
