@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shlex
 import shutil
 import zipfile
 from collections import Counter
@@ -19,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
+from documented_commands import commands_of
 from made_up_data import words
 from PIL import Image
 
 from balms_seg.commands.command_line import main, run_command
 from balms_seg.data.images import image_sets
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own_images.md"
 SIZE = 12
 TRAIN = {"Bär": 9, "one": 1, "red fox": 5, "zebra": 3}
 # By thirds of the classes: up to 3 training images, up to 5, more.
@@ -281,13 +280,6 @@ def test_predictions_on_the_images_are_those_of_the_evaluation(
         assert float(row["score1"]) == pytest.approx(float(before[path]["score1"]), abs=1e-4)
 
 
-def document_commands() -> list[list[str]]:
-    """Words of each command of the document's walk from photographs to predictions."""
-    (block, *_) = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
-    lines = block.replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True) for line in lines]
-
-
 @pytest.fixture
 def named_as_in_the_document() -> Iterator[None]:
     """detectron2's catalogue is global."""
@@ -310,7 +302,7 @@ def test_the_documents_commands_work_as_they_are_written(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
     shown = {}
-    for program, *arguments in document_commands():
+    for program, *arguments in commands_of("docs/own_images.md"):
         assert program == "balms-seg"
         is_training = arguments[0] == "train" and "--eval-only" not in arguments
         main([*arguments, *(words(SMALL) if is_training else [])])

@@ -80,8 +80,8 @@ def preflight(
         if not own and name in cfg.DATASETS.TEST:
             own = [f"Data set {name!r}: {problem}" for problem in evaluation_problems(name)]
         problems += own
-    note_memory(files)
     if not of_images:
+        note_memory(files)
         problems += _class_problems(cfg, names)
     elif names and not problems:
         problems += image_class_problems(cfg, names, training=training, load=load)
