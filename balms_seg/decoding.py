@@ -40,7 +40,15 @@ _TURNS = {
 }
 _FLOAT_BOUNDS = (0.0, 1.0)
 # Low instead of high bytes of 16-bit colours; Pillow hands out one byte of the two.
-_OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B"}
+_OTHER_BYTE = {
+    f"{name};{order}": f"{name};{other}"
+    for name in ("RGB", "RGBA")
+    for order, other in (("16B", "16L"), ("16L", "16B"), ("16N", "16B"))
+}
+# Of grey with alpha there is no such mode: all four bytes of a pixel are taken for channels.
+_GREY_WITH_ALPHA = "LA;16B"
+_OTHER_BYTE[_GREY_WITH_ALPHA] = "RGBA"
+_LOW_BYTES_OF_GREY = [1, 1, 1, 3]
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,8 @@ def used_range(source: str | bytes) -> UsedRange | None:
     with _opened(source) as image:
         if not _is_deep(image):
             return None
-        values, bounds = _deep_pixels(source, image)
+        stored, bounds = _deep_pixels(source, image)
+    values = _without_alpha(stored)
     finite = values[np.isfinite(values)]
     lowest, highest = (finite.min(), finite.max()) if finite.size else bounds
     return UsedRange(float(lowest), float(highest), bounds)
@@ -217,14 +226,8 @@ def _bits(image: ImageFile.ImageFile) -> int:
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether Pillow would clip it, or keep one byte of two; of colours with alpha it keeps one."""
-    return image.mode[0] in "IF" or (image.mode == "RGB" and _other_byte(image) is not None)
-
-
-def _other_byte(image: ImageFile.ImageFile) -> str | None:
-    """Raw mode by which Pillow reads the low bytes of 16-bit colours as if they were 8-bit ones."""
-    name, _, order = _raw_mode(image).partition(";")
-    return f"{name};{_OTHER_BYTE[order]}" if order in _OTHER_BYTE else None
+    """Whether Pillow would clip it, or keep one byte of two."""
+    return image.mode[0] in "IF" or _raw_mode(image) in _OTHER_BYTE
 
 
 def _in_8_bits(
@@ -234,8 +237,12 @@ def _in_8_bits(
     if _is_deep(image):
         values, bounds = _deep_pixels(source, image)
         low, high = pixel_range or bounds
-        values = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low)
-        scaled = (np.clip(values, low, high) - low) * (255 / (high - low))
+        colours = _without_alpha(values).astype(np.float32)
+        colours = np.nan_to_num(colours, nan=low, posinf=high, neginf=low)
+        scaled = (np.clip(colours, low, high) - low) * (255 / (high - low))
+        if _has_alpha(values):
+            opacity = values[..., 3:] / bounds[1]
+            scaled = opacity * scaled + (1 - opacity) * np.array(BACKDROP)
         return Image.fromarray(np.rint(scaled).astype(np.uint8))
     if image.has_transparency_data:
         backdrop = Image.new("RGBA", image.size, (*BACKDROP, 255))
@@ -246,26 +253,36 @@ def _in_8_bits(
 def _deep_pixels(
     source: str | bytes, image: ImageFile.ImageFile
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    """Values as stored, (H, W) or (H, W, 3), and the bounds of their type."""
+    """Values as stored, (H, W), (H, W, 3) or with alpha (H, W, 4), and the bounds of their type."""
     if image.mode == "F":
         return np.asarray(image), _FLOAT_BOUNDS
     is_signed = _raw_mode(image).endswith("S")
     bounds = np.iinfo(f"{'int' if is_signed else 'uint'}{_bits(image)}")
     values = np.asarray(image)
-    if image.mode == "RGB":
+    if values.ndim == 3:
         values = values * np.uint16(256) + _low_bytes(source)
     return values, (float(bounds.min), float(bounds.max))
 
 
+def _has_alpha(values: np.ndarray) -> bool:
+    return values.ndim == 3 and values.shape[2] == 4
+
+
+def _without_alpha(values: np.ndarray) -> np.ndarray:
+    return values[..., :3] if _has_alpha(values) else values
+
+
 def _low_bytes(source: str | bytes) -> np.ndarray:
-    """(H, W, 3) uint8 of 16-bit colours."""
+    """(H, W, 3) or (H, W, 4) uint8 of 16-bit colours."""
     with _opened(source) as image:
-        other = _other_byte(image)
+        is_grey = _raw_mode(image) == _GREY_WITH_ALPHA
+        other = _OTHER_BYTE[_raw_mode(image)]
         image.tile = [
             tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
             for tile in image.tile
         ]
-        return np.asarray(image)
+        low = np.asarray(image)
+        return low[..., _LOW_BYTES_OF_GREY] if is_grey else low
 
 
 def _in_format(image: Image.Image, image_format: str) -> np.ndarray:

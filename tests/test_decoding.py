@@ -31,10 +31,11 @@ def turned(orientation: int) -> bytes:
 
 
 def png_of(pixels: np.ndarray, *, behind: bytes = b"") -> bytes:
-    """A PNG of 16-bit colours (H, W, 3), which Pillow cannot write; `behind` are further chunks."""
-    height, width, _ = pixels.shape
+    """A PNG of 16-bit pixels (H, W, C), which Pillow cannot write; `behind` are further chunks."""
+    height, width, num_channels = pixels.shape
+    kind = {2: 4, 3: 2, 4: 6}[num_channels]
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     chunks = (b"IHDR", head), (b"IDAT", zlib.compress(lines))
     start = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
     return start + behind + chunk(b"IEND", b"")
@@ -131,6 +132,21 @@ def test_both_bytes_of_16_bit_colours_count() -> None:
     np.testing.assert_array_equal(grey, np.rint(values * np.float32(255 / 4095)))
     assert used_range(png_of(values)) == UsedRange(0, 4092, (0, 65535))
     assert read_header(png_of(values)).bits == 16
+
+
+@pytest.mark.parametrize("num_colours", [1, 3])
+def test_16_bit_colours_with_alpha_are_scaled_before_they_are_laid_on_white(
+    num_colours: int,
+) -> None:
+    values = np.arange(15 * num_colours).reshape(3, 5, num_colours) * 273 // num_colours
+    alpha = np.array([0, 65535, 65535 // 3, 40_000, 255])[None, :, None].repeat(3, axis=0)
+    content = png_of(np.concatenate([values, alpha], axis=2).astype(np.uint16))
+    share = alpha / 65535
+    expected = np.broadcast_to(share * values * 255 / 4095 + (1 - share) * 255, (3, 5, 3))
+    got = decode_image(content, pixel_range=(0, 4095)).astype(int)
+    assert np.abs(got - expected).max() <= 0.501
+    assert used_range(content) == UsedRange(0, values.max(), (0, 65535))
+    assert read_header(content).bits == 16
 
 
 def test_used_range_is_of_deep_images_only() -> None:

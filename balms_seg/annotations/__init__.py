@@ -14,6 +14,7 @@ from .usability import (
     is_trained_on,
     require_boxes,
     require_whole_masks,
+    say_once,
     warn_once,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "require_boxes",
     "require_trust",
     "require_whole_masks",
+    "say_once",
     "shortened",
     "warn_once",
     "with_image_sizes",

@@ -5,7 +5,8 @@ Symbols: A annotations of the json, a of a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any
 
@@ -19,7 +20,7 @@ from .entries import (
     entry_name,
     polygons_of,
 )
-from .errors import AnnotationError, FieldError, check_unique, counted, shortened
+from .errors import NUM_NAMED, AnnotationError, FieldError, check_unique, counted, shortened
 from .fields import canonical_id
 from .mask_columns import MaskKind, build_mask_columns, farthest_px, unpack_coordinates
 from .polygons import MIN_NUMBERS, enclosing_box
@@ -27,6 +28,22 @@ from .polygons import MIN_NUMBERS, enclosing_box
 _AT_ONCE = 10_000
 _NUM_DAMAGES_KEPT = 5
 _NO_BOX = (np.nan,) * 4
+
+
+@dataclass
+class _Named:
+    """How many there are of something, the first few by name."""
+
+    number: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.number += 1
+        if len(self.first) < NUM_NAMED:
+            self.first.append(name)
+
+    def __str__(self) -> str:
+        return shortened(self.first, total=self.number)
 
 
 class AnnotationColumns:
@@ -56,9 +73,10 @@ class AnnotationColumns:
         self._class_index = class_index
         self.sizes = sizes.copy()
         self._parts: list[dict[str, np.ndarray]] = []
-        self._unknown: dict[str, list[str]] = {"image_id": [], "category_id": []}
-        self._missing: dict[str, list[int]] = {"image_id": [], "category_id": []}
-        self.ids: list[int | str | None] = []
+        self._unknown = {"image_id": _Named(), "category_id": _Named()}
+        self._missing = {"image_id": _Named(), "category_id": _Named()}
+        self.ids: np.ndarray | list[int | str | None] = []
+        self._id_parts: list[np.ndarray | list[int | str | None]] = []
         self.damages: list[tuple[int, str]] = []
 
     def add(self, sources: Sequence[Source]) -> Iterator[int]:
@@ -72,35 +90,43 @@ class AnnotationColumns:
         given, polygons, damages = decode_annotations(sources, first=first, path=self._path)
         self._take_ids(given.id, first)
         images = self._places("image_id", self._image_index, given, first)
-        self._take_sizes_of_masks(given.segmentation, images)
         classes = self._places("category_id", self._class_index, given, first)
-        # An annotation of no image that there is has no size; it becomes an error in the end.
-        sizes = np.concatenate([self.sizes, np.zeros((1, 2), np.int64)])[images]
+        if self._has_errors():  # which are counted to the end; nothing else is needed any more
+            self._parts.clear()
+            return
+        self._take_sizes_of_masks(given.segmentation, images)
+        sizes = self.sizes[images]
         flat = chain.from_iterable([box or _NO_BOX for box in given.bbox])
         boxes = np.fromiter(flat, np.float64, 4 * len(sources)).reshape(-1, 4)
         columns = build_mask_columns(given.segmentation, polygons, sizes, damages)
         _fill_boxes(given.segmentation, boxes, damages)
-        self._check_boxes(boxes, sizes, first)
+        self._check_boxes(boxes, sizes, given.id, first)
         columns |= {
             "images": images,
             "classes": classes,
             "boxes": boxes,
             "areas": _areas(given, columns["mask_kinds"], sizes, boxes),
-            "has_crowd_flag": np.array([value is not None for value in given.iscrowd], bool),
-            "is_crowd": np.array([bool(value) for value in given.iscrowd], bool),
-            "is_ignored": np.array([bool(value) for value in given.ignore], bool),
+            "has_crowd_flag": _flags(given.iscrowd, lambda value: value is not None),
+            "is_crowd": _flags(given.iscrowd, bool),
+            "is_ignored": _flags(given.ignore, bool),
         }
         self._parts.append(columns)
         for place in sorted(damages)[: _NUM_DAMAGES_KEPT - len(self.damages)]:
             self.damages.append((first + place, damages[place]))
 
     def _take_ids(self, ids: Sequence[int | str | None], first: int) -> None:
+        numbers = [value for value in ids if type(value) is int]
+        if ids and len(numbers) == len(ids) and max(map(abs, numbers)) < 2**63:
+            self._id_parts.append(np.array(numbers, np.int64))
+            return
+        taken: list[int | str | None] = []
         for place, identifier in enumerate(ids):
             try:
-                self.ids.append(None if identifier is None else canonical_id(identifier))
+                taken.append(None if identifier is None else canonical_id(identifier))
             except FieldError as error:
                 name = entry_name(None, first + place)
                 raise AnnotationError(f"Annotation {name} in {self._path} has {error}.") from None
+        self._id_parts.append(taken)
 
     def _places(
         self, field: str, index: Mapping[Any, int], given: AnnotationFields, first: int
@@ -111,7 +137,7 @@ class AnnotationColumns:
         for place in np.flatnonzero(places < 0).tolist():
             value = values[place]
             if value is None:
-                self._missing[field].append(first + place)
+                self._missing[field].add(str(first + place))
                 continue
             name = entry_name(given.id[place], first + place)
             try:
@@ -119,8 +145,11 @@ class AnnotationColumns:
             except FieldError as error:
                 raise AnnotationError(f"Annotation {name} in {self._path} has {error}.") from None
             if places[place] < 0:
-                self._unknown[field].append(f"{name} ({field} {value!r})")
+                self._unknown[field].add(f"{name} ({field} {value!r})")
         return places
+
+    def _has_errors(self) -> bool:
+        return any(named.number for named in (*self._missing.values(), *self._unknown.values()))
 
     def _take_sizes_of_masks(self, masks: Sequence[Any], images: np.ndarray) -> None:
         """Give images of unknown size that of their first RLE."""
@@ -130,11 +159,13 @@ class AnnotationColumns:
             if isinstance(mask, RunLengths) and not self.sizes[image].all():
                 self.sizes[image] = mask.size
 
-    def _check_boxes(self, boxes: np.ndarray, sizes: np.ndarray, first: int) -> None:
+    def _check_boxes(
+        self, boxes: np.ndarray, sizes: np.ndarray, ids: Sequence[Any], first: int
+    ) -> None:
         far = np.flatnonzero(np.abs(boxes).max(axis=1, initial=0) > farthest_px(sizes))
         if len(far):
             place = int(far[0])
-            name = entry_name(self.ids[first + place], first + place)
+            name = entry_name(ids[place], first + place)
             height, width = sizes[place].tolist()
             size = f"of width {width} and height {height}" if width else "of unknown size"
             raise AnnotationError(
@@ -148,21 +179,34 @@ class AnnotationColumns:
         Raises:
             AnnotationError: annotations lack or name unknown images or categories.
         """
-        for field, positions in self._missing.items():
-            if positions:
+        for key, positions in self._missing.items():
+            if positions.number:
                 raise AnnotationError(
-                    f"{counted(len(positions), 'annotation')} in {self._path} without {field!r} "
-                    f"(positions in the list: {shortened(positions)})."
+                    f"{counted(positions.number, 'annotation')} in {self._path} without {key!r} "
+                    f"(positions in the list: {positions})."
                 )
-        for field, named in self._unknown.items():
-            if named:
-                section = "images" if field == "image_id" else "categories"
+        for key, named in self._unknown.items():
+            if named.number:
+                section = "images" if key == "image_id" else "categories"
                 raise AnnotationError(
-                    f"{counted(len(named), 'annotation')} in {self._path} with a {field} that is "
-                    f"not in its {section}: {shortened(named)}."
+                    f"{counted(named.number, 'annotation')} in {self._path} with a {key} that is "
+                    f"not in its {section}: {named}."
                 )
-        check_unique([value for value in self.ids if value is not None], "annotation", self._path)
+        self.ids = self._joined_ids()
         return self._joined()
+
+    def _joined_ids(self) -> np.ndarray | list[int | str | None]:
+        """All ids, each there once."""
+        arrays = [part for part in self._id_parts if isinstance(part, np.ndarray)]
+        if arrays and len(arrays) == len(self._id_parts):
+            numbers: np.ndarray = np.concatenate(arrays)
+            if np.diff(np.sort(numbers)).all():
+                return numbers
+        ids: list[int | str | None] = []
+        for part in self._id_parts:
+            ids.extend(part.tolist() if isinstance(part, np.ndarray) else part)
+        check_unique([value for value in ids if value is not None], "annotation", self._path)
+        return ids
 
     def _joined(self) -> dict[str, np.ndarray]:
         if not self._parts:
@@ -194,10 +238,20 @@ def _mask_box(segmentation: Any) -> tuple[float, ...] | None:
     return enclosing_box(polygons) if polygons else None
 
 
+def _flags(values: Sequence[int | None], is_set: Callable[[int | None], bool]) -> np.ndarray:
+    """(a,) bool; nearly all files leave the field out, or have it everywhere the same."""
+    different = set(values)
+    if len(different) == 1:
+        return np.full(len(values), is_set(different.pop()))
+    return np.fromiter(map(is_set, values), bool, len(values))
+
+
 def _areas(
     given: AnnotationFields, kinds: np.ndarray, sizes: np.ndarray, boxes: np.ndarray
 ) -> np.ndarray:
     """The areas given; where there is none the mask's, and without a mask the box's."""
+    if type(None) not in set(map(type, given.area)):
+        return np.array(given.area, np.float64)
     has_mask = np.isin(kinds, (MaskKind.POLYGONS, MaskKind.RLE_TEXT, MaskKind.RLE_RUNS))
     areas = boxes[:, 2] * boxes[:, 3]
     for place, area in enumerate(given.area):

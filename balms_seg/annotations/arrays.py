@@ -74,8 +74,10 @@ class Ids:
     texts: Texts
 
     @classmethod
-    def of(cls, ids: Sequence[int | str | None]) -> Ids:
+    def of(cls, ids: np.ndarray | Sequence[int | str | None]) -> Ids:
         """The ids, integers of at most 64 bits."""
+        if isinstance(ids, np.ndarray):
+            return cls(ids, Texts.of([]))
         if all(type(value) is int for value in ids):
             return cls(np.array(ids, np.int64), Texts.of([]))
         return cls(np.zeros(0, np.int64), Texts.of([json.dumps(value) for value in ids]))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -67,7 +65,9 @@ class AnnotationFields(NamedTuple):
     def of(cls, entries: Sequence[AnnotationEntry]) -> AnnotationFields:
         """The entries' fields."""
         columns = (
-            zip(*map(_all_fields, entries), strict=True) if entries else [()] * len(cls._fields)
+            zip(*map(msgspec.structs.astuple, entries), strict=True)
+            if entries
+            else [()] * len(cls._fields)
         )
         return cls(*columns)
 
@@ -76,8 +76,8 @@ _decode_plain = msgspec.json.Decoder(AnnotationEntry).decode
 _decode_run_lengths = msgspec.json.Decoder(RunLengths | None).decode
 _decode_lists = msgspec.json.Decoder(list[list[float]]).decode
 _decode_values = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_all_fields = attrgetter(*AnnotationFields._fields)
-_FLAGS = (None, 0, 1)
+_FLAGS = {None, 0, 1}
+_NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, TypeError)
 
 
 class DecodedAnnotations(NamedTuple):
@@ -107,20 +107,30 @@ def decode_annotations(
     Raises:
         AnnotationError: a field other than the segmentation cannot be taken.
     """
-    entries = [_decode_plainly(source) for source in sources]
-    if all(entries):
-        columns = AnnotationFields.of(entries)
-        if _num_quotes(sources) == _explained_quotes(columns):
-            texts = [mask if type(mask) is bytes else b"[]" for mask in columns.segmentation]
-            polygons = parse_polygons(texts)
-            if polygons is not None:
-                return DecodedAnnotations(columns, polygons, {})
-    return _decode_one_by_one(entries, sources, first=first, path=path)
+    return _decode_together(sources) or _decode_one_by_one(sources, first=first, path=path)
+
+
+def _decode_together(sources: Sequence[Source]) -> DecodedAnnotations | None:
+    """Annotations all of which are as the formats say; None where one may not be."""
+    try:
+        columns = AnnotationFields.of(list(map(_decode_plain, sources)))
+        raw: tuple[Any, ...] = columns.segmentation
+        masks = tuple(map(_decode_mask, raw))
+    except _NOT_PLAIN:
+        return None
+    columns = columns._replace(segmentation=masks)
+    if not {*columns.iscrowd, *columns.ignore} <= _FLAGS:
+        return None
+    if _num_quotes(sources) != _explained_quotes(columns):
+        return None
+    polygons = parse_polygons([mask if type(mask) is bytes else b"[]" for mask in masks])
+    return None if polygons is None else DecodedAnnotations(columns, polygons, {})
 
 
 def _decode_one_by_one(
-    entries: list[Any], sources: Sequence[Source], *, first: int, path: object
+    sources: Sequence[Source], *, first: int, path: object
 ) -> DecodedAnnotations:
+    entries = [_decode_plainly(source) for source in sources]
     damages: dict[int, str] = {}
     for place, (entry, source) in enumerate(zip(entries, sources, strict=True)):
         if entry is not None and _has_distinct_keys(source, entry):
@@ -203,13 +213,18 @@ def _decode_plainly(source: Source) -> Any:
     """An annotation that is as the formats say, its polygons as text; None for all others."""
     try:
         entry: Any = _decode_plain(source)
-        if entry.segmentation is not None:
-            text = bytes(entry.segmentation)
-            is_list = text.startswith(b"[")
-            entry.segmentation = text if is_list else _decode_run_lengths(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        entry.segmentation = _decode_mask(entry.segmentation)
+    except _NOT_PLAIN:
         return None
     return entry if entry.iscrowd in _FLAGS and entry.ignore in _FLAGS else None
+
+
+def _decode_mask(raw: msgspec.Raw | None) -> bytes | RunLengths | None:
+    """Polygons, which stay text, or RLE."""
+    if raw is None:
+        return None
+    text = bytes(raw)
+    return text if text.startswith(b"[") else _decode_run_lengths(text)
 
 
 def _decode_polygons(text: bytes) -> list[list[float]] | None:
@@ -227,10 +242,17 @@ def _num_quotes(sources: Sequence[msgspec.Raw]) -> int:
 
 def _explained_quotes(columns: AnnotationFields) -> int:
     """Quotation marks in the text of annotations that have these fields, none of them null."""
-    num_keys = sum(len(column) - column.count(None) for column in columns)
-    types = chain.from_iterable(map(type, column) for column in columns[:3])
-    quotes = 2 * (num_keys + list(types).count(str))
-    if RunLengths in set(map(type, columns.segmentation)):
+    types = [set(map(type, column)) for column in columns]
+    absent = sum(
+        column.count(None) for column, own in zip(columns, types, strict=True) if type(None) in own
+    )
+    num_texts = sum(
+        list(map(type, column)).count(str)
+        for column, own in zip(columns[:3], types, strict=False)
+        if str in own
+    )
+    quotes = 2 * (sum(map(len, columns)) - absent + num_texts)
+    if RunLengths in types[AnnotationFields._fields.index("segmentation")]:
         quotes += sum(map(_quotes_of_mask, columns.segmentation))
     return quotes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-_NUM_NAMED = 5
+NUM_NAMED = 5
 _LONGEST_VALUE = 60
 
 
@@ -27,10 +27,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
-def shortened(values: Iterable[object], limit: int = _NUM_NAMED) -> str:
-    """The first few values, and how many more there are."""
+def shortened(values: Iterable[object], limit: int = NUM_NAMED, *, total: int | None = None) -> str:
+    """The first few values, and how many more there are, of `total` where not all are given."""
     texts = [str(value) for value in values]
-    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    number = len(texts) if total is None else total
+    more = f" and {number - limit} more" if number > limit else ""
     return ", ".join(texts[:limit]) + more
 
 

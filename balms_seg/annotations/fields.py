@@ -52,6 +52,8 @@ def optional_number(value: Any, field: str) -> float | None:
 
 def length_px(value: Any, field: str) -> int:
     """An image's height or width in px; 0 where it is absent."""
+    if type(value) is int and 0 <= value < 2**31:
+        return value
     if is_absent(value):
         return 0
     length = number(value, field)

@@ -132,7 +132,9 @@ def _name_far_polygons(
 def _run_length_columns(
     masks: Sequence[Any], sizes: np.ndarray, kinds: np.ndarray, damages: dict[int, str]
 ) -> dict[str, np.ndarray]:
-    places = [place for place, mask in enumerate(masks) if type(mask) is RunLengths]
+    places = []
+    if RunLengths in set(map(type, masks)):
+        places = [place for place, mask in enumerate(masks) if type(mask) is RunLengths]
     texts: dict[int, bytes] = {}
     for place in places:
         problem = _size_problem(masks[place], sizes[place].tolist())

@@ -63,7 +63,8 @@ def parse_polygons(texts: Sequence[bytes]) -> FlatPolygons | None:
     except (TypeError, ValueError, RuntimeError):  # simdjson's, by what is wrong
         return None
     characters = np.frombuffer(text, np.uint8)
-    brackets = np.flatnonzero((characters == _OPEN) | (characters == _CLOSE))
+    # Between numbers nothing else looks like a bracket once two bits are set.
+    brackets = np.flatnonzero((characters | _OPEN ^ _CLOSE) == _OPEN | _CLOSE)
     steps = np.where(characters[brackets] == _OPEN, 1, -1)
     depths = np.cumsum(steps)
     begins_mask = (steps == 1) & (depths == _POLYGON_DEPTH - 1)

@@ -6,12 +6,12 @@ Symbols: A annotations.
 from __future__ import annotations
 
 import logging
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .annotations import Annotations, Facts
-from .errors import AnnotationError
+from .errors import AnnotationError, counted
 from .mask_columns import MaskKind
 from .suspicions import is_beyond_image
 from .tables import LVIS_IMAGE_FIELDS
@@ -27,7 +27,9 @@ _DEFAULTS = {
     "not_exhaustive_category_ids": "every instance of an annotated class counts as annotated, so "
     "an unmatched detection is a false positive",
 }
-_warned: WeakSet[Facts] = WeakSet()
+_NUM_DAMAGES_NAMED = 3
+# What was said of each file.
+_said: WeakKeyDictionary[Facts, set[str]] = WeakKeyDictionary()
 
 
 def has_box(annotations: Annotations) -> np.ndarray:
@@ -76,23 +78,45 @@ def require_boxes(annotations: Annotations) -> None:
 
 
 def require_whole_masks(annotations: Annotations) -> None:
-    """Raise AnnotationError, for the first of them, where masks are damaged."""
-    num_damaged = int((annotations.masks.kinds == MaskKind.DAMAGED).sum())
-    if num_damaged:
-        place, problem = annotations.facts.damages[0]
-        others = f" {num_damaged - 1} more masks are damaged." if num_damaged > 1 else ""
+    """Raise AnnotationError, with the number and the first of them, where masks are damaged."""
+    damages = _damages(annotations)
+    if damages:
         raise AnnotationError(
-            f"{annotations.name_of(place)} in {annotations.facts.source} has {problem}.{others} "
-            "Mend or remove them, or use boxes only (MODEL.MASK_ON False, --tasks bbox)."
+            f"{annotations.facts.source} has {damages}. Mend or remove them, or use boxes only "
+            "(MODEL.MASK_ON False, --tasks bbox)."
         )
+
+
+def _damages(annotations: Annotations) -> str:
+    """How many masks are damaged, and what is wrong with the first; empty where none is."""
+    number = int((annotations.masks.kinds == MaskKind.DAMAGED).sum())
+    first = annotations.facts.damages[:_NUM_DAMAGES_NAMED]
+    texts = [f"{annotations.name_of(place)} has {problem}" for place, problem in first]
+    more = f" and {number - len(first)} more" if number > len(first) else ""
+    return f"{counted(number, 'damaged mask')}: {'; '.join(texts)}{more}" if number else ""
 
 
 def warn_once(annotations: Annotations) -> None:
     """Log, once a file and process, what stands in for absent fields and what is left out."""
+    if annotations.facts in _said:
+        return
     notes = [*_default_notes(annotations), *_left_out_notes(annotations)]
-    if notes and annotations.facts not in _warned:
-        _warned.add(annotations.facts)
-        logger.warning("%s has %s.", annotations.facts.source, "; ".join(notes))
+    say_once(annotations, f"has {'; '.join(notes)}." if notes else "")
+    for suspicion in annotations.facts.suspicions:
+        say_once(annotations, f"looks wrong: {suspicion}.")
+
+
+def say_once(annotations: Annotations, text: str) -> None:
+    """Warn of something about a file, once a file and process, whoever finds it how often.
+
+    Args:
+        annotations: of the file.
+        text: a sentence that goes on behind the file's name; empty for nothing.
+    """
+    said = _said.setdefault(annotations.facts, set())
+    if text and text not in said:
+        logger.warning("%s %s", annotations.facts.source, text)
+    said.add(text)
 
 
 def _default_notes(annotations: Annotations) -> list[str]:
@@ -125,8 +149,6 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
     is_flat = (masks.kinds == MaskKind.DEGENERATE) | (
         (masks.kinds == MaskKind.POLYGONS) & ~masks.is_usable
     )
-    damaged = masks.kinds == MaskKind.DAMAGED
-    first = annotations.facts.damages[0] if annotations.facts.damages else None
     notes = {
         "crowd regions (iscrowd: not trained on, not counted)": annotations.is_crowd.sum(),
         "ignored regions (ignore: no objects, not counted; a proposal on one is neither foreground "
@@ -145,10 +167,5 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
         ).sum(),
     }
     texts = [f"{number} {what}" for what, number in notes.items() if number]
-    if first:
-        place, problem = first
-        texts.append(
-            f"{int(damaged.sum())} damaged masks (an error where masks are used), the first: "
-            f"{annotations.name_of(place)} has {problem}"
-        )
-    return texts
+    damages = _damages(annotations)
+    return [*texts, f"{damages} (an error where masks are used)"] if damages else texts

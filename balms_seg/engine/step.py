@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from balms_seg.modeling import ignored_regions, keyed_sampling
+from balms_seg.modeling import keyed_sampling
 from balms_seg.sampling import position_seed, positions_of
 
 logger = logging.getLogger(__name__)
@@ -96,11 +96,7 @@ class TrainingStep(SimpleTrainer):
         if positions is not None:
             torch.manual_seed(position_seed(seed, positions[0], "step"))
         try:
-            with (
-                self._keyed_sampling(batch, seed),
-                ignored_regions(batch),
-                self._autocast,
-            ):
+            with self._keyed_sampling(batch, seed), self._autocast:
                 return forward(batch)
         except FloatingPointError as error:  # detectron2's RPN, on proposals that are not finite
             raise self._stopped(str(error)) from error

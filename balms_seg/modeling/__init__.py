@@ -2,7 +2,6 @@
 
 import balms_seg.needs_detectron2  # noqa: F401
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
-from balms_seg.modeling.ignored_regions import ignored_regions
 from balms_seg.modeling.image_classifier import ImageClassifier
 from balms_seg.modeling.keyed_sampling import KeyedRPN, keyed_sampling
 from balms_seg.modeling.loss_context import TrainingSchedule
@@ -32,7 +31,6 @@ __all__ = [
     "SigmoidROIHeads",
     "TrainingSchedule",
     "build_small_resnet_fpn_backbone",
-    "ignored_regions",
     "keyed_sampling",
     "prepare_model",
     "replace_box_classifier",

@@ -96,7 +96,7 @@ class KeyedRPN(RPN):
         if not gt_instances:
             return [], []
         boxes = Boxes.cat(anchors)
-        on_regions = [lies_on_ignored(boxes, image) for image in range(len(gt_instances))]
+        on_regions = [lies_on_ignored(boxes, target) for target in gt_instances]
         self._on_regions = iter(on_regions)  # detectron2 visits the images in order
         return super().label_and_sample_anchors(anchors, gt_instances)
 

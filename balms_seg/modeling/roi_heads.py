@@ -89,7 +89,7 @@ class _LongTailedClassification:
     ) -> list[Instances]:
         """As detectron2's, without proposals that lie on ignored regions."""
         return super().label_and_sample_proposals(  # type: ignore[misc]  # of the heads mixed in
-            without_ignored(proposals), targets
+            without_ignored(proposals, targets), targets
         )
 
     def _sample_proposals(
@@ -164,7 +164,8 @@ class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
     def _match_and_label_boxes(
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
-        return super()._match_and_label_boxes(without_ignored(proposals), stage, targets)
+        kept = without_ignored(proposals, targets)
+        return super()._match_and_label_boxes(kept, stage, targets)
 
 
 LONG_TAILED_HEADS = {

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from annotation_files import HEIGHT, SQUARE, SQUARE_RUNS, WIDTH, content, with_annotation, write
 
+from balms_seg import ClassStatistics
 from balms_seg.annotations import (
     AnnotationError,
     Annotations,
@@ -22,6 +23,7 @@ from balms_seg.annotations import (
     require_whole_masks,
     warn_once,
 )
+from balms_seg.evaluation import load_ground_truth
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -196,7 +198,7 @@ def test_a_damaged_mask_is_no_error_for_boxes(tmp_path: Path, kind: str, caplog:
     assert read.boxes[1].tolist() == [2.0, 2.0, 8.0, 8.0]
     assert read.masks.kinds.tolist() == [MaskKind.POLYGONS, MaskKind.DAMAGED, MaskKind.POLYGONS]
     warn_once(read)
-    assert "1 damaged masks" in caplog.text
+    assert "1 damaged mask: Annotation 2 of image 1 has segmentation" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -303,3 +305,40 @@ def test_a_file_of_boxes_with_flat_polygons_has_no_masks(tmp_path: Path, polygon
     for entry in changed["annotations"]:
         entry["segmentation"] = polygons
     assert not read_annotations(write(tmp_path, changed)).has_masks
+
+
+@pytest.mark.parametrize("ids", [[7, 8, 9], [7, 8, "c"], [7.0, "8", 9], [None, 8, "c"]])
+def test_ids_of_all_parts_of_a_file_are_kept(
+    tmp_path: Path, ids: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balms_seg.annotations.annotation_columns._AT_ONCE", 1)
+    json_content = content()
+    for entry, identifier in zip(json_content["annotations"], ids, strict=True):
+        entry["id"] = identifier
+    kept = read_annotations(write(tmp_path, json_content)).ids.to_list()
+    assert kept == [None if value is None else canonical_id(value) for value in ids]
+    json_content["annotations"][0]["id"] = ids[1]
+    assert "uses 1 annotation id more than once: 8" in error_of(tmp_path, json_content)
+
+
+def test_several_damaged_masks_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    json_content = content()
+    first, *_ = json_content["annotations"]
+    json_content["annotations"] = [
+        {**first, "id": number, "segmentation": {"size": [1, 2], "counts": [2]}}
+        for number in range(1, 8)
+    ]
+    message = error_of(tmp_path, json_content)
+    assert "7 damaged masks: Annotation 1 of image " in message
+    assert "; Annotation 3 of image " in message
+    assert " and 4 more. " in message
+
+
+def test_what_is_said_of_a_file_is_said_once(tmp_path: Path, caplog: Any) -> None:
+    path = write(tmp_path, with_annotation(iscrowd=1))
+    for _ in range(2):
+        warn_once(read_annotations(path))
+        ClassStatistics.from_json(path)
+        load_ground_truth(path)
+    said = [record for record in caplog.records if str(path) in record.getMessage()]
+    assert len(said) == 1

@@ -17,24 +17,29 @@ from meta_runs import RATES, WEIGHTS
 from runs import arguments, build_trainer, run_evaluation, run_training
 
 from balms_seg import ClassStatistics
+from balms_seg.annotations import reader
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config, train
-from balms_seg.evaluation import lvis_evaluator
+from balms_seg.evaluation.lvis import ground_truth
 from balms_seg.model_zoo import get_config_file
 
 CASCADE = {"MODEL.ROI_HEADS.NAME": "CascadeLongTailedROIHeads"}
+JSONS = {"train.json": 1, "val.json": 1}
 CASCADE |= {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True}
+
+
+def forget_files() -> None:
+    """As in a new process."""
+    reader._read.cache_clear()
+    ground_truth.build_ground_truth.cache_clear()
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each set was read as dicts, made ground truth ("truth"), and counted ("count").
-
-    Ground truth is made by the check before the start and for all evaluations, however many.
-    """
+    """How often each json was read, each set made dicts, ground truth, and counted ("count")."""
     calls: Counter[str] = Counter()
     read, count = DatasetCatalog.get, ClassStatistics.from_dataset_dicts
-    load = lvis_evaluator.load_ground_truth
+    forget_files()
 
     def counting(name: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **options: Any) -> Any:
@@ -44,7 +49,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return called
 
     monkeypatch.setattr(DatasetCatalog, "get", counting(lambda name: name, read))
-    monkeypatch.setattr(lvis_evaluator, "load_ground_truth", counting(lambda *_: "truth", load))
+    monkeypatch.setattr(reader, "_build", counting(lambda path: path.name, reader._build))
+    rules = counting(lambda *_, **__: "truth", ground_truth.federated_rules)
+    monkeypatch.setattr(ground_truth, "federated_rules", rules)
     monkeypatch.setattr(ClassStatistics, "from_dataset_dicts", counting(lambda *_: "count", count))
     return calls
 
@@ -56,7 +63,7 @@ def test_training_reads_each_set_once_and_counts_once(
     settings = {**data, **more, "TEST.EVAL_PERIOD": 1}  # evaluated twice
     run_training(settings, tmp_path)
     (train_set,), (val_set,) = data["DATASETS.TRAIN"], data["DATASETS.TEST"]
-    assert counted == {train_set: 1, val_set: 1, "truth": 2, "count": 1}
+    assert counted == {**JSONS, train_set: 1, val_set: 1, "truth": 1, "count": 1}
 
 
 @pytest.mark.parametrize("learned", [WEIGHTS, RATES], ids=["weights", "rates"])
@@ -64,7 +71,7 @@ def test_a_meta_step_reads_and_counts_nothing_more(
     learned: dict[str, object], data: dict[str, object], tmp_path: Path, counted: Counter[str]
 ) -> None:
     build_trainer({**data, **learned}, tmp_path)
-    assert counted == {data["DATASETS.TRAIN"][0]: 1, "count": 1}
+    assert counted == {"train.json": 1, data["DATASETS.TRAIN"][0]: 1, "count": 1}
 
 
 def test_a_script_of_ones_own_reads_no_more(
@@ -75,20 +82,21 @@ def test_a_script_of_ones_own_reads_no_more(
     register_from_config(cfg)
     train(LongTailedTrainer(cfg))
     (train_set,), (val_set,) = data["DATASETS.TRAIN"], data["DATASETS.TEST"]
-    assert counted == {train_set: 1, val_set: 1, "truth": 2, "count": 1}
+    assert counted == {**JSONS, train_set: 1, val_set: 1, "truth": 1, "count": 1}
 
 
 def test_evaluation_alone_reads_each_set_once(
     data: dict[str, object], tmp_path: Path, counted: Counter[str]
 ) -> None:
     run_training(data, tmp_path)
+    forget_files()
     counted.clear()
     augmented = {"TEST.AUG.ENABLED": True, "TEST.AUG.MIN_SIZES": (64,), "TEST.AUG.FLIP": False}
     weights = {"MODEL.WEIGHTS": str(tmp_path / "model_final.pth")}
     results = run_evaluation({**data, **augmented, **weights}, tmp_path / "again")
     assert set(results) == {"bbox", "segm", "bbox_TTA", "segm_TTA"}
     (train_set,), (val_set,) = data["DATASETS.TRAIN"], data["DATASETS.TEST"]
-    assert counted == {train_set: 1, val_set: 1, "truth": 2, "count": 1}
+    assert counted == {**JSONS, train_set: 1, val_set: 1, "truth": 1, "count": 1}
 
 
 def test_whole_images_are_listed_once(tmp_path: Path, counted: Counter[str]) -> None:

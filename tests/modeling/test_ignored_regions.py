@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 
 from balms_seg.data.instances.dataset_dicts import load_annotations
 from balms_seg.data.instances.mapper import InstanceMapper
-from balms_seg.modeling import ignored_regions
+from balms_seg.instances_with_ignored import InstancesWithIgnored
 from balms_seg.modeling.ignored_regions import lies_on_ignored
 
 REGION = torch.tensor([[10.0, 10.0, 30.0, 30.0], [0.0, 0.0, 4.0, 4.0]])
@@ -37,10 +38,10 @@ def test_half_of_the_own_area_decides() -> None:
     ]
     assert any(expected)
     assert not all(expected)
-    with ignored_regions([{}, {"ignored_boxes": REGION}]):
-        assert lies_on_ignored(Boxes(boxes), 0) is None
-        assert lies_on_ignored(Boxes(boxes), 1).tolist() == expected
-    assert lies_on_ignored(Boxes(boxes), 1) is None
+    objects = Instances((40, 40), gt_boxes=Boxes(boxes[:2]))
+    assert lies_on_ignored(Boxes(boxes), objects) is None
+    with_regions = InstancesWithIgnored(objects, Boxes(REGION))
+    assert lies_on_ignored(Boxes(boxes), with_regions).tolist() == expected
 
 
 @pytest.mark.parametrize("heads", ["LongTailedROIHeads", "CascadeLongTailedROIHeads"])
@@ -49,17 +50,17 @@ def test_no_proposal_on_a_region_is_sampled_and_objects_stay(heads: str) -> None
     settings = {"MODEL.ROI_HEADS.NAME": heads, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}
     model = build_model(small_config(settings)).train()
     batch = made_up_batch(2)
-    batch[1]["ignored_boxes"] = REGION
     targets = [sample["instances"] for sample in batch]
+    targets[1] = InstancesWithIgnored(targets[1], Boxes(REGION))
     corners = torch.rand(60, 2, generator=torch.Generator().manual_seed(5)) * 30
     boxes = torch.cat([corners, corners + 10], dim=1)
     proposals = [
         Instances(t.image_size, proposal_boxes=Boxes(boxes), objectness_logits=torch.zeros(60))
         for t in targets
     ]
-    with EventStorage(), ignored_regions(batch):
+    with EventStorage():
         first, second = model.roi_heads.label_and_sample_proposals(proposals, targets)
-        on_region = lies_on_ignored(Boxes(boxes), 1)
+    on_region = lies_on_ignored(Boxes(boxes), targets[1])
     assert on_region.any()
     objects = targets[1].gt_boxes.tensor.tolist()
     sampled = [box for box in second.proposal_boxes.tensor.tolist() if box not in objects]
@@ -74,15 +75,14 @@ def test_no_anchor_on_a_region_is_labelled() -> None:
     model = build_model(small_config({"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"})).train()
     rpn, batch = model.proposal_generator, made_up_batch(2)
     rpn.batch_size_per_image = 100_000  # all of them
-    batch[0]["ignored_boxes"] = REGION
     images = model.preprocess_image(batch)
     anchors = rpn.anchor_generator(list(model.backbone(images.tensor).values()))
     targets = [sample["instances"] for sample in batch]
     with EventStorage():
         before, _ = rpn.label_and_sample_anchors(anchors, targets)
-        with ignored_regions(batch):
-            after, _ = rpn.label_and_sample_anchors(anchors, targets)
-            on_region = lies_on_ignored(Boxes.cat(anchors), 0)
+        targets[0] = InstancesWithIgnored(targets[0], Boxes(REGION))
+        after, _ = rpn.label_and_sample_anchors(anchors, targets)
+    on_region = lies_on_ignored(Boxes.cat(anchors), targets[0])
     assert (before[0][on_region] >= 0).any()
     assert (after[0][on_region] == -1).all()
     assert after[0][~on_region].tolist() == before[0][~on_region].tolist()
@@ -105,5 +105,22 @@ def test_regions_follow_the_image_through_the_mapper(tmp_path: Path) -> None:
     cfg.INPUT.RANDOM_FLIP = "none"
     cfg.MODEL.MASK_ON = False
     mapped = InstanceMapper(cfg, True)(record)
-    assert mapped["ignored_boxes"].tolist() == [[20.0, 8.0, 60.0, 28.0]]
+    assert mapped["instances"].ignored_boxes.tensor.tolist() == [[20.0, 8.0, 60.0, 28.0]]
     assert len(mapped["instances"]) == 1
+
+
+def test_regions_reach_a_model_in_any_step() -> None:
+    """Through detectron2's own forward pass, the way from a worker process included."""
+    torch.manual_seed(0)
+    model = build_model(small_config({"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"})).train()
+    batch = made_up_batch(2)
+    everything = Boxes(torch.tensor([[-500.0, -500.0, 1000.0, 1000.0]]))
+    for sample in batch:
+        sample["instances"] = InstancesWithIgnored(sample["instances"], everything)
+    batch = pickle.loads(pickle.dumps(batch))
+    with EventStorage() as storage:
+        model(batch)
+        counts = {name: value for name, (value, _) in storage.latest().items()}
+    assert counts["rpn/num_neg_anchors"] == 0
+    assert counts["roi_head/num_bg_samples"] == 0
+    assert counts["roi_head/num_fg_samples"] > 0  # the objects themselves

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ import torch
 from detectron2.config import configurable
 from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data.transforms import AugInput
+from detectron2.structures import Boxes
 from detectron2.utils.file_io import PathManager
 
 from balms_seg.decoding import decode_image
+from balms_seg.instances_with_ignored import InstancesWithIgnored
 
 
 class InstanceMapper(DatasetMapper):
@@ -69,27 +71,28 @@ class InstanceMapper(DatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]
     ) -> None:
-        _transform_ignored_regions(dataset_dict, transforms, image_shape)
+        regions = dataset_dict.pop("ignored_regions", None)
         mapper = copy.copy(self)
         # detectron2 recomputes cropped boxes from the masks, which an image without objects lacks
         mapper.recompute_boxes = self.recompute_boxes and any(
             not annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]
         )
         super(InstanceMapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
+        if regions:
+            dataset_dict["instances"] = InstancesWithIgnored(
+                dataset_dict["instances"], _transformed(regions, transforms, image_shape)
+            )
 
 
-def _transform_ignored_regions(
-    dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
-) -> None:
-    """Make "ignored_boxes", (R, 4) corners in the input image, of "ignored_regions"."""
-    regions = dataset_dict.pop("ignored_regions", None)
-    if not regions:
-        return
+def _transformed(
+    regions: Sequence[Sequence[float]], transforms: Any, image_shape: tuple[int, int]
+) -> Boxes:
+    """Regions x, y, width, height of an image as boxes in the input image."""
     corners = np.array(regions, np.float64)
     corners[:, 2:] += corners[:, :2]
     height, width = image_shape
     boxes = transforms.apply_box(corners).clip(0, [width, height, width, height])
-    dataset_dict["ignored_boxes"] = torch.as_tensor(boxes.astype("float32"))
+    return Boxes(torch.as_tensor(boxes.astype("float32")))
 
 
 def build_mapper(cfg: Any) -> Callable[[dict], dict | None]:

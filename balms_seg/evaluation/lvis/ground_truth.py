@@ -6,9 +6,9 @@ Symbols: I images, K classes, n annotations. Images and classes are indexed by a
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ from balms_seg.annotations import (
     require_boxes,
     require_trust,
     require_whole_masks,
+    say_once,
     warn_once,
     with_image_sizes,
 )
 from balms_seg.evaluation.lvis.federated import federated_rules
-
-logger = logging.getLogger(__name__)
 
 #: LVIS's frequency letters, rarest first, with the names that tables use.
 FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
@@ -173,6 +172,8 @@ def load_ground_truth(
     pycocotools does: a class that has no annotation in an image counts as verified absent from it;
     crowd regions are ignored, and a detection of any size may lie in one.
 
+    Of what was read from a file it is made once in a process, whatever the groups.
+
     Args:
         source: path of the json, its content, or what was read from it.
         class_frequency: "r", "c" or "f" per category id, derived from the training set.
@@ -188,6 +189,16 @@ def load_ground_truth(
     require_trust(annotations, is_trusted=trust_annotations)
     if image_root is not None:
         annotations = with_image_sizes(annotations, image_root)
+    build = build_ground_truth.__wrapped__ if isinstance(source, Mapping) else build_ground_truth
+    return dataclasses.replace(
+        build(annotations),
+        frequency=_frequency(annotations, class_frequency or {}, own_groups=own_groups),
+    )
+
+
+@lru_cache(maxsize=4)
+def build_ground_truth(annotations: Annotations) -> GroundTruth:
+    """Ground truth with the groups that the json itself has; see `load_ground_truth`."""
     require_boxes(annotations)
     warn_once(annotations)
     table = annotations.image_table
@@ -204,7 +215,7 @@ def load_ground_truth(
         image_sizes=tuple((height, width) if height and width else None for height, width in sizes),
         category_ids=tuple(annotations.contiguous_ids),
         class_names=tuple(annotations.class_names),
-        frequency=_frequency(annotations, class_frequency or {}, own_groups=own_groups),
+        frequency=_frequency(annotations, {}, own_groups=True),
         image_counts=tuple(c.get("image_count") for c in annotations.facts.categories),
         is_verified=is_verified,
         is_not_exhaustive=is_not_exhaustive,
@@ -234,18 +245,17 @@ def _frequency(
 
 
 def _note_differences(annotations: Annotations, *, num_dropped: int) -> None:
-    source, num_crowd = annotations.facts.source, int(annotations.is_crowd.sum())
+    num_crowd = int(annotations.is_crowd.sum())
     if annotations.is_lvis_style and num_crowd:
-        logger.warning(
-            "%s has LVIS's lists and %d crowd regions; as in lvis-api, which reads no iscrowd, "
-            "they are evaluated as objects.",
-            source,
-            num_crowd,
+        say_once(
+            annotations,
+            f"has LVIS's lists and {num_crowd} crowd regions; as in lvis-api, which reads no "
+            "iscrowd, they are evaluated as objects.",
         )
     if num_dropped:
-        logger.warning(
-            "%d annotations of %s have no area above 0; as in lvis-api they are not evaluated, and "
-            "detections of their class do not count there either, unless the lists name it.",
-            num_dropped,
-            source,
+        say_once(
+            annotations,
+            f"has {num_dropped} annotations without an area above 0; as in lvis-api they are not "
+            "evaluated, and detections of their class do not count there either, unless the lists "
+            "name it.",
         )
