@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -107,10 +108,30 @@ def heeded_signals() -> list[signal.Signals]:
     return [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
+@contextmanager
+def held_back(start_method: str | None) -> Iterator[None]:
+    """Start data workers in it: all their threads, those of imports too, have signals blocked.
+
+    One thread that takes a signal is enough to end a process, and a worker that is spawned imports
+    libraries with threads before its worker_init_fn runs. The caller hears signals afterwards.
+
+    Args:
+        start_method: of the workers; None or "fork" where nothing is imported anew.
+    """
+    if start_method not in (None, "fork"):
+        resource_tracker.ensure_running()  # which unblocks signals once it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_signals_to_parent(worker_id: int = 0) -> None:
     """For data workers: a signal to all processes of a job does not end them before their parent.
 
-    Only the parent's own SIGTERM does, with which multiprocessing ends its children.
+    Only the parent's own SIGTERM does, with which multiprocessing ends its children. Workers that
+    do not come from a fork have to be started `held_back`.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     parent = multiprocessing.parent_process()

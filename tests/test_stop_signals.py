@@ -16,6 +16,7 @@ from balms_seg.stop_signals import (
     SIGNALS,
     StoppedBySignal,
     StopSignals,
+    held_back,
     leave_signals_to_parent,
 )
 
@@ -118,7 +119,8 @@ def test_data_workers_leave_signals_to_their_parent(start_method: str) -> None:
         multiprocessing_context=start_method,
         persistent_workers=True,
     )
-    iterator = iter(loader)
+    with held_back(start_method):
+        iterator = iter(loader)
     seen = [next(iterator)[0].tolist() for _ in range(4)]
     workers = {pid for _, pid in seen}
     assert len(workers) == 2

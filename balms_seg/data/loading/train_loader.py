@@ -18,7 +18,7 @@ from balms_seg.sampling import (
     GlobalBatchSampler,
     IndexStream,
 )
-from balms_seg.stop_signals import leave_signals_to_parent
+from balms_seg.stop_signals import held_back, leave_signals_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class TrainLoader(KeyedLoader):
         self.dataset = dataset
         _check_drawn_ahead(stream, batch_size, self._batches.num_groups, num_workers)
         self._reported: set[int] = set()
+        self._start_method = start_method if num_workers > 0 else None
         self._data_loader = DataLoader(
             dataset,
             batch_sampler=_SeededBatches(self._batches, self),
@@ -71,14 +72,16 @@ class TrainLoader(KeyedLoader):
             collate_fn=partial(_collate, collate),
             persistent_workers=num_workers > 0,
             prefetch_factor=PREFETCH_FACTOR if num_workers > 0 else None,
-            multiprocessing_context=start_method if num_workers > 0 else None,
+            multiprocessing_context=self._start_method,
             worker_init_fn=leave_signals_to_parent,
             generator=torch.Generator(),  # else the loader draws from torch's global generator
         )
 
     def __iter__(self) -> Iterator[Any]:
         """Batches from the first one not consumed on; ends an earlier iteration."""
-        for batch, dropped in self._data_loader:
+        with held_back(self._start_method):
+            batches = iter(self._data_loader)  # starts the workers
+        for batch, dropped in batches:
             self._report_dropped(dropped)
             self._batches.mark_consumed()
             yield batch
