@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from documented_commands import ROOT, commands_of, start
+from documented_commands import DOCUMENTS, ROOT, commands_of, start
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, write_annotated_images
 from runs import run_training
 
@@ -20,8 +20,9 @@ NO_GPU = r"--num-gpus is \d but CUDA is not available; use --num-gpus 0"
 NO_LVIS = "detectron2 expects 'lvis_v1_val' there because DETECTRON2_DATASETS is"
 # Documents whose commands need no more than what `reader` makes; those on images, on a method of
 # one's own and on benchmarks are run by tests beside what they are about.
-RUN = ("README.md", "docs/own_data.md", "docs/evaluation.md", "docs/balms.md")
-ELSEWHERE = ("make", "pip", "tools/benchmarks/", "tools/install_detectron2.py", "srun", "torchrun")
+RUN = ["README.md", "docs/own_data.md", "docs/evaluation.md", "docs/balms.md"]
+RUN += ["docs/classification.md", *(name for name in DOCUMENTS if name.endswith(".sh"))]
+ELSEWHERE = ("make", "pip", "tools/benchmarks/", "tools/install_detectron2.py")
 
 
 @pytest.fixture
