@@ -3,9 +3,10 @@
 balms-seg statistics annotations.json --figure frequency.png
 balms-seg statistics images.zip --root train     # class folders, a zip of such, or a list
 balms-seg statistics --dataset lvis_v1_train --csv classes.csv
+balms-seg statistics --config-file output/photos/config.yaml    # what a run was trained on
 
 Groups of your own images are those that configs/custom/image_classifier.yaml trains with: about a
-third of the classes each. Other sets have the published ones.
+third of the classes each. A configuration may say others; else sets have the published ones.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset", nargs="+", metavar="NAME", help="registered sets, counted together"
     )
     parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="configuration that registers the sets, with bounds of the groups; without --dataset "
+        "its DATASETS.TRAIN is counted",
+    )
+    parser.add_argument(
         "--group-bounds",
         nargs=2,
         type=int,
@@ -59,8 +66,10 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.class_statistics.frequency_groups import group_by_bounds, third_bounds
     from balms_seg.report.class_table import format_class_statistics, write_class_csv
 
-    if (args.source is None) == (args.dataset is None):
-        raise ValueError("Expected either a json, folder, zip or list, or --dataset NAME ...")
+    if (args.source is None) == (args.dataset is None and args.config_file is None):
+        raise ValueError(
+            "Expected either a json, folder, zip or list, or --dataset NAME ... or --config-file."
+        )
     ids: Sequence[int] | None = None
     bounds = tuple(args.group_bounds) if args.group_bounds else None
     if args.source is not None and args.source.lower().endswith(".json"):
@@ -71,7 +80,9 @@ def run(args: argparse.Namespace) -> None:
         statistics = image_statistics(args.source, args.root)
         bounds = bounds or third_bounds(statistics.image_counts)
     else:
-        statistics, ids = registered_statistics(args.dataset)
+        names, of_config = registered_names(args.dataset, args.config_file)
+        statistics, ids = registered_statistics(names)
+        bounds = bounds or of_config
     if bounds:
         group_ids = group_by_bounds(statistics.image_counts, bounds)
         statistics = replace(statistics, group_ids=group_ids)
@@ -82,6 +93,23 @@ def run(args: argparse.Namespace) -> None:
         from balms_seg.report.figures import plot_class_frequency
 
         plot_class_frequency(statistics.to_dict(), args.figure)
+
+
+def registered_names(
+    dataset: Sequence[str] | None, config_file: str | None
+) -> tuple[Sequence[str], tuple[int, ...] | None]:
+    """The sets to count, and the bounds of groups where a configuration says some."""
+    if config_file is None:
+        return dataset or (), None
+    from balms_seg.data import register_from_config
+    from balms_seg.engine import load_config
+
+    cfg = load_config(config_file)
+    register_from_config(cfg)
+    names = dataset or cfg.DATASETS.TRAIN
+    if not names:
+        raise ValueError(f"{config_file} names no DATASETS.TRAIN; give --dataset NAME.")
+    return names, tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS) or None
 
 
 def image_statistics(source: str, root: str) -> ClassStatistics:
@@ -100,7 +128,7 @@ def image_statistics(source: str, root: str) -> ClassStatistics:
     )
 
 
-def registered_statistics(names: list[str]) -> tuple[ClassStatistics, Sequence[int] | None]:
+def registered_statistics(names: Sequence[str]) -> tuple[ClassStatistics, Sequence[int] | None]:
     """Statistics of registered sets, one after the other; those of images match by name.
 
     Returns:

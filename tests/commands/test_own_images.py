@@ -309,6 +309,9 @@ def test_the_documents_commands_work_as_they_are_written(
         shown[arguments[0]] = capsys.readouterr().out
         if is_training:
             of_run = (tmp_path / "output" / "photos" / "results.json").read_bytes()
+        if is_training:
+            main(["statistics", "--config-file", "output/photos/config.yaml", "--list", "1"])
+            assert "few up to 2 images, medium up to 4, many more" in capsys.readouterr().out
     assert "held_out.txt: 3 images of 3 classes" in shown["split"]
     assert "REGISTER_IMAGES \"[['my_train'" in shown["split"]
     assert "3 images of my_held_out" in shown["calibrate"]
