@@ -37,6 +37,8 @@ def canonical_id(value: Any, field: str = "id") -> int | str:
 
 def number(value: Any, field: str) -> float:
     """A number, or a numeral as text; nan and infinite ones are passed on."""
+    if type(value) is float:  # as nearly all are; asking for a kind of number takes long
+        return value
     if isinstance(value, bool) or not isinstance(value, Real | str):
         raise FieldError(field, "a number", value)
     try:
@@ -95,6 +97,8 @@ def text(value: Any, field: str) -> str:
 
 def box(value: Any) -> tuple[float, float, float, float] | None:
     """A box as x, y, width, height; None where it is absent."""
+    if type(value) is list and len(value) == 4 and _are_floats(value) and math.isfinite(sum(value)):
+        return tuple(value)  # as nearly all are
     if is_absent(value):
         return None
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):
@@ -124,6 +128,8 @@ def segmentation(value: Any) -> list[list[float]] | dict[str, Any] | None:
     One flat polygon, a ring of points and a list of rings are taken as polygons, RLE in a list of
     its own as RLE.
     """
+    if type(value) is list and value and all(map(_is_plain_polygon, value)):
+        return value
     if is_absent(value):
         return None
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], Mapping):
@@ -132,6 +138,8 @@ def segmentation(value: Any) -> list[list[float]] | dict[str, Any] | None:
         return _rle(value)
     if not isinstance(value, list | tuple):
         raise FieldError("segmentation", "polygons or RLE", value)
+    if any(isinstance(one, Mapping) for one in value):
+        raise FieldError("segmentation", "polygons, or one RLE", value)
     if not isinstance(value[0], list | tuple):
         return [_polygon(value)]
     if _is_ring(value):
@@ -139,6 +147,15 @@ def segmentation(value: Any) -> list[list[float]] | dict[str, Any] | None:
     return [
         _polygon([c for point in ring for c in point] if _is_ring(ring) else ring) for ring in value
     ]
+
+
+def _are_floats(values: list[Any]) -> bool:
+    return set(map(type, values)) == {float}
+
+
+def _is_plain_polygon(value: Any) -> bool:
+    """Whether it is a list of numbers that can be no point."""
+    return type(value) is list and len(value) > 2 and _are_floats(value)
 
 
 def _is_ring(value: Any) -> bool:

@@ -152,6 +152,10 @@ REFUSED = {
     "polygon with nan": ({"segmentation": [[NAN, *SQUARE[0][1:]]]}, "coordinates from nan to nan"),
     "polygon at infinity": ({"segmentation": [[INFINITE, *SQUARE[0][1:]]]}, "expected finite pix"),
     "polygon far away": ({"segmentation": [[1e9, *SQUARE[0][1:]]]}, "from 2 to 1e+09; expected"),
+    "two RLE": (
+        {"segmentation": [{"size": [HEIGHT, WIDTH], "counts": SQUARE_RUNS}] * 2},
+        "expected polygons, or one RLE",
+    ),
     "mask in words": ({"segmentation": "none"}, "segmentation 'none'; expected polygons or RLE"),
     "polygons in a dict": ({"segmentation": {"0": [1]}}, "expected RLE with size [height, width]"),
     "RLE without runs": (
