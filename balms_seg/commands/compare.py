@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resamples", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--level", type=float, default=0.95, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--read-outside", action="store_true", help="follow links that lead out of the runs"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,7 +34,9 @@ def run(args: argparse.Namespace) -> None:
     )
     from balms_seg.evaluation.uncertainty.stored_runs import compare_stored_runs
 
-    of_images = prediction_files(args.first) or prediction_files(args.second)
+    of_images = any(
+        prediction_files(r, outside=args.read_outside) for r in (args.first, args.second)
+    )
     compare = compare_stored_classifiers if of_images else compare_stored_runs
     text = compare(
         args.first,
@@ -39,5 +44,6 @@ def run(args: argparse.Namespace) -> None:
         num_resamples=args.resamples,
         seed=args.seed,
         level=args.level,
+        outside=args.read_outside,
     )
     print(text)

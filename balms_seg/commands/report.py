@@ -7,11 +7,14 @@ balms-seg report output/softmax output/balanced_softmax --output comparison.html
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from balms_seg.report.run_files import Run
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ground-truth",
         type=Path,
         metavar="JSON",
-        help="annotations; default: those the run's configuration registers, or detectron2 knows",
+        help="annotations; default: those of a set that detectron2 or this package knows, or with "
+        "--read-outside those that the run's configuration registers",
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="images; default: likewise")
+    parser.add_argument(
+        "--read-outside",
+        action="store_true",
+        help="also read the annotations, images and detections that the runs name outside of their "
+        "folders, and what links there lead to; for runs of your own, since a results.json may "
+        "name any file",
+    )
     parser.add_argument(
         "--resamples", type=int, default=1000, help="for intervals; default: %(default)s, 0: none"
     )
@@ -41,26 +52,42 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.report.run_files import names_of, read_run
 
     runs = [
-        read_run(folder, name=name, dataset=args.dataset)
+        read_run(folder, name=name, dataset=args.dataset, outside=args.read_outside)
         for folder, name in zip(args.runs, names_of(args.runs), strict=True)
     ]
-    annotations, images = find_data(runs[0])
+    annotations, images = args.ground_truth, args.images
+    if annotations is None or images is None:
+        known = find_data(runs[0], outside=args.read_outside)
+        annotations, images = annotations or known[0], images or known[1]
     path = args.output or args.runs[0] / "report.html"
     write_report(
         runs,
         path,
-        ground_truth_json=args.ground_truth or annotations,
-        image_root=args.images or images,
+        ground_truth_json=annotations,
+        image_root=images,
         num_resamples=args.resamples,
     )
     print(path.resolve().as_uri())
 
 
-def find_data(run: Run) -> tuple[Path | None, Path | None]:
-    """Annotations and image folder of the run's data set, each None where it is not there."""
+def find_data(run: Run, *, outside: bool) -> tuple[Path | None, Path | None]:
+    """Annotations and image folder of the run's data set, each None where it is not there.
+
+    Args:
+        run: whose configuration may register the data set.
+        outside: whether files out of its folder count.
+    """
+    from balms_seg.evaluation.predictions.run_folder import is_within
     from balms_seg.report.run_files import registered_files
 
     known = registered_files(run)
+    if known is not None and not outside and not all(is_within(p, run.folder) for p in known):
+        logger.warning(
+            "No pictures: %s and %s, which the run names, are not in its folder. If the run is "
+            "yours, add --read-outside; or give --ground-truth and --images.",
+            *known,
+        )
+        return None, None
     if known is None:
         try:
             from balms_seg.data import get_metadata

@@ -11,7 +11,7 @@ import torch
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 
-from balms_seg.engine.run_results import log_copy_paste_lines, save_results
+from balms_seg.engine.run_results import current_iteration, log_copy_paste_lines, save_results
 from balms_seg.engine.step import autocast
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def evaluate_sets(
     for each in sets:
         evaluator, loader = each.evaluator, each.loader
         if hasattr(evaluator, "remaining"):  # after an interrupted evaluation
-            loader = evaluator.remaining(loader, model)
+            in_training = current_iteration() is not None
+            loader = evaluator.remaining(loader, model, in_training=in_training)
         try:
             with autocast(device_type, enabled=mixed_precision):
                 results[each.name] = inference_on_dataset(model, loader, evaluator) or {}

@@ -55,7 +55,7 @@ def save_results(
         cfg: the run's configuration.
         metrics: data set -> task -> metric -> percent.
         group_sizes: data set -> frequency group -> number of classes.
-        evaluations: data set -> what the other files of its evaluation say they belong to.
+        evaluations: data set -> what the manifest of its evaluation's files calls it.
     """
     write_results(
         Path(cfg.OUTPUT_DIR) / "results.json",
@@ -67,7 +67,7 @@ def save_results(
         seed=cfg.SEED,
         versions=package_versions(),
         time_seconds=time.perf_counter() - _JOB_START,
-        iteration=_iteration(cfg.SOLVER.MAX_ITER),
+        iteration=_iterations_seen(cfg.SOLVER.MAX_ITER),
         command=" ".join(sys.argv),
         **_training_subsets(cfg),
     )
@@ -80,11 +80,18 @@ def _training_subsets(cfg: CfgNode) -> dict[str, Any]:
     return {"training_subsets": known} if known else {}
 
 
-def _iteration(max_iter: int) -> int | None:
-    """Iterations that the evaluated weights have seen; None outside of training."""
+def current_iteration() -> int | None:
+    """Where the training is that runs in this process; None where none does."""
     try:
-        iteration = get_event_storage().iter
+        return get_event_storage().iter
     except (AssertionError, IndexError):  # the latter under python -O
+        return None
+
+
+def _iterations_seen(max_iter: int) -> int | None:
+    """Iterations that the evaluated weights have seen; None outside of training."""
+    iteration = current_iteration()
+    if iteration is None:
         return None
     if iteration < max_iter:
         return iteration + 1  # after a step: the storage counts from zero

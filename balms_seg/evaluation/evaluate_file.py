@@ -96,7 +96,7 @@ def evaluate_file(
         evaluation = uuid.uuid4().hex
         with appearing_together(output, evaluation) as folder:
             for task, analysis in analyses.items():
-                _write_task_files(folder, task, analysis, evaluation_set, evaluation)
+                _write_task_files(folder, task, analysis, evaluation_set)
             write_results(
                 folder / "results.json",
                 metrics={evaluation_set.name: metrics},
@@ -135,11 +135,7 @@ def _possible_tasks(
 
 
 def _write_task_files(
-    folder: Path,
-    task: str,
-    analysis: TaskAnalysis,
-    evaluation_set: EvaluationSet,
-    evaluation: str,
+    folder: Path, task: str, analysis: TaskAnalysis, evaluation_set: EvaluationSet
 ) -> None:
     """Files of one task; classes are numbered by ascending category id."""
     ids = evaluation_set.ground_truth.category_ids
@@ -149,5 +145,4 @@ def _write_task_files(
         analysis,
         class_ids={category_id: number for number, category_id in enumerate(ids)},
         training=evaluation_set.training,
-        evaluation=evaluation,
     )

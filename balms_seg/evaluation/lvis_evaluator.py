@@ -46,7 +46,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
     Predictions go to disk as they come, one file a process, and are removed once evaluated.
 
     After `evaluate`, `group_sizes` holds the classes of each frequency group, `class_results` the
-    `LVISResult` per task (main process only), and `evaluation` what all files say they belong to.
+    `LVISResult` per task (main process only), and `evaluation` its name in the files' manifest.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         return other
 
     def remaining(
-        self, loader: Iterable[list[dict[str, Any]]], model: Any
+        self, loader: Iterable[list[dict[str, Any]]], model: Any, *, in_training: bool = False
     ) -> Iterable[list[dict[str, Any]]]:
         """Leave out what an interrupted inference with the same model has predicted already.
 
@@ -137,13 +137,16 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         Args:
             loader: of the data set's images.
             model: its weights have to be those of the interrupted run.
+            in_training: whether a training waits for the evaluation. It writes beside one of the
+                same weights by --eval-only, of which the second to come stops.
 
         Returns:
             The loader, or one over the remaining images.
         """
         if not self._resume or self._output_dir is None:
             return loader
-        done = self._parts.take_up(prediction_fingerprint(model, self._settings))
+        settings = f"{self._settings}\n{in_training}"
+        done = self._parts.take_up(prediction_fingerprint(model, settings))
         if not done:
             return loader
         logger.info(
@@ -267,7 +270,6 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
                     folder,
                     task,
                     analysis,
-                    evaluation=self.evaluation,
                     class_ids=evaluated.class_ids,
                     class_names=self._metadata.get("thing_classes"),
                     training=evaluated.training,

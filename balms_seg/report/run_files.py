@@ -19,12 +19,20 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
-from balms_seg.evaluation.predictions.staged_files import evaluation_files, require_one_evaluation
+from balms_seg.evaluation.predictions.run_folder import contained, is_within
+from balms_seg.evaluation.predictions.staged_files import (
+    DETECTIONS_FILE,
+    evaluation_files,
+    require_one_evaluation,
+)
 
 TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
 IMAGE_TASK = "classification"
 THRESHOLDS_FILE = "thresholds.csv"
-DETECTIONS_FILE = "lvis_instances_results.json"
+_FILES = (
+    *("results.json", "metrics.json", "meta_rates.csv", "config.yaml", "inference"),
+    THRESHOLDS_FILE,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,17 +99,25 @@ class Run:
         return CLASSIFICATION_GROUPS if self.main_task == IMAGE_TASK else LVIS_GROUPS
 
 
-def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None = None) -> Run:
+def read_run(
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    dataset: str | None = None,
+    outside: bool = False,
+) -> Run:
     """Read an output folder of training, of --eval-only or of balms-seg evaluate --output.
 
     Args:
         folder: with results.json.
         name: for people; the folder's name where None.
         dataset: one of those in results.json; the first where None.
+        outside: whether links and paths may lead out of the folder.
 
     Raises:
         FileNotFoundError: the folder does not exist, or has no results.json.
-        ValueError: results.json is damaged, or lacks the data set.
+        ValueError: results.json is damaged or lacks the data set, a file is of another evaluation,
+            or leads out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -113,6 +129,8 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
             f"{folder} is no finished run: it has no results.json. Name the OUTPUT_DIR of a "
             "run, or evaluate it with balms-seg train --eval-only or balms-seg evaluate --output."
         )
+    for path in folder.iterdir():
+        contained(path, folder, outside=outside or path.name not in _FILES)
     record = read_results(folder / "results.json")
     known = list(record["metrics"])
     if not known:
@@ -124,8 +142,9 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
             f"{', '.join(known)}; name one of them with --dataset."
         )
     metrics = record["metrics"][dataset]
-    evaluation = _evaluation_folder(folder, dataset)
-    require_one_evaluation(evaluation_files(evaluation), record)
+    evaluation = contained(_evaluation_folder(folder, dataset), folder, outside=outside)
+    files = [contained(path, folder, outside=outside) for path in evaluation_files(evaluation)]
+    require_one_evaluation(files, record)
     missing: list[str] = []
     tasks = {task: _read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
     if IMAGE_TASK in metrics:
@@ -144,7 +163,9 @@ def read_run(folder: str | Path, *, name: str | None = None, dataset: str | None
         tasks=tasks,
         curves=_read_curves(folder / "metrics.json", missing),
         learned_rates=_read_csv(folder / "meta_rates.csv"),
-        detections=None if IMAGE_TASK in metrics else _find_detections(evaluation, record, missing),
+        detections=None
+        if IMAGE_TASK in metrics
+        else _find_detections(folder, evaluation, record, missing, outside=outside),
         thresholds=_read_csv(folder / THRESHOLDS_FILE),
         config=_config_text(folder, record),
         record=record,
@@ -270,13 +291,19 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _find_detections(folder: Path, record: Mapping[str, Any], missing: list[str]) -> Path | None:
-    path = folder / DETECTIONS_FILE
+def _find_detections(
+    folder: Path, evaluation: Path, record: Mapping[str, Any], missing: list[str], *, outside: bool
+) -> Path | None:
+    path = evaluation / DETECTIONS_FILE
+    lacking = "No pictures and no fate of each object:"
     if not path.is_file() and record.get("detections"):
         path = Path(record["detections"])  # balms-seg evaluate notes what it was given
+        if not outside and not is_within(path, folder):
+            missing.append(f"{lacking} {path} is not in the folder; --read-outside reads it.")
+            return None
     if path.is_file():
         return path
-    missing.append(f"No pictures and no fate of each object: there is no {DETECTIONS_FILE}.")
+    missing.append(f"{lacking} there is no {DETECTIONS_FILE}.")
     return None
 
 

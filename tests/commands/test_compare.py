@@ -87,3 +87,24 @@ def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:
         (tmp_path / name / "matches_bbox.npz").write_bytes(content)
     with pytest.raises(SystemExit, match="two evaluations of bbox .*name the one"):
         run_command("compare", [good, str(tmp_path)])
+
+
+def test_links_that_lead_out_of_a_run_are_not_followed(runs: Path, tmp_path: Path) -> None:
+    good, file = str(runs / "good"), runs / "bad" / "inference" / "matches_bbox.npz"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / file.name).symlink_to(file)
+    command = [good, str(tmp_path / "run"), "--resamples", "2"]
+    with pytest.raises(SystemExit, match=r"leads out of .* --read-outside"):
+        run_command("compare", command)
+    run_command("compare", [*command, "--read-outside"])
+    with pytest.raises(SystemExit, match="leads out of"):
+        run_command("thresholds", [str(tmp_path / "run")])
+
+
+def test_a_mixed_set_is_refused(runs: Path, tmp_path: Path) -> None:
+    good, bad = (runs / name / "inference" for name in ("good", "bad"))
+    shutil.copytree(good, tmp_path / "run")
+    shutil.copy(bad / "matches_bbox.npz", tmp_path / "run")
+    for command in (["compare", str(good), str(tmp_path / "run")], ["thresholds", str(tmp_path)]):
+        with pytest.raises(SystemExit, match="matches_bbox.npz is of another evaluation"):
+            run_command(command[0], command[1:])

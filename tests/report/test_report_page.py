@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_runs import NAMES, box_of, write_data, write_run
+from report_runs import DATASET, NAMES, box_of, write_data, write_run
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.report.run_files import names_of, read_run
@@ -151,6 +151,48 @@ def test_without_ground_truth_the_rest_still_stands(tmp_path: Path) -> None:
     page = _Page((tmp_path / "run" / "report.html").read_text())
     assert "errors" not in page.sections
     assert "the annotations of made_up_val are not known" in "".join(page.text)
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.json", "results.json", "inference", "inference/per_class_segm.json"]
+)
+def test_links_that_lead_out_of_a_run_are_not_followed(name: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / name).rename(tmp_path / "elsewhere")
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SystemExit, match=r"leads out of .* --read-outside"):
+        run_command("report", [str(run), "--resamples", "0"])
+
+
+@pytest.mark.usefixtures("without_library")
+def test_files_that_a_run_names_elsewhere_are_read_only_if_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A results.json may name any file of whoever opens it."""
+    run = write_run(tmp_path / "run")
+    json_file, images = write_data(tmp_path / "data")
+    (run / "inference" / "lvis_instances_results.json").rename(tmp_path / "found.json")
+    record = json.loads((run / "results.json").read_text())
+    place = str(json_file.parent / ".." / json_file.parent.name / json_file.name)
+    record["config"] += f"DATASETS:\n  REGISTER: [[{DATASET}, {place}, {images}]]\n"
+    record["detections"] = str(tmp_path / "found.json")
+    (run / "results.json").write_text(json.dumps(record))
+    for flags, has_pictures in (([], False), (["--read-outside"], True)):
+        run_command("report", [str(run), "--resamples", "0", *flags])
+        text = (run / "report.html").read_text()
+        assert ('id="gallery"' in text) == has_pictures
+        assert ("is not in the folder; --read-outside reads it" in text) != has_pictures
+    assert "If the run is yours, add --read-outside" in caplog.text
+
+
+def test_a_data_set_named_after_a_path_leads_nowhere(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_run(tmp_path / "other")
+    record = json.loads((run / "results.json").read_text())
+    record["metrics"] = {"../../other/inference": next(iter(record["metrics"].values()))}
+    (run / "results.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="leads out of"):
+        run_command("report", [str(run), "--resamples", "0"])
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:

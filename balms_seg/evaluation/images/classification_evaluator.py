@@ -32,7 +32,7 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.output.per_class import write_per_class_csv, write_per_class_json
 from balms_seg.evaluation.output.result_table import format_classification_table
 from balms_seg.evaluation.output.results_file import to_json
-from balms_seg.evaluation.predictions.staged_files import EVALUATION, appearing_together
+from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.image_batch import ImageBatch
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class ClassificationEvaluator(DatasetEvaluator):
     The predictions of all processes are brought into the order of the data set before anything is
     summed, so the numbers do not depend on how many processes there were.
 
-    After `evaluate`, `group_sizes` holds the classes of each frequency group and `result` the
-    `ClassificationResult` (main process only), and `evaluation` what all files say they belong to.
+    After `evaluate`, `group_sizes` holds the classes of each frequency group, `result` the
+    `ClassificationResult` (main process only), and `evaluation` its name in the files' manifest.
     """
 
     def __init__(
@@ -195,22 +195,15 @@ class ClassificationEvaluator(DatasetEvaluator):
         names = self._class_names or [str(i) for i in range(len(result.confusion))]
         rows = classification_rows(result, names, self._statistics)
         write_per_class_csv(folder / f"per_class_{TASK}.csv", rows)
-        write_per_class_json(
-            folder / f"per_class_{TASK}.json", rows, task=TASK, evaluation=self.evaluation
-        )
+        write_per_class_json(folder / f"per_class_{TASK}.json", rows, task=TASK)
         _write_confusion(folder / f"confusion_{TASK}.csv", result.confusion, names)
         calibration = {name: group.to_dict() for name, group in result.calibration.items()}
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            EVALUATION: self.evaluation,
-            "task": TASK,
-            "groups": calibration,
-        }
+        record = {"schema_version": SCHEMA_VERSION, "task": TASK, "groups": calibration}
         text = json.dumps(to_json(record, "calibration")) + "\n"
         (folder / f"calibration_{TASK}.json").write_text(text, encoding="utf-8")
         groups = tuple(row["group"] or "" for row in rows)
         stored = StoredPredictions(predictions, tuple(names), groups)
-        write_predictions(folder, stored, evaluation=self.evaluation)
+        write_predictions(folder, stored)
 
 
 def _write_confusion(path: Path, confusion: np.ndarray, names: Sequence[str]) -> None:

@@ -135,17 +135,14 @@ def top_classes(probabilities: np.ndarray, number: int = TOP_K) -> np.ndarray:
     return found
 
 
-def write_predictions(
-    folder: Path, stored: StoredPredictions, *, evaluation: str | None = None
-) -> None:
-    """Write predictions_classification.npz with the evaluation it is of, and for people a csv."""
+def write_predictions(folder: Path, stored: StoredPredictions) -> None:
+    """Write predictions_classification.npz, and for people a csv."""
     arrays = vars(stored.predictions)
     np.savez_compressed(
         folder / NPZ_FILE,
         schema_version=SCHEMA_VERSION,
         class_names=np.array(stored.class_names, dtype=np.str_),
         groups=np.array(stored.groups, dtype=np.str_),
-        evaluation=np.array(evaluation or ""),
         **arrays,
     )
     predictions, names = stored.predictions, np.array(stored.class_names)

@@ -11,22 +11,24 @@ from balms_seg.evaluation.images.paired_accuracy import (
     compare_accuracy,
 )
 from balms_seg.evaluation.output.result_table import layout_table
-from balms_seg.evaluation.predictions.staged_files import files_of_run
+from balms_seg.evaluation.predictions.run_folder import files_of_run
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
 
-def prediction_files(path: Path) -> dict[str, Path]:
+def prediction_files(path: Path, *, outside: bool = False) -> dict[str, Path]:
     """Predictions of a run per folder within it; empty where it is no image classifier's.
 
     Args:
         path: its output folder, or a file of predictions.
+        outside: whether links may lead out of the folder.
     """
     if path.name == NPZ_FILE:
-        return {"": path}
+        return {"": files_of_run(path, NPZ_FILE, outside=outside)[0]}
     if not path.is_dir():
         return {}
-    return {file.parent.relative_to(path).as_posix(): file for file in files_of_run(path, NPZ_FILE)}
+    files = files_of_run(path, NPZ_FILE, outside=outside)
+    return {file.parent.relative_to(path).as_posix(): file for file in files}
 
 
 def compare_stored_classifiers(
@@ -36,6 +38,7 @@ def compare_stored_classifiers(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
+    outside: bool = False,
 ) -> str:
     """A table for each evaluation set that two runs have in common.
 
@@ -45,11 +48,12 @@ def compare_stored_classifiers(
         num_resamples: of the images.
         seed: of the resamples.
         level: of the intervals.
+        outside: whether links may lead out of the runs.
 
     Raises:
         ValueError: the runs share no evaluation set, or saw other images of it.
     """
-    ours, theirs = prediction_files(first), prediction_files(second)
+    ours, theirs = (prediction_files(run, outside=outside) for run in (first, second))
     if len(ours) == len(theirs) == 1:
         pairs = [(*ours.values(), *theirs.values())]
     else:

@@ -15,7 +15,6 @@ from balms_seg.evaluation.output.per_class import (
 )
 from balms_seg.evaluation.output.results_file import to_json
 from balms_seg.evaluation.predictions.match_file import write_matches
-from balms_seg.evaluation.predictions.staged_files import EVALUATION
 
 SCHEMA_VERSION = 1
 
@@ -28,7 +27,6 @@ def write_task_files(
     class_ids: Mapping[int, int],
     class_names: Sequence[str] | None = None,
     training: TrainingCounts | None = None,
-    evaluation: str | None = None,
 ) -> None:
     """Write per_class_{task}.csv and .json, calibration_{task}.json and matches_{task}.npz.
 
@@ -39,7 +37,6 @@ def write_task_files(
         class_ids: contiguous class id per category id of the json.
         class_names: names by contiguous class id; those of the json where None.
         training: training images and instances per category id.
-        evaluation: what the files say they belong to.
     """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,15 +48,10 @@ def write_task_files(
         errors=analysis.errors,
     )
     write_per_class_csv(folder / f"per_class_{task}.csv", rows)
-    write_per_class_json(folder / f"per_class_{task}.json", rows, task=task, evaluation=evaluation)
-    write_matches(folder / f"matches_{task}.npz", analysis.matches, evaluation=evaluation)
+    write_per_class_json(folder / f"per_class_{task}.json", rows, task=task)
+    write_matches(folder / f"matches_{task}.npz", analysis.matches)
     if analysis.calibration is not None:
         groups = {name: group.to_dict() for name, group in analysis.calibration.items()}
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            EVALUATION: evaluation,
-            "task": task,
-            "groups": groups,
-        }
+        record = {"schema_version": SCHEMA_VERSION, "task": task, "groups": groups}
         text = json.dumps(to_json(record, "calibration"))
         (folder / f"calibration_{task}.json").write_text(text + "\n", encoding="utf-8")

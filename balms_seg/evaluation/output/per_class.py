@@ -16,7 +16,6 @@ from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.lvis.lvis_ap import LVISResult
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, format_percent
 from balms_seg.evaluation.output.results_file import to_json
-from balms_seg.evaluation.predictions.staged_files import EVALUATION
 
 SCHEMA_VERSION = 1
 _PERCENT_COLUMNS = ("AP", "AP50", "AR", "accuracy", "top5", "precision")
@@ -91,20 +90,9 @@ def _cell(column: str, value: Any) -> Any:
     return NOT_AVAILABLE if value is None else value
 
 
-def write_per_class_json(
-    path: str | Path,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    task: str,
-    evaluation: str | None = None,
-) -> None:
-    """Write the rows in full, and the evaluation that they are of; nan becomes null."""
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        EVALUATION: evaluation,
-        "task": task,
-        "classes": rows,
-    }
+def write_per_class_json(path: str | Path, rows: Sequence[Mapping[str, Any]], *, task: str) -> None:
+    """Write the rows in full; nan becomes null."""
+    record = {"schema_version": SCHEMA_VERSION, "task": task, "classes": rows}
     Path(path).write_text(json.dumps(to_json(record, "classes")) + "\n", encoding="utf-8")
 
 

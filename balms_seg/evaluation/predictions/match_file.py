@@ -92,10 +92,8 @@ def fingerprint(ground_truth: GroundTruth) -> str:
     return digest.hexdigest()
 
 
-def write_matches(
-    path: str | Path, stored: StoredMatches, *, evaluation: str | None = None
-) -> None:
-    """Write a compressed npz, and the evaluation it is of; read it with `read_matches`."""
+def write_matches(path: str | Path, stored: StoredMatches) -> None:
+    """Write a compressed npz; read it with `read_matches`."""
     header = {
         "version": FILE_VERSION,
         "task": stored.task,
@@ -105,12 +103,7 @@ def write_matches(
         "frequency": stored.frequency,
     }
     arrays = {name: getattr(stored, name) for name in _ARRAYS}
-    np.savez_compressed(
-        path,
-        header=np.array(json.dumps(header)),
-        evaluation=np.array(evaluation or ""),
-        **arrays,
-    )
+    np.savez_compressed(path, header=np.array(json.dumps(header)), **arrays)
 
 
 def read_matches(path: str | Path) -> StoredMatches:

@@ -25,6 +25,7 @@ from balms_seg.evaluation.predictions.prediction_parts import (
     read_parts,
     remove_forgotten,
 )
+from balms_seg.evaluation.predictions.staged_files import DETECTIONS_FILE
 from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ def _results_file(
     if folder is None:
         yield lambda detections: None
         return
-    path = folder / "lvis_instances_results.json"
+    path = folder / DETECTIONS_FILE
     number = 0
 
     def write(detections: list[dict[str, Any]]) -> None:

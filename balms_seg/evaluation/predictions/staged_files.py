@@ -1,29 +1,38 @@
-"""Files of one evaluation, which appear together once all of them are written."""
+"""Files of one evaluation, which appear together once all of them are written.
+
+Beside them stands a manifest, which names the evaluation and has the checksum of each file. It is
+moved in last, so that whoever reads while files of two evaluations are mixed can tell.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+DETECTIONS_FILE = "lvis_instances_results.json"
+MANIFEST = "evaluation.json"
 
-_NAMING = ("per_class_*.json", "calibration_*.json", "matches_*.npz", "predictions_*.npz")
 EARLIER = "earlier_"  # begins the names of folders that results were moved to, out of the way
-EVALUATION = "evaluation"  # the entry of a file that says which evaluation it belongs to
+
+_VERSION = 1
+_NAMING = (
+    *("per_class_*.json", "per_class_*.csv", "calibration_*.json", "matches_*.npz"),
+    *("predictions_*.npz", "predictions_*.csv", "confusion_*.csv", DETECTIONS_FILE),
+)
 
 
 @contextmanager
 def appearing_together(folder: str | Path, evaluation: str) -> Iterator[Path]:
     """A folder to write in; what is there at the end moves to `folder`, all or nothing.
 
-    Whoever writes beside this does not mix with it but by the few renamings at the end; what tells
-    a mixed set then is that every file names its evaluation.
+    Whoever writes beside this does not mix with it but by the few renamings at the end, which the
+    manifest tells.
 
     Args:
         folder: made where missing.
@@ -36,7 +45,8 @@ def appearing_together(folder: str | Path, evaluation: str) -> Iterator[Path]:
     try:
         yield staging
         written = {path.name for path in staging.iterdir()}
-        for name in sorted(written):
+        _write_manifest(staging, evaluation)
+        for name in [*sorted(written), MANIFEST]:
             os.replace(staging / name, folder / name)
         for path in evaluation_files(folder):
             if path.name not in written:
@@ -45,17 +55,19 @@ def appearing_together(folder: str | Path, evaluation: str) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def files_of_run(folder: Path, pattern: str) -> list[Path]:
-    """Files below a folder, sorted, without those of earlier runs and evaluations in it."""
-    return [
-        path
-        for path in sorted(folder.rglob(pattern))
-        if not any(part.startswith(EARLIER) for part in path.relative_to(folder).parts)
-    ]
+def _write_manifest(folder: Path, evaluation: str) -> None:
+    sums = {path.name: _checksum(path) for path in evaluation_files(folder)}
+    manifest = {"schema_version": _VERSION, "evaluation": evaluation, "checksums": sums}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def evaluation_files(folder: Path) -> list[Path]:
-    """The files in a folder that name their evaluation, but results.json."""
+    """The files in a folder that the manifest of an evaluation names."""
     return sorted(path for pattern in _NAMING for path in folder.glob(pattern))
 
 
@@ -63,39 +75,38 @@ def require_one_evaluation(paths: Iterable[Path], record: Mapping[str, Any]) -> 
     """Refuse files that another evaluation wrote than the one that results.json records.
 
     Args:
-        paths: json and npz files.
-        record: of results.json; one that names no evaluation checks nothing.
+        paths: files as `evaluation_files` gives them.
+        record: of results.json; {} where there is none, then a file without a manifest will do.
 
     Raises:
         ValueError: a file is of another evaluation; names it.
     """
-    evaluations = {name for name in (record.get("evaluations") or {}).values() if name}
-    for path in paths if evaluations else ():
-        if evaluation_of(path) not in evaluations:
-            raise ValueError(
-                f"{path} is of another evaluation than results.json: one was interrupted or is "
-                "being written, or two wrote to the same folder. Evaluate again with --eval-only."
-            )
+    recorded = {name for name in (record.get("evaluations") or {}).values() if name}
+    for folder, own in _by_folder(paths).items():
+        manifest = _read_manifest(folder)
+        if manifest is None and not recorded:
+            continue
+        evaluation, sums = manifest or (None, {})
+        for path in own:
+            is_recorded = not recorded or evaluation in recorded
+            if not is_recorded or sums.get(path.name) != _checksum(path):
+                raise ValueError(
+                    f"{path} is of another evaluation than {MANIFEST} and results.json: one was "
+                    "interrupted or is being written, two wrote to the same folder, or the file "
+                    "was changed. Evaluate again with --eval-only."
+                )
 
 
-def recorded_beside(file: Path, *, within: Path) -> dict[str, Any]:
-    """The results.json of the run that a file is of: in its folder or above, not above `within`."""
-    for folder in file.parents:
-        if (folder / "results.json").is_file():
-            with suppress(ValueError):
-                record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-                return record if isinstance(record, dict) else {}
-        if folder == within:
-            break
-    return {}
+def _by_folder(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    return folders
 
 
-def evaluation_of(path: Path) -> str | None:
-    """The evaluation that a file names; None where it names none or cannot be read."""
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as content:
-                return str(content[EVALUATION])
-        return json.loads(path.read_text(encoding="utf-8")).get(EVALUATION)
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
-        return None
+def _read_manifest(folder: Path) -> tuple[str, dict[str, str]] | None:
+    """Evaluation and checksums by file name; None without a manifest that can be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return str(manifest["evaluation"]), dict(manifest["checksums"])
+    return None

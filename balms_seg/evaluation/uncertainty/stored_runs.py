@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
-from balms_seg.evaluation.predictions.staged_files import (
-    files_of_run,
-    recorded_beside,
-    require_one_evaluation,
-)
+from balms_seg.evaluation.predictions.run_folder import files_of_run
 from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 
@@ -17,7 +13,13 @@ RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, ta
 
 
 def compare_stored_runs(
-    first: Path, second: Path, *, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
+    first: Path,
+    second: Path,
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    outside: bool = False,
 ) -> str:
     """A table for each evaluation that two runs have in common.
 
@@ -27,12 +29,13 @@ def compare_stored_runs(
         num_resamples: of the images.
         seed: of the resamples.
         level: of the intervals.
+        outside: whether links may lead out of the runs.
 
     Raises:
         FileNotFoundError: a path does not exist.
         ValueError: a run holds no matches or two of a kind, or the runs share no evaluation.
     """
-    ours, theirs = load_run(first), load_run(second)
+    ours, theirs = load_run(first, outside=outside), load_run(second, outside=outside)
     shared = [key for key in ours if key in theirs]
     if not shared:
         raise ValueError(
@@ -60,16 +63,14 @@ def short_names(first: Path, second: Path) -> tuple[str, str]:
     return "A", "B"
 
 
-def load_run(path: Path) -> RunMatches:
+def load_run(path: Path, *, outside: bool = False) -> RunMatches:
     """Matches of a run.
 
     Args:
         path: its output folder, or a file in it.
+        outside: whether links may lead out of it.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
-    folder = path if path.is_dir() else path.parent
-    files = [path] if path.suffix == ".npz" else files_of_run(folder, "matches_*.npz")
+    files = files_of_run(path, "matches_*.npz", outside=outside)
     if not files:
         raise ValueError(
             f"Expected matches_TASK.npz in {path}, but found none; evaluate the run with "
@@ -78,7 +79,6 @@ def load_run(path: Path) -> RunMatches:
     run: RunMatches = {}
     sources: dict[tuple[str, str], Path] = {}
     for file in files:
-        require_one_evaluation([file], recorded_beside(file, within=folder))
         stored = read_matches(file)
         key = stored.fingerprint, stored.task
         if key in run:

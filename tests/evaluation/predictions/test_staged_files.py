@@ -5,38 +5,52 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from balms_seg.evaluation.predictions.staged_files import (
+    DETECTIONS_FILE,
+    MANIFEST,
     appearing_together,
     evaluation_files,
-    recorded_beside,
     require_one_evaluation,
 )
 
-NAMES = ("per_class_segm.json", "calibration_segm.json", "matches_segm.npz")
+NAMES = (
+    *("per_class_segm.json", "per_class_segm.csv", "calibration_segm.json", "matches_segm.npz"),
+    *("predictions_classification.csv", "confusion_classification.csv", DETECTIONS_FILE),
+)
 
 
-def write(folder: Path, evaluation: str, names: tuple[str, ...] = NAMES) -> None:
+def record(evaluation: str) -> dict:
+    return {"evaluations": {"set": evaluation, "set without files": None}}
+
+
+def write(folder: Path, content: str, names: tuple[str, ...] = NAMES) -> None:
     for name in names:
-        if name.endswith(".npz"):
-            np.savez(folder / name, evaluation=np.array(evaluation))
-        else:
-            (folder / name).write_text(json.dumps({"evaluation": evaluation}))
+        (folder / name).write_text(content)
+
+
+def evaluate(folder: Path, evaluation: str, names: tuple[str, ...] = NAMES) -> None:
+    with appearing_together(folder, evaluation) as staging:
+        write(staging, evaluation, names)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def test_nothing_is_seen_before_all_is_written(tmp_path: Path) -> None:
     with appearing_together(tmp_path / "inference", "a") as folder:
         write(folder, "a")
         assert not evaluation_files(tmp_path / "inference")
-    assert [path.name for path in (tmp_path / "inference").iterdir()] != []
-    require_one_evaluation(evaluation_files(tmp_path / "inference"), {"evaluations": {"x": "a"}})
-    assert {path.name for path in (tmp_path / "inference").iterdir()} == set(NAMES)
+    files = evaluation_files(tmp_path / "inference")
+    assert names_in(tmp_path / "inference") == {*NAMES, MANIFEST}
+    assert {path.name for path in files} == set(NAMES)
+    require_one_evaluation(files, record("a"))
 
 
 def test_an_evaluation_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
-    write(tmp_path, "a")
+    evaluate(tmp_path, "a")
 
     def fail() -> None:
         with appearing_together(tmp_path, "b") as folder:
@@ -45,47 +59,71 @@ def test_an_evaluation_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    require_one_evaluation(evaluation_files(tmp_path), {"evaluations": {"x": "a"}})
-    assert {path.name for path in tmp_path.iterdir()} == set(NAMES)
+    require_one_evaluation(evaluation_files(tmp_path), record("a"))
+    assert names_in(tmp_path) == {*NAMES, MANIFEST}
 
 
 def test_two_write_beside_each_other_and_the_last_one_stays(tmp_path: Path) -> None:
     with appearing_together(tmp_path, "a") as first:
         write(first, "a")
-        with appearing_together(tmp_path, "b") as second:
-            write(second, "b")
-        require_one_evaluation(evaluation_files(tmp_path), {"evaluations": {"x": "b"}})
-    require_one_evaluation(evaluation_files(tmp_path), {"evaluations": {"x": "a"}})
+        evaluate(tmp_path, "b")
+        require_one_evaluation(evaluation_files(tmp_path), record("b"))
+    require_one_evaluation(evaluation_files(tmp_path), record("a"))
+    with pytest.raises(ValueError, match="of another evaluation"):
+        require_one_evaluation(evaluation_files(tmp_path), record("b"))
+
+
+@pytest.mark.parametrize("moved", range(len(NAMES)))
+def test_a_kill_between_two_renamings_leaves_a_set_that_is_refused(
+    moved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(tmp_path, "a")
+    renamings = []
+
+    def killed(source: Path, target: Path) -> None:
+        if len(renamings) == moved + 1:
+            raise KeyboardInterrupt
+        renamings.append(source.rename(target))
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, "b")
+    for evaluation in ("a", "b"):  # whichever results.json names by then
+        with pytest.raises(ValueError, match="is of another evaluation"):
+            require_one_evaluation(evaluation_files(tmp_path), record(evaluation))
 
 
 def test_files_of_a_task_that_is_no_longer_evaluated_go(tmp_path: Path) -> None:
-    write(tmp_path, "a", (*NAMES, "matches_boundary.npz"))
-    with appearing_together(tmp_path, "b") as folder:
-        write(folder, "b")
-    assert {path.name for path in tmp_path.iterdir()} == set(NAMES)
+    evaluate(tmp_path, "a", (*NAMES, "matches_boundary.npz"))
+    evaluate(tmp_path, "b")
+    assert names_in(tmp_path) == {*NAMES, MANIFEST}
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("fault", ["another", "none", "broken"])
-def test_a_mixed_set_is_refused(name: str, fault: str, tmp_path: Path) -> None:
-    write(tmp_path, "a")
-    if fault == "broken":
-        (tmp_path / name).write_bytes(b"PK\x03\x04 broken")
-    elif fault == "none" and name.endswith(".npz"):
-        np.savez(tmp_path / name, other=np.zeros(1))
-    elif fault == "none":
-        (tmp_path / name).write_text("[]")
-    else:
-        write(tmp_path, "b", (name,))
-    with pytest.raises(ValueError, match=f"{name} is of another evaluation than results.json"):
-        require_one_evaluation(evaluation_files(tmp_path), {"evaluations": {"x": "a"}})
+@pytest.mark.parametrize("recorded", [{}, record("a")])
+def test_a_mixed_set_is_refused(name: str, recorded: dict, tmp_path: Path) -> None:
+    evaluate(tmp_path, "a")
+    require_one_evaluation(evaluation_files(tmp_path), recorded)
+    write(tmp_path, "b", (name,))
+    with pytest.raises(ValueError, match=f"{name} is of another evaluation than {MANIFEST}"):
+        require_one_evaluation(evaluation_files(tmp_path), recorded)
 
 
-def test_the_record_is_looked_for_within_the_folder_alone(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text('{"evaluations": {"x": "outside"}}')
-    run = tmp_path / "run"
-    (run / "inference").mkdir(parents=True)
-    file = run / "inference" / "matches_segm.npz"
-    assert recorded_beside(file, within=run) == {}
-    (run / "results.json").write_text('{"evaluations": {"x": "a"}}')
-    assert recorded_beside(file, within=run) == {"evaluations": {"x": "a"}}
+@pytest.mark.parametrize("manifest", [None, "[]", "{", '{"evaluation": "a", "checksums": 3}'])
+def test_files_of_a_recorded_evaluation_need_their_manifest(
+    manifest: str | None, tmp_path: Path
+) -> None:
+    evaluate(tmp_path, "a")
+    (tmp_path / MANIFEST).unlink()
+    if manifest is not None:
+        (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(ValueError, match="is of another evaluation"):
+        require_one_evaluation(evaluation_files(tmp_path), record("a"))
+    require_one_evaluation(evaluation_files(tmp_path), {})  # a copy of one file, elsewhere
+
+
+def test_the_manifest_names_the_evaluation(tmp_path: Path) -> None:
+    evaluate(tmp_path, "a")
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    assert content["evaluation"] == "a"
+    assert set(content["checksums"]) == set(NAMES)

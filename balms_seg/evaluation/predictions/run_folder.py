@@ -1,0 +1,80 @@
+"""What is read of a run's folder, which may come from someone else: nothing outside of it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from balms_seg.evaluation.predictions.staged_files import EARLIER, require_one_evaluation
+
+
+def contained(path: Path, folder: Path, *, outside: bool = False) -> Path:
+    """A path in a run's folder, unless a link or `..` leads out of it.
+
+    Args:
+        path: need not exist.
+        folder: of the run.
+        outside: whether what lies elsewhere may be read.
+
+    Raises:
+        ValueError: it leads out of the folder.
+    """
+    if not outside and not is_within(path, folder):
+        raise ValueError(
+            f"{path} leads out of {folder}, to {path.resolve()}; only what lies in the folder is "
+            "read. If you trust whoever made it, say --read-outside."
+        )
+    return path
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether what a path leads to lies in a folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def files_of_run(run: Path, pattern: str, *, outside: bool = False) -> list[Path]:
+    """Files of a finished evaluation in a run's folder, or the one file that is named.
+
+    Those that earlier runs and evaluations left in it are passed over.
+
+    Args:
+        run: output folder, or a file.
+        pattern: of the files' names.
+        outside: whether links may lead out of the folder.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: a file leads out of the folder, or is of another evaluation than the run.
+    """
+    if not run.exists():
+        raise FileNotFoundError(f"{run} does not exist.")
+    if run.suffix == Path(pattern).suffix:
+        run = run.resolve()  # whoever names a link means what it leads to
+        folder, files = run.parent, [run]
+    else:
+        folder = run if run.is_dir() else run.parent
+        files = [path for path in sorted(folder.rglob(pattern)) if not _is_earlier(path, folder)]
+    for file in files:
+        contained(file, folder, outside=outside)
+        require_one_evaluation([file], _record_beside(file, folder, outside=outside))
+    return files
+
+
+def _record_beside(file: Path, within: Path, *, outside: bool) -> dict[str, Any]:
+    """The results.json of the run that a file is of: in its folder or above, not above `within`."""
+    for folder in file.parents:
+        path = folder / "results.json"
+        if path.is_file():
+            contained(path, within, outside=outside)
+            with suppress(ValueError):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                return record if isinstance(record, dict) else {}
+        if folder == within:
+            break
+    return {}
+
+
+def _is_earlier(path: Path, folder: Path) -> bool:
+    return any(part.startswith(EARLIER) for part in path.relative_to(folder).parts)
