@@ -32,6 +32,15 @@ class ClassRecord:
     instance_counts: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check that every column is of the same classes."""
+        for name, column in vars(self).items():
+            if column and len(column) != len(self.names):
+                raise ValueError(
+                    f"Expected {name} of each of the {len(self.names)} classes, but got "
+                    f"{len(column)}; the checkpoint's record of its classes is damaged."
+                )
+
     @classmethod
     def from_statistics(
         cls,

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold",
         type=float,
-        help="smallest score; default: 0.5, or the model's CLASS_THRESHOLDS where it has such",
+        help="smallest score; default: 0.5, or the classes' own thresholds where the model has such",
     )
     parser.add_argument(
         "--groups", action="store_true", help="write the frequency group into each label"
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.decoding import decode_image
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
-    from balms_seg.engine.run import load_model_and_classes
+    from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
     from balms_seg.report.instance_drawing import draw_instances
 
     cfg = load_config(args.config_file, args.opts)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     model.eval()
     threshold = args.confidence_threshold
     if threshold is None:
-        threshold = 0.0 if cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS else _DEFAULT_THRESHOLD
+        threshold = 0.0 if has_class_thresholds(cfg, classes) else _DEFAULT_THRESHOLD
     resize = transforms.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
     args.output.mkdir(parents=True, exist_ok=True)
     for path in images:

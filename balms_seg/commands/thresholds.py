@@ -2,11 +2,14 @@
 
 balms-seg thresholds output/held_out --objective f1
 balms-seg thresholds output/held_out --objective precision=0.9 --output output/thresholds
+balms-seg thresholds output/held_out --checkpoint output/run/model_final.pth
 
 Evaluate the run on held-out images of the training set first, so that the test images have no say.
 Writes thresholds.csv and thresholds.yaml, a fragment of configuration: with _BASE_ naming the run's
-config.yaml the model cuts at these scores wherever it predicts. Rare classes lean on the curve of
-their frequency group. Precision and recall are those of images that had no say in the threshold.
+config.yaml the model cuts at these scores wherever it predicts. In a checkpoint they travel with
+the weights: predict and demo cut there, evaluations do not, since AP ranks all detections. Rare
+classes lean on the curve of their frequency group. Precision and recall are those of images that
+had no say in the threshold.
 """
 
 from __future__ import annotations
@@ -34,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="PTH",
+        help="also write them into this checkpoint, which has to be of the same classes",
+    )
+    parser.add_argument(
+        "--read-outside", action="store_true", help="follow links that lead out of RUN"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of both files; default: RUN"
     )
 
@@ -50,12 +62,18 @@ def run(args: argparse.Namespace) -> None:
             "what they say."
         )
     folder = args.output or (args.run if args.run.is_dir() else args.run.parent)
-    text = choose_stored_thresholds(
+    chosen = choose_stored_thresholds(
         args.run,
         args.objective,
         task=args.task,
         prior_objects=args.prior_objects,
         seed=args.seed,
         output=folder,
+        outside=args.read_outside,
     )
-    print(text)
+    print(chosen.table)
+    if args.checkpoint is not None:
+        from balms_seg.engine.tuning.checkpoint_thresholds import keep_thresholds
+
+        keep_thresholds(args.checkpoint, chosen.class_names, chosen.values)
+        print(f"They are in {args.checkpoint}, too.")

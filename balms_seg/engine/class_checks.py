@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from balms_seg.engine.jobs.choice import build_job
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
 
 CLASSES_KEY = "classes"
 
@@ -46,6 +49,7 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
     classes = loaded_classes(record)
     if classes is None:
         return
+    _tell_of_thresholds(cfg, classes)
     if build_job(cfg).of_images:
         _check_image_classes(cfg, classes)
         return
@@ -58,6 +62,15 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
                 f"differ: {difference} Its labels would be wrong; register the set with the "
                 "classes in the checkpoint's order."
             )
+
+
+def _tell_of_thresholds(cfg: CfgNode, classes: ClassRecord) -> None:
+    given = tuple(cfg.MODEL.ROI_BOX_HEAD.get("CLASS_THRESHOLDS", ()))
+    if given and classes.thresholds and given != classes.thresholds:
+        logger.warning(
+            "MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS holds, which differs from the thresholds in the "
+            "checkpoint."
+        )
 
 
 def _check_image_classes(cfg: CfgNode, classes: ClassRecord) -> None:

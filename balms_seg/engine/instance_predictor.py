@@ -12,7 +12,7 @@ from detectron2.data import transforms
 from detectron2.structures import Instances
 
 from balms_seg.data.images.image_files import read_image
-from balms_seg.engine.run import load_model_and_classes
+from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -43,7 +43,7 @@ class InstancePredictor:
         self.classes = classes
         self.num_dropped = 0
         self._model = model.eval()
-        self._min_score = 0.0 if cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS else min_score
+        self._min_score = 0.0 if has_class_thresholds(cfg, classes) else min_score
         self._resize = transforms.ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
         )
@@ -59,7 +59,7 @@ class InstancePredictor:
         Args:
             cfg: its configuration.
             thresholds: thresholds.yaml as `balms-seg thresholds` writes it; None for what the
-                configuration has.
+                configuration has, or else the checkpoint.
             min_score: as for the constructor.
 
         Raises:

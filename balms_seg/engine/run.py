@@ -88,7 +88,7 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     Raises:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
-    return load_model_and_classes(cfg, resume=resume)[0]
+    return prepare_model(_load(cfg, resume=resume)[0], statistics_if_available(cfg))
 
 
 def load_model_and_classes(
@@ -96,12 +96,26 @@ def load_model_and_classes(
 ) -> tuple[nn.Module, ClassRecord | None]:
     """As `load_model`, with what the checkpoint says of the classes; None where it says nothing.
 
+    The model cuts at the thresholds in the checkpoint, unless the configuration has its own.
+    (An evaluation does not: AP ranks all detections.)
+
     Raises:
         RuntimeError: as there.
         ValueError: a registered data set of the configuration has other classes.
     """
     model, classes = _load(cfg, resume=resume)
+    if classes is not None and classes.thresholds and not _own_thresholds(cfg):
+        model.roi_heads.cut_at(classes.thresholds)
     return prepare_model(model, statistics_if_available(cfg)), classes
+
+
+def has_class_thresholds(cfg: CfgNode, classes: ClassRecord | None) -> bool:
+    """Whether a model of `load_model_and_classes` cuts each class at a score of its own."""
+    return bool(_own_thresholds(cfg) or (classes is not None and classes.thresholds))
+
+
+def _own_thresholds(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS)
 
 
 def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, ClassRecord | None]:

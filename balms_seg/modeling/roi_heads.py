@@ -39,7 +39,14 @@ class _LongTailedClassification:
             kwargs: those of detectron2's heads.
         """
         super().__init__(**kwargs)
-        thresholds = torch.tensor(list(class_thresholds)) if class_thresholds else None
+        self.cut_at(class_thresholds)
+
+    def cut_at(self, class_thresholds: Sequence[float]) -> None:
+        """Leave out detections below these K scores; none where there are none."""
+        thresholds = None
+        if class_thresholds:
+            device = next(self.parameters()).device  # type: ignore[attr-defined]  # as below
+            thresholds = torch.tensor(list(class_thresholds), device=device)
         self.register_buffer(  # type: ignore[attr-defined]  # of the heads mixed in
             "class_thresholds", thresholds, persistent=False
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from detectron2.modeling import build_model
 from made_up_data import small_config, write_data_sets
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.engine.run import load_model, load_model_and_classes
+from balms_seg.engine.tuning.checkpoint_thresholds import keep_thresholds
 from balms_seg.evaluation.predictions.detection_file import read_detections
 
 
@@ -83,3 +86,50 @@ def test_a_file_without_thresholds_is_refused(folder: Path, tmp_path: Path) -> N
     other.write_text(json.dumps({"MODEL": {}}))
     with pytest.raises(SystemExit, match="CLASS_THRESHOLDS"):
         predict(folder, tmp_path, "--thresholds", str(other))
+
+
+def test_thresholds_in_the_checkpoint_hold_unless_others_are_given(
+    folder: Path, tmp_path: Path
+) -> None:
+    everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
+    cut = float(np.median([each["score"] for each in everything if each["category_id"] == 5]))
+    shutil.copytree(folder / "data", tmp_path / "data")
+    shutil.copy(folder / "model.pth", tmp_path)
+    keep_thresholds(tmp_path / "model.pth", ("red", "green", "blue"), [cut, 1.0, 0.0])
+    found = predict(tmp_path, tmp_path / "cut")
+    lowest = {5: cut - 1e-5, 6: 1.0, 9: 0.0}
+    expected = [each for each in everything if each["score"] >= lowest[each["category_id"]]]
+    assert 0 < len(found) < len(everything)
+    assert found == expected
+    given = tmp_path / "thresholds.yaml"
+    given.write_text("MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [0.0, 0.0, 0.0]\n")
+    assert predict(tmp_path, tmp_path / "again", "--thresholds", str(given)) == everything
+
+
+def test_an_evaluation_does_not_cut_at_the_thresholds_of_a_checkpoint(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(folder / "model.pth", tmp_path)
+    keep_thresholds(tmp_path / "model.pth", ("red", "green", "blue"), [0.5, 0.5, 0.5])
+    cfg = small_config({"MODEL.WEIGHTS": str(tmp_path / "model.pth")})
+    assert load_model(cfg).roi_heads.class_thresholds is None
+    model, classes = load_model_and_classes(cfg)
+    assert classes.thresholds == (0.5, 0.5, 0.5)
+    assert model.roi_heads.class_thresholds.tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("names", "thresholds", "message"),
+    [
+        (("red", "blue", "green"), [0.5] * 3, "another order, from class 1"),
+        (("red", "green"), [0.5] * 2, "3 and 2 classes; only in the first: 'blue'"),
+        (("red", "green", "blue"), [0.5] * 2, "thresholds of each of the 3 classes, but got 2"),
+    ],
+)
+def test_thresholds_of_other_classes_are_refused(
+    names: tuple[str, ...], thresholds: list[float], message: str, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(folder / "model.pth", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        keep_thresholds(tmp_path / "model.pth", names, thresholds)
+    assert (tmp_path / "model.pth").read_bytes() == (folder / "model.pth").read_bytes()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from balms_seg.modeling.classifier_init import box_predictors
 from balms_seg.progress import with_progress
 
-FILE_VERSION = 1
+FILE_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

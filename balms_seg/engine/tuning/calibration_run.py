@@ -178,7 +178,11 @@ def tune(
     held_out = session.held_out(dataset)
     outputs = _outputs(session, dataset, outputs_file)
     if save_outputs:
-        about = {"dataset": dataset, "weights": str(session.cfg.MODEL.WEIGHTS)}
+        about = {
+            "dataset": dataset,
+            "weights": str(session.cfg.MODEL.WEIGHTS),
+            "classes": list(session.statistics.class_names),
+        }
         save_box_outputs(save_outputs, outputs, about=about)
     base = {"ROI_BOX_HEAD": {"CALIBRATION": {"METHOD": "none"}}}
     trials = [Trial("none", None, held_out.measure(outputs, None), base)]
@@ -208,6 +212,12 @@ def _outputs(session: Session, dataset: str, file: Path | None) -> list[BoxOutpu
         raise ValueError(
             f"Expected outputs on '{dataset}', but {file} is of '{found['dataset']}'; record them "
             "again."
+        )
+    difference = describe_difference(found["classes"], list(session.statistics.class_names))
+    if difference:
+        raise ValueError(
+            f"The classes of the model whose outputs are in {file} and those of this training set "
+            f"differ: {difference} Use the annotations that it was trained on."
         )
     return outputs
 

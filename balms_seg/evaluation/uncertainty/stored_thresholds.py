@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,21 @@ _COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class ChosenThresholds:
+    """What was chosen. K: classes.
+
+    Attributes:
+        class_names: K.
+        values: K scores to cut at.
+        table: a line a frequency group.
+    """
+
+    class_names: tuple[str, ...]
+    values: list[float]
+    table: str
+
+
 def choose_stored_thresholds(
     run: Path,
     objective: str,
@@ -35,7 +51,8 @@ def choose_stored_thresholds(
     prior_objects: float = 20.0,
     seed: int = 0,
     output: Path,
-) -> str:
+    outside: bool = False,
+) -> ChosenThresholds:
     """Choose the thresholds of a run's classes and write them to `output`.
 
     Args:
@@ -45,16 +62,14 @@ def choose_stored_thresholds(
         prior_objects: as in `choose_operating_points`.
         seed: likewise.
         output: folder for thresholds.csv and thresholds.yaml; made where it is missing.
-
-    Returns:
-        A table with a line a frequency group.
+        outside: whether links may lead out of the run.
 
     Raises:
         FileNotFoundError: there is no run.
         ValueError: it holds no matches of the task, or those of several sets.
     """
     parsed = Objective.parse(objective)
-    stored = [one for one in load_run(run).values() if one.task == task]
+    stored = [one for one in load_run(run, outside=outside).values() if one.task == task]
     if len(stored) != 1:
         raise ValueError(
             f"Expected the matches of one evaluation of {task} in {run}, but found {len(stored)}; "
@@ -64,13 +79,12 @@ def choose_stored_thresholds(
     output.mkdir(parents=True, exist_ok=True)
     _write_csv(output / CSV_FILE, stored[0], points)
     _write_yaml(output / YAML_FILE, objective, points)
-    return "\n".join(
-        [
-            f"{task}, {stored[0].num_images} images, objective {objective}; written to "
-            f"{output / CSV_FILE} and {output / YAML_FILE}",
-            format_groups(stored[0].frequency, points),
-        ]
+    head = (
+        f"{task}, {stored[0].num_images} images, objective {objective}; written to "
+        f"{output / CSV_FILE} and {output / YAML_FILE}"
     )
+    table = f"{head}\n{format_groups(stored[0].frequency, points)}"
+    return ChosenThresholds(stored[0].class_names, _rounded(points), table)
 
 
 def format_groups(frequency: Sequence[str], points: Sequence[OperatingPoint]) -> str:
@@ -118,8 +132,12 @@ def _write_csv(path: Path, stored: StoredMatches, points: Sequence[OperatingPoin
             )
 
 
+def _rounded(points: Sequence[OperatingPoint]) -> list[float]:
+    return [round(point.threshold, 6) for point in points]
+
+
 def _write_yaml(path: Path, objective: str, points: Sequence[OperatingPoint]) -> None:
-    thresholds = json.dumps([round(point.threshold, 6) for point in points])
+    thresholds = json.dumps(_rounded(points))
     path.write_text(
         f"# Scores to cut at, class by class, for {objective}. Name the run's config.yaml in\n"
         "# _BASE_, or give these keys on the command line.\n"

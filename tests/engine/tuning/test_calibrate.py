@@ -162,6 +162,23 @@ def test_validation_and_training_sets_are_refused(data: dict[str, object]) -> No
         run_command("calibrate", command(data, data["DATASETS.TRAIN"][0]))
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_model_of_other_classes_is_refused(
+    kept: bool, data: dict[str, object], tmp_path: Path
+) -> None:
+    """By the class names in its checkpoint, or in a file of its outputs."""
+    names = ["class 0", "class 2", "class 1"]
+    model = build_model(small_config({**data, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}))
+    content = {"model": model.state_dict(), "classes": {"names": names}}
+    torch.save(content, tmp_path / "model.pth")
+    about = {"dataset": data["DATASETS.TEST"][0], "classes": names}
+    save_box_outputs(tmp_path / "outputs.pth", [], about=about)
+    flags = ("--outputs", str(tmp_path / "outputs.pth")) if kept else ()
+    words = command(data, data["DATASETS.TEST"][0], "--allow-validation", *flags)
+    with pytest.raises(SystemExit, match="differ: another order, from class 1: 'class 2'"):
+        run_command("calibrate", [*words, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+
+
 def test_the_tool_writes_a_configuration_that_loads(
     data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,8 +150,9 @@ def test_unknown_objectives_are_refused(text: str) -> None:
 def test_files_name_every_class_and_the_fragment_is_a_configuration(tmp_path: Path) -> None:
     stored = test_set(60, 0)
     write_matches(tmp_path / "matches_bbox.npz", stored)
-    text = choose_stored_thresholds(tmp_path, "f1", output=tmp_path / "out")
-    assert "rare" in text
+    chosen = choose_stored_thresholds(tmp_path, "f1", output=tmp_path / "out")
+    assert "rare" in chosen.table
+    assert chosen.class_names == stored.class_names
     with (tmp_path / "out" / "thresholds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == list(stored.class_names)
@@ -159,7 +160,8 @@ def test_files_name_every_class_and_the_fragment_is_a_configuration(tmp_path: Pa
     thresholds = fragment["MODEL"]["ROI_BOX_HEAD"]["CLASS_THRESHOLDS"]
     assert thresholds == pytest.approx([float(row["threshold"]) for row in rows], abs=1e-5)
     again = choose_stored_thresholds(tmp_path / "matches_bbox.npz", "f1", output=tmp_path / "out")
-    assert again == text
+    assert again == chosen
+    assert chosen.values == thresholds
 
 
 def test_runs_without_matches_or_detections_are_refused(tmp_path: Path) -> None:
