@@ -8,7 +8,7 @@ import os
 import re
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -60,11 +60,10 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         ValueError: the yaml is malformed, holds python objects, or contradicts itself.
     """
     config_file = find_config_file(str(config_file))
-    _refuse_remote_base(Path(config_file))
     cfg = get_cfg()
     add_balms_config(cfg)
     try:
-        content = CfgNode.load_yaml_with_base(str(config_file), allow_unsafe=False)
+        content = _LocalFiles.load_yaml_with_base(str(config_file), allow_unsafe=False)
     except KeyError:
         raise
     except Exception as error:  # yaml raises a family of its own
@@ -76,18 +75,17 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     return cfg
 
 
-def _refuse_remote_base(file: Path) -> None:
-    """Follow `_BASE_` and stop where it is an address, from which detectron2 would download."""
-    found = re.search(r"^_BASE_\s*:\s*(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-    base = found[1].strip().strip("'\"") if found else ""
-    if "://" in base:
-        raise ValueError(
-            f"_BASE_ in {file} is an address, {base}; only files are followed: save it beside this "
-            "one and name that."
-        )
-    path = file.parent / Path(base).expanduser()
-    if base and path.is_file() and path.resolve() != file.resolve():
-        _refuse_remote_base(path)
+class _LocalFiles(CfgNode):
+    """Reads configuration files, and stops where `_BASE_` is an address to download from."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        if "://" in filename:
+            raise ValueError(
+                f"_BASE_ is an address, {filename}; only files are followed: save it beside the "
+                "configuration and name that"
+            )
+        return open(filename, encoding="utf-8")
 
 
 def find_config_file(name: str) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,8 +19,9 @@ from runs import arguments, run_training
 
 from balms_seg.data.preflight.data_checks import PreflightError
 from balms_seg.engine import LongTailedTrainer, load_config, setup
-from balms_seg.engine.launch import _ranks_per_machine, launch
+from balms_seg.engine.launch import _ranks_per_machine, _signals_forwarded_to_children, launch
 from balms_seg.model_zoo import get_config_file
+from balms_seg.stop_signals import StopSignals
 
 
 def test_evaluation_alone_without_weights_names_what_is_there(
@@ -261,10 +266,47 @@ def test_several_gpus_for_a_model_on_the_cpu_are_refused_with_the_remedy(
         setup(args)
 
 
-@pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_a_base_at_an_address_is_not_fetched(quote: str, tmp_path: Path) -> None:
-    address = "https://example.com/base.yaml"
-    (tmp_path / "between.yaml").write_text(f"_BASE_: {quote}{address}{quote}\nVERSION: 2\n")
+def report_signals(folder: str) -> None:
+    """What a spawned rank does: say that it is there, and which signal it hears."""
+    signals = StopSignals()
+    with signals.installed(), signals.deferred():
+        Path(folder, f"ready_{os.getpid()}").touch()
+        for _ in range(3000):
+            time.sleep(0.01)
+            if signals.heard:
+                Path(folder, f"heard_{os.getpid()}").write_text(signals.heard)
+                return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_are_forwarded_to_spawned_ranks(number: int, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=report_signals, args=(str(tmp_path),)) for _ in range(2)]
+    before = signal.getsignal(number)
+    with _signals_forwarded_to_children():
+        for rank in ranks:
+            rank.start()
+        while len(list(tmp_path.glob("ready_*"))) < len(ranks):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+        for rank in ranks:
+            rank.join(30)
+    heard = [(tmp_path / f"heard_{rank.pid}").read_text() for rank in ranks]
+    assert heard == [signal.Signals(number).name] * 2
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["_BASE_: {}", "'_BASE_': '{}'", '{{"_BASE_": "{}"}}', "? _BASE_\n: {}", "_BASE_: [{}]"],
+)
+@pytest.mark.parametrize("scheme", ["https", "http", "detectron2", "s3"])
+def test_a_base_at_an_address_is_not_fetched(
+    form: str, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iopath.common.file_io.PathManager.open", None)  # of any handler
+    address = f"{scheme}://example.com/base.yaml"
+    (tmp_path / "between.yaml").write_text(form.format(address) + "\n")
     (tmp_path / "config.yaml").write_text("SEED: 1\n_BASE_: between.yaml\n")
-    with pytest.raises(ValueError, match=rf"_BASE_ in .*between\.yaml is an address, {address}"):
+    with pytest.raises(ValueError, match=rf"_BASE_ is an address, .*{address}; only files"):
         load_config(tmp_path / "config.yaml")

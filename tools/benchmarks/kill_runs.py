@@ -3,9 +3,10 @@
 
 tools/benchmarks/kill_runs.py --kills 60 --output kills.json
 
-Every scenario is a stage (features, the reweighter, the sampler), a number of data workers and a
-number of processes. One run of each is left alone; others are killed, all processes or one of them,
-and started again with --resume until they end. Any weight that differs is a failure.
+Every scenario is a stage (a detector as a whole, the reweighter and the sampler that start from it,
+an image classifier), a number of data workers and a number of processes. One run of each is left
+alone; others are killed, all processes or one of them, and started again with --resume until they
+end. Any weight that differs is a failure.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from balms_seg.engine import LongTailedTrainer, load_config, setup, train  # noqa: E402
 from balms_seg.engine.launch import _create_local_group  # noqa: E402
@@ -47,11 +49,20 @@ STAGES = {
     "features": "toy/base.yaml",
     "reweighter": "toy/balms_reweighter.yaml",
     "sampler": "toy/balms_sampler.yaml",
+    "images": "classification/base.yaml",
+}
+SECOND_STAGES = ("reweighter", "sampler")  # start from the features
+SCHEDULE = {
+    "SEED": 7,
+    "DATASETS.TEST": (),
+    "SOLVER.IMS_PER_BATCH": 4,
+    "SOLVER.WARMUP_ITERS": 4,
+    "SOLVER.MAX_ITER": 24,
+    "SOLVER.CHECKPOINT_PERIOD": 3,
 }
 # Of the toy model, smaller still: an iteration is a few hundredths of a second.
 SETTINGS = {
-    "SEED": 7,
-    "DATASETS.TEST": (),
+    **SCHEDULE,
     "MODEL.ROI_HEADS.NUM_CLASSES": NUM_CLASSES,
     "MODEL.SMALL_RESNET.WIDTHS": [6, 8, 10],
     "MODEL.FPN.OUT_CHANNELS": 8,
@@ -60,10 +71,17 @@ SETTINGS = {
     "INPUT.MIN_SIZE_TRAIN": (64,),
     "INPUT.MAX_SIZE_TRAIN": 64,
     "META.BLOCK": 16,
-    "SOLVER.IMS_PER_BATCH": 4,
-    "SOLVER.WARMUP_ITERS": 4,
-    "SOLVER.MAX_ITER": 24,
-    "SOLVER.CHECKPOINT_PERIOD": 3,
+}
+IMAGE_SIZE_PX = 8
+IMAGE_SETTINGS = {
+    **SCHEDULE,
+    "MODEL.DEVICE": "cpu",
+    "MODEL.IMAGE_CLASSIFIER.METHOD": "balanced_softmax",
+    "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": NUM_CLASSES,
+    "INPUT.IMAGES.SIZE": IMAGE_SIZE_PX,
+    "INPUT.IMAGES.PADDING": 1,
+    "SOLVER.BASE_LR": 0.05,
+    "SOLVER.EMA_DECAY": 0.9,
 }
 _PATIENCE_SECONDS = 60  # for a rank whose partner died
 
@@ -112,6 +130,7 @@ class Harness:
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self._folder, self._rng = folder, rng
         make_glyph_dataset(folder / "glyphs", GLYPHS)
+        write_class_folders(folder / "classes", rng)
         self._references: dict[tuple, tuple[dict[str, torch.Tensor], float]] = {}
         self._numbers = itertools.count()
 
@@ -123,12 +142,10 @@ class Harness:
             ranks = self._start(stage, output, workers, processes)
             if kills < 8 and not ended(ranks, self._rng.uniform(0, 1.2 * seconds)):
                 victims = self._rng.choice([ranks, ranks[:1], ranks[-1:]])
-                for rank in victims:
-                    os.kill(rank, signal.SIGKILL)
+                kill(victims)
                 kills += 1
             if not ended(ranks, _PATIENCE_SECONDS + 4 * seconds):
-                for rank in ranks:
-                    os.kill(rank, signal.SIGKILL)
+                kill(ranks)
                 ended(ranks, _PATIENCE_SECONDS)
         found = final_weights(output)
         return kills, any(not torch.equal(found[name], expected[name]) for name in expected)
@@ -138,7 +155,7 @@ class Harness:
         if scenario not in self._references:
             stage, workers, processes = scenario
             if (
-                stage != "features"
+                stage in SECOND_STAGES
                 and not (self._folder / "features" / "model_final.pth").is_file()
             ):
                 self._finish(self._start("features", self._folder / "features", 0, 1))
@@ -171,15 +188,20 @@ class Harness:
         train(trainer, resume=True)
 
     def _arguments(self, stage: str, output: Path, workers: int) -> argparse.Namespace:
-        glyphs = self._folder / "glyphs"
+        if stage == "images":
+            place = str(self._folder / "classes")
+            data = {**IMAGE_SETTINGS, "DATASETS.REGISTER_IMAGES": [["killed", place, "train"]]}
+        else:
+            glyphs = self._folder / "glyphs"
+            place = [["killed", f"{glyphs}/train.json", f"{glyphs}/train"]]
+            data = {**SETTINGS, "DATASETS.REGISTER": place}
         settings = {
-            **SETTINGS,
-            "DATASETS.REGISTER": [["killed", f"{glyphs}/train.json", f"{glyphs}/train"]],
+            **data,
             "DATASETS.TRAIN": ("killed",),
             "DATALOADER.NUM_WORKERS": workers,
             "OUTPUT_DIR": str(output),
         }
-        if stage != "features":
+        if stage in SECOND_STAGES:
             settings["MODEL.WEIGHTS"] = str(self._folder / "features" / "model_final.pth")
         words = [word for key, value in settings.items() for word in (key, str(value))]
         config = str(ROOT / "configs" / STAGES[stage])
@@ -187,6 +209,16 @@ class Harness:
         return argparse.Namespace(
             config_file=config, opts=words, resume=True, eval_only=False, num_gpus=0
         )
+
+
+def write_class_folders(folder: Path, rng: random.Random) -> None:
+    """train/CLASS/NUMBER.png: noise, of the first class most."""
+    for label in range(NUM_CLASSES):
+        (folder / "train" / str(label)).mkdir(parents=True)
+        for number in range(12 // (label + 1)):
+            pixels = rng.randbytes(3 * IMAGE_SIZE_PX**2)
+            image = Image.frombytes("RGB", (IMAGE_SIZE_PX, IMAGE_SIZE_PX), pixels)
+            image.save(folder / "train" / str(label) / f"{number}.png")
 
 
 def fork(function: Any) -> int:
@@ -205,6 +237,12 @@ def fork(function: Any) -> int:
         Path(tempfile.gettempdir(), "kill_runs_error.txt").write_text(traceback.format_exc())
     finally:
         os._exit(status)
+
+
+def kill(ranks: list[int]) -> None:
+    """All of them that still run: the number of one that was waited for may be another's by now."""
+    for rank in filter(is_running, ranks):
+        os.kill(rank, signal.SIGKILL)
 
 
 def ended(ranks: list[int], seconds: float) -> bool:

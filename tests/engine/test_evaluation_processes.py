@@ -1,0 +1,66 @@
+"""Evaluations in processes of another kind: several ranks, and python -O."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import command_line, run_evaluation, run_training
+from torch import nn
+
+from balms_seg.distributed import same_statistics
+from balms_seg.evaluation import read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def normalise_on_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].running_mean.fill_(rank + 1)
+        model[0].num_batches_tracked.fill_(10 * rank)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    with same_statistics(model):
+        within = {name: value.clone() for name, value in model.named_buffers()}
+    after = {name: value.clone() for name, value in model.named_buffers()}
+    torch.save({"before": before, "within": within, "after": after}, f"{folder}/{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_in_an_evaluation_all_ranks_normalise_with_the_main_ones_statistics(
+    tmp_path: Path,
+) -> None:
+    torch.multiprocessing.spawn(normalise_on_rank, (str(tmp_path),), nprocs=2)
+    main, other = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
+    for name, value in main["before"].items():
+        assert not torch.equal(other["before"][name], value) or name.endswith("var")
+        for within in (main["within"], other["within"]):
+            assert torch.equal(within[name], value)
+        for rank in (main, other):  # training goes on with a rank's own
+            assert torch.equal(rank["after"][name], rank["before"][name])
+
+
+@pytest.mark.slow
+def test_python_without_assertions_keeps_its_evaluations(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    """detectron2 says by an AssertionError that no training runs; under -O it cannot."""
+    run_training({**data, "DATASETS.TEST": ()}, tmp_path / "run")
+    settings = {**data, "MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth")}
+    words = command_line(settings, tmp_path / "optimised", "--eval-only")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, "-O", "-m", "balms_seg", "train", *words], check=True, env=environment
+    )
+    expected = run_evaluation(settings, tmp_path / "plain")
+    (found,) = read_results(tmp_path / "optimised" / "results.json")["metrics"].values()
+    assert str(found) == str(dict(expected))
