@@ -11,6 +11,7 @@ import numpy as np
 
 from . import fields
 from .arrays import Ragged
+from .class_limits import check_class_names, check_num_classes
 from .entries import Source, content_of, entry_name
 from .errors import AnnotationError, FieldError, check_unique, counted, shortened
 
@@ -87,8 +88,10 @@ def read_categories(sources: Sequence[Source], path: str) -> list[dict[str, Any]
                 entry[name] = fields.count(content[name], name)
         return entry
 
+    check_num_classes(len(sources), path)
     contents = _contents(sources, "category", path)
     categories = _taken(contents, category, "category", path)
+    check_class_names([entry["name"] for entry in categories], path)
     check_unique([entry["id"] for entry in categories], "category", path)
     unknown = sorted({c["frequency"] for c in categories if "frequency" in c} - set(FREQUENCIES))
     if unknown:

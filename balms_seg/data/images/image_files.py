@@ -29,6 +29,8 @@ IMAGE_SUFFIXES = (
 )
 _ARCHIVE = re.compile(r"(.*?\.zip)/(.*)", re.IGNORECASE | re.DOTALL)
 _MAX_MEMBER_BYTES = 1 << 28
+# Beyond this size, no image that is worth a file unpacks to more than so many times its bytes.
+_SMALL_MEMBER_BYTES, _MAX_UNPACKING = 1 << 24, 100
 
 
 def is_archive(path: str) -> bool:
@@ -100,6 +102,11 @@ def read_bytes(address: str) -> bytes:
         raise OSError(
             f"{member} in {archive} unpacks to {info.file_size / 2**20:.0f} MiB, but at most "
             f"{_MAX_MEMBER_BYTES // 2**20} are read; take it out of the archive."
+        )
+    if info.file_size > max(_SMALL_MEMBER_BYTES, _MAX_UNPACKING * info.compress_size):
+        raise OSError(
+            f"{member} in {archive} unpacks {info.compress_size} bytes to "
+            f"{info.file_size / 2**20:.0f} MiB, as no image does; take it out of the archive."
         )
     if info.flag_bits & 1:
         raise OSError(f"{archive} is encrypted; write it again without a password.")

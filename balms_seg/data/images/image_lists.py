@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.data.images.class_folders import read_class_folders
 from balms_seg.data.images.image_files import CIFAR_FOLDERS, cifar_arrays, is_archive, split_archive
 from balms_seg.data.images.image_records import ImageRecords
@@ -29,8 +30,11 @@ def read_image_records(source: str, root: str) -> ImageRecords:
     if split_archive(source) is None and not os.path.exists(source):
         raise FileNotFoundError(f"Expected images at {source}, but there is nothing.")
     if has_class_folders(source):
-        return read_class_folders(source.rstrip("/"), root.strip("/"))
-    return read_list(source, root)
+        found = read_class_folders(source.rstrip("/"), root.strip("/"))
+    else:
+        found = read_list(source, root)
+    check_class_names(found.class_names, source)
+    return found
 
 
 def has_class_folders(source: str) -> bool:

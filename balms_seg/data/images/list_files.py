@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from balms_seg.annotations import shortened
+from balms_seg.annotations.class_limits import check_class_names, check_num_classes
 from balms_seg.data.images.image_files import decode_text, read_bytes
 from balms_seg.data.images.image_records import ImageRecords
 
@@ -134,6 +135,7 @@ def _labels(
     """Label of each entry, and the classes."""
     if not _names_its_labels(entries):
         numbers = [int(entry.label) for entry in entries]
+        check_num_classes(max(numbers) + 1, list_file)
         names = class_names or tuple(map(str, range(max(numbers) + 1)))
         for number, entry in zip(numbers, entries, strict=True):
             if not 0 <= number < len(names):
@@ -143,7 +145,9 @@ def _labels(
                     f"{len(names)} classes from 0."
                 )
         return numbers, names
-    names = class_names or tuple(sorted({entry.label for entry in entries}))
+    used = tuple(sorted({entry.label for entry in entries}))
+    check_class_names(used, list_file)
+    names = class_names or used
     number_of = {name: number for number, name in enumerate(names)}
     unknown = [entry for entry in entries if entry.label not in number_of]
     if unknown:

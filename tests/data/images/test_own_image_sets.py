@@ -10,7 +10,7 @@ from image_sets import picture, write_folders
 from PIL import Image
 
 from balms_seg.data.images.class_names import relabel
-from balms_seg.data.images.image_files import IMAGE_SUFFIXES, read_image
+from balms_seg.data.images.image_files import IMAGE_SUFFIXES, read_bytes, read_image
 from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.data.images.image_records import ImageRecords
 from balms_seg.data.images.image_split import split_images
@@ -111,6 +111,21 @@ def test_a_zip_of_windows_reads_as_its_folders(folders: Path, tmp_path: Path) ->
     assert keys_of(found) == keys_of(read_image_records(str(folders), ""))
     for record in found.records:
         assert (read_image(record["file_name"]) == read_image(str(folders / record["key"]))).all()
+
+
+def test_a_zip_bomb_is_refused_and_a_large_image_is_not(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ape/bomb.png", b"0" * (17 << 20))
+        archive.writestr("ape/large.bmp", bytes(range(256)) * (17 << 12), zipfile.ZIP_STORED)
+    with pytest.raises(OSError, match=r"bomb.png in .* unpacks \d+ bytes to 17 MiB, as no image"):
+        read_image(f"{tmp_path}/a.zip/ape/bomb.png")
+    assert len(read_bytes(f"{tmp_path}/a.zip/ape/large.bmp")) == 17 << 20
+    # A header that lies about the size: no more is unpacked than it says.
+    content = (tmp_path / "a.zip").read_bytes()
+    says = (17 << 20).to_bytes(4, "little")
+    (tmp_path / "b.zip").write_bytes(content.replace(says, (1 << 10).to_bytes(4, "little")))
+    with pytest.raises(OSError, match=r"bomb.png in .*b.zip is damaged"):
+        read_image(f"{tmp_path}/b.zip/ape/bomb.png")
 
 
 def test_an_encrypted_or_huge_member_is_refused(
