@@ -6,9 +6,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,6 +30,7 @@ DATA = ROOT / "datasets" / "glyphs"
 _TRAINING = re.compile(r"iter: (\d+)\s+total_loss: ([\d.]+)")
 _INFERENCE = re.compile(r"Inference done (\d+)/(\d+)")
 _SHORT_ITERS = 60
+_MARK = "inference/.made_by_demo"  # moves with the run that it is of
 
 
 def main() -> None:
@@ -41,7 +45,8 @@ def main() -> None:
     print(f"1/3  Glyph data set in {DATA.relative_to(ROOT)}", flush=True)
     make_glyph_dataset(DATA, PRESETS["default"])
     print("2/3  Balanced Softmax Mask R-CNN, trained and evaluated on the CPU", flush=True)
-    _train(output, ["SOLVER.MAX_ITER", str(_SHORT_ITERS)] if args.short else [])
+    with earlier_demo_removed(output):
+        _train(output, ["SOLVER.MAX_ITER", str(_SHORT_ITERS)] if args.short else [])
     print(f"3/3  Pictures and report in {output}\n", flush=True)
     metrics, group_sizes = _read(output / "results.json")
     pictures = _draw(output, metrics, group_sizes)
@@ -52,6 +57,20 @@ def main() -> None:
         print(f"  {path}  {content}")
     print(f"  {output / 'log.txt'}  everything that was logged")
     print(f"\nWhich classes failed, and why:\n  {_report(output).resolve().as_uri()}")
+
+
+@contextmanager
+def earlier_demo_removed(output: Path) -> Iterator[None]:
+    """Within, a run with --overwrite moves an earlier one aside; a demo's is removed afterwards.
+
+    It can be made again; a run of another origin stays where it was moved.
+    """
+    before = set(output.glob("earlier_run_*"))
+    yield
+    (output / _MARK).touch()
+    for folder in set(output.glob("earlier_run_*")) - before:
+        if (folder / _MARK).is_file():
+            shutil.rmtree(folder)
 
 
 def _train(output: Path, overrides: list[str]) -> None:
