@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,46 +11,27 @@ from typing import Any
 import yaml
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
-from balms_seg.evaluation.images.classifier_predictions import (
-    StoredPredictions,
-    read_predictions,
-)
-from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.results_file import read_results
-from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.run_folder import contained, is_within
 from balms_seg.evaluation.predictions.staged_files import (
     DETECTIONS_FILE,
     evaluation_files,
     require_one_evaluation,
 )
+from balms_seg.report.task_files import (
+    IMAGE_TASK,
+    TASK_NAMES,
+    TaskFiles,
+    read_csv,
+    read_image_task,
+    read_task,
+)
 
-TASK_NAMES = {"segm": "masks", "bbox": "boxes"}
-IMAGE_TASK = "classification"
 THRESHOLDS_FILE = "thresholds.csv"
 _FILES = (
     *("results.json", "metrics.json", "meta_rates.csv", "config.yaml", "inference"),
     THRESHOLDS_FILE,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class TaskFiles:
-    """What an evaluation left of one task; None where the file is missing.
-
-    Attributes:
-        classes: rows of per_class_{task}.json.
-        reliability: per group, as calibration_{task}.json has it.
-        matches: for intervals and comparisons; of instances.
-        predictions: likewise, of predictions_{task}.npz; of whole images.
-        confusion: rows of confusion_{task}.csv; of whole images.
-    """
-
-    classes: list[dict[str, Any]] | None
-    reliability: dict[str, dict[str, Any]] | None
-    matches: StoredMatches | None = None
-    predictions: StoredPredictions | None = None
-    confusion: list[dict[str, str]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +126,9 @@ def read_run(
     files = [contained(path, folder, outside=outside) for path in evaluation_files(evaluation)]
     require_one_evaluation(files, record)
     missing: list[str] = []
-    tasks = {task: _read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
+    tasks = {task: read_task(evaluation, task, missing) for task in TASK_NAMES if task in metrics}
     if IMAGE_TASK in metrics:
-        tasks = {IMAGE_TASK: _read_image_task(evaluation, missing)}
+        tasks = {IMAGE_TASK: read_image_task(evaluation, missing)}
     if not tasks:
         raise ValueError(
             f"Expected metrics of {', '.join(TASK_NAMES)} or {IMAGE_TASK} on '{dataset}' in "
@@ -162,11 +142,11 @@ def read_run(
         group_sizes=(record.get("group_sizes") or {}).get(dataset) or {},
         tasks=tasks,
         curves=_read_curves(folder / "metrics.json", missing),
-        learned_rates=_read_csv(folder / "meta_rates.csv"),
+        learned_rates=read_csv(folder / "meta_rates.csv"),
         detections=None
         if IMAGE_TASK in metrics
         else _find_detections(folder, evaluation, record, missing, outside=outside),
-        thresholds=_read_csv(folder / THRESHOLDS_FILE),
+        thresholds=read_csv(folder / THRESHOLDS_FILE),
         config=_config_text(folder, record),
         record=record,
         missing=missing,
@@ -218,56 +198,6 @@ def _evaluation_folder(folder: Path, dataset: str) -> Path:
     return folder
 
 
-def _read_task(folder: Path, task: str, missing: list[str]) -> TaskFiles:
-    classes, reliability, matches = (
-        folder / f"per_class_{task}.json",
-        folder / f"calibration_{task}.json",
-        folder / f"matches_{task}.npz",
-    )
-    for path, purpose in ((classes, "results per class"), (matches, "intervals")):
-        if not path.is_file():
-            missing.append(f"No {purpose} of {TASK_NAMES[task]}: {path.name} is missing.")
-    return TaskFiles(
-        classes=read_per_class_json(classes) if classes.is_file() else None,
-        reliability=json.loads(reliability.read_text())["groups"]
-        if reliability.is_file()
-        else None,
-        matches=read_matches(matches) if matches.is_file() else None,
-    )
-
-
-def _read_image_task(folder: Path, missing: list[str]) -> TaskFiles:
-    found = {}
-    for name, purpose in (
-        (f"per_class_{IMAGE_TASK}.json", "results per class"),
-        (f"calibration_{IMAGE_TASK}.json", "calibration"),
-        (f"predictions_{IMAGE_TASK}.npz", "comparison"),
-        (f"confusion_{IMAGE_TASK}.csv", "confusion"),
-    ):
-        found[name] = folder / name
-        if not found[name].is_file():
-            missing.append(f"No {purpose}: {name} is missing.")
-    classes, reliability, predictions, confusion = found.values()
-    return TaskFiles(
-        classes=read_per_class_json(classes) if classes.is_file() else None,
-        reliability=json.loads(reliability.read_text())["groups"]
-        if reliability.is_file()
-        else None,
-        predictions=_read_predictions(predictions, missing),
-        confusion=_read_csv(confusion) or None,
-    )
-
-
-def _read_predictions(path: Path, missing: list[str]) -> StoredPredictions | None:
-    if not path.is_file():
-        return None
-    try:
-        return read_predictions(path)
-    except ValueError as error:
-        missing.append(f"No comparison: {error}")
-        return None
-
-
 def _read_curves(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     """Lines of metrics.json; of a repeated iteration, as after resuming, the last one stays."""
     if not path.is_file():
@@ -282,13 +212,6 @@ def _read_curves(path: Path, missing: list[str]) -> list[dict[str, Any]]:
             continue  # a line that an interruption cut short
         lines[iteration] = {**lines.get(iteration, {}), **line}
     return [lines[iteration] for iteration in sorted(lines)]
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _find_detections(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balms_seg.evaluation.output.results_file import read_results
+from balms_seg.evaluation.predictions.run_folder import is_within
 
 RESULTS_FILE = "results.json"
 
@@ -34,11 +35,11 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
 
 
 def _training_seed(path: Path) -> int | None:
-    """Of the nearest results.json at or above a path; None where it says none of training."""
+    """Of the results.json in a run's folder; None where it says none of training."""
     folder = path if path.is_dir() else path.parent
-    for candidate in (folder, *folder.resolve().parents[:2]):
-        if (candidate / RESULTS_FILE).is_file():
-            record = read_results(candidate / RESULTS_FILE)
-            if record["iteration"] is not None:  # an evaluation alone draws a seed of its own
-                return record["seed"]
-    return None
+    file = folder / RESULTS_FILE
+    if not file.is_file() or not is_within(file, folder):
+        return None
+    record = read_results(file)
+    # An evaluation alone draws a seed of its own.
+    return None if record["iteration"] is None else record["seed"]
