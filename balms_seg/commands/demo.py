@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold",
         type=float,
-        help="smallest score; default: 0.5, or the classes' own thresholds where the model has such",
+        help="smallest score; default: 0.5, or classes' own thresholds where the model has such",
     )
     parser.add_argument(
         "--groups", action="store_true", help="write the frequency group into each label"

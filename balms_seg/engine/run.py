@@ -105,7 +105,8 @@ def load_model_and_classes(
     """
     model, classes = _load(cfg, resume=resume)
     if classes is not None and classes.thresholds and not _own_thresholds(cfg):
-        model.roi_heads.cut_at(classes.thresholds)
+        heads: Any = model.roi_heads
+        heads.cut_at(classes.thresholds)
     return prepare_model(model, statistics_if_available(cfg)), classes
 
 

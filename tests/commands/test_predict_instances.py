@@ -39,9 +39,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def predict(folder: Path, output: Path, *flags: str) -> list[dict]:
+def predict(folder: Path, output: Path, *flags: str, model: Path | None = None) -> list[dict]:
     images = str(folder / "data" / "val")
-    command = [str(folder / "model.pth"), images, "--output", str(output), "--device", "cpu"]
+    command = [
+        str(model or folder / "model.pth"),
+        images,
+        "--output",
+        str(output),
+        "--device",
+        "cpu",
+    ]
     run_command("predict", [*command, *flags])
     return read_detections(output / "predictions.json")
 
@@ -93,17 +100,17 @@ def test_thresholds_in_the_checkpoint_hold_unless_others_are_given(
 ) -> None:
     everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
     cut = float(np.median([each["score"] for each in everything if each["category_id"] == 5]))
-    shutil.copytree(folder / "data", tmp_path / "data")
-    shutil.copy(folder / "model.pth", tmp_path)
-    keep_thresholds(tmp_path / "model.pth", ("red", "green", "blue"), [cut, 1.0, 0.0])
-    found = predict(tmp_path, tmp_path / "cut")
+    model = Path(shutil.copy(folder / "model.pth", tmp_path))
+    keep_thresholds(model, ("red", "green", "blue"), [cut, 1.0, 0.0])
+    found = predict(folder, tmp_path / "cut", model=model)
     lowest = {5: cut - 1e-5, 6: 1.0, 9: 0.0}
     expected = [each for each in everything if each["score"] >= lowest[each["category_id"]]]
     assert 0 < len(found) < len(everything)
     assert found == expected
     given = tmp_path / "thresholds.yaml"
     given.write_text("MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [0.0, 0.0, 0.0]\n")
-    assert predict(tmp_path, tmp_path / "again", "--thresholds", str(given)) == everything
+    again = predict(folder, tmp_path / "again", "--thresholds", str(given), model=model)
+    assert again == everything
 
 
 def test_an_evaluation_does_not_cut_at_the_thresholds_of_a_checkpoint(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.engine import DefaultTrainer, HookBase
+from image_runs import build_image_trainer
+from image_sets import write_image_sets
 from made_up_data import small_config
 from meta_runs import RATES, WEIGHTS
 from runs import build_trainer, run_training
@@ -27,6 +29,9 @@ EIGHT = {
     "DATASETS.TEST": (),
     "DATALOADER.ASPECT_RATIO_GROUPING": False,
 }
+
+
+BUILD = {False: build_trainer, True: build_image_trainer}
 
 
 class Watch(HookBase):
@@ -51,8 +56,10 @@ class Watch(HookBase):
         self.rates.append(self.trainer.optimizer.param_groups[0]["lr"])
 
 
-def watched(settings: dict, output: Path, *flags: str) -> tuple[LongTailedTrainer, Watch]:
-    trainer = build_trainer(settings, output, *flags)
+def watched(
+    settings: dict, output: Path, *flags: str, of_images: bool = False
+) -> tuple[LongTailedTrainer, Watch]:
+    trainer = BUILD[of_images](settings, output, *flags)
     watch = Watch(trainer)
     trainer.register_hooks([watch])
     train(trainer, resume="--resume" in flags)
@@ -180,7 +187,13 @@ def test_a_loader_of_ones_own_trains_saves_and_resumes(
 
 
 def train_on_rank(
-    rank: int, num_ranks: int, settings: dict, folder: str, last: int, flags: tuple[str, ...]
+    rank: int,
+    num_ranks: int,
+    settings: dict,
+    folder: str,
+    last: int,
+    flags: tuple[str, ...],
+    of_images: bool,
 ) -> None:
     torch.set_num_threads(1)
     if num_ranks > 1:
@@ -188,7 +201,7 @@ def train_on_rank(
             "gloo", init_method=f"file://{folder}/meet_{last}", rank=rank, world_size=num_ranks
         )
         _create_local_group(num_ranks)
-    trainer = build_trainer(settings, Path(folder) / "out", *flags)
+    trainer = BUILD[of_images](settings, Path(folder) / "out", *flags)
     watch = Watch(trainer)
     if "--resume" in flags:
         trainer.resume_or_load(resume=True)
@@ -203,21 +216,25 @@ def TrainerEnd(trainer: LongTailedTrainer, last: int) -> None:  # noqa: N802
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [{}, WEIGHTS, RATES], ids=["features", "weights", "rates"])
+@pytest.mark.parametrize("stage", ["features", "weights", "rates", "images"])
 def test_images_of_every_global_batch_do_not_depend_on_the_processes(
-    stage: dict, data: dict[str, object], tmp_path: Path
+    stage: str, data: dict[str, object], tmp_path: Path
 ) -> None:
     """Four processes, then two, then one, against one alone."""
-    settings = {**data, **EIGHT, **stage, "SOLVER.MAX_ITER": 9, "SOLVER.CHECKPOINT_PERIOD": 3}
-    _, whole = watched(settings, tmp_path / "whole")
+    of_images = stage == "images"
+    sets = write_image_sets(tmp_path) if of_images else data
+    own = {"weights": WEIGHTS, "rates": RATES}.get(stage, {})
+    settings = {**sets, **EIGHT, **own, "SOLVER.MAX_ITER": 9, "SOLVER.CHECKPOINT_PERIOD": 3}
+    _, whole = watched(settings, tmp_path / "whole", of_images=of_images)
     found: list[set] = []
     for last, num_ranks in ((3, 4), (6, 2), (9, 1)):
         flags = ("--resume",) if last > 3 else ()
         torch.multiprocessing.spawn(
             train_on_rank,
-            (num_ranks, settings, str(tmp_path), last, flags),
+            (num_ranks, settings, str(tmp_path), last, flags, of_images),
             nprocs=num_ranks,
         )
         ranks = [torch.load(tmp_path / f"{last}_{rank}.pth") for rank in range(num_ranks)]
         found += [set().union(*batches) for batches in zip(*ranks, strict=True)]
+    assert len(found) == 9
     assert found == [set(batch) for batch in whole.batches]
