@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from runs import command_line, run_evaluation, run_training
 from torch import nn
 
-from balms_seg.distributed import same_statistics
+from balms_seg.distributed import same_statistics, wait_for_all
 from balms_seg.evaluation import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,27 @@ def test_in_an_evaluation_all_ranks_normalise_with_the_main_ones_statistics(
             assert torch.equal(within[name], value)
         for rank in (main, other):  # training goes on with a rank's own
             assert torch.equal(rank["after"][name], rank["before"][name])
+
+
+def wait_on_rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=3),
+    )
+    wait_for_all()  # before an evaluation, all are there
+    if rank == 0:
+        time.sleep(8)
+    wait_for_all()
+    Path(folder, f"waited_{rank}").touch()
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_the_main_one_beyond_the_timeout(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(wait_on_rank, (str(tmp_path),), nprocs=2)
+    assert len(list(tmp_path.glob("waited_*"))) == 2
 
 
 @pytest.mark.slow
