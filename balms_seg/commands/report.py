@@ -1,6 +1,6 @@
 """Write one HTML page about a run, or about several side by side; it needs no network.
 
-balms-seg report output/demo
+balms-seg report output/demo --read-outside
 balms-seg report output/softmax output/balanced_softmax --output comparison.html
 """
 

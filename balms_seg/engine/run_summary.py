@@ -41,7 +41,8 @@ def describe_end(cfg: CfgNode) -> str:
     weights = folder / "model_final.pth"
     if not (folder / "results.json").is_file():
         return f"Weights are in {weights}; nothing was evaluated, for DATASETS.TEST is empty."
-    rows = {f"balms-seg report {quoted}": "one page: the worst classes and why, with intervals"}
+    report = f"balms-seg report {quoted} --read-outside"
+    rows = {report: "one page: the worst classes and why, with intervals and pictures"}
     if not build_job(cfg).of_images:
         rows[f"balms-seg thresholds {quoted}"] = "the score to cut at, class by class"
     if weights.is_file():
