@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.class_statistics.frequency_groups import CLASSIFICATION_GROUPS
 from balms_seg.class_statistics.statistics import ClassStatistics
 
@@ -34,6 +35,7 @@ class ClassRecord:
 
     def __post_init__(self) -> None:
         """Check that every column is of the same classes."""
+        check_class_names(self.names, "the checkpoint")
         for name, column in vars(self).items():
             if column and len(column) != len(self.names):
                 raise ValueError(

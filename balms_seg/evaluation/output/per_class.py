@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.annotations.json_file import read_json
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.error_kinds import ERROR_KINDS, ErrorCounts
@@ -101,6 +102,7 @@ def read_per_class_json(path: str | Path) -> list[dict[str, Any]]:
     record = read_json(path)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"{path} has another version of per-class results; evaluate again.")
+    check_class_names([str(row["name"]) for row in record["classes"]], str(path))
     for row in record["classes"]:
         row.update({c: math.nan for c in _PERCENT_COLUMNS if c in row and row[c] is None})
     return record["classes"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.lvis.matching import Matches
 
@@ -128,4 +129,5 @@ def read_matches(path: str | Path) -> StoredMatches:
         raise ValueError(f"{path} was written by another version; evaluate again.")
     for name in ("class_names", "frequency"):
         header[name] = tuple(header[name])
+    check_class_names(header["class_names"], str(path))
     return StoredMatches(**header, **arrays)

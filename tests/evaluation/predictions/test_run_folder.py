@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from balms_seg.annotations.class_limits import MAX_CLASSES
+from balms_seg.evaluation.output.per_class import read_per_class_json, write_per_class_json
 from balms_seg.evaluation.predictions.run_folder import contained, files_of_run
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 
@@ -66,3 +68,12 @@ def test_a_linked_record_is_refused(tmp_path: Path) -> None:
     (run / "results.json").symlink_to(tmp_path / "record")
     with pytest.raises(ValueError, match="leads out of"):
         files_of_run(run, "matches_*.npz")
+
+
+def test_results_of_more_classes_than_there_are_are_refused(tmp_path: Path) -> None:
+    """Else a small file would make a page of gigabytes."""
+    names = map(str, range(MAX_CLASSES + 1))
+    rows = [{"class_id": i, "name": name} for i, name in enumerate(names)]
+    write_per_class_json(tmp_path / "per_class_segm.json", rows, task="segm")
+    with pytest.raises(ValueError, match=f"at most {MAX_CLASSES} classes in .*per_class_segm"):
+        read_per_class_json(tmp_path / "per_class_segm.json")
