@@ -12,7 +12,7 @@ import yaml
 
 from balms_seg.durable_files import clear_leftovers
 from balms_seg.evaluation import read_results
-from balms_seg.evaluation.predictions.staged_files import EARLIER
+from balms_seg.evaluation.predictions.staged_files import EARLIER, UNFINISHED
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ def set_evaluation_aside(
     """Move the results of another evaluation out of the way of one that is to write here.
 
     The same evaluation of the same file may be repeated; that replaces what it wrote. What an
-    interrupted evaluation has predicted stays, to be taken up.
+    interrupted evaluation has predicted stays, to be taken up, and so does what one that runs is
+    writing, that of a training perhaps.
 
     Args:
         folder: OUTPUT_DIR; need not exist.
@@ -109,7 +110,8 @@ def set_evaluation_aside(
     results.rename(target / results.name)
     for path in [path for name in _EVALUATIONS for path in (folder / name).rglob("*")]:
         inside = path.relative_to(folder)
-        if path.is_file() and _PARTS not in inside.parts:
+        is_at_work = any(p == _PARTS or p.startswith(UNFINISHED) for p in inside.parts)
+        if path.is_file() and not is_at_work:
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
             path.rename(target / inside)
     return (

@@ -129,7 +129,7 @@ def test_an_evaluation_does_not_cut_at_the_thresholds_of_a_checkpoint(
     ("names", "thresholds", "message"),
     [
         (("red", "blue", "green"), [0.5] * 3, "another order, from class 1"),
-        (("red", "green"), [0.5] * 2, "3 and 2 classes; only in the first: 'blue'"),
+        (("red", "green"), [0.5] * 2, "3 and 2 classes; only in the first: blue"),
         (("red", "green", "blue"), [0.5] * 2, "thresholds of each of the 3 classes, but got 2"),
     ],
 )

@@ -12,6 +12,7 @@ from image_sets import write_image_sets
 
 from balms_seg.engine.output_folder import set_evaluation_aside
 from balms_seg.evaluation.images.stored_comparison import prediction_files
+from balms_seg.evaluation.predictions.staged_files import appearing_together
 
 
 @pytest.fixture
@@ -39,6 +40,16 @@ def test_the_results_of_another_evaluation_move_away_whole(evaluated: Path) -> N
     assert not (evaluated / "results.json").exists()
     assert (evaluated / "inference" / "set" / "parts" / "part_0").is_file()  # to be taken up
     assert set_evaluation_aside(evaluated, config="MODEL: c\n", weights=weights) is None
+
+
+def test_what_an_evaluation_is_writing_is_left_to_it(evaluated: Path) -> None:
+    """That of a training, which would not survive it."""
+    with appearing_together(evaluated / "inference" / "set", "of a training") as staging:
+        (staging / "found.csv").write_text("new")
+        assert set_evaluation_aside(evaluated, config="MODEL: b\n", weights="")
+    assert (evaluated / "inference" / "set" / "found.csv").read_text() == "new"
+    moved = evaluated / "earlier_evaluation_1" / "inference" / "set" / "found.csv"
+    assert moved.read_text() == "inference/set/found.csv"
 
 
 def test_the_same_evaluation_takes_its_own_place(evaluated: Path) -> None:

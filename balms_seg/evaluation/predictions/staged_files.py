@@ -17,8 +17,8 @@ from typing import Any
 
 DETECTIONS_FILE = "lvis_instances_results.json"
 MANIFEST = "evaluation.json"
-
 EARLIER = "earlier_"  # begins the names of folders that results were moved to, out of the way
+UNFINISHED = ".unfinished_"  # likewise, of folders that an evaluation is writing in
 
 _VERSION = 1
 _NAMING = (
@@ -39,7 +39,7 @@ def appearing_together(folder: str | Path, evaluation: str) -> Iterator[Path]:
         evaluation: what the evaluation is called; no other process writes under this name.
     """
     folder = Path(folder)
-    staging = folder / f".unfinished_{evaluation}"
+    staging = folder / f"{UNFINISHED}{evaluation}"
     shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
     staging.mkdir(parents=True)
     try:
