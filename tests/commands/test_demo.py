@@ -65,6 +65,18 @@ def test_says_that_nothing_passed_the_threshold(
     )
 
 
+def test_thresholds_of_the_configuration_are_not_cut_again(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_data_sets(tmp_path / "data")
+    images = str(tmp_path / "data" / "val" / "1.png")
+    data = {"MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS": [0.0, 0.0, 0.0]}
+    arguments = command(tmp_path, weights, data, "--input", images)
+    flag = arguments.index("--confidence-threshold")
+    run_command("demo", arguments[:flag] + arguments[flag + 2 :])
+    assert "1.png: 5 instances" in capsys.readouterr().out  # all of them below 0.5
+
+
 def test_names_and_groups_come_from_the_training_set(tmp_path: Path) -> None:
     cfg = small_config(write_data_sets(tmp_path / "data"))
     categories = read_categories(cfg)
