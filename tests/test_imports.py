@@ -19,7 +19,7 @@ LAYERS = (
     | {"configs", "detectron2_wheel", "durable_files", "lazy_names", "needs_detectron2"}
     | {"stop_signals"},
     {"losses", "class_statistics"},
-    {"methods", "sampling", "meta", "image_batch", "instances_with_ignored"},
+    {"methods", "sampling", "meta", "image_batch", "training_objects"},
     {"data", "modeling", "evaluation"},
     {"glyphs", "config"},
     {"engine"},

@@ -30,6 +30,10 @@ def add_keys(cfg: CfgNode) -> None:
     # Classes without a training sample: floor (count one sample, warn) | error.
     head.EMPTY_CLASSES = "floor"
 
+    # Whether background says nothing of classes that are neither annotated in its image nor in the
+    # image's neg_category_ids, or are in its not_exhaustive_category_ids.
+    cfg.MODEL.PARTIAL_LABELS = False
+
     # Lowest score of a detection, a number a class; empty: SCORE_THRESH_TEST for all. For use, not
     # for measuring AP, which they lower. `balms-seg thresholds` chooses them.
     head.CLASS_THRESHOLDS = []
@@ -63,6 +67,11 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
 
     head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME
     if name not in LONG_TAILED_HEADS:
+        if cfg.MODEL.PARTIAL_LABELS:
+            return [
+                "MODEL.PARTIAL_LABELS is True, which detectors read whose MODEL.ROI_HEADS.NAME is "
+                f"LongTailedROIHeads or one like it, but it is {name!r}; set one of them."
+            ]
         if not head.CLASSIFIER:
             return []
         return [

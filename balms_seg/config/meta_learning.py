@@ -167,11 +167,7 @@ def check_meta_training(cfg: CfgNode, *, of_images: bool) -> None:
             "SOLVER.CLIP_GRADIENTS.ENABLED is True; the one-step meta gradient does not pass "
             "through clipping, so set it to False."
         )
-    if cfg.META.SOURCE == "feature_bank" and cfg.MODEL.FROZEN_NORM != "eval":
-        problems.append(
-            f"MODEL.FROZEN_NORM is {cfg.MODEL.FROZEN_NORM!r}, with which features age; META.SOURCE "
-            "feature_bank needs eval."
-        )
+    problems += _bank_problems(cfg)
     if learned == "rates" and cfg.DATALOADER.SAMPLER_TRAIN != META_SAMPLER:
         problems.append(
             f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}; META.LEARN rates needs "
@@ -188,3 +184,20 @@ def check_meta_training(cfg: CfgNode, *, of_images: bool) -> None:
             f"Training with a meta step (META.LEARN {cfg.META.LEARN}: {learned}) cannot start:\n  "
             + "\n  ".join([*problems, "Or set META.LEARN to none: no meta step."])
         )
+
+
+def _bank_problems(cfg: CfgNode) -> list[str]:
+    problems: list[str] = []
+    if cfg.META.SOURCE != "feature_bank":
+        return problems
+    if cfg.MODEL.FROZEN_NORM != "eval":
+        problems.append(
+            f"MODEL.FROZEN_NORM is {cfg.MODEL.FROZEN_NORM!r}, with which features age; META.SOURCE "
+            "feature_bank needs eval."
+        )
+    if cfg.MODEL.PARTIAL_LABELS:
+        problems.append(
+            "MODEL.PARTIAL_LABELS is True, but META.SOURCE feature_bank does not keep which "
+            "classes are known in its rows' images; set it to loader."
+        )
+    return problems

@@ -22,6 +22,7 @@ from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE, build_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context, row_losses
+from balms_seg.modeling.partial_labels import columns_of
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
 if TYPE_CHECKING:
@@ -159,12 +160,8 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             gt_classes = torch.empty(0, dtype=torch.int64, device=logits.device)
             proposal_boxes = gt_boxes = deltas.new_empty((0, 4))
         self.log_accuracy(logits, gt_classes)
-        known = [p.known_classes for p in proposals if p.has("known_classes")]
-        context = build_context(
-            self.schedule,
-            features=getattr(predictions, "features", None),
-            columns=cat(known) if known else None,
-        )
+        features = getattr(predictions, "features", None)
+        context = self.loss_context(features, columns_of(proposals))
         is_trained = self.training and torch.is_grad_enabled()
         rows = row_losses(self.method, logits, gt_classes, context, is_trained=is_trained)
         losses = {
@@ -173,9 +170,9 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
-    def loss_context(self, features: Tensor | None) -> LossContext:
-        """What the method is told of rows with these (R, D) features."""
-        return build_context(self.schedule, features=features)
+    def loss_context(self, features: Tensor | None, columns: Tensor | None = None) -> LossContext:
+        """What the method is told of rows with these (R, D) features and (R, K) known classes."""
+        return build_context(self.schedule, features=features, columns=columns)
 
     def log_accuracy(self, logits: Tensor, gt_classes: Tensor) -> None:
         """Put the accuracies of (R, C) logits into the event storage."""

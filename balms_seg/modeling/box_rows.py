@@ -12,6 +12,7 @@ from balms_seg.job import BOX_CLASSIFIER as CLASSIFIER
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView, trains_alone
 from balms_seg.modeling.keyed_sampling import KeyedRPN
+from balms_seg.modeling.partial_labels import columns_of
 
 
 def trains_box_classifier_alone(model: nn.Module) -> bool:
@@ -48,6 +49,7 @@ def compute_box_rows(model: GeneralizedRCNN, batch: list[dict]) -> ClassifierRow
         features=heads.box_head(pooled).flatten(start_dim=1).float(),
         gt_classes=torch.cat([each.gt_classes for each in proposals]),
         images=torch.cat([torch.full_like(p.gt_classes, i) for i, p in enumerate(proposals)]),
+        columns=columns_of(proposals),
     )
 
 
@@ -59,7 +61,7 @@ def box_trunk(model: GeneralizedRCNN) -> ClassifierView:
         layer=predictor.cls_score,
         method=predictor.method,
         compute_rows=partial(compute_box_rows, model),
-        context=lambda rows: predictor.loss_context(rows.features),
+        context=lambda rows: predictor.loss_context(rows.features, rows.columns),
         log_accuracy=predictor.log_accuracy,
         loss_weight=predictor.loss_weight.get("loss_cls", 1.0),
         has_background=True,

@@ -22,11 +22,13 @@ class ClassifierRows(NamedTuple):
         features: (R, D) float32 input of the classifier.
         gt_classes: (R,) int64 in [0, K); of boxes in [0, K], K being background.
         images: (R,) int64 place of each row's image in the batch.
+        columns: (R, K) bool where labels are partial, see `LossContext`.
     """
 
     features: Tensor
     gt_classes: Tensor
     images: Tensor
+    columns: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import pairwise_intersection
 from torch import Tensor
 
-from balms_seg.instances_with_ignored import InstancesWithIgnored
+from balms_seg.training_objects import TrainingObjects
 
 #: Share of a proposal's or an anchor's area that makes it lie on a region.
 COVERED_SHARE = 0.5
@@ -25,9 +25,10 @@ def lies_on_ignored(boxes: Boxes, target: Instances) -> Tensor | None:
         boxes: N proposals or anchors of the image.
         target: its objects, perhaps with regions.
     """
-    if not isinstance(target, InstancesWithIgnored):
+    regions = target.ignored_boxes if isinstance(target, TrainingObjects) else None
+    if regions is None:
         return None
-    shared = pairwise_intersection(boxes, target.ignored_boxes.to(boxes.device))
+    shared = pairwise_intersection(boxes, regions.to(boxes.device))
     # Of several regions, the one that covers most.
     return shared.amax(dim=1) >= COVERED_SHARE * boxes.area().clamp(min=torch.finfo().tiny)
 

@@ -17,6 +17,7 @@ from balms_seg.methods import METHODS
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.ignored_regions import without_ignored
 from balms_seg.modeling.keyed_sampling import next_image
+from balms_seg.modeling.partial_labels import with_known_classes
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -95,9 +96,10 @@ class _LongTailedClassification:
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
         """As detectron2's, without proposals that lie on ignored regions."""
-        return super().label_and_sample_proposals(  # type: ignore[misc]  # of the heads mixed in
+        sampled = super().label_and_sample_proposals(  # type: ignore[misc]  # of the heads mixed in
             without_ignored(proposals, targets), targets
         )
+        return with_known_classes(sampled, targets, self.num_classes)  # type: ignore[attr-defined]
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
@@ -172,7 +174,8 @@ class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
         kept = without_ignored(proposals, targets)
-        return super()._match_and_label_boxes(kept, stage, targets)
+        labelled = super()._match_and_label_boxes(kept, stage, targets)
+        return with_known_classes(labelled, targets, self.num_classes)
 
 
 LONG_TAILED_HEADS = {

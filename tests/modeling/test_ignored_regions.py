@@ -16,8 +16,8 @@ from PIL import Image
 
 from balms_seg.data.instances.dataset_dicts import load_annotations
 from balms_seg.data.instances.mapper import InstanceMapper
-from balms_seg.instances_with_ignored import InstancesWithIgnored
 from balms_seg.modeling.ignored_regions import lies_on_ignored
+from balms_seg.training_objects import TrainingObjects
 
 REGION = torch.tensor([[10.0, 10.0, 30.0, 30.0], [0.0, 0.0, 4.0, 4.0]])
 
@@ -40,7 +40,7 @@ def test_half_of_the_own_area_decides() -> None:
     assert not all(expected)
     objects = Instances((40, 40), gt_boxes=Boxes(boxes[:2]))
     assert lies_on_ignored(Boxes(boxes), objects) is None
-    with_regions = InstancesWithIgnored(objects, Boxes(REGION))
+    with_regions = TrainingObjects(objects, ignored_boxes=Boxes(REGION))
     assert lies_on_ignored(Boxes(boxes), with_regions).tolist() == expected
 
 
@@ -51,7 +51,7 @@ def test_no_proposal_on_a_region_is_sampled_and_objects_stay(heads: str) -> None
     model = build_model(small_config(settings)).train()
     batch = made_up_batch(2)
     targets = [sample["instances"] for sample in batch]
-    targets[1] = InstancesWithIgnored(targets[1], Boxes(REGION))
+    targets[1] = TrainingObjects(targets[1], ignored_boxes=Boxes(REGION))
     corners = torch.rand(60, 2, generator=torch.Generator().manual_seed(5)) * 30
     boxes = torch.cat([corners, corners + 10], dim=1)
     proposals = [
@@ -80,7 +80,7 @@ def test_no_anchor_on_a_region_is_labelled() -> None:
     targets = [sample["instances"] for sample in batch]
     with EventStorage():
         before, _ = rpn.label_and_sample_anchors(anchors, targets)
-        targets[0] = InstancesWithIgnored(targets[0], Boxes(REGION))
+        targets[0] = TrainingObjects(targets[0], ignored_boxes=Boxes(REGION))
         after, _ = rpn.label_and_sample_anchors(anchors, targets)
     on_region = lies_on_ignored(Boxes.cat(anchors), targets[0])
     assert (before[0][on_region] >= 0).any()
@@ -116,7 +116,7 @@ def test_regions_reach_a_model_in_any_step() -> None:
     batch = made_up_batch(2)
     everything = Boxes(torch.tensor([[-500.0, -500.0, 1000.0, 1000.0]]))
     for sample in batch:
-        sample["instances"] = InstancesWithIgnored(sample["instances"], everything)
+        sample["instances"] = TrainingObjects(sample["instances"], ignored_boxes=everything)
     batch = pickle.loads(pickle.dumps(batch))
     with EventStorage() as storage:
         model(batch)

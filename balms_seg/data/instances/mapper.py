@@ -14,8 +14,9 @@ from detectron2.data.transforms import AugInput
 from detectron2.structures import Boxes
 from detectron2.utils.file_io import PathManager
 
+from balms_seg.data.instances.known_classes import known_classes
 from balms_seg.decoding import decode_image
-from balms_seg.instances_with_ignored import InstancesWithIgnored
+from balms_seg.training_objects import TrainingObjects
 
 
 class InstanceMapper(DatasetMapper):
@@ -26,24 +27,35 @@ class InstanceMapper(DatasetMapper):
 
     @configurable
     def __init__(
-        self, is_train: bool, *, pixel_range: tuple[float, ...] = (), **options: Any
+        self,
+        is_train: bool,
+        *,
+        pixel_range: tuple[float, ...] = (),
+        partial_classes: int = 0,
+        **options: Any,
     ) -> None:
         """Take detectron2's options.
 
         Args:
             is_train: whether to map annotations, too.
             pixel_range: as for `decode_image`.
+            partial_classes: K where labels are partial, whose objects then say what is known.
             options: as for `DatasetMapper`.
         """
         super().__init__(is_train, **options)
-        self.pixel_range = pixel_range
+        self.pixel_range, self.partial_classes = pixel_range, partial_classes
 
     @classmethod
     def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
         """Arguments from a configuration."""
         options = super().from_config(cfg, is_train)
         pixel_range = cfg.INPUT.get("PIXEL_RANGE", ())  # one of plain detectron2 has no such key
-        return {**options, "pixel_range": tuple(pixel_range)}
+        is_partial = cfg.MODEL.get("PARTIAL_LABELS", False)
+        return {
+            **options,
+            "pixel_range": tuple(pixel_range),
+            "partial_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES if is_partial else 0,
+        }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """The record with "image", (C, H, W), and in training "instances"."""
@@ -71,16 +83,20 @@ class InstanceMapper(DatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict, transforms: Any, image_shape: tuple[int, int]
     ) -> None:
-        regions = dataset_dict.pop("ignored_regions", None)
+        regions, known = dataset_dict.pop("ignored_regions", None), None
+        if self.partial_classes:  # what a crop leaves out was looked for, too
+            known = known_classes(dataset_dict, self.partial_classes)
         mapper = copy.copy(self)
         # detectron2 recomputes cropped boxes from the masks, which an image without objects lacks
         mapper.recompute_boxes = self.recompute_boxes and any(
             not annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]
         )
         super(InstanceMapper, mapper)._transform_annotations(dataset_dict, transforms, image_shape)
-        if regions:
-            dataset_dict["instances"] = InstancesWithIgnored(
-                dataset_dict["instances"], _transformed(regions, transforms, image_shape)
+        if regions or known is not None:
+            dataset_dict["instances"] = TrainingObjects(
+                dataset_dict["instances"],
+                ignored_boxes=_transformed(regions, transforms, image_shape) if regions else None,
+                known_classes=known,
             )
 
 
