@@ -136,6 +136,10 @@ def made_up_statistics(num_classes: int = NUM_CLASSES) -> ClassStatistics:
     )
 
 
+# Of methods whose defaults are for more classes, or for rarer ones, than the made-up data have.
+METHOD_SETTINGS: dict[str, dict] = {"federated": {"classes": 2}, "bags": {"bounds": (50,)}}
+
+
 def made_up_batch(num_images: int = 2) -> list[dict]:
     """Model inputs as the training loader makes them, with rectangular masks."""
     generator = torch.Generator().manual_seed(3)

@@ -8,7 +8,13 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from made_up_data import NUM_CLASSES, made_up_batch, made_up_statistics, small_config
+from made_up_data import (
+    METHOD_SETTINGS,
+    NUM_CLASSES,
+    made_up_batch,
+    made_up_statistics,
+    small_config,
+)
 from torch import Tensor, nn
 
 from balms_seg.methods import METHODS, LossContext, Method
@@ -17,8 +23,6 @@ from balms_seg.modeling import TrainingSchedule, replace_box_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 
 HEADS = ("StandardROIHeads", "CascadeROIHeads")
-# Of methods whose defaults are for more classes, or for rarer ones.
-SETTINGS: dict[str, dict] = {"federated": {"classes": 2}, "bags": {"bounds": (50,)}}
 
 
 def detectron2_model(heads: str = "StandardROIHeads", **overrides: object) -> nn.Module:
@@ -49,7 +53,7 @@ def detections(model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_the_model_trains_and_predicts_with_the_new_classifier(heads: str, method: str) -> None:
     model = detectron2_model(heads)
     schedule = TrainingSchedule(max_iter=10_000, images_per_batch=2)
-    settings = METHODS[method].Settings(**SETTINGS.get(method, {}))
+    settings = METHODS[method].Settings(**METHOD_SETTINGS.get(method, {}))
     given = replace_box_classifier(
         model,
         METHODS[method](NUM_CLASSES, has_background=True, settings=settings),
