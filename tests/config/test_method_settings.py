@@ -111,6 +111,17 @@ def test_more_sampled_classes_than_there_are_name_the_key(
     toy_config(*words, "softmax", "MODEL.ROI_HEADS.NUM_CLASSES", "12")
 
 
+def test_a_bias_from_the_prior_needs_a_bias(toy_config: Callable[..., CfgNode]) -> None:
+    words = ("MODEL.ROI_HEADS.NAME", "LongTailedROIHeads", "MODEL.INITIAL_BIAS", "prior")
+    choice = "MODEL.ROI_BOX_HEAD.CLASSIFIER"
+    toy_config(*words, choice, "softmax")
+    with pytest.raises(ValueError, match="INITIAL_BIAS is prior, but a classifier of cosines has"):
+        toy_config(*words, choice, "ecm")
+    toy_config(*words, choice, "ecm", "MODEL.ROI_BOX_HEAD.CLASSIFIER_LAYER", "linear")
+    with pytest.raises(ValueError, match="INITIAL_BIAS is 'zero'; expected one of method, prior"):
+        toy_config("MODEL.INITIAL_BIAS", "zero")
+
+
 def test_weights_by_name_are_set_from_the_command_line(
     toy_config: Callable[..., CfgNode],
 ) -> None:
