@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from balms_seg.annotations.class_limits import check_class_names
-from balms_seg.class_statistics.frequency_groups import CLASSIFICATION_GROUPS
+from balms_seg.class_statistics.frequency_groups import CLASSIFICATION_GROUPS, LVIS_GROUPS
 from balms_seg.class_statistics.statistics import ClassStatistics
+
+_OF_IMAGES = {*CLASSIFICATION_GROUPS}
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,20 @@ class ClassRecord:
         """What `to_plain` returned."""
         return cls(**{name: tuple(column) for name, column in values.items()})
 
-    def to_image_statistics(self) -> ClassStatistics:
-        """Statistics of the training set, where it is one of whole images."""
+    def to_statistics(self) -> ClassStatistics:
+        """Statistics of the training set, to predict with.
+
+        Its number of images is known of whole images alone; of annotated ones, on which several
+        classes may be, it is at most the sum that is taken.
+        """
+        group_names = CLASSIFICATION_GROUPS if {*self.groups} <= _OF_IMAGES else LVIS_GROUPS
         return ClassStatistics(
             np.array(self.image_counts),
             np.array(self.instance_counts),
             sum(self.image_counts),
             self.names,
-            CLASSIFICATION_GROUPS,
-            np.array([CLASSIFICATION_GROUPS.index(group) for group in self.groups]),
+            group_names,
+            np.array([group_names.index(group) for group in self.groups]),
         )
 
     def to_plain(self) -> dict[str, list]:

@@ -22,7 +22,6 @@ from balms_seg.engine.step import autocast
 from balms_seg.evaluation.images.classifier_predictions import top_classes
 from balms_seg.image_batch import ImageBatch
 from balms_seg.modeling.image_classifier import ImageClassifier
-from balms_seg.modeling.prepare import prepare_model
 
 _BATCH_SIZE = 32
 
@@ -108,8 +107,6 @@ class ImagePredictor:
             raise ValueError(
                 f"{cfg.MODEL.WEIGHTS} does not name its classes; give them in DATASETS.CLASSES."
             )
-        if classes is not None:
-            prepare_model(model, classes.to_image_statistics())
         return cls(cfg, model, names)
 
     def __call__(

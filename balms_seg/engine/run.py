@@ -65,7 +65,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
     model, classes = _load(cfg, resume=resume)
     statistics = data.statistics
     if statistics is None and classes is not None and build_job(cfg).of_images:
-        statistics = classes.to_image_statistics()  # the training set need not be at hand
+        statistics = classes.to_statistics()  # the training set need not be at hand
     model = prepare_model(model, statistics)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
         LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
@@ -97,7 +97,8 @@ def load_model_and_classes(
     """As `load_model`, with what the checkpoint says of the classes; None where it says nothing.
 
     The model cuts at the thresholds in the checkpoint, unless the configuration has its own.
-    (An evaluation does not: AP ranks all detections.)
+    (An evaluation does not: AP ranks all detections.) Where no training set is at hand, the counts
+    that a calibration needs are the checkpoint's.
 
     Raises:
         RuntimeError: as there.
@@ -107,7 +108,10 @@ def load_model_and_classes(
     if classes is not None and classes.thresholds and not _own_thresholds(cfg):
         heads: Any = model.roi_heads
         heads.cut_at(classes.thresholds)
-    return prepare_model(model, statistics_if_available(cfg)), classes
+    statistics = statistics_if_available(cfg)
+    if statistics is None and classes is not None and classes.image_counts:
+        statistics = classes.to_statistics()
+    return prepare_model(model, statistics), classes
 
 
 def has_class_thresholds(cfg: CfgNode, classes: ClassRecord | None) -> bool:

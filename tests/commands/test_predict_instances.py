@@ -81,6 +81,27 @@ def test_each_class_is_cut_at_its_own_threshold(folder: Path, tmp_path: Path) ->
     assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected])
 
 
+def test_a_calibrated_configuration_has_the_counts_of_its_checkpoint(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The training set need not be at hand."""
+    cfg = torch.load(folder / "model.pth", weights_only=False)["config"]
+    (tmp_path / "run.yaml").write_text(cfg)
+    (tmp_path / "calibrated.yaml").write_text(
+        f"_BASE_: run.yaml\nMODEL:\n  WEIGHTS: {folder / 'model.pth'}\n  ROI_BOX_HEAD:\n"
+        "    CALIBRATION:\n      METHOD: norcal\n      STRENGTH: 1.0\n"
+    )
+    images, output = str(folder / "data" / "val"), tmp_path / "found"
+    words = [str(tmp_path / "calibrated.yaml"), images, "--output", str(output), "--device", "cpu"]
+    run_command("predict", [*words, "--confidence-threshold", "0.0"])
+    calibrated = read_detections(output / "predictions.json")
+    plain = predict(folder, tmp_path / "plain", "--confidence-threshold", "0.0")
+    shares = [
+        np.mean([each["category_id"] == 9 for each in found]) for found in (plain, calibrated)
+    ]
+    assert shares[1] > shares[0]  # the class of one training image
+
+
 def test_nothing_above_the_threshold_is_said(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
