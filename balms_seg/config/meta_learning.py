@@ -49,6 +49,8 @@ def add_keys(cfg: CfgNode) -> None:
     # How sample rates get their gradient: score (through the draws' probabilities) | gumbel_image
     # (straight-through over the images, as published) | gumbel_class (the same over the classes).
     cfg.META.ESTIMATOR = "score"
+    # Temperature of the straight-through estimators' softmax; 1 in the paper.
+    cfg.META.TEMPERATURE = 1.0
     # Whole images: class rates start in proportion to 1 / n_c^this. 0: all images equally often,
     # 1: all classes.
     cfg.META.INIT_POW = 0.0
@@ -114,6 +116,8 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         ]
     if len(meta.BETAS) != 2 or not all(0 <= beta < 1 for beta in meta.BETAS):
         found.append(f"META.BETAS is {meta.BETAS}; expected two numbers in [0, 1).")
+    if not 0 < meta.TEMPERATURE < float("inf"):
+        found.append(f"META.TEMPERATURE is {meta.TEMPERATURE}; expected a number above 0.")
     if not 1 < meta.MAX_FACTOR < float("inf"):
         found.append(f"META.MAX_FACTOR is {meta.MAX_FACTOR}; expected a number above 1.")
     if meta.ESTIMATOR == "gumbel_class" and not of_images:

@@ -5,8 +5,9 @@ p(I) = r(I) / sum of r, w_b = p(I_b) / p_draw(I_b) the weight of draw b. Float64
 
 - `score_gradient`: the derivative of the weights themselves (likelihood ratio), unbiased.
 - `gumbel_image_gradient`: the paper's. A draw is the largest of log r + Gumbel noise over all
-  images; backwards, the one-hot row is replaced by the softmax y of the same sums, temperature 1
-  (straight-through). A draw's weight is 1 and has the derivative of y(I_b).
+  images; backwards, the one-hot row is replaced by the softmax y of the same sums over a
+  temperature, 1 in the paper (straight-through). A draw's weight is 1 and has the derivative of
+  y(I_b).
 - `gumbel_class_gradient`: the same with a class drawn in place of an image, and any of its images
   then. Images come by the same law, at O(K) a draw.
 
@@ -30,7 +31,8 @@ from balms_seg.sampling.streams import Block
 
 # Some of the draws, and how many numbers for each, to that many exponentials (b, count) of rate 1.
 Noise = Callable[[slice, int], np.ndarray]
-Estimator = Callable[[np.ndarray, Block, ImageRates, ImageClasses, Noise], np.ndarray]
+# The last argument is the temperature.
+Estimator = Callable[[np.ndarray, Block, ImageRates, ImageClasses, Noise, float], np.ndarray]
 
 _CHUNK = 2**18  # noise values in memory at a time
 
@@ -41,6 +43,7 @@ def score_gradient(
     rates: ImageRates,
     image_classes: ImageClasses,
     noise: Noise | None = None,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """Gradient by psi of a loss that depends on psi through the draws' weights.
 
@@ -55,6 +58,7 @@ def score_gradient(
         rates: the rates that gave the weights.
         image_classes: of all N images.
         noise: not used.
+        temperature: not used.
 
     Returns:
         (K,) dL / dpsi. Linear in the draws: those of several ranks add up.
@@ -71,6 +75,7 @@ def gumbel_image_gradient(
     rates: ImageRates,
     image_classes: ImageClasses,
     noise: Noise,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """Straight-through gradient by psi, with Gumbel noise over all images; O(B N) time.
 
@@ -80,6 +85,7 @@ def gumbel_image_gradient(
         rates: the rates that gave the weights.
         image_classes: of all N images.
         noise: gives N exponentials for each draw.
+        temperature: of the softmax, above 0.
 
     Returns:
         (K,) as for `score_gradient`.
@@ -94,6 +100,7 @@ def gumbel_image_gradient(
             draws.indices[rows],
             rates.probabilities,
             noise(rows, len(by_image)),
+            temperature,
         )
     return _by_class(by_image, rates, image_classes)
 
@@ -104,6 +111,7 @@ def gumbel_class_gradient(
     rates: ImageRates,
     image_classes: ImageClasses,
     noise: Noise,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """Straight-through gradient by psi, with Gumbel noise over the classes; O(B K) time.
 
@@ -113,6 +121,7 @@ def gumbel_class_gradient(
         rates: the rates that gave the weights.
         image_classes: of all N images, each of one class.
         noise: gives K exponentials for each draw.
+        temperature: as for `gumbel_image_gradient`.
 
     Returns:
         (K,) as for `score_gradient`.
@@ -132,7 +141,7 @@ def gumbel_class_gradient(
     )
     classes = image_classes.classes[draws.indices]
     numbers = noise(slice(0, len(draws)), num_classes)
-    by_class = _straight_through(changes, classes, probabilities, numbers)
+    by_class = _straight_through(changes, classes, probabilities, numbers, temperature)
     return by_class * rates.log_derivative
 
 
@@ -144,14 +153,18 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def conditional_softmax(
-    probabilities: np.ndarray, drawn: np.ndarray, exponentials: np.ndarray
+    probabilities: np.ndarray,
+    drawn: np.ndarray,
+    exponentials: np.ndarray,
+    temperature: float = 1.0,
 ) -> np.ndarray:
-    """Softmax of log p + Gumbel noise, given which item has the largest sum.
+    """Softmax of (log p + Gumbel noise) / temperature, given which item has the largest sum.
 
     Args:
         probabilities: (n,) of sum 1; an item of probability 0 gets 0.
         drawn: (b,) the item with the largest sum.
         exponentials: (b, n) of rate 1.
+        temperature: above 0.
 
     Returns:
         (b, n) rows of sum 1, the largest entry at `drawn`.
@@ -159,18 +172,22 @@ def conditional_softmax(
     rows = np.arange(len(drawn))
     smallest = np.maximum(exponentials[rows, drawn], np.finfo(np.float64).tiny)[:, None]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratios = smallest / (smallest + exponentials / probabilities)
+        ratios = (smallest / (smallest + exponentials / probabilities)) ** (1 / temperature)
     ratios[:, probabilities == 0] = 0
     ratios[rows, drawn] = 1
     return ratios / ratios.sum(axis=1, keepdims=True)
 
 
 def _straight_through(
-    changes: np.ndarray, drawn: np.ndarray, probabilities: np.ndarray, exponentials: np.ndarray
+    changes: np.ndarray,
+    drawn: np.ndarray,
+    probabilities: np.ndarray,
+    exponentials: np.ndarray,
+    temperature: float,
 ) -> np.ndarray:
-    """(n,) sum over the draws of changes_b * d y_b(drawn_b) / d log r; d y_i = y_i (1_i - y)."""
-    soft = conditional_softmax(probabilities, drawn, exponentials)
-    changes = changes * soft[np.arange(len(drawn)), drawn]
+    """(n,) sum over draws of changes_b * d y_b(drawn_b) / d log r; d y_i = y_i (1_i - y) / t."""
+    soft = conditional_softmax(probabilities, drawn, exponentials, temperature)
+    changes = changes * soft[np.arange(len(drawn)), drawn] / temperature
     return np.bincount(drawn, weights=changes, minlength=len(probabilities)) - changes @ soft
 
 

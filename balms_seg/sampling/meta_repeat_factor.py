@@ -70,6 +70,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         seed: seed of the stream, the same on all ranks.
         link: what psi does to a class rate.
         estimator: how psi gets its gradient: a key of `ESTIMATORS`.
+        temperature: of the straight-through estimators.
         block_size: indices in a block.
         lookahead: how many indices a loader may draw ahead of training.
         adam: settings of Adam on psi; its weight decay draws every class back to where it started.
@@ -95,6 +96,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         lookahead: int,
         adam: AdamSettings,
         start: np.ndarray | None = None,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(image_classes.num_images, seed=seed)
         self.link = link
@@ -103,7 +105,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         self._image_classes = image_classes
         self._base_rates = np.array(base_rates, dtype=np.float64)
         check_settings(self._base_rates, image_classes, estimator, block_size, lookahead)
-        self.estimator = estimator
+        self.estimator, self.temperature = estimator, temperature
         start = np.zeros(image_classes.num_classes) if start is None else start
         self.parameters = ClassParameters(
             image_classes.num_classes, adam, start=torch.tensor(start, dtype=torch.float64)
@@ -148,6 +150,7 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
             lookahead=meta.LOOKAHEAD * batch_size,
             adam=AdamSettings(meta.LR, tuple(meta.BETAS), meta.WEIGHT_DECAY),
             start=start,
+            temperature=meta.TEMPERATURE,
         )
 
     @classmethod
@@ -213,8 +216,10 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
                 )
             return -np.log1p(-keyed_uniforms(self.seed, draws.positions[rows], "gumbel", count))
 
-        estimate = ESTIMATORS[self.estimator]
-        return torch.from_numpy(estimate(by_weight, draws, self.rates, self._image_classes, noise))
+        gradient = ESTIMATORS[self.estimator](
+            by_weight, draws, self.rates, self._image_classes, noise, self.temperature
+        )
+        return torch.from_numpy(gradient)
 
     def update(self, gradient: Tensor) -> None:
         """Take an Adam step on psi and plan its rates for the first block not yet settled.

@@ -31,7 +31,7 @@ from balms_seg.sampling import (
     estimators,
 )
 from balms_seg.sampling.estimators import conditional_softmax
-from balms_seg.sampling.image_rates import tilted_start
+from balms_seg.sampling.image_rates import compute_image_rates, tilted_start
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "meta_sampler.npz"
 LABELS = np.repeat(np.arange(4), [12, 6, 3, 1])
@@ -179,6 +179,36 @@ def test_noise_drawn_as_if_nothing_were_known_would_be_seen() -> None:
     wrong = conditional_softmax(probabilities, drawn, numbers).max(axis=1)
     error = np.sqrt((right.var() + wrong.var()) / 40_000)
     assert abs(right.mean() - wrong.mean()) > 10 * error
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_straight_through_gradient_is_autograds_at_any_temperature(temperature: float) -> None:
+    """The derivative of the drawn class's share in the softmax, given the noise behind the draw."""
+    rng = np.random.default_rng(3)
+    image_classes = ImageClasses([{"label": label} for label in (0, 0, 0, 1, 1, 2)], 3)
+    psi = np.array([0.3, -0.2, 0.8])
+    rates = compute_image_rates(psi, np.ones(3), SigmoidLink(), image_classes)
+    indices, by_weight = np.array([0, 4, 5, 2]), rng.normal(size=4)
+    draws = Block(indices, rates.probabilities[indices], np.arange(4))
+    numbers = rng.exponential(size=(4, 3))
+    gradient = ESTIMATORS["gumbel_class"](
+        by_weight, draws, rates, image_classes, lambda rows, count: numbers[rows], temperature
+    )
+
+    classes = image_classes.classes[indices]
+    shares = np.bincount(image_classes.classes, weights=rates.probabilities)
+    times = numbers / shares  # of the classes that were not drawn, above the smallest one's
+    times += numbers[np.arange(4), classes][:, None]
+    times[np.arange(4), classes] = numbers[np.arange(4), classes]
+    # T = e^-(log p + G): the noise G stays as the rates move.
+    noise = torch.from_numpy(-np.log(times) - np.log(shares))
+    leaf = torch.tensor(psi, requires_grad=True)
+    sums = (
+        torch.nn.functional.logsigmoid(leaf) + torch.tensor([3.0, 2.0, 1.0]).double().log() + noise
+    )
+    soft = torch.softmax(sums / temperature, dim=1)[torch.arange(4), torch.tensor(classes)]
+    (soft * torch.from_numpy(by_weight)).sum().backward()
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_an_item_that_is_never_drawn_has_no_weight() -> None:

@@ -40,7 +40,13 @@ START = FACTORS / FACTORS.sum()
 
 
 def _config(batch_size: int = 4, **meta: object) -> SimpleNamespace:
-    defaults = {"BLOCK": 1024, "LOOKAHEAD": 16, "ESTIMATOR": "score", "INIT_POW": 0.0}
+    defaults = {
+        "BLOCK": 1024,
+        "LOOKAHEAD": 16,
+        "ESTIMATOR": "score",
+        "INIT_POW": 0.0,
+        "TEMPERATURE": 1.0,
+    }
     defaults |= {"MAX_FACTOR": 4.0, "LR": 0.01, "BETAS": (0.9, 0.999), "WEIGHT_DECAY": 0.0}
     loader = {
         "SAMPLER_TRAIN": "MetaRepeatFactorTrainingSampler",
