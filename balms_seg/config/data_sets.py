@@ -21,8 +21,9 @@ def add_keys(cfg: CfgNode) -> None:
     # or as shares of the image, or most images under several ids. False: an error says so.
     cfg.DATASETS.TRUST_ANNOTATIONS = False
     # Image classification sets to register: a list of [name, source, root]. source: a folder or zip
-    # of class folders (root: the folder in it, such as train), or a list file of "path label" lines
-    # (root: the folder or zip of its images; empty: the list's own folder).
+    # of class folders (root: the folder in it, such as train), a list file of "path label" lines
+    # (root: the folder, zip or .npz of features; empty: the list's own folder), or features: an
+    # .npz (root empty) or .npy (root: the list file with its labels).
     cfg.DATASETS.REGISTER_IMAGES = []
     # Names of the image classifier's classes in the order of its outputs. Empty: those of the first
     # training set. Other sets are matched by name; numbers in a list count in these.

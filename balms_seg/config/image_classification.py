@@ -22,12 +22,15 @@ def add_keys(cfg: CfgNode) -> None:
     classifier.METHOD = "softmax"
     # K; 0: as many as the training set has.
     classifier.NUM_CLASSES = 10
-    # cifar_resnet32 | resnet10 | resnet18 | resnet50 | resnet152 | resnext50 (all but the first
-    # torchvision's).
+    # cifar_resnet32 | resnet10 | resnet18 | resnet50 | resnet152 | resnext50 (torchvision's) |
+    # efficientnet_lite0 (of the extra `pretrained`) | features (none: the sets are of features).
     classifier.BACKBONE = "cifar_resnet32"
+    # D of BACKBONE features; 0: as many as the data sets have.
+    classifier.NUM_FEATURES = 0
     # Factor on the channels of every layer of the backbone.
     classifier.WIDTH = 1
-    # Start from torchvision's ImageNet weights, which are downloaded where they are not cached.
+    # Start from ImageNet weights: torchvision's, which are downloaded where they are not cached, or
+    # those of the extra `pretrained`.
     classifier.PRETRAINED = False
     # linear | cosine (of normalised features and weights). auto: what the method is made for.
     classifier.CLASSIFIER = "auto"
@@ -68,15 +71,21 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
 
 
 def _backbone_problems(cfg: CfgNode) -> list[str]:
-    from balms_seg.modeling.image_backbones import IMAGE_BACKBONES, OF_ANY_WIDTH, PRETRAINED
+    from balms_seg.modeling.efficientnet_lite import LITE0_PIXEL_MEAN, LITE0_PIXEL_STD
+    from balms_seg.modeling.image_backbones import (
+        FEATURES,
+        IMAGE_BACKBONES,
+        OF_ANY_WIDTH,
+        PRETRAINED,
+    )
 
     settings, where = cfg.MODEL.IMAGE_CLASSIFIER, "MODEL.IMAGE_CLASSIFIER"
     allowed = {
-        "BACKBONE": tuple(IMAGE_BACKBONES),
+        "BACKBONE": (*IMAGE_BACKBONES, FEATURES),
         "EMPTY_CLASSES": ("floor", "error"),
     }
     problems = outside(settings, where, allowed)
-    problems += below(settings, where, {"NUM_CLASSES": 0, "WIDTH": 1})
+    problems += below(settings, where, {"NUM_CLASSES": 0, "NUM_FEATURES": 0, "WIDTH": 1})
     if not settings.CALIBRATION.TEMPERATURE > 0:
         problems.append(
             f"{where}.CALIBRATION.TEMPERATURE is {settings.CALIBRATION.TEMPERATURE}; expected a "
@@ -100,4 +109,12 @@ def _backbone_problems(cfg: CfgNode) -> list[str]:
             f"{where}.PRETRAINED is True, but there are no weights for BACKBONE "
             f"{settings.BACKBONE!r}; set it to False or take one of {', '.join(PRETRAINED)}."
         )
+    is_lite = settings.PRETRAINED and settings.BACKBONE == "efficientnet_lite0"
+    scaling = {"PIXEL_MEAN": LITE0_PIXEL_MEAN, "PIXEL_STD": LITE0_PIXEL_STD}
+    for key, value in scaling.items() if is_lite else ():
+        if list(cfg.MODEL[key]) != [value] * 3:
+            problems.append(
+                f"MODEL.{key} is {list(cfg.MODEL[key])}, but the weights of efficientnet_lite0 "
+                f"are for {[value] * 3}; set it to that."
+            )
     return problems

@@ -53,6 +53,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         AUGMENTATIONS_IN_MEMORY,
         AUGMENTATIONS_IN_WORKERS,
     )
+    from balms_seg.modeling.image_backbones import FEATURES
 
     options, where = cfg.INPUT.IMAGES, "INPUT.IMAGES"
     found = outside(options, where, {"UNREADABLE": UNREADABLE, "MEMORY_DEVICE": DEVICES})
@@ -75,10 +76,11 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         )
     trained = list(cfg.MODEL.TRAIN_ONLY)
     is_decoupled = bool(trained) and all(name.startswith(IMAGE_CLASSIFIER) for name in trained)
+    is_decoupled |= cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE == FEATURES
     if is_decoupled and (options.MIXUP > 0 or options.CUTMIX > 0):
         found.append(
             f"{where}.MIXUP is {options.MIXUP:g} and CUTMIX {options.CUTMIX:g}, but "
-            f"MODEL.TRAIN_ONLY {trained} trains the classifier alone, on one label an image; set "
-            "both to 0."
+            f"the classifier trains alone (MODEL.TRAIN_ONLY {trained}, BACKBONE "
+            f"{cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE}), on one label an image; set both to 0."
         )
     return found

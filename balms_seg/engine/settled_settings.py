@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from balms_seg.class_statistics.frequency_groups import third_bounds
 from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
-from balms_seg.data import register_from_config
+from balms_seg.data import load_dataset_dicts, register_from_config
+from balms_seg.data.images.feature_files import num_features
 from balms_seg.data.images.labelled_images import image_classes
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.modeling.image_backbones import FEATURES
 from balms_seg.sampling import SAMPLER_REGISTRY, RepeatFactorTrainingSampler
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
 
@@ -27,9 +29,9 @@ def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> li
     """Fill in what a configuration leaves to the data, in place.
 
     The classes of an image classifier that is only used are those that its checkpoint names;
-    NUM_CLASSES 0 becomes their number, SOLVER.EPOCHS the iterations, SOLVER.WARMUP_SHARE those of
-    the warm-up, REPEAT_THRESHOLD -1 the threshold, and TEST.FIT_GROUP_BOUNDS the bounds of the
-    groups.
+    NUM_CLASSES 0 becomes their number, NUM_FEATURES 0 that of the sets' features, SOLVER.EPOCHS
+    the iterations, SOLVER.WARMUP_SHARE those of the warm-up, REPEAT_THRESHOLD -1 the threshold,
+    and TEST.FIT_GROUP_BOUNDS the bounds of the groups.
 
     Args:
         cfg: not frozen.
@@ -88,6 +90,10 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
     training_set = cache(job.load_training_set)
     if job.of_images and cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
         cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = len(image_classes(cfg))
+    classifier = cfg.MODEL.IMAGE_CLASSIFIER
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    if job.of_images and classifier.BACKBONE == FEATURES and not classifier.NUM_FEATURES and names:
+        classifier.NUM_FEATURES = num_features(load_dataset_dicts(names[0]))
     if training and cfg.SOLVER.EPOCHS > 0:
         num_images = len(training_set().dicts)
         old = cfg.SOLVER.MAX_ITER

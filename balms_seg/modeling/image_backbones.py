@@ -12,6 +12,8 @@ from torchvision.models import ResNet, resnet
 from torchvision.models.resnet import BasicBlock
 
 from balms_seg.modeling.cifar_resnet import CifarResNet
+from balms_seg.modeling.efficientnet_lite import EfficientNetLite0
+from balms_seg.modeling.given_features import GivenFeatures
 
 
 def _torchvision(name: str, *, width: int, pretrained: bool) -> nn.Module:
@@ -42,6 +44,11 @@ def _cifar_resnet32(*, width: int, pretrained: bool) -> nn.Module:
     return CifarResNet(32, width=width)
 
 
+def _efficientnet_lite0(*, width: int, pretrained: bool) -> nn.Module:
+    assert width == 1
+    return EfficientNetLite0(pretrained=pretrained)
+
+
 def _headless(model: Any) -> nn.Module:
     model.out_channels = model.fc.in_features
     model.fc = nn.Identity()
@@ -55,18 +62,25 @@ IMAGE_BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet50": partial(_torchvision, "resnet50"),
     "resnet152": partial(_torchvision, "resnet152"),
     "resnext50": partial(_torchvision, "resnext50_32x4d"),
+    "efficientnet_lite0": _efficientnet_lite0,
 }
+FEATURES = "features"  # no backbone: batches are of features
 OF_ANY_WIDTH = ("cifar_resnet32",)
-PRETRAINED = ("resnet18", "resnet50", "resnet152", "resnext50")
+PRETRAINED = ("resnet18", "resnet50", "resnet152", "resnext50", "efficientnet_lite0")
 
 
-def build_image_backbone(name: str, *, width: int = 1, pretrained: bool = False) -> nn.Module:
+def build_image_backbone(
+    name: str, *, width: int = 1, pretrained: bool = False, num_features: int = 0
+) -> nn.Module:
     """A backbone whose attribute `out_channels` is D.
 
     Args:
-        name: a key of `IMAGE_BACKBONES`.
+        name: a key of `IMAGE_BACKBONES`, or `FEATURES`.
         width: factor on the channels; 1 but for those `OF_ANY_WIDTH`.
-        pretrained: with torchvision's ImageNet weights, downloaded where they are not cached; for
-            those in `PRETRAINED`.
+        pretrained: with ImageNet weights, for those in `PRETRAINED`: torchvision's, downloaded
+            where they are not cached, or those of the extra `pretrained`.
+        num_features: D of `FEATURES`.
     """
+    if name == FEATURES:
+        return GivenFeatures(num_features)
     return IMAGE_BACKBONES[name](width=width, pretrained=pretrained)

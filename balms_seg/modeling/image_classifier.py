@@ -41,6 +41,7 @@ class ImageClassifier(nn.Module):
         method: the loss, and logits to probabilities.
     """
 
+    classifier: Any  # a module with in_features
     method: Method
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -91,6 +92,7 @@ class ImageClassifier(nn.Module):
             settings.BACKBONE,
             width=settings.WIDTH,
             pretrained=settings.PRETRAINED and not cfg.MODEL.WEIGHTS,  # which would replace them
+            num_features=settings.NUM_FEATURES,
         )
         classifier = build_classifier(
             backbone.out_channels,
@@ -125,15 +127,33 @@ class ImageClassifier(nn.Module):
         batch = batch.to(self.device)
         if not self.training:
             return self.probabilities(batch.images)
-        features = self.backbone(self.preprocess_image(batch.images))
+        features = self.features(batch.images)
         logits = self.classifier(features)
         self.log_accuracy(logits, batch.labels)
         return {"loss_cls": self._loss(logits, features, batch)}
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, K) float32 probabilities of (B, 3, H, W) images, uint8 or float in [0, 255]."""
-        logits = self.classifier(self.backbone(self.preprocess_image(images)))
+        """(B, K) float32 probabilities of what `features` takes."""
+        logits = self.classifier(self.features(images))
         return self.calibration(self.method.probabilities(logits.float()))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, D) features of (B, 3, H, W) images, uint8 or float in [0, 255].
+
+        (B, D) are features already: what the backbone gave, or gave to another program.
+
+        Raises:
+            ValueError: they are of another D.
+        """
+        if images.dim() > 2:
+            return self.backbone(self.preprocess_image(images))
+        if images.shape[1] != self.classifier.in_features:
+            raise ValueError(
+                f"Expected {self.classifier.in_features} features an image, but got "
+                f"{images.shape[1]}; set MODEL.IMAGE_CLASSIFIER.BACKBONE to the one that they are "
+                "of, or to features, and NUM_FEATURES to 0."
+            )
+        return images.to(self.device).float()
 
     def prepare(self, statistics: ClassStatistics | None) -> None:
         """Take what the method needs from the training set; None: it is only to predict."""

@@ -35,7 +35,7 @@ def compute_image_rows(model: ImageClassifier, batch: ImageBatch) -> ClassifierR
             "mixed; set INPUT.IMAGES.MIXUP and CUTMIX to 0."
         )
     batch = batch.to(model.device)
-    features = model.backbone(model.preprocess_image(batch.images))
+    features = model.features(batch.images)
     return ClassifierRows(
         features=features.float(),
         gt_classes=batch.labels,

@@ -74,6 +74,7 @@ def check_header_command(name: str, folder: Path, monkeypatch: pytest.MonkeyPatc
     cfg.DATASETS.TRAIN = ()
     if cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
         cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = 3  # what the absent photographs would say
+    cfg.MODEL.IMAGE_CLASSIFIER.NUM_FEATURES = 4
     with torch.device("meta"):
         model = LongTailedTrainer.build_model(cfg)
     assert sum(1 for _ in model.parameters()) > 0

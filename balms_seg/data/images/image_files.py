@@ -1,5 +1,7 @@
 """Images by address: a file, a member of a zip archive, or a row of torchvision's CIFAR files.
 
+A row of a feature file has such an address, too, but no pixels.
+
 Addresses are file names with what lies inside a container behind it:
 "/data/cat.jpg", "/data/images.zip/train/cat/1.jpg", "/data/cifar-10-batches-py/train/17".
 """
@@ -28,6 +30,7 @@ IMAGE_SUFFIXES = (
     *(".pcx", ".qoi", ".sgi"),
 )
 _ARCHIVE = re.compile(r"(.*?\.zip)/(.*)", re.IGNORECASE | re.DOTALL)
+_FEATURES = re.compile(r"(.*?\.np[yz])/(.*)", re.IGNORECASE | re.DOTALL)
 _MAX_MEMBER_BYTES = 1 << 28
 # Beyond this size, no image that is worth a file unpacks to more than so many times its bytes.
 _SMALL_MEMBER_BYTES, _MAX_UNPACKING = 1 << 24, 100
@@ -41,6 +44,19 @@ def is_archive(path: str) -> bool:
 def split_archive(address: str) -> tuple[str, str] | None:
     """Archive and member of an address, where it leads into a zip."""
     match = _ARCHIVE.fullmatch(address)
+    if match is None or _is_folder(match[1]):
+        return None
+    return match[1], match[2]
+
+
+def is_feature_file(path: str) -> bool:
+    """Whether a path is called a file of features, and is no folder of such a name."""
+    return path.lower().endswith((".npy", ".npz")) and not _is_folder(path)
+
+
+def split_features(address: str) -> tuple[str, str] | None:
+    """File and key of an address, where it leads into a file of features."""
+    match = _FEATURES.fullmatch(address)
     if match is None or _is_folder(match[1]):
         return None
     return match[1], match[2]
@@ -61,6 +77,8 @@ def read_image(address: str, *, pixel_range: Sequence[float] = ()) -> np.ndarray
     if cifar is not None:
         folder, part, row = cifar
         return cifar_arrays(folder, part)[0][row]
+    if split_features(address) is not None:
+        raise OSError(f"{address} leads to features, of which there is no image.")
     if split_archive(address) is None:
         return decode_image(address, pixel_range=pixel_range)
     try:

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from balms_seg.data.images.feature_files import holds_features, load_features
 from balms_seg.data.images.image_augmentation import ImageMapper, build_batch_augmentation
 from balms_seg.data.images.image_memory import load_pixels
 from balms_seg.data.images.label_mixing import LabelMixing
@@ -33,7 +34,7 @@ class MemoryLoader(KeyedLoader):
     """Infinite iterable of batches cut from a tensor of images and augmented as batches.
 
     Args:
-        images: (N, 3, H, W) uint8, on the device where batches are made.
+        images: (N, 3, H, W) uint8, or (N, D) features, on the device where batches are made.
         labels: (N,) int64.
         stream: index stream over the N images.
         batch_size: images of a global batch, over all ranks.
@@ -150,9 +151,17 @@ def build_image_train_loader(
 ) -> KeyedLoader:
     """The training loader of an image classifier over the index stream of its data set."""
     options = cfg.INPUT.IMAGES
+    device = torch.device(options.MEMORY_DEVICE or cfg.MODEL.DEVICE)
+    if holds_features(dataset_dicts):
+        return MemoryLoader(
+            load_features(dataset_dicts).to(device),
+            labels_of(dataset_dicts),
+            stream,
+            cfg.SOLVER.IMS_PER_BATCH,
+            seed=seed,
+        )
     mix = LabelMixing(mixup=options.MIXUP, cutmix=options.CUTMIX)
     if options.IN_MEMORY:
-        device = torch.device(options.MEMORY_DEVICE or cfg.MODEL.DEVICE)
         return MemoryLoader(
             load_pixels(
                 dataset_dicts,
@@ -183,15 +192,17 @@ def build_image_test_loader(
 ) -> ImageTestLoader:
     """The test loader of a registered image classification set, with the labels of the run.
 
-    Images in memory are decoded at the first use.
+    Images in memory are decoded, and features read, at the first use.
     """
     classes = evaluation_classes(cfg, dataset_name, load=load)
     records = load_labelled_images(dataset_name, classes, load=load)
     labels, batch_size = labels_of(records), cfg.TEST.IMAGES_PER_BATCH
     keys = [record["key"] for record in records]
-    if cfg.INPUT.IMAGES.IN_MEMORY:
-        decoded = cache(
-            partial(
+    if cfg.INPUT.IMAGES.IN_MEMORY or holds_features(records):
+        read: Callable[[], Tensor] = (
+            partial(load_features, records)
+            if holds_features(records)
+            else partial(
                 load_pixels,
                 records,
                 cfg.INPUT.IMAGES.SIZE,
@@ -199,6 +210,7 @@ def build_image_test_loader(
                 training=False,
             )
         )
+        decoded = cache(read)
         return ImageTestLoader(
             lambda batches: map(decoded().__getitem__, batches), labels, keys, batch_size
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from detectron2.data import MetadataCatalog
 
 from balms_seg.annotations import shortened
+from balms_seg.data.images.feature_files import holds_features, load_features
 from balms_seg.data.images.image_files import missing_addresses, unreadable_remedy
 from balms_seg.data.images.labelled_images import (
     evaluation_classes,
@@ -32,7 +33,7 @@ def image_set_problems(
 ) -> Iterator[str]:
     """Sentences on what has to be put right about the images of a set.
 
-    Files are all looked up, headers all read; of the images a sample is decoded.
+    Files are all looked up, headers all read; of the images a sample is decoded. Features are read.
 
     Args:
         cfg: configuration of an image classifier.
@@ -42,6 +43,13 @@ def image_set_problems(
     """
     if not records:
         yield "it holds no image."
+        return
+    try:
+        if holds_features(records):
+            yield from _feature_problems(cfg, records, trained_on=trained_on)
+            return
+    except ValueError as error:
+        yield str(error)
         return
     missing = missing_addresses(record["file_name"] for record in records)
     if missing:
@@ -55,6 +63,21 @@ def image_set_problems(
         remedy = unreadable_remedy(training=trained_on)
         for problem in image_problems(present, name=name, pixel_range=cfg.INPUT.PIXEL_RANGE):
             yield f"{problem.rstrip('.')}; {remedy}"
+
+
+def _feature_problems(
+    cfg: CfgNode, records: Sequence[dict[str, Any]], *, trained_on: bool
+) -> Iterator[str]:
+    names = list(cfg.INPUT.IMAGES.AUGMENTATIONS)
+    if trained_on and names:
+        yield (
+            f"it is of features, but INPUT.IMAGES.AUGMENTATIONS is {names}, which changes images; "
+            "set it to []."
+        )
+    try:
+        load_features(records)
+    except (OSError, ValueError) as error:
+        yield str(error)
 
 
 def image_class_problems(
