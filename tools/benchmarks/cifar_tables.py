@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 ESTIMATORS = ("score", "gumbel_image", "gumbel_class")
 
@@ -27,20 +28,33 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a configuration and its seed."""
+    """One training: a configuration and its seed.
+
+    Attributes:
+        row: of the table.
+        seed: of the run.
+        config: file below configs/classification.
+        overrides: KEY, VALUE, ... over it.
+        after: the run whose checkpoint it starts from.
+        data: what tells its images from those of other runs, in words.
+        eval_only: nothing is trained.
+    """
 
     row: str
     seed: int
     config: str
     overrides: tuple[str, ...] = ()
     after: Run | None = None
+    data: tuple[str, ...] = ()
+    eval_only: bool = False
 
     @property
     def name(self) -> str:
         """Folder of the run; two rows that ask for the same run share it."""
         pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
         settings = [f"{key.rpartition('.')[2]} {value}" for key, value in pairs]
-        parts = [self.config.removesuffix(".yaml"), *settings, f"seed{self.seed}"]
+        settings += ["eval only"] * self.eval_only
+        parts = [self.config.removesuffix(".yaml"), *self.data, *settings, f"seed{self.seed}"]
         return "_".join(re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts)
 
 
@@ -57,6 +71,7 @@ class Table:
         seeds: how many.
         cpu: whether it is meant for a CPU.
         published: where the rows' published figures are from.
+        held_out: whether it is evaluated on held-out images.
     """
 
     title: str
@@ -67,6 +82,7 @@ class Table:
     seeds: int = 3
     cpu: bool = False
     published: str = "paper"
+    held_out: bool = False
 
     def runs(self) -> list[Run]:
         """Every run, seed by seed, so that an interrupted table has complete seeds."""
@@ -81,6 +97,13 @@ class Table:
         if row.stage_one:
             after = Run("stage one", seed, f"{self.folder}/{self.stage_one}.yaml")
         return Run(name, seed, f"{self.folder}/{row.config}.yaml", row.overrides, after)
+
+    def subset(self) -> dict[str, Any]:
+        """How the training images were drawn."""
+        from balms_seg.data import get_metadata
+
+        rho = self.stage_one.rpartition("_")[2]
+        return dict(get_metadata(f"cifar10_lt_{rho}_train").subset)
 
 
 _SOFTMAX, _BALANCED = "softmax", "Balanced Softmax, end to end"

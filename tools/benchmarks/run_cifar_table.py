@@ -1,12 +1,15 @@
 #!/usr/bin/env python
-"""Train the tables of CIFAR-LT: several methods and seeds, resumable, several runs side by side.
+r"""Train the tables of CIFAR-LT: several methods and seeds, resumable, several runs side by side.
 
 DETECTRON2_DATASETS=../shared/data python tools/benchmarks/run_cifar_table.py --cpu
 DETECTRON2_DATASETS=pack python tools/benchmarks/run_cifar_table.py --minutes 9
+python tools/benchmarks/run_cifar_table.py --cpu --table features_rho200 \
+    --features output/cifar10_features
 
 Rows that start from a stage one share that of their seed. Runs that the table's json in
 `--results` already holds are kept and not repeated; runs that `--minutes` ended go on from their
 last checkpoint. On a GPU the pack of `tools/build_subset.py --pack` is all the data it takes.
+Tables of frozen features take those that `balms-seg features` wrote.
 """
 
 from __future__ import annotations
@@ -16,18 +19,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_tables import TABLES, Run, Table
+from feature_tables import FEATURE_TABLES, FeatureTable, data_overrides
 from table_records import hardware, paired_difference, summarise, write_csv
-from table_runs import ROOT, train_all
+from table_runs import PROCESSOR_SECONDS_FILE, ROOT, train_all
 
 from balms_seg.annotations.json_file import read_json
+from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.model_zoo import get_config_file
 
-COLUMNS = ("top1", "top1-many", "top1-medium", "top1-few", "ece")
+ALL_TABLES: dict[str, Table | FeatureTable] = {**TABLES, **FEATURE_TABLES}
+COLUMNS = ("top1", "top1-many", "top1-medium", "top1-few", "ece", "processor_seconds")
 _MEMORY_OF_A_RUN_MB = 4096
 
 
@@ -36,28 +43,41 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", action="append", choices=TABLES, help="default: all of a device")
+    parser.add_argument(
+        "--table", action="append", choices=ALL_TABLES, help="default: all of images"
+    )
     parser.add_argument("--cpu", action="store_true", help="the tables for a CPU")
     parser.add_argument("--output", default="output/cifar_tables", help="folder of the runs")
     parser.add_argument("--results", default="docs/results", help="folder of the tables")
+    parser.add_argument(
+        "--features", type=Path, metavar="DIR", help="of cifar10_train.npz and cifar10_test.npz"
+    )
     parser.add_argument("--jobs", type=int, help="runs side by side; default: as many as fit")
     parser.add_argument("--minutes", type=float, help="end after so many, to be resumed")
     parser.add_argument("--seeds", type=int, help="only the first so many")
     args = parser.parse_args(arguments)
     names = args.table or [name for name, table in TABLES.items() if table.cpu == args.cpu]
-    if any(TABLES[name].cpu != args.cpu for name in names):
+    if any(ALL_TABLES[name].cpu != args.cpu for name in names):
         parser.error(f"give --cpu with tables for a CPU and only with these; got {names}")
+    of_features = set(names) & set(FEATURE_TABLES)
+    if of_features and args.features is None:
+        parser.error(f"give --features with {', '.join(of_features)}; balms-seg features makes it")
     output, results = Path(args.output).resolve(), Path(args.results)
     missing: dict[str, Run] = {}
     for name in names:
         published = _published(name, results)
-        for run in TABLES[name].runs():
+        for run in ALL_TABLES[name].runs():
             wanted = args.seeds is None or run.seed < args.seeds
             if wanted and (run.row, run.seed) not in published:
                 missing.setdefault(run.name, run)
 
+    if of_features:
+        for file in args.features.resolve().glob("cifar10_*.npz"):  # read once: forks share it
+            read_image_records(str(file), "")
+
     def command(run: Run, output: Path) -> list[str]:
-        return train_command(run, output, gpus=0 if args.cpu else 1)
+        data = data_overrides(run, args.features.resolve()) if run.data else []
+        return train_command(run, output, data, gpus=0 if args.cpu else 1)
 
     train_all(
         list(missing.values()),
@@ -66,13 +86,14 @@ def main(arguments: list[str] | None = None) -> None:
         jobs=args.jobs or runs_side_by_side(cpu=args.cpu),
         minutes=args.minutes,
         interrupt=True,
+        forks=bool(of_features),  # seconds each, which is less than a process takes to start
     )
     for name in names:
-        write_table(name, TABLES[name], output, results)
+        write_table(name, ALL_TABLES[name], output, results)
 
 
-def train_command(run: Run, output: Path, *, gpus: int) -> list[str]:
-    """The training of a run, which resumes what an interruption left."""
+def train_command(run: Run, output: Path, data: Sequence[str] = (), *, gpus: int) -> list[str]:
+    """The training of a run, which resumes what an interruption left, or its evaluation."""
     weights = []
     if run.after:
         weights = ["MODEL.WEIGHTS", str(output / run.after.name / "model_final.pth")]
@@ -83,7 +104,8 @@ def train_command(run: Run, output: Path, *, gpus: int) -> list[str]:
         get_config_file(f"classification/{run.config}"),
         "--num-gpus",
         str(gpus),
-        "--resume",
+        "--eval-only" if run.eval_only else "--resume",
+        *data,
         *run.overrides,
         *weights,
         "SEED",
@@ -114,7 +136,7 @@ def _published(name: str, results: Path) -> dict[tuple[str, int], dict]:
     return {(record["row"], record["seed"]): record for record in read_json(path)["runs"]}
 
 
-def write_table(name: str, table: Table, output: Path, results: Path) -> None:
+def write_table(name: str, table: Table | FeatureTable, output: Path, results: Path) -> None:
     """Collect finished runs into json, csv and markdown; rows without a run are left out."""
     published = _published(name, results)
     records = []
@@ -122,7 +144,7 @@ def write_table(name: str, table: Table, output: Path, results: Path) -> None:
         if (run.row, run.seed) in published:
             records.append(published[run.row, run.seed])
         elif (output / run.name / "results.json").is_file():
-            records.append(_record(run, read_results(output / run.name / "results.json")))
+            records.append(_record(run, output))
     if not records:
         print(f"{name}: no finished run")
         return
@@ -130,10 +152,11 @@ def write_table(name: str, table: Table, output: Path, results: Path) -> None:
     content = {
         "title": table.title,
         "command": "python tools/benchmarks/run_cifar_table.py"
-        f"{' --cpu' * table.cpu} --table {name}",
+        f"{' --cpu' * table.cpu} --table {name}"
+        f"{' --features output/cifar10_features' * (name in FEATURE_TABLES)}",
         "commits": sorted({str(record["commit"]) for record in records}),
         "hardware": hardware(gpu=not table.cpu),
-        "subset": read_subset(table),
+        "subset": table.subset(),
         "rows": summarise(records, columns),
         "paired_differences": [paired_difference(records, columns, *pair) for pair in table.pairs],
         "runs": records,
@@ -147,46 +170,58 @@ def write_table(name: str, table: Table, output: Path, results: Path) -> None:
     print(text)
 
 
-def read_subset(table: Table) -> dict[str, Any]:
-    """How the table's training images were drawn."""
-    from balms_seg.data import get_metadata
-
-    rho = table.stage_one.rpartition("_")[2]
-    return dict(get_metadata(f"cifar10_lt_{rho}_train").subset)
-
-
-def _record(run: Run, results: dict[str, Any]) -> dict[str, Any]:
+def _record(run: Run, output: Path) -> dict[str, Any]:
+    results = read_results(output / run.name / "results.json")
     (metrics,) = results["metrics"].values()
     values = {c: v for c in COLUMNS if (v := metrics["classification"].get(c)) == v}
     source = {key: results[key] for key in ("iteration", "commit", "time_seconds", "versions")}
-    return {"row": run.row, "seed": run.seed, "config": run.config, **values, **source}
+    record = {"row": run.row, "seed": run.seed, "config": run.config, **values, **source}
+    seconds = _processor_seconds(run, output)
+    return record if seconds is None else {**record, "processor_seconds": seconds}
 
 
-def _markdown(content: dict[str, Any], table: Table, columns: list[str]) -> str:
+def _processor_seconds(run: Run, output: Path) -> float | None:
+    """Of a run and of the stages before it, where they were measured."""
+    file = output / run.name / PROCESSOR_SECONDS_FILE
+    if not file.is_file():
+        return None
+    before = _processor_seconds(run.after, output) if run.after else 0.0
+    return None if before is None else before + float(file.read_text())
+
+
+def _markdown(content: dict[str, Any], table: Table | FeatureTable, columns: list[str]) -> str:
     subset = content["subset"]
+    published = [f"top-1 in the {table.published}"] if table.published else []
     lines = [
         f"### {content['title']}",
         "",
-        "cifar10_test, percent, mean over seeds ± standard deviation (least to greatest). Training "
-        f"images: {subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Differences "
+        f"{'Held-out training images' if table.held_out else 'cifar10_test'}, percent, mean over "
+        "seeds ± standard deviation (least to greatest). Training images: "
+        f" {subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Differences "
         "are over paired seeds: mean ± standard error (95 % interval). "
         f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. Hardware: "
         f"{content['hardware']}.",
         "",
-        "| row | seeds | " + " | ".join(columns) + f" | top-1 in the {table.published} |",
-        "|---|---|" + "---|" * (len(columns) + 1),
+        "| row | seeds | " + " | ".join([*map(_heading, columns), *published]) + " |",
+        "|---|---|" + "---|" * (len(columns) + len(published)),
     ]
     for row in content["rows"]:
         cells = [_spread(row[column]) for column in columns]
-        published = table.rows[row["row"]].published
-        cells.append("-" if published is None else f"{published:g}")
+        if published:
+            value = table.rows[row["row"]].published
+            cells.append("-" if value is None else f"{value:g}")
         lines.append(f"| {row['row']} | {row['seeds']} | " + " | ".join(cells) + " |")
     for pair in content["paired_differences"]:
         if columns[0] in pair:
             name = f"{pair['left']} - {pair['right']}"
             cells = [_difference(pair[column]) for column in columns]
-            lines.append(f"| {name} | {pair['seeds']} | " + " | ".join([*cells, "-"]) + " |")
+            cells += ["-"] * len(published)
+            lines.append(f"| {name} | {pair['seeds']} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _heading(column: str) -> str:
+    return "processor s, all stages" if column == "processor_seconds" else column
 
 
 def _spread(value: dict[str, float | None]) -> str:
