@@ -87,13 +87,14 @@ def _take_classes_of_checkpoint(cfg: CfgNode, *, resume: bool) -> None:
 def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
     settled = []
     job = build_job(cfg)
-    training_set = cache(job.load_training_set)
+    load = cache(load_dataset_dicts)
+    training_set = cache(lambda: job.load_training_set(load=load))
     if job.of_images and cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
-        cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = len(image_classes(cfg))
+        cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = len(image_classes(cfg, load=load))
     classifier = cfg.MODEL.IMAGE_CLASSIFIER
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     if job.of_images and classifier.BACKBONE == FEATURES and not classifier.NUM_FEATURES and names:
-        classifier.NUM_FEATURES = num_features(load_dataset_dicts(names[0]))
+        classifier.NUM_FEATURES = num_features(load(names[0]))
     if training and cfg.SOLVER.EPOCHS > 0:
         num_images = len(training_set().dicts)
         old = cfg.SOLVER.MAX_ITER

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 from image_runs import build_image_trainer, run_image_evaluation, run_image_training
 from image_sets import CLASSES, picture, write_folders
 from runs import build_trainer
@@ -43,13 +44,17 @@ def sets(tmp_path: Path) -> dict[str, object]:
 
 
 def test_epochs_classes_and_groups_follow_from_the_set(
-    sets: dict[str, object], tmp_path: Path
+    sets: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read: list[str] = []
+    get = DatasetCatalog.get
+    monkeypatch.setattr(DatasetCatalog, "get", lambda name: [read.append(name), get(name)][1])
     cfg = build_image_trainer({**sets, **LEFT_TO_THE_DATA}, tmp_path / "run").cfg
     assert cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 3
     assert cfg.SOLVER.MAX_ITER == 3 * 20 / 4
     assert cfg.SOLVER.WARMUP_ITERS == 3
     assert cfg.TEST.LONG_TAILED.GROUP_BOUNDS == [2, 6]
+    assert read.count(cfg.DATASETS.TRAIN[0]) == 2  # for the settings, and for the run
 
 
 def test_a_checkpoints_classes_are_those_of_its_evaluation(

@@ -55,11 +55,37 @@ def our_statistics(path: str) -> Callable[[], Any]:
     return lambda: ClassStatistics.from_json(path)
 
 
+def our_counts(path: str) -> Callable[[], Any]:
+    """What a run makes of the dicts: counts of the classes, and how often each image comes."""
+    from balms_seg import ClassStatistics
+    from balms_seg.sampling.repeat_factor import compute_repeat_factors
+
+    dicts = our_loader(path)()
+    num_classes = dicts.annotations[0].num_classes
+
+    def count() -> None:
+        ClassStatistics.from_dataset_dicts(dicts, num_classes)
+        compute_repeat_factors(dicts, num_classes, 0.001)
+
+    return count
+
+
+def our_ground_truth(path: str) -> Callable[[], Any]:
+    """What the check before the start and all evaluations of a set share, once it was read."""
+    from balms_seg.annotations import read_annotations
+    from balms_seg.evaluation import load_ground_truth
+
+    annotations = read_annotations(path)
+    return lambda: load_ground_truth(annotations)
+
+
 ROWS = {
     "detectron2": detectron2_loader,
     "first load": our_loader,
     "second start": our_loader,
     "statistics": our_statistics,
+    "counts, rates": our_counts,
+    "ground truth": our_ground_truth,
 }
 
 
@@ -143,7 +169,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if not options.json:
         numbers = write_lvis_like(path, scale=options.scale, seed=options.seed)
     results: dict[str, Any] = {
-        "scale": options.scale,
+        "scale": None if options.json else options.scale,
         "json_mib": path.stat().st_size / _MIB,
         **numbers,
         "rows": {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 
 Rle = dict[str, Any]
+_DICTS_AT_ONCE = 10_000
 
 
 class MaskColumn(Sequence[Rle]):
@@ -96,17 +97,26 @@ class DetectionTable:
 
     def as_dicts(self, ground_truth: GroundTruth) -> Iterator[dict[str, Any]]:
         """The detections in the LVIS results format, with the ids of the ground truth."""
-        has_box, has_mask = self.has_shape("bbox"), self.has_shape("segm")
-        for row, (image, class_) in enumerate(
-            zip(self.images.tolist(), self.classes.tolist(), strict=True)
+        for start in range(0, len(self), _DICTS_AT_ONCE):
+            yield from self._dicts(slice(start, start + _DICTS_AT_ONCE), ground_truth)
+
+    def _dicts(self, rows: slice, ground_truth: GroundTruth) -> Iterator[dict[str, Any]]:
+        has_box, has_mask = self.has_shape("bbox")[rows], self.has_shape("segm")[rows]
+        columns = (self.images, self.classes, self.scores, self.boxes)
+        for image, class_, score, box, mask, with_box, with_mask in zip(
+            *(column[rows].tolist() for column in columns),
+            self.masks[rows],
+            has_box.tolist(),
+            has_mask.tolist(),
+            strict=True,
         ):
             found: dict[str, Any] = {
                 "image_id": ground_truth.image_ids[image],
                 "category_id": ground_truth.category_ids[class_],
-                "score": float(self.scores[row]),
+                "score": score,
             }
-            if has_box[row]:
-                found["bbox"] = self.boxes[row].tolist()
-            if has_mask[row]:
-                found["segmentation"] = self.masks[row]
+            if with_box:
+                found["bbox"] = box
+            if with_mask:
+                found["segmentation"] = mask
             yield found
