@@ -2,6 +2,7 @@
 """Train a tiny model for thousands of iterations, and say whether its memory grows.
 
 tools/benchmarks/soak.py --iterations 10000 --output soak.json
+tools/benchmarks/soak.py --stage images --output soak_images.json
 
 The slope is a line through the second half of the readings; its error comes from the slopes of
 consecutive blocks, which are long enough not to know of each other (autocorrelation within them
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +26,13 @@ sys.path.insert(0, str(ROOT / "tools" / "benchmarks"))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from detectron2.engine import HookBase  # noqa: E402
-from kill_runs import GLYPHS, SETTINGS, STAGES  # noqa: E402
+from kill_runs import (  # noqa: E402
+    GLYPHS,
+    IMAGE_SETTINGS,
+    SETTINGS,
+    STAGES,
+    write_class_folders,
+)
 
 from balms_seg.engine import LongTailedTrainer, setup  # noqa: E402
 from balms_seg.glyphs.glyph_dataset import make_glyph_dataset  # noqa: E402
@@ -59,23 +67,35 @@ def slope_with_error(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(np.polyfit(x, y, 1)[0]), float(slopes.std(ddof=1) / NUM_BLOCKS**0.5)
 
 
+def write_data(stage: str, folder: Path) -> dict[str, object]:
+    """Data of a stage, and settings of a model that trains on them."""
+    if stage == "images":
+        write_class_folders(folder, random.Random(0))
+        return {
+            **IMAGE_SETTINGS,
+            "DATASETS.REGISTER_IMAGES": [["soak", str(folder), "train"]],
+        }
+    make_glyph_dataset(folder / "glyphs", GLYPHS)
+    place = ["soak", f"{folder}/glyphs/train.json", f"{folder}/glyphs/train"]
+    return {**SETTINGS, "DATASETS.REGISTER": [place]}
+
+
 def main() -> None:
     """Train, and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--iterations", type=int, default=10_000, help="default: %(default)s")
+    parser.add_argument(
+        "--stage", choices=("features", "images"), default="features", help="a detector, or images"
+    )
     parser.add_argument("--output", type=Path, metavar="JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     readings = Readings()
     with tempfile.TemporaryDirectory() as folder:
-        make_glyph_dataset(Path(folder) / "glyphs", GLYPHS)
         settings = {
-            **SETTINGS,
-            "DATASETS.REGISTER": [
-                ["soak", f"{folder}/glyphs/train.json", f"{folder}/glyphs/train"]
-            ],
+            **write_data(args.stage, Path(folder)),
             "DATASETS.TRAIN": ("soak",),
             "DATALOADER.NUM_WORKERS": 0,
             "SOLVER.BASE_LR": 1e-4,
@@ -84,7 +104,7 @@ def main() -> None:
             "OUTPUT_DIR": f"{folder}/out",
         }
         words = [word for key, value in settings.items() for word in (key, str(value))]
-        config = str(ROOT / "configs" / STAGES["features"])
+        config = str(ROOT / "configs" / STAGES[args.stage])
         trainer = LongTailedTrainer(
             setup(
                 argparse.Namespace(
@@ -96,6 +116,7 @@ def main() -> None:
         trainer.train()
     slope, error = slope_with_error(np.array(readings.iterations), np.array(readings.memory_bytes))
     record = {
+        "stage": args.stage,
         "iterations": args.iterations,
         "bytes_per_iteration": slope,
         "standard_error": error,
