@@ -32,18 +32,20 @@ def run(args: argparse.Namespace) -> None:
         compare_stored_classifiers,
         prediction_files,
     )
+    from balms_seg.evaluation.predictions.run_folder import odd_files_explained
     from balms_seg.evaluation.uncertainty.stored_runs import compare_stored_runs
 
-    of_images = any(
-        prediction_files(r, outside=args.read_outside) for r in (args.first, args.second)
-    )
-    compare = compare_stored_classifiers if of_images else compare_stored_runs
-    text = compare(
-        args.first,
-        args.second,
-        num_resamples=args.resamples,
-        seed=args.seed,
-        level=args.level,
-        outside=args.read_outside,
-    )
-    print(text)
+    with odd_files_explained(args.first, args.second):
+        of_images = any(
+            prediction_files(r, outside=args.read_outside) for r in (args.first, args.second)
+        )
+        compare = compare_stored_classifiers if of_images else compare_stored_runs
+        text = compare(
+            args.first,
+            args.second,
+            num_resamples=args.resamples,
+            seed=args.seed,
+            level=args.level,
+            outside=args.read_outside,
+        )
+        print(text)

@@ -48,25 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the runs, write the page, and print its address."""
+    from balms_seg.evaluation.predictions.run_folder import odd_files_explained
     from balms_seg.report.page import write_report
     from balms_seg.report.run_files import names_of, read_run
 
-    runs = [
-        read_run(folder, name=name, dataset=args.dataset, outside=args.read_outside)
-        for folder, name in zip(args.runs, names_of(args.runs), strict=True)
-    ]
-    annotations, images = args.ground_truth, args.images
-    if annotations is None or images is None:
-        known = find_data(runs[0], outside=args.read_outside)
-        annotations, images = annotations or known[0], images or known[1]
-    path = args.output or args.runs[0] / "report.html"
-    write_report(
-        runs,
-        path,
-        ground_truth_json=annotations,
-        image_root=images,
-        num_resamples=args.resamples,
-    )
+    with odd_files_explained(*args.runs):
+        runs = [
+            read_run(folder, name=name, dataset=args.dataset, outside=args.read_outside)
+            for folder, name in zip(args.runs, names_of(args.runs), strict=True)
+        ]
+        annotations, images = args.ground_truth, args.images
+        if annotations is None or images is None:
+            known = find_data(runs[0], outside=args.read_outside)
+            annotations, images = annotations or known[0], images or known[1]
+        path = args.output or args.runs[0] / "report.html"
+        write_report(
+            runs,
+            path,
+            ground_truth_json=annotations,
+            image_root=images,
+            num_resamples=args.resamples,
+        )
     print(path.resolve().as_uri())
 
 

@@ -117,7 +117,7 @@ def main() -> None:
     slope, error = slope_with_error(np.array(readings.iterations), np.array(readings.memory_bytes))
     record = {
         "stage": args.stage,
-        "iterations": args.iterations,
+        "num_iterations": args.iterations,
         "bytes_per_iteration": slope,
         "standard_error": error,
         "descriptors": sorted(set(readings.descriptors[len(readings.descriptors) // 2 :])),

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from contextlib import suppress
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from balms_seg.evaluation.predictions.staged_files import EARLIER, require_one_evaluation
+
+# What reading raises that expects other types, entries or formats; each reader's own ValueErrors,
+# which say more, pass.
+_ODD = (
+    *(AttributeError, IndexError, KeyError, RecursionError, TypeError),
+    *(csv.Error, yaml.YAMLError, zipfile.BadZipFile),
+)
+
+
+@contextmanager
+def odd_files_explained(*runs: Path) -> Iterator[None]:
+    """While it holds, files that are not built as this package writes them end in a ValueError.
+
+    Args:
+        runs: that are read, for the message.
+
+    Raises:
+        ValueError: something in them has another type, or lacks an entry.
+    """
+    try:
+        yield
+    except _ODD as error:
+        raise ValueError(
+            f"{', '.join(map(str, runs))}: a file is not built as this package writes it "
+            f"({type(error).__name__}: {str(error)[:200]}); evaluate again with --eval-only."
+        ) from error
 
 
 def contained(path: Path, folder: Path, *, outside: bool = False) -> Path:
