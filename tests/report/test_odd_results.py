@@ -47,6 +47,7 @@ def one_line_or_none(*words: str) -> None:
     assert "\n" not in said.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_with_odd_content_is_told_in_a_line(
     file: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,9 +35,10 @@ def odd_files_explained(*runs: Path) -> Iterator[None]:
     try:
         yield
     except _ODD as error:
+        said = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{', '.join(map(str, runs))}: a file is not built as this package writes it "
-            f"({type(error).__name__}: {str(error)[:200]}); evaluate again with --eval-only."
+            f"({type(error).__name__}: {said}); evaluate again with --eval-only."
         ) from error
 
 
