@@ -74,7 +74,7 @@ COMMANDS = {
     ]
     + ["DATASETS.REGISTER", "[['hostile', '{path}', '.']]", "DATASETS.TRAIN", "('hostile',)"],
     "evaluation": ["evaluate", "{results}", "--ground-truth", "{path}"],
-    "report": ["report", "{run}", "--ground-truth", "{path}", "--images", "."],
+    "report": ["report", "{run}", "--ground-truth", "{path}", "--images", ".", "--read-outside"],
 }
 
 
@@ -99,8 +99,6 @@ def test_every_command_is_bounded_in_time_memory_and_output(
         subprocess.run(
             [sys.executable, "-m", "balms_seg", *evaluate, str(places["run"])], check=True
         )
-        detections = tmp_path / "run" / "lvis_instances_results.json"
-        detections.write_text("[]")
     words = [word.format(**places) for word in COMMANDS[command]]
     start = time.monotonic()
     done = subprocess.run(
