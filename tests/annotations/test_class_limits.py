@@ -79,7 +79,8 @@ COMMANDS = {
 
 
 def limit_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+    # Not of addresses, of which the report's figures reserve more than they use.
+    resource.setrlimit(resource.RLIMIT_DATA, (1 << 32, 1 << 32))
 
 
 @pytest.mark.slow
