@@ -70,7 +70,8 @@ def _label(instance: Mapping[str, Any], category: Mapping[str, Any], *, with_gro
         text += f" ({FREQUENCY_GROUPS[category['frequency']]})"
     if "score" in instance:
         text += f" {instance['score']:.0%}"
-    return text
+    # OpenCV crashes on half of a surrogate pair, which json can hold.
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _corner(instance: Mapping[str, Any], mask: np.ndarray) -> list[float]:

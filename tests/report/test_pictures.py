@@ -141,3 +141,11 @@ def test_deep_images_are_scaled_as_in_training(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 2048, np.uint16)).save(tmp_path / "deep.png")
     pixels = read_image(tmp_path, {"file_name": "deep.png"}, (0, 4095))
     assert (pixels == 128).all()
+
+
+def test_a_name_that_is_no_text_is_drawn() -> None:
+    """json can hold half of a surrogate pair, on which OpenCV crashes."""
+    categories = {4: {"id": 4, "name": "eel\ud800", "frequency": "r"}}
+    found = {"category_id": 4, "bbox": [10.0, 10.0, 20.0, 20.0]}
+    drawn = draw_instances(np.full((64, 64, 3), 90, np.uint8), [found], categories, scale=4.0)
+    assert has_color(drawn, RED)
