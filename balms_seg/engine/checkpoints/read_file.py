@@ -69,9 +69,11 @@ def read_checkpoint(
     try:
         if path.endswith(".pkl"):
             return _unwrapped(as_checkpoint(read_array_pickle(path)))
-        _check_names(path)
+        _check_archive(path)
         with safe_values():
             content = (load or _load)(path)
+    except RefusedCheckpointError:
+        raise
     except Exception as error:  # torch, zipfile and pickle raise a dozen kinds
         raise _explained(path, error) from error
     heuristics = content.pop("matching_heuristics", None)  # added by detectron2 on reading
@@ -108,13 +110,18 @@ def _load(path: str) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _check_names(path: str) -> None:
-    """Raise where the part with names and plain values is damaged, which torch does not notice.
+def _check_archive(path: str) -> None:
+    """Raise where parts are compressed, and where that with names and plain values is damaged.
 
-    The checksum's own name is there: under another one it would not be looked at.
+    torch does not notice such damage, and under another name a checksum would not be looked at.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+                raise RefusedCheckpointError(
+                    f"Checkpoint {path} is compressed, which torch.save never does: it could "
+                    "unpack to any size. Unpack it and save it again."
+                )
             for name in archive.namelist():
                 if name.endswith("data.pkl"):
                     archive.read(name)

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import random
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_a_checksum_under_a_damaged_name_is_damage(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"checksum", b"shecksum"))
     with pytest.raises(DamagedCheckpointError, match="damaged"):
         read_checkpoint(path)
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.pth", CONTENT)
+    with (
+        zipfile.ZipFile(path) as stored,
+        zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as compressed,
+    ):
+        for name in stored.namelist():
+            compressed.writestr(name, stored.read(name))
+    with pytest.raises(RefusedCheckpointError, match="compressed"):
+        read_checkpoint(tmp_path / "y.pth")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
