@@ -152,11 +152,11 @@ _LWS = ("MODEL.INIT_CLASSIFIER", "lws", "MODEL.TRAIN_ONLY", "['classifier.scale'
 _SAMPLER_ROW, _CONTROL_ROW = "Meta Sampler", "static control of the Meta Sampler"
 _METHOD_ROWS = {
     "softmax": FeatureRow(_method("softmax")),
-    "class-balanced sampling": FeatureRow(_ALL_CLASSES_ALIKE),
+    "class-balanced sampling": FeatureRow((*_ALL_CLASSES_ALIKE, _RATE, "0.001")),
     "logit adjustment after training": FeatureRow(_method("post_hoc_logit_adjustment")),
     "tau-normalisation": _tau_norm(TAU),
     "LWS": FeatureRow((*_LWS, *_ALL_CLASSES_ALIKE), after="softmax"),
-    "LDAM": FeatureRow(_method("ldam")),
+    "LDAM": FeatureRow(_method("ldam", _RATE, "1.0")),
     "Balanced Softmax": FeatureRow(_BALANCED),
     "Meta Reweighter": FeatureRow((*_BALANCED, "META.LEARN", "weights")),
     _SAMPLER_ROW: FeatureRow(_sampler(0.0)),

@@ -197,7 +197,7 @@ def _markdown(content: dict[str, Any], table: Table | FeatureTable, columns: lis
         "",
         f"{'Held-out training images' if table.held_out else 'cifar10_test'}, percent, mean over "
         "seeds ± standard deviation (least to greatest). Training images: "
-        f" {subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Differences "
+        f"{subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Differences "
         "are over paired seeds: mean ± standard error (95 % interval). "
         f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. Hardware: "
         f"{content['hardware']}.",
