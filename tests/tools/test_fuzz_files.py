@@ -113,8 +113,9 @@ def test_reading_stays_within_the_memory_that_is_stated(
     assert outcome.added_bytes > path.stat().st_size / 2  # that it was measured at all
 
 
-def in_own_process(fuzz_files: ModuleType, work: Callable[[], Any]) -> Any:
-    return fuzz_files.in_own_process({"work": work})["work"]
+def in_own_process(fuzz_files: ModuleType, work: Callable[[], Any], **limits: int) -> Any:
+    limits = {"memory_bytes": fuzz_files.BESIDES_BYTES, **limits}
+    return fuzz_files.in_own_process({"work": work}, **limits)["work"]
 
 
 @pytest.mark.parametrize(
@@ -134,11 +135,8 @@ def test_each_end_of_a_reader_is_told_apart(
     assert in_own_process(fuzz_files, work).state == state
 
 
-def test_a_reader_that_does_not_end_is_told(
-    fuzz_files: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fuzz_files, "SECONDS", 1)
-    assert in_own_process(fuzz_files, lambda: sum(iter(int, 1))).state == "hang"
+def test_a_reader_that_does_not_end_is_told(fuzz_files: ModuleType) -> None:
+    assert in_own_process(fuzz_files, lambda: sum(iter(int, 1)), seconds=1).state == "hang"
 
 
 def test_a_wrong_ap_is_a_fault(fuzz_files: ModuleType, fuzzer: Any) -> None:
