@@ -136,8 +136,8 @@ POWERS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _TUNED = {
     "softmax": (_method("softmax"), (0.01, 0.1, 1.0)),
     "Balanced Softmax": (_method("balanced_softmax"), (0.001, 0.01, 0.1)),
-    "class-balanced sampling": (_ALL_CLASSES_ALIKE, (0.001, 0.01, 0.1)),
-    "LDAM": (_method("ldam"), (0.01, 0.1, 1.0)),
+    "class-balanced sampling": (_ALL_CLASSES_ALIKE, (0.0001, 0.001, 0.01, 0.1)),
+    "LDAM": (_method("ldam"), (0.1, 1.0, 10.0, 100.0)),
 }
 _TAUS = (0.5, 1.0, 1.5, 2.0)
 
