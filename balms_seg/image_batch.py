@@ -63,7 +63,14 @@ class ImageBatch(Sequence):
         mix = self.label_mix
         return replace(
             self,
-            images=self.images.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            label_mix=None if mix is None else (mix[0].to(device), mix[1].to(device)),
+            images=_moved(self.images, device),
+            labels=_moved(self.labels, device),
+            label_mix=None if mix is None else (_moved(mix[0], device), _moved(mix[1], device)),
         )
+
+
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A copy on a device that nobody waits for: only from pinned memory can CUDA do that."""
+    if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

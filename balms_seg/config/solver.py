@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 OPTIMIZERS = ("SGD", "AdamW")
+HALF_PRECISION = ("float16", "bfloat16")
 
 
 def add_keys(cfg: CfgNode) -> None:
     """Declare what detectron2's solver lacks."""
     # Optimiser: SGD | AdamW. AdamW reads BASE_LR, WEIGHT_DECAY and the clipping keys as SGD does.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Type of mixed precision (AMP.ENABLED) on CUDA: float16 with loss scaling, as detectron2, or
+    # bfloat16, which needs none. A CPU always uses bfloat16.
+    cfg.SOLVER.AMP.DTYPE = "float16"
     # Share that the moving average of the weights keeps at an iteration; it is what is evaluated.
     # 0: no average.
     cfg.SOLVER.EMA_DECAY = 0.0
@@ -36,6 +40,11 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         found.append(
             f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}; expected one of "
             f"{', '.join(OPTIMIZERS)}."
+        )
+    if cfg.SOLVER.AMP.DTYPE not in HALF_PRECISION:
+        found.append(
+            f"SOLVER.AMP.DTYPE is {cfg.SOLVER.AMP.DTYPE!r}; expected one of "
+            f"{', '.join(HALF_PRECISION)}."
         )
     if not 0 <= cfg.SOLVER.EMA_DECAY < 1:
         found.append(f"SOLVER.EMA_DECAY is {cfg.SOLVER.EMA_DECAY}; expected a share in [0, 1).")

@@ -11,8 +11,8 @@ import torch
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 
+from balms_seg.engine.mixed_precision import autocast
 from balms_seg.engine.run_results import current_iteration, log_copy_paste_lines, save_results
-from balms_seg.engine.step import autocast
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -39,7 +39,11 @@ class EvaluatedSet:
 
 
 def evaluate_sets(
-    cfg: CfgNode, model: Any, sets: Sequence[EvaluatedSet], *, mixed_precision: bool = False
+    cfg: CfgNode,
+    model: Any,
+    sets: Sequence[EvaluatedSet],
+    *,
+    mixed_precision: torch.dtype | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model on sets, and write `OUTPUT_DIR/results.json`.
 
@@ -47,7 +51,7 @@ def evaluate_sets(
         cfg: of the run, for results.json and the device.
         model: with its weights loaded.
         sets: to evaluate on.
-        mixed_precision: of inference.
+        mixed_precision: half-precision type of inference; None: no mixed precision.
 
     Returns:
         task -> metric -> percent, under the set's name first if there are several sets; {} on
@@ -61,7 +65,7 @@ def evaluate_sets(
             in_training = current_iteration() is not None
             loader = evaluator.remaining(loader, model, in_training=in_training)
         try:
-            with autocast(device_type, enabled=mixed_precision):
+            with autocast(device_type, mixed_precision):
                 results[each.name] = inference_on_dataset(model, loader, evaluator) or {}
         except BaseException:
             evaluator.reset()  # closes its files, for whoever takes them up

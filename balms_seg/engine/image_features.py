@@ -21,7 +21,7 @@ from balms_seg.data.images.feature_files import (
 )
 from balms_seg.data.loading.image_loader import build_image_test_loader
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
-from balms_seg.engine.step import autocast
+from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.image_classifier import ImageClassifier
 from balms_seg.progress import with_progress
@@ -90,7 +90,7 @@ def keep_features(cfg: CfgNode, model: ImageClassifier, name: str, path: str | P
     cfg.defrost()
     cfg.DATASETS.TRAIN, cfg.DATASETS.CLASSES = (name,), []  # labels count in its own classes
     loader = build_image_test_loader(cfg, name)
-    in_mixed_precision = autocast(model.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
+    in_mixed_precision = autocast(model.device.type, half_precision(cfg))
     parts = []
     for batch in with_progress(
         loader, total=len(loader), label=f"features of {name}", unit="batch"
@@ -126,7 +126,7 @@ def _made_from(cfg: CfgNode, model: ImageClassifier, records: Sequence[Mapping[s
     options = cfg.INPUT.IMAGES
     reading = [
         *(options.SIZE, options.IN_MEMORY, list(cfg.INPUT.PIXEL_RANGE)),
-        *(list(cfg.MODEL.PIXEL_MEAN), list(cfg.MODEL.PIXEL_STD), cfg.SOLVER.AMP.ENABLED),
+        *(list(cfg.MODEL.PIXEL_MEAN), list(cfg.MODEL.PIXEL_STD), str(half_precision(cfg))),
     ]
     images = [[record["key"], record["label"]] for record in records]
     digest.update(json.dumps([reading, images]).encode())

@@ -16,9 +16,9 @@ from balms_seg.data.images.image_augmentation import ImageMapper
 from balms_seg.data.images.image_files import read_image
 from balms_seg.engine.image_export import export_classifier
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.engine.run import load_model_and_classes
 from balms_seg.engine.run_config import read_run_config
-from balms_seg.engine.step import autocast
 from balms_seg.evaluation.images.classifier_predictions import top_classes
 from balms_seg.image_batch import ImageBatch
 from balms_seg.modeling.image_classifier import ImageClassifier
@@ -61,7 +61,7 @@ class ImagePredictor:
         self.model = model.eval()
         self._mapper = ImageMapper(cfg, training=False)
         self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
-        self._in_mixed_precision = cfg.SOLVER.AMP.ENABLED
+        self._half_precision = half_precision(cfg)
         self._device_type = torch.device(cfg.MODEL.DEVICE).type
 
     @classmethod
@@ -142,7 +142,7 @@ class ImagePredictor:
         """(B, K) probabilities of B images, each (H, W, 3) uint8 RGB of any size."""
         pixels = torch.stack([self._mapper.transform(image) for image in images])
         batch = _unlabelled(pixels)
-        with autocast(self._device_type, enabled=self._in_mixed_precision):
+        with autocast(self._device_type, self._half_precision):
             return self.model(batch).float().cpu().numpy()
 
     def export(self, path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from balms_seg.engine.mixed_precision import autocast
 from balms_seg.modeling import keyed_sampling
 from balms_seg.sampling import position_seed, positions_of
 
@@ -22,19 +24,18 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def autocast(device_type: str, *, enabled: bool) -> torch.autocast:
-    """Mixed precision: float16 on CUDA, bfloat16 elsewhere."""
-    dtype = torch.float16 if device_type == "cuda" else torch.bfloat16
-    return torch.autocast(device_type, dtype=dtype, enabled=enabled)
-
-
 def data_parallel(model: nn.Module) -> nn.Module:
     """The model, whose gradients are averaged over the processes if there are several."""
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
     device_ids = [comm.get_local_rank()] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+    # The ranks' buffers are equal at the start, and what keeps them so is the methods' own sums.
+    # Newer versions of torch deprecate the first name in favour of the second.
+    names = inspect.signature(DistributedDataParallel).parameters
+    keep_own = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {"device_ids": device_ids, keep_own: False}
+    return DistributedDataParallel(model, **options)
 
 
 class TrainingStep(SimpleTrainer):
@@ -51,7 +52,7 @@ class TrainingStep(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         *,
         seed: int,
-        mixed_precision: bool = False,
+        mixed_precision: torch.dtype | None = None,
     ) -> None:
         """Prepare the step.
 
@@ -60,15 +61,15 @@ class TrainingStep(SimpleTrainer):
             data_loader: yields batches of dataset dicts that carry "stream_position".
             optimizer: of the model's parameters.
             seed: the run's seed.
-            mixed_precision: float16 with loss scaling on CUDA, bfloat16 elsewhere.
+            mixed_precision: float16, whose loss is scaled, or bfloat16; None: no mixed precision.
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
         self._has_warned = False
         device_type = next(model.parameters()).device.type
-        self._autocast = autocast(device_type, enabled=mixed_precision)
-        scale = mixed_precision and device_type == "cuda"
-        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=scale)
+        self._autocast = autocast(device_type, mixed_precision)
+        is_scaled = mixed_precision == torch.float16
+        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=is_scaled)
 
     def run_step(self) -> None:
         """Load a batch, and take one optimiser step on the sum of its losses."""

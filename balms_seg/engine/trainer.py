@@ -27,6 +27,7 @@ from balms_seg.engine.evaluated_sets import EvaluatedSet, evaluate_sets
 from balms_seg.engine.interruption import evaluate_interruptibly
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.meta.meta_setup import build_meta_step
+from balms_seg.engine.mixed_precision import half_precision
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.run_data import RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
@@ -102,7 +103,7 @@ class LongTailedTrainer(DefaultTrainer):
         """The step of the whole model, or of its classifier alone, with or without learning."""
         check_meta_training(cfg, of_images=build_job(cfg).of_images)
         loader = hand(self.build_train_loader, cfg, training_set=data.training_set)
-        settings = {"seed": cfg.SEED, "mixed_precision": cfg.SOLVER.AMP.ENABLED}
+        settings = {"seed": cfg.SEED, "mixed_precision": half_precision(cfg)}
         trunk = find_trunk(model)
         if trunk is None:
             return TrainingStep(data_parallel(model), loader, optimizer, **settings)
@@ -258,8 +259,9 @@ class LongTailedTrainer(DefaultTrainer):
             sets = [EvaluatedSet(*row) for row in rows]
         elif sets is None:
             sets = cls.build_evaluated_sets(cfg, statistics=statistics_if_available(cfg))
-        mixed_precision = build_job(cfg).evaluates_in_mixed_precision and cfg.SOLVER.AMP.ENABLED
-        return evaluate_sets(cfg, model, sets, mixed_precision=mixed_precision)
+        in_half = build_job(cfg).evaluates_in_mixed_precision
+        dtype = half_precision(cfg) if in_half else None
+        return evaluate_sets(cfg, model, sets, mixed_precision=dtype)
 
     @classmethod
     def test_with_augmentation(

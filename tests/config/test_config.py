@@ -126,6 +126,7 @@ def flat(node: CfgNode, prefix: str = "") -> Iterator[str]:
             "MODEL.ROI_HEADS.NAME",
         ),
         (["SOLVER.OPTIMIZER", "Adam"], "SOLVER.OPTIMIZER"),
+        (["SOLVER.AMP.DTYPE", "half"], "float16, bfloat16"),
         (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER"),
         (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
         (["SOLVER.IMS_PER_BATCH", "12"], "SOLVER.REFERENCE_WORLD_SIZE"),

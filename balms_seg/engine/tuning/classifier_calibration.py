@@ -16,8 +16,8 @@ from balms_seg.annotations import shortened
 from balms_seg.data import load_dataset_dicts, register_from_config
 from balms_seg.data.instances.registration import require_registered
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.engine.run import load_model
-from balms_seg.engine.step import autocast
 from balms_seg.engine.tuning.calibration_search import is_validation_set
 from balms_seg.engine.tuning.search_space import CLASS_MIXES
 from balms_seg.evaluation.images.classifier_predictions import (
@@ -119,7 +119,7 @@ def record_held_out(cfg: CfgNode, dataset: str, *, allow_validation: bool) -> He
     model = load_model(cfg).eval()
     outputs, labels = [], []
     device_type = torch.device(cfg.MODEL.DEVICE).type
-    with torch.no_grad(), autocast(device_type, enabled=cfg.SOLVER.AMP.ENABLED):
+    with torch.no_grad(), autocast(device_type, half_precision(cfg)):
         for batch in loader:
             outputs.append(model(batch).double().cpu().numpy())
             labels.append(batch.labels.numpy())
