@@ -156,7 +156,7 @@ _METHOD_ROWS = {
     "logit adjustment after training": FeatureRow(_method("post_hoc_logit_adjustment")),
     "tau-normalisation": _tau_norm(TAU),
     "LWS": FeatureRow((*_LWS, *_ALL_CLASSES_ALIKE), after="softmax"),
-    "LDAM": FeatureRow(_method("ldam", _RATE, "1.0")),
+    "LDAM": FeatureRow(_method("ldam", _RATE, "10.0")),
     "Balanced Softmax": FeatureRow(_BALANCED),
     "Meta Reweighter": FeatureRow((*_BALANCED, "META.LEARN", "weights")),
     _SAMPLER_ROW: FeatureRow(_sampler(0.0)),
