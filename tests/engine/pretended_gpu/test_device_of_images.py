@@ -1,0 +1,57 @@
+"""Image classifiers on the device: every augmentation and method; and that a mistake is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from image_runs import run_image_training
+from image_sets import write_image_sets
+
+from balms_seg import image_batch
+
+CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 3}
+ON_IT = ("--num-gpus", "1")
+AUGMENTED = {
+    "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip", "autoaugment", "cutout"],
+    "INPUT.IMAGES.MIXUP": 0.4,
+    "INPUT.IMAGES.CUTMIX": 1.0,
+    "SOLVER.EMA_DECAY": 0.9,
+}
+METHODS = ("softmax", "balanced_softmax", "balanced_sigmoid", "ldam_drw")
+
+
+@pytest.mark.parametrize("dtype", ["", "float16", "bfloat16"])
+def test_every_augmentation_trains_and_evaluates(dtype: str, tmp_path: Path) -> None:
+    precision = {"SOLVER.AMP.ENABLED": True, "SOLVER.AMP.DTYPE": dtype} if dtype else {}
+    settings = {**write_image_sets(tmp_path), **CUDA, **AUGMENTED, **precision}
+    settings["MODEL.IMAGE_CLASSIFIER.METHOD"] = "balanced_softmax"
+    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
+    assert next(iter(trainer._trainer.data_loader)).images.device.type == "cuda"
+    assert 0 <= trainer._last_eval_results["classification"]["top1"] <= 100
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_train_from_the_files(method: str, tmp_path: Path) -> None:
+    settings = {
+        **write_image_sets(tmp_path),
+        **CUDA,
+        "MODEL.IMAGE_CLASSIFIER.METHOD": method,
+        "INPUT.IMAGES.IN_MEMORY": False,
+    }
+    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_labels_that_stay_on_the_cpu_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = image_batch._moved
+    monkeypatch.setattr(
+        image_batch,
+        "_moved",
+        lambda tensor, device: tensor.cpu() if tensor.dim() == 1 else right(tensor, device),
+    )
+    settings = {**write_image_sets(tmp_path), **CUDA}
+    with pytest.raises(RuntimeError, match="device"):
+        run_image_training(settings, tmp_path / "run", *ON_IT)

@@ -1,0 +1,78 @@
+"""Meta steps on the device, of boxes and of images; and that a mistake is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from image_runs import run_image_training
+from image_sets import write_image_sets
+from meta_runs import BANK, LEARNED, WEIGHTS, class_values
+from runs import run_training
+
+from balms_seg.config.meta_learning import META_SAMPLER
+from balms_seg.meta import MetaReweighter
+from balms_seg.sampling import ESTIMATORS
+
+CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 4}
+ON_IT = ("--num-gpus", "1")
+CLASSIFIER_ALONE = {
+    "MODEL.IMAGE_CLASSIFIER.METHOD": "balanced_softmax",
+    "MODEL.TRAIN_ONLY": ["classifier"],
+    "META.LR": 0.1,
+}
+
+
+@pytest.mark.parametrize("source", ["loader", "feature_bank"])
+@pytest.mark.parametrize("learned", LEARNED)
+def test_class_parameters_move_and_resume(
+    learned: str, source: str, data: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {**data, **LEARNED[learned], **(BANK if source == "feature_bank" else {}), **CUDA}
+    straight = run_training(settings, tmp_path / "straight", *ON_IT)
+    assert class_values(straight).isfinite().all()
+    assert len(set(class_values(straight).tolist())) > 1
+    run_training({**settings, "SOLVER.MAX_ITER": 2}, tmp_path / "halves", *ON_IT)
+    resumed = run_training(settings, tmp_path / "halves", *ON_IT, "--resume")
+    torch.testing.assert_close(
+        class_values(resumed).cpu(), class_values(straight).cpu(), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_learns_rates_of_whole_images(estimator: str, tmp_path: Path) -> None:
+    settings = {
+        **write_image_sets(tmp_path),
+        **CUDA,
+        **CLASSIFIER_ALONE,
+        "DATALOADER.SAMPLER_TRAIN": META_SAMPLER,
+        "META.ESTIMATOR": estimator,
+    }
+    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
+    assert class_values(trainer).isfinite().all()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_weights_are_learned_on_whole_images(in_memory: bool, tmp_path: Path) -> None:
+    settings = {
+        **write_image_sets(tmp_path),
+        **CUDA,
+        **CLASSIFIER_ALONE,
+        "META.LEARN": "weights",
+        "INPUT.IMAGES.IN_MEMORY": in_memory,
+    }
+    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
+    assert class_values(trainer).isfinite().all()
+
+
+def test_a_buffer_that_stays_on_the_cpu_is_seen(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_mistake(self: Any, has_samples: torch.Tensor, *, warn: bool = True) -> None:
+        self.has_meta_samples = has_samples.cpu()
+
+    monkeypatch.setattr(MetaReweighter, "set_meta_classes", with_mistake)
+    with pytest.raises(RuntimeError, match="device"):
+        run_training({**data, **WEIGHTS, **BANK, **CUDA}, tmp_path, *ON_IT)
