@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
+from balms_seg.decoding import MAX_PIXELS
+
 from .errors import FieldError
 
 _LARGEST_ID = 2**63 - 1
@@ -62,6 +64,17 @@ def length_px(value: Any, field: str) -> int:
     if not (math.isfinite(length) and length == int(length) and 0 <= length < 2**31):
         raise FieldError(field, "a whole number of pixels", value)
     return int(length)
+
+
+def image_size(height: Any, width: Any) -> tuple[int, int]:
+    """An image's height and width in px; 0 where they are absent.
+
+    A mask is as large as its image says, so a size beyond those that are decoded is refused.
+    """
+    size = length_px(height, "height"), length_px(width, "width")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise FieldError("height x width", f"an image of at most {MAX_PIXELS:,} pixels", list(size))
+    return size
 
 
 def count(value: Any, field: str) -> int:

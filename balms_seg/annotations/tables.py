@@ -53,11 +53,12 @@ def read_images(sources: Sequence[Source], path: str) -> list[ImageEntry]:
     )
 
     def image(content: Mapping[str, Any]) -> ImageEntry:
+        height, width = fields.image_size(content.get("height"), content.get("width"))
         return ImageEntry(
             id=fields.canonical_id(content["id"]),
             path=_relative_path(content, is_lvis_style),
-            height=fields.length_px(content.get("height"), "height"),
-            width=fields.length_px(content.get("width"), "width"),
+            height=height,
+            width=width,
             lists=tuple(fields.id_list(content.get(name), name) for name in LVIS_IMAGE_FIELDS),
         )
 
