@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from balms_seg.class_statistics.frequency_groups import PUBLISHED_BOUNDS
+from balms_seg.evaluation.images.run_differences import group_bounds
 from balms_seg.report import charts, sections
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
@@ -21,9 +20,15 @@ _LOWER_IS_BETTER = ("balanced_error", "ece")
 Row = Mapping[str, Any]
 
 
-def verdict(runs: Sequence[Run]) -> str:
-    """What to know first: each run in a sentence, its worst classes, and who is ahead."""
-    parts = [f"<p>{sections.escape(text)}</p>" for text in compare_in_words(runs)]
+def verdict(runs: Sequence[Run], differences: Sequence[str] = ()) -> str:
+    """What to know first: each run in a sentence, its worst classes, and who is ahead.
+
+    Args:
+        runs: with one set of groups.
+        differences: sentences on what the runs differ in besides their accuracy.
+    """
+    sentences = [*compare_in_words(runs), *differences]
+    parts = [f"<p>{sections.escape(text)}</p>" for text in sentences]
     columns = []
     for run in runs:
         head = f"<h3>{sections.escape(run.name)}</h3>" if len(runs) > 1 else ""
@@ -103,7 +108,7 @@ def headline(runs: Sequence[Run]) -> str:
         f"{name} {size['with_ground_truth']} of {size['classes']}"
         for name, size in runs[0].group_sizes.items()
     )
-    few, medium = group_bounds(runs[0])
+    few, medium = group_bounds(runs[0].config) or PUBLISHED_BOUNDS
     text = (
         f"In percent. Many, medium, few: mean accuracy of the classes with more than {medium}, "
         f"{few + 1} to {medium} and at most {few} training images. Small: 95 % interval over the "
@@ -114,14 +119,6 @@ def headline(runs: Sequence[Run]) -> str:
         f'<div class="scroll"><table><thead><tr><th class="text">run</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>" + sections.note(text)
     )
-
-
-def group_bounds(run: Run) -> tuple[int, int]:
-    """The largest numbers of training images in the groups few and medium."""
-    config = yaml.safe_load(run.config) if run.config else None
-    test = config.get("TEST", {}) if isinstance(config, Mapping) else {}
-    bounds = test.get("LONG_TAILED", {}).get("GROUP_BOUNDS") or PUBLISHED_BOUNDS
-    return bounds[0], bounds[1]
 
 
 def _cell(runs: Sequence[Run], run: Run, column: str, ends: tuple[float, float] | None) -> str:

@@ -29,6 +29,7 @@ from balms_seg.report.findings import find_classes
 from balms_seg.report.gallery import GalleryEntry, GallerySource, choose_objects, make_entry
 from balms_seg.report.object_fates import find_fates
 from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run, groups_of, pixel_range_of
+from balms_seg.report.shared_groups import differences_in_words, with_shared_groups
 from balms_seg.report.suspicious_labels import (
     CSV_FILE,
     find_suspicious_labels,
@@ -151,9 +152,11 @@ def _instance_parts(
 
 
 def _image_parts(runs: Sequence[Run], content: PageContent, **_: Any) -> Parts:
+    differences = differences_in_words(runs)
+    runs = with_shared_groups(runs)
     columns, rows = image_sections.class_rows(runs)
     parts = [
-        image_sections.verdict(runs),
+        image_sections.verdict(runs, differences),
         sections.section("headline", "Headline", image_sections.headline(runs)),
         image_sections.group_section(runs, content),
         image_sections.class_section(runs, columns, content),

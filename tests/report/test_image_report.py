@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from detectron2.data import MetadataCatalog
 from report_runs import write_run
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation import ClassificationEvaluator, write_results
+from balms_seg.evaluation.images.run_differences import TrainedClasses, describe_differences
 from balms_seg.image_batch import ImageBatch
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
 from balms_seg.report.run_files import read_run
@@ -27,14 +32,26 @@ COUNTS = [150, 50, 5]
 PER_CLASS = 40
 
 
-def write_image_run(folder: Path, *, right_of_last: int) -> Path:
-    """A run that gets 40, 30 and so many images of its classes right; the others are class 0."""
+def write_image_run(
+    folder: Path,
+    *,
+    right_of_last: int,
+    bounds: tuple[int, int] | None = None,
+    counts: Sequence[int] = COUNTS,
+) -> Path:
+    """A run that gets 40, 30 and so many images of its classes right; the others are class 0.
+
+    With bounds of its groups, where given, and training images of each class.
+    """
     labels = torch.arange(3).repeat_interleave(PER_CLASS)
     right = torch.cat([torch.arange(PER_CLASS) < n for n in (PER_CLASS, 30, right_of_last)])
     predicted = torch.where(right, labels, 0)
     logits = 2.0 * torch.nn.functional.one_hot(predicted, 3)
     MetadataCatalog.get(DATASET).set(thing_classes=NAMES)
-    statistics = ClassStatistics.from_labels(np.repeat(range(3), COUNTS), 3, class_names=NAMES)
+    statistics = ClassStatistics.from_labels(np.repeat(range(3), counts), 3, class_names=NAMES)
+    if bounds:
+        groups = group_by_bounds(statistics.image_counts, bounds)
+        statistics = replace(statistics, group_ids=groups)
     try:
         evaluator = ClassificationEvaluator(DATASET, statistics, str(folder / "inference"))
         places = torch.arange(len(labels))
@@ -50,7 +67,9 @@ def write_image_run(folder: Path, *, right_of_last: int) -> Path:
         folder / "results.json",
         metrics={DATASET: results},
         group_sizes={DATASET: evaluator.group_sizes},
-        config="SEED: 3\n",
+        config=yaml.safe_dump(
+            {"SEED": 3, "TEST": {"LONG_TAILED": {"GROUP_BOUNDS": list(bounds or ())}}}
+        ),
         commit="0123abc",
     )
     lines = [{"iteration": i, "total_loss": 5.0 / (i + 1), "lr": 0.1} for i in range(5)]
@@ -99,6 +118,51 @@ def test_two_classifiers_are_compared_on_the_same_images(tmp_path: Path) -> None
     assert "few +25.0" in text
     assert "many +0.0 (+0.0 to +0.0, within chance)" in text
     assert data["classes"][2]["accuracy1"] == 50
+
+
+def test_groups_of_the_first_run_are_those_of_the_whole_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the page of a second run that was itself evaluated with the first one's bounds."""
+    first = write_image_run(tmp_path / "a", right_of_last=10, bounds=(20, 60))
+    pages = []
+    for folder, bounds in (("own", (60, 140)), ("shared", (20, 60))):
+        run = write_image_run(tmp_path / folder / "b", right_of_last=20, bounds=bounds)
+        text, data = page_of(first, run)
+        pages.append((re.sub('(?s)<section id="provenance".*', "", text), data))
+    said = (
+        "Groups are those of a (bounds 20 and 60: the largest numbers of training images in few "
+        "and medium) for b too; its own evaluation had bounds 60 and 140, and 1 of 3 classes in "
+        "other groups."
+    )
+    assert "Top-1 accuracy is 75.0 (many 100.0, medium 75.0, few 50.0)." in pages[0][0]
+    assert (pages[0][0].replace(f"<p>{said}</p>", ""), pages[0][1]) == pages[1]
+    capsys.readouterr()
+    run_command("compare", [str(first), str(tmp_path / "own" / "b"), "--resamples", "20"])
+    out = capsys.readouterr().out
+    assert said in out
+    assert re.search(r"top1-medium \| +75.00 \| +75.00", out)
+
+
+def test_other_training_images_and_classes_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write_image_run(tmp_path / "a", right_of_last=10)
+    second = write_image_run(tmp_path / "b", right_of_last=10, counts=[150, 39, 5])
+    said = (
+        "a and b were trained on different images: of 1 of 3 classes they had other numbers, dog "
+        "(50 and 39)."
+    )
+    assert said in page_of(first, second)[0]
+    capsys.readouterr()
+    run_command("compare", [str(first), str(second), "--resamples", "20"])
+    assert said in capsys.readouterr().out
+    known = TrainedClasses("a", {"cat": "few", "dog": "few"}, {"cat": 1, "dog": 1}, None)
+    other = TrainedClasses("b", {"cat": "few", "owl": "few"}, {"cat": 1, "owl": 1}, None)
+    assert describe_differences(known, known) == []
+    assert describe_differences(known, other) == [
+        "a and b know different classes; only a: dog; only b: owl."
+    ]
 
 
 def test_intervals_are_those_of_a_share(tmp_path: Path) -> None:

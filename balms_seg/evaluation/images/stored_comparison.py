@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from balms_seg.evaluation.images.classifier_predictions import NPZ_FILE, read_predictions
+from balms_seg.evaluation.images.classifier_predictions import (
+    NPZ_FILE,
+    StoredPredictions,
+    read_predictions,
+)
 from balms_seg.evaluation.images.paired_accuracy import (
     NUM_RESAMPLES,
     AccuracyChange,
     compare_accuracy,
 )
+from balms_seg.evaluation.images.run_differences import (
+    TrainedClasses,
+    describe_differences,
+    group_bounds,
+)
+from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.result_table import layout_table
-from balms_seg.evaluation.predictions.run_folder import files_of_run
-from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
+from balms_seg.evaluation.output.results_file import read_results
+from balms_seg.evaluation.predictions.run_folder import contained, files_of_run
+from balms_seg.evaluation.uncertainty.run_seeds import RESULTS_FILE, describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
+
+PER_CLASS_FILE = "per_class_classification.json"
 
 
 def prediction_files(path: Path, *, outside: bool = False) -> dict[str, Path]:
@@ -68,9 +81,33 @@ def compare_stored_classifiers(
         runs = read_predictions(one), read_predictions(other)
         changes = compare_accuracy(*runs, num_resamples=num_resamples, seed=seed, level=level)
         head = f"{one.parent} and {other.parent}, {len(runs[0].predictions.keys)} images"
-        table = format_changes(changes, names=short_names(first, second), level=level)
-        parts.append(f"{head}\n{table}\n")
+        names = short_names(first, second)
+        table = format_changes(changes, names=names, level=level)
+        trained = (
+            _trained_classes(run, file, stored, name, outside=outside)
+            for run, file, stored, name in zip(
+                (first, second), (one, other), runs, names, strict=True
+            )
+        )
+        lines = [head, table, *describe_differences(*trained)]
+        parts.append("\n".join(lines) + "\n")
     return "\n".join([*parts, describe_seeds(first, second, short_names(first, second))]).rstrip()
+
+
+def _trained_classes(
+    run: Path, file: Path, stored: StoredPredictions, name: str, *, outside: bool
+) -> TrainedClasses:
+    """What the files beside predictions tell of the classes; groups are in these themselves."""
+    folder = run if run.is_dir() else file.parent
+    per_class, results = file.with_name(PER_CLASS_FILE), folder / RESULTS_FILE
+    there = [contained(p, folder, outside=outside) for p in (per_class, results) if p.is_file()]
+    rows = read_per_class_json(per_class) if per_class in there else []
+    counts = {row["name"]: row["train_image_count"] for row in rows}
+    groups = dict(zip(stored.class_names, stored.groups, strict=True))
+    config = read_results(results)["config"] if results in there else None
+    return TrainedClasses(
+        name, groups, {known: counts.get(known) for known in groups}, group_bounds(config)
+    )
 
 
 def format_changes(
