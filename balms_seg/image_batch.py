@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from balms_seg.device_copies import sent
 from balms_seg.sampling import Block
 
 
@@ -63,14 +64,7 @@ class ImageBatch(Sequence):
         mix = self.label_mix
         return replace(
             self,
-            images=_moved(self.images, device),
-            labels=_moved(self.labels, device),
-            label_mix=None if mix is None else (_moved(mix[0], device), _moved(mix[1], device)),
+            images=sent(self.images, device),
+            labels=sent(self.labels, device),
+            label_mix=None if mix is None else (sent(mix[0], device), sent(mix[1], device)),
         )
-
-
-def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A copy on a device that nobody waits for: only from pinned memory can CUDA do that."""
-    if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)

@@ -6,6 +6,7 @@ R: rows (sampled proposals, or whole images) of this rank's images.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ class ClassifierStep(TrainingStep):
         """Load a batch, and take one optimiser step on its classification loss."""
         batch, data_time = self._next_batch()
         rows = self._rows_of(batch, self.seed)
-        num_rows = sum_over_ranks(rows.gt_classes.new_tensor(len(rows.gt_classes))).clamp(min=1)
+        num_rows = sum_over_ranks(rows.gt_classes.new_full((), len(rows.gt_classes))).clamp(min=1)
         normaliser = num_rows / self._view.loss_weight
 
         logits = self._view.layer(rows.features)
@@ -116,6 +117,7 @@ class ClassifierStep(TrainingStep):
         super()._write_metrics(loss_dict, *args, **kwargs)
         # detectron2 stops the main rank alone, and logs a loss that is the only one as total_loss.
         for name, loss in loss_dict.items():
-            if not loss.isfinite():
+            value = loss.item()
+            if not math.isfinite(value):
                 raise self._stopped(f"{name} is not finite.")
-            get_event_storage().put_scalar(name, loss.item())
+            get_event_storage().put_scalar(name, value)

@@ -27,8 +27,7 @@ def shifted_binary_cross_entropy(logits: Tensor, targets: Tensor, shift: Tensor 
         (N,) loss in nats. Twice differentiable with respect to `logits`.
     """
     # The lookup, unlike a comparison, stops on an id out of range on a GPU as well.
-    table = logits.new_ones(logits.shape[1] + 1)
-    table[-1] = 0
+    table = F.pad(logits.new_ones(logits.shape[1]), (0, 1))
     is_foreground = table.index_select(0, targets)
     columns = targets.clamp(max=logits.shape[1] - 1)
     if torch.compiler.is_compiling():  # the compiler fuses the plain form

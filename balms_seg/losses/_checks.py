@@ -90,7 +90,7 @@ def _remember_as_valid(vector: Tensor) -> None:
 
 
 def _check_values(vector: Tensor, *, name: str, upper: float) -> None:
-    lowest, highest = (value.item() for value in torch.aminmax(vector))
+    lowest, highest = torch.stack(torch.aminmax(vector)).tolist()  # one read of the device
     if not (lowest > 0 and highest < upper):  # a NaN fails too
         interval = f"in (0, {upper:g})" if math.isfinite(upper) else "positive and finite"
         raise ValueError(

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from balms_seg.device_copies import sent
+
 logger = logging.getLogger(__name__)
 
 
@@ -91,8 +93,8 @@ class FeatureBank:
         order, ordered, place = order[stays], ordered[stays], place[stays]
         slots = self._start[ordered] + (self._added[ordered] + place) % self._capacity[ordered]
         device = self._features.device
-        chosen = features.detach()[order.to(features.device)]
-        self._features[slots.to(device)] = chosen.to(device, torch.float16)
+        chosen = features.detach()[sent(order, features.device)]
+        self._features[sent(slots, device)] = chosen.to(device, torch.float16)
         self._added += counts
 
     def draw(
@@ -119,7 +121,7 @@ class FeatureBank:
         classes = torch.cat([foreground, background])
         of_row = torch.cat([of_row[: len(foreground)], of_row[num_foreground:][: len(background)]])
         slots = self._start[classes] + (of_row * sizes[classes]).long()
-        return self._features[slots.to(self._features.device)], classes
+        return self._features[sent(slots, self._features.device)], classes
 
     def state_dict(self) -> dict[str, Any]:
         """The rows held, class by class, and how many were added."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from balms_seg.device_copies import sent
 from balms_seg.meta.adam import AdamSettings
 from balms_seg.meta.class_parameters import ClassParameters
 from balms_seg.meta.gradient import Sum
@@ -90,7 +91,7 @@ class MetaReweighter(nn.Module):
                 f"Expected a bool for each of {len(self.classes)} classes, but got "
                 f"{has_samples.dtype} of shape {tuple(has_samples.shape)}."
             )
-        self.has_meta_samples = has_samples.to(self.has_meta_samples.device)
+        self.has_meta_samples = sent(has_samples, self.has_meta_samples.device)
         if warn and not bool(has_samples.all()):
             logger.warning(
                 "The meta set has no sample of %s; the weight of these classes stays where it is.",

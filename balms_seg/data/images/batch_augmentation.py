@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from balms_seg.data.images.pixel_operations import OPERATIONS, gather_pixels
+from balms_seg.device_copies import sent
 from balms_seg.sampling import keyed_uniforms
 
 
@@ -51,8 +52,8 @@ class CropAndFlip:
         device = images.device
         return gather_pixels(
             images,
-            torch.from_numpy(rows).to(device)[:, :, None],
-            torch.from_numpy(columns).to(device)[:, None, :],
+            sent(torch.from_numpy(rows), device)[:, :, None],
+            sent(torch.from_numpy(columns), device)[:, None, :],
         )
 
 
@@ -74,7 +75,8 @@ class Cutout:
         for axis, length in enumerate(images.shape[-2:]):
             start = np.floor(uniforms[:, axis : axis + 1] * length) - self.size // 2
             place = np.arange(length) - start
-            keep.append(torch.from_numpy((place < 0) | (place >= self.size)).to(images.device))
+            is_kept = torch.from_numpy((place < 0) | (place >= self.size))
+            keep.append(sent(is_kept, images.device))
         return images * (keep[0][:, :, None] | keep[1][:, None, :])[:, None]
 
 
@@ -159,8 +161,8 @@ def _apply(
         group[1].append(sign * magnitude)
     images = images.clone()
     for name, (indices, magnitudes) in groups.items():
-        own = torch.tensor(indices, device=images.device)
-        strengths = torch.tensor(magnitudes, device=images.device)
+        own = sent(torch.tensor(indices), images.device)
+        strengths = sent(torch.tensor(magnitudes), images.device)
         images[own] = OPERATIONS[name](images[own], strengths)
     return images
 

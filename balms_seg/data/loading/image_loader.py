@@ -23,6 +23,7 @@ from balms_seg.data.instances.builtin import Load, load_dataset_dicts
 from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
 from balms_seg.data.loading.train_loader import TrainLoader
+from balms_seg.device_copies import sent
 from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import Draw, IndexStream
 from balms_seg.stop_signals import leave_signals_to_parent
@@ -68,7 +69,7 @@ class MemoryLoader(KeyedLoader):
     def _make_batch(self, draws: list[Draw]) -> ImageBatch:
         indices, positions, probabilities = zip(*draws, strict=True)
         chosen = torch.tensor(indices)
-        on_device = chosen.to(self._images.device)
+        on_device = sent(chosen, self._images.device)
         images = self._images[on_device]
         if self._augment is not None:
             images = self._augment(images, self.seed, np.array(positions))

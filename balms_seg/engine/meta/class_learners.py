@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from balms_seg.device_copies import sent
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.meta import MetaReweighter
 from balms_seg.meta.row_weights import RowWeights
@@ -119,7 +120,7 @@ class LearnedRates:
     def weigh(self, batch: list[dict], rows: ClassifierRows) -> Tensor:
         """Each row's image weight p / p_draw."""
         weights = self.sampler.loss_weights(draws_of(batch))
-        return weights.to(rows.features)[rows.images]
+        return sent(weights.to(rows.features.dtype), rows.features.device)[rows.images]
 
     def learns_from(self, rows: ClassifierRows) -> None:
         """All: every row has its image's weight."""
@@ -128,7 +129,9 @@ class LearnedRates:
         """One Adam step; the batch keeps its weights."""
         weights = self.weigh(batch, rows)
         by_image = torch.zeros(len(batch), dtype=torch.float64)
-        by_image.index_add_(0, rows.images.cpu(), weight_gradient.double().cpu())
+        pairs = torch.stack([rows.images.double(), weight_gradient.double()])
+        images, gradients = pairs.cpu()  # one read of the device
+        by_image.index_add_(0, images.long(), gradients)
         if self.sampler.estimator == "score":
             by_image = by_image - mean_of_others(by_image)
         gradient = sum_over_ranks(self.sampler.rate_gradient(draws_of(batch), by_image))

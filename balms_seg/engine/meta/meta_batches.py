@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor
 
 from balms_seg.data.loading.keyed_loader import KeyedLoader
+from balms_seg.device_copies import sent
 from balms_seg.meta import FeatureBank
 from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.sampling import position_seed, positions_of
@@ -97,23 +98,25 @@ class BankedBatches:
             self._num_foreground, self._num_background, torch.Generator().manual_seed(key)
         )
         share = slice(comm.get_rank(), None, comm.get_world_size())
-        features, classes = features[share].to(self._device), classes[share].to(self._device)
+        features, classes = (sent(part[share], self._device) for part in (features, classes))
         return ClassifierRows(features, classes, images=torch.zeros_like(classes))
 
     def add(self, batch: list[dict], rows: ClassifierRows) -> None:
         """Take in the foreground of all ranks' images, and as much background of each image."""
         num_classes = len(self.bank.sizes) - 1
-        is_foreground = rows.gt_classes < num_classes
-        count = torch.bincount(rows.images[is_foreground], minlength=len(batch))
+        # One read of the device; what follows is bookkeeping of the host.
+        classes, images = torch.stack([rows.gt_classes, rows.images]).cpu()
+        is_foreground = classes < num_classes
+        count = torch.bincount(images[is_foreground], minlength=len(batch))
         # Rows come image by image, and the background of an image in random order.
         background_so_far = (~is_foreground).cumsum(0)
-        before = torch.bincount(rows.images[~is_foreground], minlength=len(batch))
-        place = background_so_far - 1 - (before.cumsum(0) - before)[rows.images]
-        kept = is_foreground | (place < count[rows.images])
+        before = torch.bincount(images[~is_foreground], minlength=len(batch))
+        place = background_so_far - 1 - (before.cumsum(0) - before)[images]
+        kept = (is_foreground | (place < count[images])).nonzero().flatten()
 
         positions = torch.tensor(positions_of(batch))
-        row_positions = positions[rows.images[kept].cpu()]
-        features, classes = rows.features[kept].half(), rows.gt_classes[kept].cpu()
+        row_positions, classes = positions[images[kept]], classes[kept]
+        features = rows.features[sent(kept, rows.features.device)].half()
         if comm.get_world_size() > 1:
             features = features.cpu()
         parts = comm.all_gather((row_positions, features, classes))
@@ -121,7 +124,7 @@ class BankedBatches:
             torch.cat(column) for column in zip(*parts, strict=True)
         )
         order = torch.argsort(row_positions, stable=True)  # that of the global batch
-        self.bank.add(features[order.to(features.device)], classes[order])
+        self.bank.add(features[sent(order, features.device)], classes[order])
 
     def state_dict(self) -> dict[str, Any]:
         """The seed and the bank's content."""

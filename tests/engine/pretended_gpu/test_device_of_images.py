@@ -46,10 +46,10 @@ def test_methods_train_from_the_files(method: str, tmp_path: Path) -> None:
 def test_labels_that_stay_on_the_cpu_are_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = image_batch._moved
+    right = image_batch.sent
     monkeypatch.setattr(
         image_batch,
-        "_moved",
+        "sent",
         lambda tensor, device: tensor.cpu() if tensor.dim() == 1 else right(tensor, device),
     )
     settings = {**write_image_sets(tmp_path), **CUDA}

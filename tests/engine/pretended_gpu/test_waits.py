@@ -1,0 +1,80 @@
+"""How often a training step makes the host wait for the device, beyond detectron2's own waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from image_runs import build_image_trainer
+from image_sets import write_image_sets
+from meta_runs import BANK, RATES, WEIGHTS
+from pretended_device import WAITS
+from runs import build_trainer
+
+from balms_seg.config.meta_learning import META_SAMPLER
+from balms_seg.engine import LongTailedTrainer, train
+
+ON_IT = ("--num-gpus", "1")
+COUNTED = range(3, 6)  # iterations; what comes once has passed
+CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": COUNTED.stop, "DATASETS.TEST": ()}
+AUGMENTATIONS = "INPUT.IMAGES.AUGMENTATIONS"
+CLASSIFIER_ALONE = {
+    "MODEL.TRAIN_ONLY": ["classifier"],
+    "MODEL.IMAGE_CLASSIFIER.METHOD": "balanced_softmax",
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
+}
+# Settings, and the most waits of a step.
+DETECTORS = {
+    "plain": ({}, 2),  # backward, of masks in detectron2
+    "weights_from_bank": ({**WEIGHTS, **BANK}, 5),
+    "rates_from_bank": ({**RATES, **BANK}, 5),
+    "weights_from_loader": (WEIGHTS, 4),
+}
+IMAGES = {
+    "crop_flip": ({AUGMENTATIONS: ["crop_flip"]}, 1),
+    "autoaugment": ({AUGMENTATIONS: ["crop_flip", "autoaugment", "cutout"]}, 1),
+    "rates": ({**CLASSIFIER_ALONE, "DATALOADER.SAMPLER_TRAIN": META_SAMPLER}, 6),
+}
+
+
+def assert_at_most(most: int, trainer: LongTailedTrainer) -> None:
+    """Train; the waits of a step, on average, are no more."""
+    lines: Counter[str] = Counter()
+    run_step = trainer.run_step
+
+    def counted() -> None:  # without hooks, which wait only now and then
+        WAITS.clear()
+        run_step()
+        if trainer.iter in COUNTED:
+            for wait, times in WAITS.items():
+                if not wait.theirs:
+                    lines[f"{wait.ours} {wait.what}"] += times
+
+    trainer.run_step = counted
+    train(trainer)
+    table = "\n".join(f"{n / len(COUNTED):6.2f} {line}" for line, n in sorted(lines.items()))
+    waits = lines.total() / len(COUNTED)
+    print(f"{waits:.2f} waits a step\n{table}")
+    assert waits <= most, f"\n{table}"
+
+
+@pytest.fixture(autouse=True)
+def _only_pretended(device: str) -> None:
+    if device != "pretended":
+        pytest.skip("waits are counted on the pretended device alone")
+
+
+@pytest.mark.parametrize("case", DETECTORS)
+def test_a_detectors_step_waits_no_more_than(
+    case: str, data: dict[str, object], tmp_path: Path
+) -> None:
+    settings, most = DETECTORS[case]
+    assert_at_most(most, build_trainer({**data, **settings, **CUDA}, tmp_path, *ON_IT))
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_an_image_classifiers_step_waits_no_more_than(case: str, tmp_path: Path) -> None:
+    settings, most = IMAGES[case]
+    settings = {**write_image_sets(tmp_path), **settings, **CUDA}
+    assert_at_most(most, build_image_trainer(settings, tmp_path / "run", *ON_IT))
