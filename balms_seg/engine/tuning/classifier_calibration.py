@@ -97,10 +97,11 @@ def record_held_out(cfg: CfgNode, dataset: str, *, allow_validation: bool) -> He
             f"The model was trained on '{dataset}' and is surer there than elsewhere; hold images "
             "out before training, with balms-seg split."
         )
-    if not allow_validation and is_validation_set(dataset):
+    if not allow_validation and (dataset in cfg.DATASETS.TEST or is_validation_set(dataset)):
+        is_named = "is in DATASETS.TEST," if dataset in cfg.DATASETS.TEST else "looks like a set"
         raise ValueError(
-            f"'{dataset}' looks like a set on which results are reported: constants tuned there "
-            "make them too good. Register held-out images, or say --allow-validation."
+            f"'{dataset}' {is_named} on which results are reported: constants tuned there make "
+            "them too good. Register other held-out images, or say --allow-validation."
         )
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("Expected MODEL.WEIGHTS PATH after the flags, but got none.")

@@ -205,6 +205,11 @@ def test_images_that_were_trained_on_are_refused_under_any_name(run: Path) -> No
         calibrate(run, "again")
 
 
+def test_a_set_of_the_run_s_results_is_refused_whatever_its_name(run: Path) -> None:
+    with pytest.raises(SystemExit, match="_other' is in DATASETS.TEST, on which results are rep"):
+        calibrate(run, "other")
+
+
 def test_what_is_not_there_or_of_detectors_is_told_in_a_line(run: Path) -> None:
     with pytest.raises(SystemExit, match=r"not registered.*DATASETS.REGISTER_IMAGES"):
         calibrate(run, "nowhere")
