@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import is_cifar, read_bytes, read_image, split_archive
@@ -36,8 +37,7 @@ def image_problems(
         sizes: n pairs (width, height) in pixels, as the annotations say; None, or a None in a pair,
             where nothing does.
     """
-    in_files = [address for address in addresses if not is_cifar(address) and "://" not in address]
-    found = dict(zip(in_files, read_headers(in_files), strict=True))
+    found = _headers(addresses)
     headers = {a: header for a, header in found.items() if isinstance(header, ImageHeader)}
     yield from _unreadable([str(e) for e in found.values() if isinstance(e, OSError)], len(found))
     if sizes is not None:
@@ -46,6 +46,42 @@ def image_problems(
     _warn_of_transparency(headers, name)
     yield from _undecodable(_spread(list(headers)), pixel_range)
     _warn_of_small_ranges(_spread([a for a in headers if headers[a].bits > 8]), name, pixel_range)
+
+
+def without_unreadable(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records whose images have a header that can be read; others are named in a warning.
+
+    Images that are not there stay, as these stop a run.
+
+    Args:
+        records: of images, with "file_name", an address.
+
+    Raises:
+        ValueError: none is left.
+    """
+    found = _headers([record["file_name"] for record in records])
+    broken = {
+        address: str(header).rstrip(".")
+        for address, header in found.items()
+        if isinstance(header, OSError) and not isinstance(header, FileNotFoundError)
+    }
+    if not broken:
+        return list(records)
+    logger.warning(
+        "%d of %d images cannot be read, and are neither trained on nor counted "
+        "(INPUT.IMAGES.UNREADABLE: skip): %s.",
+        *(len(broken), len(records), shortened(list(broken.values()), _NUM_NAMED)),
+    )
+    kept = [record for record in records if record["file_name"] not in broken]
+    if not kept:
+        raise ValueError(f"None of the {len(records)} training images can be read; replace them.")
+    return kept
+
+
+def _headers(addresses: Sequence[str]) -> dict[str, ImageHeader | OSError]:
+    """Of those that are files or members of archives."""
+    in_files = [address for address in addresses if not is_cifar(address) and "://" not in address]
+    return dict(zip(in_files, read_headers(in_files), strict=True))
 
 
 def _spread(addresses: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from made_up_data import words
 
 from balms_seg.data import build_image_test_loader, build_train_loader, register_from_config
 from balms_seg.engine import load_config
+from balms_seg.engine.jobs.choice import build_job
 from balms_seg.image_batch import ImageBatch
 from balms_seg.model_zoo import get_config_file
 from balms_seg.sampling import draws_of
@@ -166,10 +167,23 @@ def test_an_unreadable_image_stops_or_is_replaced(
 def test_a_class_of_which_no_image_can_be_read_is_an_error(
     broken_set: dict, tmp_path: Path
 ) -> None:
-    (tmp_path / "train" / "cat" / "000.png").write_bytes(b"nothing")
+    path = tmp_path / "train" / "cat" / "000.png"
+    path.write_bytes(path.read_bytes()[:60])
     cfg = config({**broken_set, "INPUT.IMAGES.UNREADABLE": "skip"})
     with pytest.raises(OSError, match="class 2"):
         build_train_loader(cfg)
+
+
+def test_skipped_images_are_not_counted(
+    broken_set: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "train" / "ape" / "002.png").write_bytes(b"nothing")
+    cfg = config({**broken_set, "INPUT.IMAGES.UNREADABLE": "skip"})
+    training_set = build_job(cfg).load_training_set()
+    assert training_set.statistics.image_counts.tolist() == [2, 2, 1]
+    assert len(training_set.dicts) == 5
+    assert "1 of 6 images cannot be read, and are neither trained on nor counted" in caplog.text
+    assert "ape/002.png" in caplog.text
 
 
 def test_images_in_memory_have_one_size(tmp_path: Path) -> None:
