@@ -74,6 +74,11 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
             ]
         if not head.CLASSIFIER:
             return []
+        if of_images:
+            return [
+                f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r}, which only detectors read; "
+                "choose the method of an image classifier by MODEL.IMAGE_CLASSIFIER.METHOD."
+            ]
         return [
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} but MODEL.ROI_HEADS.NAME is "
             f"{name!r}, which does not read it; set the name to LongTailedROIHeads."

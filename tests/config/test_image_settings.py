@@ -52,3 +52,10 @@ def test_the_scale_of_cosines_is_the_methods_where_it_has_one() -> None:
     with pytest.raises(ValueError, match=r"COSINE_SCALE is 16\.0.*set MODEL\.METHODS\.LDAM\.SCALE"):
         check_config(with_changes("METHOD", "ldam", "COSINE_SCALE", 16.0))
     check_config(with_changes("METHOD", "softmax", "CLASSIFIER", "cosine", "COSINE_SCALE", 16.0))
+
+
+def test_a_method_of_detectors_is_told_the_key_of_image_classifiers() -> None:
+    cfg = with_changes()
+    cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = "softmax"
+    with pytest.raises(ValueError, match=r"only detectors read.*MODEL\.IMAGE_CLASSIFIER\.METHOD"):
+        check_config(cfg)
