@@ -15,7 +15,7 @@ import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,17 +115,37 @@ def registered_names(
 def image_statistics(source: str, root: str) -> ClassStatistics:
     """Statistics of class folders, a zip or a list."""
     from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.data.images.feature_files import holds_features
     from balms_seg.data.images.image_lists import read_image_records
-    from balms_seg.data.images.repeated_images import describe_repeated
 
     found = read_image_records(source, root)
-    repeated = describe_repeated(found.records, found.class_names)
-    for note in (*found.notes, *([repeated] if repeated else [])):
+    for note in found.notes:
         logger.warning(note)
+    if not holds_features(found.records):
+        _warn_of_images(found.records, found.class_names)
     labels = [record["label"] for record in found.records]
     return ClassStatistics.from_labels(
         labels, len(found.class_names), class_names=found.class_names
     )
+
+
+def _warn_of_images(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> None:
+    """Name the images that are missing or cannot be read, and those that are there twice."""
+    from balms_seg.data.images.image_files import missing_addresses
+    from balms_seg.data.images.repeated_images import describe_repeated
+    from balms_seg.data.preflight.header_checks import image_problems
+    from balms_seg.data.preflight.image_file_checks import describe_missing
+
+    addresses = [record["file_name"] for record in records]
+    missing = missing_addresses(addresses)
+    if missing:
+        logger.warning(describe_missing(missing, len(addresses), None))
+    present = sorted(set(addresses) - set(missing))
+    for problem in image_problems(present, name="images"):
+        logger.warning(problem)
+    repeated = describe_repeated(records, class_names)
+    if repeated:
+        logger.warning(repeated)
 
 
 def registered_statistics(names: Sequence[str]) -> tuple[ClassStatistics, Sequence[int] | None]:
