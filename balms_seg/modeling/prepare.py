@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -12,13 +13,15 @@ from balms_seg.modeling.image_classifier import ImageClassifier
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
 
+logger = logging.getLogger(__name__)
+
 
 def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Module:
     """Give every classifier of this package what it needs of the training set, in place.
 
     Args:
         model: an image classifier or a detector; one without classifiers of this package stays as
-            it is.
+            it is, which a warning says.
         statistics: of the training set; None where the model is only to predict.
 
     Returns:
@@ -28,8 +31,17 @@ def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Mo
         FileNotFoundError: scores are calibrated by counts, and there are no statistics.
         ValueError: the statistics are of another number of classes.
     """
-    for module in list(model.modules()):
-        if isinstance(module, LongTailedBoxPredictor | ImageClassifier):
-            module.prepare(statistics)
-            module.to(next(module.parameters()).device)
+    classifiers = [
+        module
+        for module in model.modules()
+        if isinstance(module, LongTailedBoxPredictor | ImageClassifier)
+    ]
+    for module in classifiers:
+        module.prepare(statistics)
+        module.to(next(module.parameters()).device)
+    if not classifiers:
+        logger.warning(
+            "The model has no classifier of balms_seg, so it trains as detectron2 has it: set "
+            "MODEL.ROI_HEADS.NAME to LongTailedROIHeads, or call replace_box_classifier."
+        )
     return model

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from balms_seg.methods import METHODS, LossContext, Method
 from balms_seg.methods.softmax import Softmax
-from balms_seg.modeling import TrainingSchedule, replace_box_classifier
+from balms_seg.modeling import TrainingSchedule, prepare_model, replace_box_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 
 HEADS = ("StandardROIHeads", "CascadeROIHeads")
@@ -236,3 +236,8 @@ def test_a_classifier_of_cosines_starts_anew_in_place_of_a_linear_one() -> None:
     assert isinstance(layer, CosineClassifier)
     assert (layer.out_features, layer.scale) == (NUM_CLASSES + 1, 30.0)
     assert len(detections(model)) == 2
+
+
+def test_a_model_whose_heads_are_not_ours_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    prepare_model(nn.Linear(2, 3), None)
+    assert "MODEL.ROI_HEADS.NAME to LongTailedROIHeads" in caplog.text
