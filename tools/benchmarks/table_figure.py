@@ -10,6 +10,7 @@ python tools/benchmarks/table_figure.py docs/results/cifar_features_rho200.json 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def draw(tables: list[dict[str, Any]], column: str, path: Path) -> None:
             panel.plot(mean, place, "o", color=color, markerfacecolor=face)
         panel.set_yticks(range(len(own)), [name for name, *_ in own])
         panel.set_ylim(len(own) - 0.4, -0.6)
-        panel.set_title(table["title"], fontsize=10)
+        panel.set_title(textwrap.fill(table["title"], width=60), fontsize=10)
         panel.set_xlabel(f"difference of {column} in points; 95 % interval over paired seeds")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
