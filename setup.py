@@ -25,8 +25,8 @@ def read_version() -> str:
 
 
 EXTRAS = {
-    "plot": ["matplotlib>=3.8"],  # figures
-    "report": ["vl-convert-python>=1.7"],  # figures of tools/report.py, Vega-Lite for the page
+    "glyphs": ["matplotlib>=3.8"],  # the fonts of the toy data
+    "report": ["vl-convert-python>=1.7"],  # figures, and Vega-Lite for the report's page
     "progress": ["tqdm>=4.60"],  # progress bars
     "tensorboard": ["tensorboard>=2.15"],  # its event files
     "docs": ["pdoc>=15"],  # API pages, `make docs`

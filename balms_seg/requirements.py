@@ -8,7 +8,7 @@ from types import ModuleType
 _HOW_TO_INSTALL = {
     "detectron2": "run `balms-seg install-detectron2`",
     "vl_convert": "run `pip install 'balms-seg[report]'`",
-    "matplotlib": "run `pip install 'balms-seg[plot]'`",
+    "matplotlib": "run `pip install 'balms-seg[glyphs]'`",
     "tqdm": "run `pip install 'balms-seg[progress]'`",
     "tensorboard": "run `pip install 'balms-seg[tensorboard]'`",
     "pdoc": "run `pip install 'balms-seg[docs]'`",

@@ -20,7 +20,7 @@ from balms_seg.engine import load_config
 from balms_seg.evaluation import format_lvis_table, read_results
 from balms_seg.glyphs.glyph_dataset import PRESETS, make_glyph_dataset
 from balms_seg.model_zoo import get_config_file
-from balms_seg.report.figures import plot_ap_by_group, plot_class_frequency
+from balms_seg.report.figures import ap_by_group, class_frequency, save_figure
 from balms_seg.report.page import write_report
 from balms_seg.report.pictures import draw_predictions
 from balms_seg.report.run_files import read_run
@@ -146,8 +146,9 @@ def _draw(output: Path, metrics: dict, group_sizes: dict) -> dict[Path, str]:
         output / "inference" / "lvis_instances_results.json",
         predictions,
     )
-    plot_class_frequency(ClassStatistics.from_json(DATA / "train.json").to_dict(), frequency)
-    plot_ap_by_group(metrics, groups, group_sizes=group_sizes)
+    statistics = ClassStatistics.from_json(DATA / "train.json")
+    save_figure(class_frequency(statistics.to_dict()), frequency)
+    save_figure(ap_by_group(metrics, group_sizes=group_sizes), groups)
     return pictures
 
 

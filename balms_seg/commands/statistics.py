@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> None:
     if args.csv:
         write_class_csv(statistics, args.csv, category_ids=ids)
     if args.figure:
-        from balms_seg.report.figures import plot_class_frequency
+        from balms_seg.report.figures import class_frequency, save_figure
 
-        plot_class_frequency(statistics.to_dict(), args.figure)
+        save_figure(class_frequency(statistics.to_dict()), args.figure)
 
 
 def registered_names(

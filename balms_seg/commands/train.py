@@ -106,12 +106,12 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
 
 
 def draw_meta_rates(rates: Path) -> None:
-    """Draw what a meta step learned beside its csv, where there is one and matplotlib is there."""
+    """Draw what a meta step learned beside its csv, where there is one and vl-convert too."""
     if not rates.is_file():
         return
-    from balms_seg.report.figures import plot_meta_rates
+    from balms_seg.report.figures import meta_rates, save_figure
 
     try:
-        plot_meta_rates(rates, rates.with_suffix(".png"))
+        save_figure(meta_rates(rates), rates.with_suffix(".png"))
     except ModuleNotFoundError as error:
         logger.info("No figure of %s: %s", rates, error)

@@ -1,101 +1,152 @@
-"""Figures of class frequency, accuracy by frequency group and learned rates. Needs matplotlib."""
+"""Figures of class frequency, AP by frequency group and learned rates, as picture files.
+
+Drawn by vl-convert from Vega-Lite specifications, as those of the report's page are.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
+from balms_seg.report.charts import POWERS, Spec, field
 from balms_seg.requirements import require
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _GROUP_COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in GROUP_COLORS)
 _TASK_COLORS = {"bbox": "#9db4c0", "segm": "#2f6f8f"}
 _TASK_NAMES = {"bbox": "boxes", "segm": "masks"}
 _INK, _FAINT = "#333333", "#e4e4e4"
+_FLOOR = 0.7  # below one image, so that a class with one image has a visible bar
 _MOST_NAMES = 100  # of classes on an axis
 # last letter of the metric -> its group
 _LVIS_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
+_STYLE = {
+    "view": {"stroke": None},
+    "axis": {"labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal"},
+    "axisX": {"grid": False, "domainColor": "#999999", "tickColor": "#999999"},
+    "axisY": {"gridColor": _FAINT, "domain": False, "ticks": False},
+    "title": {"anchor": "start", "color": _INK, "fontWeight": "normal"},
+    "legend": {"title": None, "labelLimit": 400},
+}
 
 
-def plot_class_frequency(statistics: Mapping[str, Any], path: str | Path) -> None:
-    """Plot the images of each class by name, most frequent first, coloured by frequency group.
+def save_figure(spec: Spec, path: str | Path) -> None:
+    """Draw a Vega-Lite specification on white, at twice its size.
+
+    Args:
+        spec: without a style, which is that of all figures.
+        path: where to write; .png, .svg or .pdf.
+
+    Raises:
+        ModuleNotFoundError: vl-convert is not installed.
+        ValueError: the suffix is another one.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"Expected a figure's name to end in .png, .svg or .pdf, but got {path}.")
+    vl_convert = require("vl_convert", "Drawing figures")
+    spec = {"background": "white", "padding": 8, "config": _STYLE, **spec}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".svg":
+        path.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+    elif suffix == ".pdf":
+        path.write_bytes(vl_convert.vegalite_to_pdf(spec))
+    else:
+        drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=2)))
+        drawn.convert("RGB").save(path, optimize=True)  # a quarter of the size or less
+
+
+def class_frequency(statistics: Mapping[str, Any]) -> Spec:
+    """The images of each class by name, most frequent first, coloured by frequency group.
 
     Of more than 100 classes every so many-th has its name below its bar.
 
     Args:
         statistics: `ClassStatistics.to_dict()`.
-        path: where to write; the suffix says the format.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed.
     """
     counts = np.asarray(statistics["image_counts"])
-    group_ids, names = np.asarray(statistics["group_ids"]), statistics["group_names"]
+    group_ids, groups = np.asarray(statistics["group_ids"]), statistics["group_names"]
     order = np.argsort(-counts, kind="stable")
-    ranks = np.empty(len(counts), int)
-    ranks[order] = np.arange(1, len(counts) + 1)
-
-    figure, axes = _new_figure(max(7.2, 0.16 * min(len(counts), _MOST_NAMES)), 4.4)
-    axes.set_yscale("log")
-    floor = 0.7  # below one image, so that a class with one image has a visible bar
-    for group in reversed(range(len(names))):
-        members = group_ids == group
-        present = members & (counts > 0)
-        axes.bar(
-            ranks[present],
-            counts[present] - floor,
-            bottom=floor,
-            width=1.0 if len(counts) > 150 else 0.82,
-            color=_GROUP_COLORS[group],
-            linewidth=0,
-        )
-        # Not the bars' own legend entry, which has no colour where a group is empty.
-        size = _plural(int(members.sum()), "class", "classes")
-        axes.plot([], [], "s", color=_GROUP_COLORS[group], label=f"{names[group]}: {size}")
+    sizes = np.bincount(group_ids, minlength=len(groups)).tolist()
+    labels = [
+        f"{name}: {_plural(size, 'class', 'classes')}"
+        for name, size in zip(groups, sizes, strict=True)
+    ]
+    colors = dict(zip(reversed(labels), reversed(_GROUP_COLORS[: len(groups)]), strict=True))
     num_empty = int((counts == 0).sum())
+    half = 0.5 if len(counts) > 150 else 0.41
+    top = max(int(counts.max(initial=0)), 2) * 1.6
+    bars = [
+        {
+            "left": rank - half,
+            "right": rank + half,
+            "floor": _FLOOR,
+            "images": int(counts[k]),
+            "group": labels[group_ids[k]],
+        }
+        for rank, k in enumerate(order.tolist(), start=1)
+        if counts[k]
+    ]
     if num_empty:
-        first = len(counts) - num_empty + 0.5
-        axes.axvspan(first, len(counts) + 0.5, color="#f3f3f3", linewidth=0, zorder=0)
-        axes.plot([], [], "s", color="#dddddd", label=f"without an image: {num_empty}")
-    axes.set_xlim(0.5, len(counts) + 0.5)
+        colors[empty := f"without an image: {num_empty}"] = "#dddddd"
+        right = len(counts) + 0.5
+        bars.append(
+            {"left": right - num_empty, "right": right, "floor": _FLOOR, "images": top}
+            | {"group": empty}
+        )
     named = np.unique(np.linspace(0, len(counts) - 1, min(len(counts), _MOST_NAMES)).astype(int))
-    shown = [_axis_name(statistics["class_names"][i]) for i in order[named]]
-    axes.set_xticks(named + 1, shown, rotation=90, fontsize=7)
-    axes.set_ylim(floor, max(counts.max(), 2) * 1.6)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("classes, most frequent first")
-    axes.set_ylabel("training images")
-    axes.set_title(
-        f"{len(counts)} classes in {statistics['num_images']:,} images", loc="left", color=_INK
-    )
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
-    _save(figure, path)
+    names = {int(i) + 1: str(statistics["class_names"][order[i]]) for i in named}
+    axis = {
+        "values": list(names),
+        "labelExpr": f"({json.dumps(names)})[datum.value]",
+        "labelAngle": -90,
+        "labelOverlap": False,
+        "labelLimit": 150,
+        "ticks": False,
+    }
+    x_scale = {"domain": [0.5, len(counts) + 0.5], "nice": False}
+    y_scale = {"type": "log", "domain": [_FLOOR, top], "nice": False}
+    color = {"domain": list(colors), "range": list(colors.values())}
+    return {
+        "width": max(600, 13 * min(len(counts), _MOST_NAMES)),
+        "height": 300,
+        "title": f"{len(counts)} classes in {statistics['num_images']:,} images",
+        "data": {"values": bars},
+        "mark": "rect",
+        "encoding": {
+            "x": field(
+                "left", "quantitative", "classes, most frequent first", scale=x_scale, axis=axis
+            ),
+            "x2": {"field": "right"},
+            "y": field("images", "quantitative", "training images", scale=y_scale, axis=POWERS),
+            "y2": {"field": "floor"},
+            "color": field("group", "nominal", scale=color, legend={"orient": "top-right"}),
+        },
+    }
 
 
-def plot_ap_by_group(
+def ap_by_group(
     metrics: Mapping[str, Mapping[str, float | None]],
-    path: str | Path,
     *,
     group_sizes: Mapping[str, Mapping[str, int]] | None = None,
-) -> None:
-    """Plot AP overall and by frequency group, for boxes and masks side by side.
+) -> Spec:
+    """AP overall and by frequency group, for boxes and masks side by side.
 
     Args:
         metrics: of one data set, as results.json has them: "bbox" and "segm" to "AP", "APr", "APc"
             and "APf" in percent; None, NaN or absent where a group is empty.
-        path: where to write; the suffix says the format.
         group_sizes: group name to {"classes": how many}, as in results.json; shown if given.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed.
         ValueError: there is neither a "bbox" nor a "segm" entry.
     """
     tasks = [task for task in _TASK_NAMES if task in metrics]
@@ -103,36 +154,51 @@ def plot_ap_by_group(
         raise ValueError(
             f"Expected metrics of 'bbox' or 'segm', but got {sorted(metrics)}; evaluate first."
         )
-    sizes = group_sizes or {}
-    labels = ["all classes", *(_group_label(name, sizes) for name in _LVIS_GROUPS.values())]
-    keys = ["AP", *(f"AP{letter}" for letter in _LVIS_GROUPS)]
+    places = {"AP": "all classes"} | {f"AP{letter}": name for letter, name in _LVIS_GROUPS.items()}
+    rows = []
+    for task in tasks:
+        for metric, place in places.items():
+            value = metrics[task].get(metric)
+            known = value is not None and not math.isnan(value)
+            rows.append(
+                {
+                    "task": _TASK_NAMES[task],
+                    "place": _place_label(place, group_sizes or {}),
+                    "AP": value if known else 0,
+                    "text": f"{value:.1f}" if known else "n/a",
+                }
+            )
+    order = list(dict.fromkeys(row["place"] for row in rows))
+    names = [_TASK_NAMES[task] for task in tasks]
+    colors = {"domain": names, "range": [_TASK_COLORS[task] for task in tasks]}
+    axis = {"labelAngle": 0, "labelExpr": "split(datum.label, '|')", "ticks": False}
+    return {
+        "width": 480,
+        "height": 240,
+        "title": "AP by frequency of the class in training",
+        "data": {"values": rows},
+        "encoding": {
+            "x": field("place", "nominal", sort=order, axis=axis),
+            "xOffset": {"field": "task", "sort": names},
+            "y": field("AP", "quantitative", "AP (%)"),
+        },
+        "layer": [
+            {
+                "mark": "bar",
+                "encoding": {
+                    "color": field("task", "nominal", scale=colors, legend={"orient": "top"})
+                },
+            },
+            {
+                "mark": {"type": "text", "baseline": "bottom", "dy": -2, "color": _INK},
+                "encoding": {"text": {"field": "text"}},
+            },
+        ],
+    }
 
-    figure, axes = _new_figure(6.4, 3.6)
-    width = 0.8 / len(tasks)
-    for position, task in enumerate(tasks):
-        values = [_number(metrics[task].get(key)) for key in keys]
-        centers = np.arange(len(keys)) + (position - (len(tasks) - 1) / 2) * width
-        axes.bar(
-            centers,
-            np.nan_to_num(values),
-            width=width * 0.94,
-            color=_TASK_COLORS[task],
-            label=_TASK_NAMES[task],
-        )
-        _label_bars(axes, centers, values)
-    axes.axvline(0.5, color=_FAINT, linewidth=1)
-    axes.set_xticks(range(len(keys)), labels)
-    axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("AP (%)")
-    axes.margins(y=0.14)
-    axes.set_ylim(bottom=0)
-    axes.set_title("AP by frequency of the class in training", loc="left", color=_INK)
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, path)
 
-
-def plot_meta_rates(rates: str | Path, path: str | Path) -> None:
-    """Plot what the meta step learned: each class against its frequency, and groups over time.
+def meta_rates(rates: str | Path) -> Spec:
+    """What the meta step learned: each class against its frequency, and groups over time.
 
     The left panel has each class's last rate (or loss weight) over its training images, with a
     hollow mark where it started; the right one the mean of each frequency group at each recorded
@@ -141,100 +207,92 @@ def plot_meta_rates(rates: str | Path, path: str | Path) -> None:
     Args:
         rates: meta_rates.csv of a run: class_id, name, group, training_images, training_instances,
             iteration, value; one line a class and recorded iteration.
-        path: where to write; the suffix says the format.
 
     Raises:
         FileNotFoundError: there is no such csv.
-        ModuleNotFoundError: matplotlib is not installed.
         ValueError: the csv is empty.
     """
     with open(rates, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    if not lines:
+        rows = [
+            {
+                "group": line["group"],
+                "iteration": int(line["iteration"]),
+                "value": float(line["value"]),
+                # a class without an image has a place too
+                "images": max(float(line["training_images"]), _FLOOR),
+            }
+            for line in csv.DictReader(file)
+        ]
+    if not rows:
         raise ValueError(f"Expected learned rates in {rates}, but it has none; train first.")
-    iterations = np.unique([int(line["iteration"]) for line in lines])
-    classes = np.array([int(line["class_id"]) for line in lines])
-    ids, rows = np.unique(classes, return_inverse=True)
-    columns = np.searchsorted(iterations, [int(line["iteration"]) for line in lines])
-    values = np.full((len(ids), len(iterations)), np.nan)
-    values[rows, columns] = [float(line["value"]) for line in lines]
-    images, groups = np.zeros(len(ids)), np.empty(len(ids), dtype=object)
-    images[rows] = [float(line["training_images"]) for line in lines]
-    groups[rows] = [line["group"] for line in lines]
+    first, last = (end(row["iteration"] for row in rows) for end in (min, max))
+    groups = sorted(
+        {row["group"] for row in rows},
+        key=lambda name: np.median([row["images"] for row in rows if row["group"] == name]),
+    )
+    scale = {"domain": groups, "range": list(_GROUP_COLORS[: len(groups)])}
+    color = field("group", "nominal", scale=scale, legend={"orient": "right"})
+    value = field("value", "quantitative", "learned rate or weight", scale={"zero": False})
+    images = field(
+        "images", "quantitative", "training images of the class", scale={"type": "log"}, axis=POWERS
+    )
+    at_ends = {
+        f"datum.iteration == {first}": {"filled": False, "opacity": 0.45},
+        f"datum.iteration == {last}": {"filled": True, "opacity": 0.85},
+    }
+    by_class = {
+        "width": 380,
+        "height": 240,
+        "title": "Classes: start (hollow) and end",
+        "encoding": {"x": images, "y": value, "color": color},
+        "layer": [
+            {"transform": [{"filter": when}], "mark": {"type": "point", "size": 28, **how}}
+            for when, how in at_ends.items()
+        ],
+    }
+    time = field("iteration", "quantitative", "iteration")
+    over_time = {
+        "width": 380,
+        "height": 240,
+        "title": "Mean of each group, and 80% of its classes",
+        "data": {"values": _course(rows)},
+        "encoding": {"x": time, "color": color},
+        "layer": [
+            {
+                "mark": {"type": "area", "opacity": 0.15},
+                "encoding": {"y": {**value, "field": "low"}, "y2": {"field": "high"}},
+            },
+            {"mark": "line", "encoding": {"y": {**value, "field": "mean"}}},
+        ],
+    }
+    return {
+        "data": {"values": rows},
+        "hconcat": [by_class, over_time],
+        "resolve": {"scale": {"y": "shared"}},
+    }
 
-    figure, (by_class, over_time) = _new_figure(9.2, 3.6, num_panels=2)
-    names = sorted(set(groups), key=lambda name: np.median(images[groups == name]))
-    for name, color in zip(names, _GROUP_COLORS, strict=False):
-        members = groups == name
-        seen = np.maximum(images[members], 0.7)  # a class without an image has a place too
-        by_class.plot(seen, values[members, 0], "o", mec=color, mfc="none", ms=4, alpha=0.45)
-        by_class.plot(seen, values[members, -1], "o", color=color, ms=4, alpha=0.85)
-        over_time.plot(iterations, np.nanmean(values[members], axis=0), color=color, label=name)
-        low, high = np.nanpercentile(values[members], [10, 90], axis=0)
-        over_time.fill_between(iterations, low, high, color=color, alpha=0.15, linewidth=0)
-    by_class.set_xscale("log")
-    by_class.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    by_class.set_xlabel("training images of the class")
-    by_class.set_ylabel("learned rate or weight")
-    by_class.set_title("Classes: start (hollow) and end", loc="left", color=_INK)
-    over_time.set_xlabel("iteration")
-    over_time.set_title("Mean of each group, and 80% of its classes", loc="left", color=_INK)
-    over_time.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+
+def _course(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and the 10th and 90th percentile of each group at each recorded iteration."""
+    values: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        values.setdefault((row["group"], row["iteration"]), []).append(row["value"])
+    found = []
+    for (group, iteration), own in sorted(values.items()):
+        low, high = np.percentile(own, [10, 90]).tolist()
+        mean = float(np.mean(own))
+        found.append(
+            {"group": group, "iteration": iteration, "mean": mean, "low": low, "high": high}
+        )
+    return found
 
 
-def _group_label(name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
+def _place_label(name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
+    """A group with its number of classes; the bar stands for a new line."""
     if name not in sizes:
         return name
-    return f"{name}\n{_plural(sizes[name]['classes'], 'class', 'classes')}"
-
-
-def _axis_name(name: str) -> str:
-    """Short, and without what matplotlib takes for the begin of a formula."""
-    short = name if len(name) <= 24 else f"{name[:23]}…"
-    return short.replace("$", r"\$")
+    return f"{name}|{_plural(sizes[name]['classes'], 'class', 'classes')}"
 
 
 def _plural(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def _label_bars(axes: Axes, centers: np.ndarray, values: Sequence[float]) -> None:
-    for center, value in zip(centers, values, strict=True):
-        text = "n/a" if np.isnan(value) else f"{value:.1f}"
-        axes.annotate(
-            text,
-            (center, np.nan_to_num(value)),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=_INK,
-        )
-
-
-def _new_figure(
-    width_inches: float, height_inches: float, num_panels: int = 1
-) -> tuple[Figure, Any]:
-    """A figure and its axes; with several panels, an array of them that share the y axis."""
-    figure_class = require("matplotlib.figure", "Drawing figures").Figure
-    # Figure without pyplot: no window, no global state, any thread.
-    figure = figure_class(figsize=(width_inches, height_inches), layout="constrained")
-    panels = figure.subplots(1, num_panels, sharey=True)
-    for axes in np.atleast_1d(panels):
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        axes.spines["bottom"].set_color("#999999")
-        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-        axes.tick_params(axis="y", length=0, labelcolor=_INK, which="both")
-        axes.set_axisbelow(True)
-    return figure, panels
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)

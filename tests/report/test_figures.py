@@ -7,7 +7,6 @@ import pytest
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.report import figures
-from balms_seg.report.class_table import format_class_statistics, write_class_csv
 
 METRICS = {
     "bbox": {"AP": 44.1, "APr": None, "APc": 40.2, "APf": 51.3},
@@ -24,51 +23,58 @@ def statistics() -> ClassStatistics:
     return ClassStatistics.from_dataset_dicts(dicts, 6, class_names=names)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
-    """Figures in place of files."""
-    pytest.importorskip("matplotlib")
-    kept: list = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
-    return kept
-
-
 def test_frequency_figure_has_one_bar_for_each_class_with_an_image(
-    statistics: ClassStatistics, drawn: list
+    statistics: ClassStatistics,
 ) -> None:
-    figures.plot_class_frequency(statistics.to_dict(), "unused")
-    (axes,) = drawn[0].axes
-    tops = [bar.get_y() + bar.get_height() for group in axes.containers for bar in group]
-    assert sorted(tops, reverse=True) == pytest.approx([300, 40, 12, 5, 1])
-    assert axes.get_yscale() == "log"
-    ticks = [
-        (tick.get_text(), at)
-        for tick, at in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)
-    ]
-    assert ticks == [*zip(statistics.class_names, range(1, 7), strict=True)]
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == [
+    spec = figures.class_frequency(statistics.to_dict())
+    *bars, empty = spec["data"]["values"]
+    assert [(bar["left"] + bar["right"]) / 2 for bar in bars] == pytest.approx([1, 2, 3, 4, 5])
+    assert [bar["images"] for bar in bars] == [300, 40, 12, 5, 1]
+    assert (empty["left"], empty["right"]) == (5.5, 6.5)
+    assert spec["encoding"]["y"]["scale"]["type"] == "log"
+    assert spec["encoding"]["color"]["scale"]["domain"] == [
         "frequent: 1 class",
         "common: 2 classes",
         "rare: 3 classes",
         "without an image: 1",
     ]
+    axis = spec["encoding"]["x"]["axis"]
+    assert axis["values"] == [1, 2, 3, 4, 5, 6]
+    assert '"1": "ant"' in axis["labelExpr"]
+    assert '"6": "fox"' in axis["labelExpr"]
 
 
-def test_ap_figure_writes_na_over_an_empty_group(drawn: list) -> None:
+def test_a_hundred_of_many_classes_are_named() -> None:
+    labels = [{"annotations": [{"category_id": 0}]}]
+    spec = figures.class_frequency(ClassStatistics.from_dataset_dicts(labels, 1203).to_dict())
+    named = spec["encoding"]["x"]["axis"]["values"]
+    assert len(named) == 100
+    assert (named[0], named[-1]) == (1, 1203)
+
+
+def test_names_of_classes_are_no_code(tmp_path: Path) -> None:
+    labels = {"annotations": [{"category_id": 0}]}
+    name = "a$b$ 'c' \"d\" \\ <e>"
+    statistics = ClassStatistics.from_dataset_dicts([labels], 1, class_names=[name])
+    figures.save_figure(figures.class_frequency(statistics.to_dict()), tmp_path / "a.svg")
+    assert "a$b$ 'c' \"d\" \\ &lt;e&gt;" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
+def test_ap_figure_writes_na_over_an_empty_group() -> None:
     sizes = {"rare": {"classes": 0}, "common": {"classes": 13}, "frequent": {"classes": 1}}
-    figures.plot_ap_by_group(METRICS, "unused", group_sizes=sizes)
-    (axes,) = drawn[0].axes
-    assert [bar.get_height() for bar in axes.containers[1]] == [36.8, 0, 38.1, 45.7]
-    labels = [text.get_text() for text in axes.texts]
+    rows = figures.ap_by_group(METRICS, group_sizes=sizes)["data"]["values"]
+    assert [(row["task"], row["AP"]) for row in rows[4:]] == [
+        *(("masks", 36.8), ("masks", 0), ("masks", 38.1), ("masks", 45.7)),
+    ]
+    labels = [row["text"] for row in rows]
     assert labels == ["44.1", "n/a", "40.2", "51.3", "36.8", "n/a", "38.1", "45.7"]
-    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert ticks == ["all classes", "rare\n0 classes", "common\n13 classes", "frequent\n1 class"]
+    places = [row["place"] for row in rows[:4]]
+    assert places == ["all classes", "rare|0 classes", "common|13 classes", "frequent|1 class"]
 
 
-def test_ap_figure_without_metrics_is_an_error(tmp_path: Path) -> None:
+def test_ap_figure_without_metrics_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"got \['box_proposals'\]"):
-        figures.plot_ap_by_group({"box_proposals": {}}, tmp_path / "figure.png")
+        figures.ap_by_group({"box_proposals": {}})
 
 
 def write_rates(path: Path) -> Path:
@@ -85,86 +91,51 @@ def write_rates(path: Path) -> Path:
 
 
 def test_rates_figure_has_start_and_end_of_each_class_and_the_course_of_each_group(
-    drawn: list, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    figures.plot_meta_rates(write_rates(tmp_path / "meta_rates.csv"), "unused")
-    by_class, over_time = drawn[0].axes
-    marks = [
-        (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in by_class.get_lines()
-    ]
-    assert marks == [
-        ([2.0], [0.5]),
-        ([2.0], [pytest.approx(0.7)]),
-        ([40.0], [0.5]),
-        ([40.0], [pytest.approx(0.6)]),
-        ([300.0], [0.5]),
-        ([300.0], [0.5]),
-    ]
-    assert [line.get_label() for line in over_time.get_lines()] == ["rare", "common", "frequent"]
-    rare = over_time.get_lines()[0]
-    assert rare.get_xdata().tolist() == [0, 50, 100]
-    assert rare.get_ydata() == pytest.approx([0.5, 0.6, 0.7])
+    spec = figures.meta_rates(write_rates(tmp_path / "meta_rates.csv"))
+    by_class, over_time = spec["hconcat"]
+    start, end = (layer["transform"][0]["filter"] for layer in by_class["layer"])
+    assert (start, end) == ("datum.iteration == 0", "datum.iteration == 100")
+    marks = {
+        (row["images"], row["iteration"]): row["value"]
+        for row in spec["data"]["values"]
+        if row["iteration"] != 50
+    }
+    assert marks == {
+        **{(2.0, 0): 0.5, (2.0, 100): pytest.approx(0.7), (40.0, 0): 0.5},
+        **{(40.0, 100): pytest.approx(0.6), (300.0, 0): 0.5, (300.0, 100): 0.5},
+    }
+    assert over_time["encoding"]["color"]["scale"]["domain"] == ["rare", "common", "frequent"]
+    rare = [row for row in over_time["data"]["values"] if row["group"] == "rare"]
+    assert [row["iteration"] for row in rare] == [0, 50, 100]
+    assert [row["mean"] for row in rare] == pytest.approx([0.5, 0.6, 0.7])
+
+
+def test_a_group_has_the_band_that_80_percent_of_its_classes_are_in(tmp_path: Path) -> None:
+    lines = ["group,training_images,iteration,value"]
+    lines += [f"rare,{k},7,{k}" for k in range(11)]  # 0 to 10
+    (tmp_path / "meta_rates.csv").write_text("\n".join(lines))
+    (point,) = figures.meta_rates(tmp_path / "meta_rates.csv")["hconcat"][1]["data"]["values"]
+    assert (point["low"], point["mean"], point["high"]) == (1, 5, 9)
 
 
 def test_rates_figure_of_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "meta_rates.csv").write_text("class_id,iteration,value\n")
     with pytest.raises(ValueError, match="has none"):
-        figures.plot_meta_rates(tmp_path / "meta_rates.csv", tmp_path / "figure.png")
+        figures.meta_rates(tmp_path / "meta_rates.csv")
 
 
-def test_figures_are_written_as_png(statistics: ClassStatistics, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    figures.plot_class_frequency(statistics.to_dict(), tmp_path / "new" / "a.png")
-    figures.plot_ap_by_group({"bbox": METRICS["bbox"]}, tmp_path / "b.png")
-    figures.plot_meta_rates(write_rates(tmp_path / "meta_rates.csv"), tmp_path / "c.png")
-    for path in (tmp_path / "new" / "a.png", tmp_path / "b.png", tmp_path / "c.png"):
-        assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_table_names_groups_ends_and_empty_classes(statistics: ClassStatistics) -> None:
-    text = format_class_statistics(statistics, num_listed=2)
-    rows = [line.split() for line in text.splitlines()]
-    assert ["rare", "3", "0-5", "a", "class", "6", "1.7", "%"] in rows
-    assert "groups: rare up to 10 images, common up to 100, frequent more" in text
-    assert "DATALOADER.REPEAT_THRESHOLD 0.014 " in text  # eel and dog, the rarest two of five
-    assert "GROUP_BOUNDS" not in text  # all three groups have classes
-    assert "without a sample (1): fox" in text
-    assert [row[0] for row in rows if row and row[0] in statistics.class_names] == [
-        *("ant", "bee"),
-        *("dog", "eel"),
-    ]
-
-
-def test_table_of_a_set_without_annotations_reads_na() -> None:
-    text = format_class_statistics(ClassStatistics.from_dataset_dicts([], 2))
-    assert "images n/a" in text
-    assert "without a sample (2): 0, 1" in text
-
-
-def test_table_proposes_bounds_where_a_group_is_empty() -> None:
-    labels = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 6])
-    dicts = [{"annotations": [{"category_id": int(k)}]} for k in labels]
-    statistics = ClassStatistics.from_dataset_dicts(dicts, 6)
-    text = format_class_statistics(statistics)
-    assert "GROUP_BOUNDS [2,4] puts a third of the classes into each group" in text
-    assert "now none is common or frequent" in text
-    given = ClassStatistics.from_dataset_dicts(dicts, 6, frequency=list("rrccff"))
-    assert "groups: those that the annotations say" in format_class_statistics(given)
-
-
-def test_names_are_no_formulas(drawn: list) -> None:
-    labels = {"annotations": [{"category_id": 0}]}
-    statistics = ClassStatistics.from_dataset_dicts([labels], 1, class_names=["a$b$" + 30 * "c"])
-    figures.plot_class_frequency(statistics.to_dict(), "unused")
-    (tick,) = drawn[0].axes[0].get_xticklabels()
-    assert tick.get_text() == r"a\$b\$" + 19 * "c" + "…"
-
-
-def test_csv_has_one_line_for_each_class(statistics: ClassStatistics, tmp_path: Path) -> None:
-    write_class_csv(statistics, tmp_path / "classes.csv")
-    lines = (tmp_path / "classes.csv").read_text().splitlines()
-    assert lines[0] == "class_id,category_id,name,group,image_count,instance_count"
-    assert lines[2] == "1,n/a,bee,common,40,40"
-    assert len(lines) == 7
-    write_class_csv(statistics, tmp_path / "classes.csv", category_ids=[7, 9, 11, 12, 20, 30])
-    assert (tmp_path / "classes.csv").read_text().splitlines()[2] == "1,9,bee,common,40,40"
+def test_figures_are_written_as_what_their_name_says(
+    statistics: ClassStatistics, tmp_path: Path
+) -> None:
+    pytest.importorskip("vl_convert")
+    figures.save_figure(figures.class_frequency(statistics.to_dict()), tmp_path / "new" / "a.png")
+    figures.save_figure(figures.ap_by_group({"bbox": METRICS["bbox"]}), tmp_path / "b.pdf")
+    rates = write_rates(tmp_path / "meta_rates.csv")
+    figures.save_figure(figures.meta_rates(rates), tmp_path / "c.SVG")
+    starts = {"new/a.png": b"\x89PNG", "b.pdf": b"%PDF", "c.SVG": b"<svg"}
+    for name, start in starts.items():
+        assert (tmp_path / name).read_bytes().startswith(start)
+    with pytest.raises(ValueError, match=r"\.png, \.svg or \.pdf, but got figure\.gif"):
+        figures.save_figure({}, "figure.gif")

@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.annotations.json_file import read_json
-from balms_seg.requirements import require
+from balms_seg.report.charts import Spec, field
+from balms_seg.report.figures import save_figure
+
+# of an interval on one side of 0, or on both
+_SIGN_COLORS = {"below": "#b3261e", "above": "#1b6e3a", "either": "#737373"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,26 +45,55 @@ def differences(table: dict[str, Any], column: str) -> list[tuple[str, float, fl
 
 def draw(tables: list[dict[str, Any]], column: str, path: Path) -> None:
     """One panel a table, the pairs from top to bottom."""
-    figure_module = require("matplotlib.figure", "Drawing a table")
-    rows = [differences(table, column) for table in tables]
-    height = 1.2 * len(tables) + 0.27 * sum(map(len, rows))
-    figure = figure_module.Figure(figsize=(9, height), layout="constrained")
-    panels = figure.subplots(
-        len(tables), 1, squeeze=False, height_ratios=[len(own) + 2 for own in rows]
-    )
-    for panel, table, own in zip(panels[:, 0], tables, rows, strict=True):
-        panel.axvline(0, color="0.7", linewidth=1)
-        for place, (_, mean, low, high) in enumerate(own):
-            color = "#b3261e" if high < 0 else "#1b6e3a" if low > 0 else "0.45"
-            panel.plot([low, high], [place, place], color=color, linewidth=2)
-            face = "white" if low <= 0 <= high else color
-            panel.plot(mean, place, "o", color=color, markerfacecolor=face)
-        panel.set_yticks(range(len(own)), [name for name, *_ in own])
-        panel.set_ylim(len(own) - 0.4, -0.6)
-        panel.set_title(textwrap.fill(table["title"], width=60), fontsize=10)
-        panel.set_xlabel(f"difference of {column} in points; 95 % interval over paired seeds")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save_figure({"vconcat": [panel(table, column) for table in tables]}, path)
+
+
+def panel(table: dict[str, Any], column: str) -> Spec:
+    """The pairs of one table as a Vega-Lite specification."""
+    rows = [
+        {"pair": name, "mean": mean, "low": low, "high": high, "sign": _sign(low, high)}
+        for name, mean, low, high in differences(table, column)
+    ]
+    colors = {"domain": list(_SIGN_COLORS), "range": list(_SIGN_COLORS.values())}
+    title = f"difference of {column} in points; 95 % interval over paired seeds"
+    return {
+        "width": 480,
+        "height": {"step": 20},
+        "title": textwrap.wrap(table["title"], width=90),
+        "data": {"values": rows},
+        "encoding": {
+            "y": field("pair", "nominal", sort=None, axis={"labelLimit": 500}),
+            "color": field("sign", "nominal", scale=colors, legend=None),
+        },
+        "layer": [
+            {
+                "data": {"values": [{}]},
+                "mark": {"type": "rule", "color": "#b0b0b0"},
+                "encoding": {"x": {"datum": 0}, "y": None, "color": None},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {
+                    "x": field("low", "quantitative", title, axis={"grid": False}),
+                    "x2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "point", "size": 45, "opacity": 1},
+                "encoding": {
+                    "x": {"field": "mean", "type": "quantitative"},
+                    "fill": {
+                        "condition": {"test": "datum.sign == 'either'", "value": "white"},
+                        **field("sign", "nominal", scale=colors, legend=None),
+                    },
+                },
+            },
+        ],
+    }
+
+
+def _sign(low: float, high: float) -> str:
+    return "below" if high < 0 else "above" if low > 0 else "either"
 
 
 if __name__ == "__main__":

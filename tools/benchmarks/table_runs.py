@@ -111,8 +111,7 @@ def _prepare_forks() -> None:
     import torch
     from detectron2.engine import defaults
 
-    import balms_seg.engine.trainer
-    import balms_seg.report.figures  # noqa: F401
+    import balms_seg.engine.trainer  # noqa: F401
 
     if importlib.util.find_spec("tensorboard"):
         import torch.utils.tensorboard  # noqa: F401
