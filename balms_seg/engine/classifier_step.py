@@ -18,7 +18,7 @@ from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.step import TrainingStep
 from balms_seg.modeling.classifier_rows import ClassifierRows
-from balms_seg.modeling.find_classifier import find_trunk
+from balms_seg.modeling.find_classifier import find_classifier_view
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ class ClassifierStep(TrainingStep):
     def __init__(
         self, model: nn.Module, *args: Any, meta: MetaStep | None = None, **kwargs: Any
     ) -> None:
-        """As `TrainingStep`; `model` is one in which `find_trunk` finds a trunk."""
+        """As `TrainingStep`; `model` is one in which `find_classifier_view` finds a classifier."""
         super().__init__(model, *args, **kwargs)
         self.meta = meta
         core: Any = model.module if hasattr(model, "module") else model
         if getattr(core, "vis_period", 0) > 0:
             logger.warning("VIS_PERIOD is ignored where only the classifier trains.")
-        view = find_trunk(core)
+        view = find_classifier_view(core)
         assert view is not None
         self._view = view
 

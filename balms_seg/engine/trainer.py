@@ -36,7 +36,7 @@ from balms_seg.engine.step import TrainingStep, data_parallel
 from balms_seg.engine.writers import run_writers
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
-from balms_seg.modeling.find_classifier import find_trunk
+from balms_seg.modeling.find_classifier import find_classifier_view
 from balms_seg.modeling.freeze import train_only
 from balms_seg.modeling.prepare import prepare_model
 from balms_seg.stop_signals import stop_signals
@@ -104,10 +104,10 @@ class LongTailedTrainer(DefaultTrainer):
         check_meta_training(cfg, of_images=build_job(cfg).of_images)
         loader = hand(self.build_train_loader, cfg, training_set=data.training_set)
         settings = {"seed": cfg.SEED, "mixed_precision": half_precision(cfg)}
-        trunk = find_trunk(model)
-        if trunk is None:
+        classifier = find_classifier_view(model)
+        if classifier is None:
             return TrainingStep(data_parallel(model), loader, optimizer, **settings)
-        meta = build_meta_step(cfg, trunk, optimizer, loader, data)
+        meta = build_meta_step(cfg, classifier, optimizer, loader, data)
         return ClassifierStep(data_parallel(model), loader, optimizer, meta=meta, **settings)
 
     @classmethod

@@ -53,7 +53,7 @@ def compute_box_rows(model: GeneralizedRCNN, batch: list[dict]) -> ClassifierRow
     )
 
 
-def box_trunk(model: GeneralizedRCNN) -> ClassifierView:
+def box_classifier_view(model: GeneralizedRCNN) -> ClassifierView:
     """A detector that `trains_box_classifier_alone`, seen from its box classifier."""
     predictor = model.roi_heads.box_predictor
 

@@ -43,7 +43,7 @@ def compute_image_rows(model: ImageClassifier, batch: ImageBatch) -> ClassifierR
     )
 
 
-def image_trunk(model: ImageClassifier) -> ClassifierView:
+def image_classifier_view(model: ImageClassifier) -> ClassifierView:
     """An image classifier that `trains_image_classifier_alone`, seen from its classifier."""
     return ClassifierView(
         layer=model.classifier,

@@ -236,7 +236,8 @@ def meta_rates(rates: str | Path) -> Spec:
     images = field(
         "images", "quantitative", "training images of the class", scale={"type": "log"}, axis=POWERS
     )
-    at_ends = {
+    point: Spec = {"type": "point", "size": 28}
+    at_ends: dict[str, Spec] = {
         f"datum.iteration == {first}": {"filled": False, "opacity": 0.45},
         f"datum.iteration == {last}": {"filled": True, "opacity": 0.85},
     }
@@ -246,8 +247,7 @@ def meta_rates(rates: str | Path) -> Spec:
         "title": "Classes: start (hollow) and end",
         "encoding": {"x": images, "y": value, "color": color},
         "layer": [
-            {"transform": [{"filter": when}], "mark": {"type": "point", "size": 28, **how}}
-            for when, how in at_ends.items()
+            {"transform": [{"filter": when}], "mark": point | how} for when, how in at_ends.items()
         ],
     }
     time = field("iteration", "quantitative", "iteration")

@@ -28,7 +28,7 @@ DECOUPLED = {
 @pytest.fixture
 def whole_model(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Makes trainers take the plain step, forward and backward through everything."""
-    monkeypatch.setattr("balms_seg.engine.trainer.find_trunk", lambda model: None)
+    monkeypatch.setattr("balms_seg.engine.trainer.find_classifier_view", lambda model: None)
     return monkeypatch
 
 

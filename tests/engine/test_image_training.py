@@ -119,7 +119,7 @@ def test_the_classifier_alone_is_that_of_the_whole_model(
         "MODEL.METHODS.FEATURE_BALANCED.RAMP": 0.9,
     }
     alone = run_image_training(settings, tmp_path / "alone").model.state_dict()
-    monkeypatch.setattr("balms_seg.engine.trainer.find_trunk", lambda model: None)
+    monkeypatch.setattr("balms_seg.engine.trainer.find_classifier_view", lambda model: None)
     whole = run_image_training(settings, tmp_path / "whole").model.state_dict()
     before = torch.load(stage_one, weights_only=False)["model"]
     for name, value in alone.items():

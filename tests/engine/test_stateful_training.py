@@ -103,7 +103,7 @@ def test_the_step_of_the_classifier_alone_has_the_state_of_the_whole_models(
         "SOLVER.MAX_ITER": 3,
     }
     alone = run_training(settings, tmp_path / "alone")
-    monkeypatch.setattr("balms_seg.engine.trainer.find_trunk", lambda model: None)
+    monkeypatch.setattr("balms_seg.engine.trainer.find_classifier_view", lambda model: None)
     whole = run_training(settings, tmp_path / "whole")
     for key, value in method_of(whole.model).state_dict().items():
         torch.testing.assert_close(method_of(alone.model).state_dict()[key], value)

@@ -113,7 +113,7 @@ def build_meta_step(
     from balms_seg.engine.meta.meta_batches import BankedBatches, LoadedBatches
     from balms_seg.engine.meta.meta_step import MetaStep
     from balms_seg.meta import AdamSettings, FeatureBank, MetaReweighter
-    from balms_seg.modeling.box_rows import box_trunk
+    from balms_seg.modeling.box_rows import box_classifier_view
 
     if scheme == DECOUPLED:
         return None
@@ -137,7 +137,7 @@ def build_meta_step(
     return MetaStep(
         LearnedWeights(reweighter.to(model.device)),
         batches,
-        classifier=box_trunk(model),
+        classifier=box_classifier_view(model),
         optimizer=optimizer,
         objective="balanced",
         period=1,

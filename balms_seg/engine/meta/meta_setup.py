@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def build_meta_step(
     cfg: CfgNode,
-    trunk: ClassifierView,
+    classifier: ClassifierView,
     optimizer: torch.optim.Optimizer,
     loader: KeyedLoader,
     data: RunData,
@@ -37,7 +37,7 @@ def build_meta_step(
 
     Args:
         cfg: one that passed `check_meta_training`.
-        trunk: of the model, whose classifier trains alone.
+        classifier: of the model; it trains alone.
         optimizer: of the model.
         loader: the training loader; holds the sampler whose rates may be learned.
         data: of the run; has the training set and the meta set.
@@ -45,13 +45,13 @@ def build_meta_step(
     if learned_quantity(cfg) == "none":
         return None
     meta_set = data.load_meta_set()
-    learner = _build_learner(cfg, trunk, loader, data.training_set.class_names)
+    learner = _build_learner(cfg, classifier, loader, data.training_set.class_names)
     has_samples = torch.from_numpy(meta_set.statistics.instance_counts > 0)
     learner.set_meta_classes(has_samples)  # warns
     return MetaStep(
         learner,
-        _build_batches(cfg, trunk, has_samples, meta_set),
-        classifier=trunk,
+        _build_batches(cfg, classifier, has_samples, meta_set),
+        classifier=classifier,
         optimizer=optimizer,
         objective=cfg.META.OBJECTIVE,
         period=cfg.META.PERIOD,
@@ -59,22 +59,22 @@ def build_meta_step(
 
 
 def _build_batches(
-    cfg: CfgNode, trunk: ClassifierView, has_samples: Tensor, meta_set: TrainingSet
+    cfg: CfgNode, classifier: ClassifierView, has_samples: Tensor, meta_set: TrainingSet
 ) -> MetaBatches:
     if cfg.META.SOURCE == "loader":
         return LoadedBatches(build_meta_loader(cfg, meta_set), has_samples)
-    device = trunk.layer.weight.device
+    device = classifier.layer.weight.device
     # As many rows, and as many of them foreground, as a batch of images would give at most.
     num_images = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
     num_rows = num_foreground = num_images
-    if trunk.has_background:
+    if classifier.has_background:
         num_rows = num_images * cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
         num_foreground = max(1, round(num_rows * cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION))
     bank = FeatureBank(
         len(has_samples),
-        trunk.layer.in_features,
+        classifier.layer.in_features,
         per_class=cfg.META.BANK.PER_CLASS,
-        background=cfg.META.BANK.BACKGROUND if trunk.has_background else 0,
+        background=cfg.META.BANK.BACKGROUND if classifier.has_background else 0,
         max_memory_mb=cfg.META.BANK.MAX_MEMORY_MB,
         device=cfg.META.BANK.DEVICE or device,
     )
@@ -88,7 +88,7 @@ def _build_batches(
 
 
 def _build_learner(
-    cfg: CfgNode, trunk: ClassifierView, loader: KeyedLoader, names: Sequence[str]
+    cfg: CfgNode, classifier: ClassifierView, loader: KeyedLoader, names: Sequence[str]
 ) -> ClassLearner:
     if learned_quantity(cfg) == "rates":
         assert isinstance(loader.stream, MetaRepeatFactorTrainingSampler)
@@ -100,4 +100,4 @@ def _build_learner(
         sum_over_ranks=sum_over_ranks,
         class_names=names,
     )
-    return LearnedWeights(reweighter.to(trunk.layer.weight.device))
+    return LearnedWeights(reweighter.to(classifier.layer.weight.device))
