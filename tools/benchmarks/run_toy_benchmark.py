@@ -57,15 +57,14 @@ def main() -> None:
 
 
 def _command(run: Run, output: Path) -> list[str]:
-    name, more = "benchmark", ["SOLVER.WARMUP_ITERS", str(run.num_iters // 5)]
+    more = []
     if run.after:
-        weights = (output / run.after.name / "model_final.pth").resolve()
-        name, more = "benchmark_classifier", ["MODEL.WEIGHTS", str(weights)]
+        more = ["MODEL.WEIGHTS", str((output / run.after.name / "model_final.pth").resolve())]
     return [
         sys.executable,
         str(ROOT / "tools" / "train_net.py"),
         "--config-file",
-        get_config_file(f"toy/{name}.yaml"),
+        get_config_file(f"toy/{run.config}.yaml"),
         "--num-gpus",
         "0",
         "--resume",
