@@ -5,7 +5,8 @@ balms-seg split photos --held-out 0.1 --output lists        # class folders, or 
 balms-seg split all.txt --root photos --held-out 0.1 --output lists
 
 A class with two images or more is on both sides; of annotations, which go image by image, as far
-as they allow, and the classes that could not be are named. No image is copied: json files and lists
+as they allow, and the classes that could not be are named. Where many classes have few images, more
+than the share is held out, which is said. No image is copied: json files and lists
 name those of the source. The same seed gives the same split. Split before you train.
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -57,12 +60,31 @@ def run(args: argparse.Namespace) -> None:
         num_classes = len({record["label"] for record in part.records})
         print(f"{path}: {len(part.records)} images of {num_classes} classes")
         entries.append([f"my_{name}", str(path.absolute()), below])
+    images_of_class = Counter(record["label"] for record in whole.records)
+    tell_greater_share(
+        args.held_out, len(parts[1].records), len(whole.records), images_of_class.values()
+    )
     print(f"DATASETS.REGISTER_IMAGES {in_shell(str(entries))}")
 
 
 def in_shell(text: str) -> str:
     """A text as one word of a command line, in double quotes where these will do."""
     return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
+
+
+def tell_greater_share(
+    share: float, num_held: int, num_images: int, images_of_class: Iterable[int]
+) -> None:
+    """Say why more is held out than was asked for, if it is a twentieth of the set or more."""
+    if num_held < (share + 0.05) * num_images:
+        return
+    rare = sum(count >= 2 and share * count < 0.5 for count in images_of_class)
+    print(
+        f"{num_held} of {num_images} images are held out, {num_held / num_images:.0%} instead of "
+        f"{share:.0%}: {rare} classes are in so few images that {share:.0%} of them are less than "
+        "half an image, and each has one held out, so that it can be judged. With fewer classes, "
+        "or more images of the rare ones, the share comes closer to what was asked for."
+    )
 
 
 def split_annotations(source: Path, share: float, output: Path, *, seed: int) -> None:
@@ -82,6 +104,10 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
         path.write_text(json.dumps(part_of(content, annotations, is_kept)), encoding="utf-8")
         present = np.unique(annotations.classes[is_kept[annotations.images]])
         print(f"{path}: {is_kept.sum()} images of {len(present)} classes")
+    images_of_class = np.bincount(
+        np.unique(np.stack([annotations.classes, annotations.images]), axis=1)[0]
+    )
+    tell_greater_share(share, int(is_held.sum()), len(is_held), images_of_class)
     held = np.unique(annotations.classes[is_held[annotations.images]])
     absent = np.setdiff1d(np.unique(annotations.classes), held)
     if absent.size:

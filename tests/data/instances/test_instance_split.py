@@ -94,3 +94,21 @@ def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:
     annotations = read_annotations(write_set(tmp_path, content))
     with pytest.raises(ValueError, match="none can be held out"):
         draw_held_out(annotations, 0.5)
+
+
+def test_a_greater_share_than_asked_for_is_said_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content = coco_style()
+    content["images"] = [
+        {"id": i, "file_name": f"{i}.png", "height": 16, "width": 20} for i in range(1, 11)
+    ]
+    # The first class is in all ten images, the second in the last two.
+    content["annotations"] = [annotation(i, i, 3) for i in range(1, 11)]
+    content["annotations"] += [annotation(10 + i, i, 7) for i in (9, 10)]
+    source, parts = str(write_set(tmp_path, content)), str(tmp_path / "parts")
+    run_command("split", [source, "--held-out", "0.02", "--output", parts])
+    text = capsys.readouterr().out
+    assert "1 of 10 images are held out, 10% instead of 2%: 2 classes" in text
+    run_command("split", [source, "--held-out", "0.1", "--output", parts])
+    assert "instead of" not in capsys.readouterr().out
