@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
+from balms_seg.commands.outputs import output_path
 from balms_seg.engine.tuning.search_space import CLASS_MIXES, METHODS, METRICS
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strengths", nargs="+", type=float, help="constants to try; default: each method's own"
     )
-    parser.add_argument("--output", type=Path, metavar="YAML", help="configuration to write")
+    parser.add_argument("--output", type=output_path, metavar="YAML", help="configuration to write")
     parser.add_argument(
         "--allow-validation",
         action="store_true",
@@ -65,10 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boxes.add_argument("--methods", nargs="+", choices=METHODS, help="default: all")
     boxes.add_argument("--metric", choices=METRICS, help="what decides; default: AP")
     boxes.add_argument("--counts", choices=("image", "instance"), help="default: image")
-    boxes.add_argument("--save-outputs", type=Path, metavar="FILE", help="keep the model's outputs")
+    boxes.add_argument("--save-outputs", type=output_path, metavar="FILE", help="keep the model's outputs")
     boxes.add_argument("--outputs", type=Path, metavar="FILE", help="use kept outputs")
     boxes.add_argument("--report-on", metavar="NAME", help="also measure each choice on this set")
-    boxes.add_argument("--table", type=Path, metavar="JSON", help="write all that was measured")
+    boxes.add_argument("--table", type=output_path, metavar="JSON", help="write all that was measured")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
 

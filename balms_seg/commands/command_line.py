@@ -12,6 +12,7 @@ from importlib import import_module
 from types import ModuleType, TracebackType
 
 from balms_seg.commands.imports import import_modules
+from balms_seg.commands.outputs import readers_may_leave
 from balms_seg.commands.table import COMMANDS
 from balms_seg.requirements import explained
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{', '.join(COMMANDS)}."
         )
     else:
-        print(overview())
+        with readers_may_leave():
+            print(overview())
 
 
 def run_command(name: str, arguments: Sequence[str] | None = None) -> None:
@@ -52,9 +54,9 @@ def run_command(name: str, arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    with errors_in_one_line(name):
+    with errors_in_one_line(name), readers_may_leave():
+        args = parser.parse_args(arguments)
         import_modules(getattr(args, "imports", ()))
         command.run(args)
 

@@ -12,11 +12,13 @@ import argparse
 import json
 from pathlib import Path
 
+from balms_seg.commands.outputs import output_path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A folder, and where to write."""
     parser.add_argument("source", type=Path, metavar="FOLDER", help="with data.yaml, or that file")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
 
 
 def run(args: argparse.Namespace) -> None:

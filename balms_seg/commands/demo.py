@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
+from balms_seg.commands.outputs import output_path
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
     parser.add_argument("--input", nargs="+", required=True, help="images, or patterns of such")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
     parser.add_argument(
         "--confidence-threshold",
         type=float,

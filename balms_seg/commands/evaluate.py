@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.outputs import output_path
 from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
 
@@ -80,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=output_path,
         metavar="DIR",
         help="write results.json here, and per task results per class, calibration of the scores "
         "and the matches that balms-seg compare reads",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balms_seg.commands.imports import add_import_argument
+from balms_seg.commands.outputs import output_path
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", help="images, folders or zips of such, or patterns like 'photos/*.jpg'"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
     add_import_argument(parser)
     parser.add_argument(
         "--batch-size", type=int, default=32, help="of a classifier; default: %(default)s"

@@ -11,6 +11,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.outputs import output_path, warn_of_replacing
+
 if TYPE_CHECKING:
     from balms_seg.report.run_files import Run
 
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", nargs="+", type=Path, metavar="OUTPUT_DIR", help="with results.json"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="HTML", help="default: report.html in the first OUTPUT_DIR"
+        "--output", type=output_path, metavar="HTML", help="default: report.html in the first OUTPUT_DIR"
     )
     parser.add_argument("--dataset", help="default: the first one evaluated on")
     parser.add_argument(
@@ -62,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
             known = find_data(runs[0], outside=args.read_outside)
             annotations, images = annotations or known[0], images or known[1]
         path = args.output or args.runs[0] / "report.html"
+        if args.output is None:
+            warn_of_replacing(path)
         write_report(
             runs,
             path,

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from balms_seg.commands.outputs import output_path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A set of images, the share to hold out, and where to write."""
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of the class folders in the source, or of a list's images",
     )
     parser.add_argument("--held-out", type=float, required=True, metavar="SHARE", help="0 to 1")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
 
 

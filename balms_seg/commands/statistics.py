@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balms_seg.commands.outputs import output_path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("RARE", "COMMON"),
         help="largest numbers of training images in the first and in the second group",
     )
-    parser.add_argument("--figure", type=Path, help="write the figure of image counts here")
-    parser.add_argument("--csv", type=Path, help="write one line a class here")
+    parser.add_argument("--figure", type=output_path, help="write the figure of image counts here")
+    parser.add_argument("--csv", type=output_path, help="write one line a class here")
     parser.add_argument("--list", type=int, default=5, help="classes to list at either end")
 
 

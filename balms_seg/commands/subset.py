@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.outputs import output_path
 from balms_seg.data.images.long_tailed_subsets import SUBSET_KINDS
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", choices=SUBSET_KINDS, default="exponential")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--largest", type=int, metavar="N", help="default: all of the first class")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write a list for each rho here")
-    parser.add_argument("--pack", type=Path, metavar="ZIP", help="write the images used here")
+    parser.add_argument("--output", type=output_path, metavar="DIR", help="write a list for each rho here")
+    parser.add_argument("--pack", type=output_path, metavar="ZIP", help="write the images used here")
     parser.add_argument(
         "--whole", nargs="*", default=[], metavar="ROOT", help="to pack in full, such as test"
     )

@@ -7,6 +7,7 @@ A new command is a line here and a file in this folder with
 - `add_arguments(parser)`,
 - `run(args)`, which raises what is wrong as an error that says what to do.
 
+Where it writes is an argument of type `outputs.output_path`, which says what is replaced.
 At the top such a file imports nothing that needs torch, so that help answers at once.
 """
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from balms_seg.commands.outputs import output_path, warn_of_replacing
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, what to choose for, and where to write."""
@@ -46,14 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--read-outside", action="store_true", help="follow links that lead out of RUN"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder of both files; default: RUN"
+        "--output", type=output_path, metavar="DIR", help="folder of both files; default: RUN"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Choose, write both files, and print a line a group."""
     from balms_seg.evaluation.images.stored_comparison import prediction_files
-    from balms_seg.evaluation.uncertainty.stored_thresholds import choose_stored_thresholds
+    from balms_seg.evaluation.uncertainty.stored_thresholds import (
+        CSV_FILE,
+        YAML_FILE,
+        choose_stored_thresholds,
+    )
 
     if prediction_files(args.run):
         raise ValueError(
@@ -62,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
             "what they say."
         )
     folder = args.output or (args.run if args.run.is_dir() else args.run.parent)
+    if args.output is None:
+        warn_of_replacing(folder / CSV_FILE, folder / YAML_FILE)
     chosen = choose_stored_thresholds(
         args.run,
         args.objective,

@@ -9,13 +9,14 @@ import argparse
 from pathlib import Path
 
 from balms_seg.commands.imports import add_import_argument
+from balms_seg.commands.outputs import output_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Configuration, and what to draw."""
     parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
-    parser.add_argument("--output-dir", type=Path, required=True, help="where the pictures go")
+    parser.add_argument("--output-dir", type=output_path, required=True, help="where the pictures go")
     parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
     parser.add_argument(
         "--source",

@@ -16,6 +16,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.outputs import output_path
+
 if TYPE_CHECKING:
     from balms_seg.report.run_files import Run
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and what to draw of it."""
     parser.add_argument("results", type=Path, help="output folder of a run, or a result file")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
     parser.add_argument("--ground-truth", type=Path, metavar="JSON", help="default: the run's")
     parser.add_argument("--images", type=Path, metavar="DIR", help="default: the run's")
     parser.add_argument(
