@@ -66,10 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boxes.add_argument("--methods", nargs="+", choices=METHODS, help="default: all")
     boxes.add_argument("--metric", choices=METRICS, help="what decides; default: AP")
     boxes.add_argument("--counts", choices=("image", "instance"), help="default: image")
-    boxes.add_argument("--save-outputs", type=output_path, metavar="FILE", help="keep the model's outputs")
+    boxes.add_argument(
+        "--save-outputs", type=output_path, metavar="FILE", help="keep the model's outputs"
+    )
     boxes.add_argument("--outputs", type=Path, metavar="FILE", help="use kept outputs")
     boxes.add_argument("--report-on", metavar="NAME", help="also measure each choice on this set")
-    boxes.add_argument("--table", type=output_path, metavar="JSON", help="write all that was measured")
+    boxes.add_argument(
+        "--table", type=output_path, metavar="JSON", help="write all that was measured"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
 

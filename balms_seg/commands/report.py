@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", nargs="+", type=Path, metavar="OUTPUT_DIR", help="with results.json"
     )
     parser.add_argument(
-        "--output", type=output_path, metavar="HTML", help="default: report.html in the first OUTPUT_DIR"
+        "--output",
+        type=output_path,
+        metavar="HTML",
+        help="default: report.html in the first OUTPUT_DIR",
     )
     parser.add_argument("--dataset", help="default: the first one evaluated on")
     parser.add_argument(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.outputs import output_path

@@ -36,8 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", choices=SUBSET_KINDS, default="exponential")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--largest", type=int, metavar="N", help="default: all of the first class")
-    parser.add_argument("--output", type=output_path, metavar="DIR", help="write a list for each rho here")
-    parser.add_argument("--pack", type=output_path, metavar="ZIP", help="write the images used here")
+    parser.add_argument(
+        "--output", type=output_path, metavar="DIR", help="write a list for each rho here"
+    )
+    parser.add_argument(
+        "--pack", type=output_path, metavar="ZIP", help="write the images used here"
+    )
     parser.add_argument(
         "--whole", nargs="*", default=[], metavar="ROOT", help="to pack in full, such as test"
     )

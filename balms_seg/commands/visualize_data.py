@@ -6,7 +6,6 @@ balms-seg visualize data --config-file F --output-dir pictures --num-images 20 [
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
@@ -16,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Configuration, and what to draw."""
     parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
-    parser.add_argument("--output-dir", type=output_path, required=True, help="where the pictures go")
+    parser.add_argument(
+        "--output-dir", type=output_path, required=True, help="where the pictures go"
+    )
     parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
     parser.add_argument(
         "--source",

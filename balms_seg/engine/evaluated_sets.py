@@ -13,6 +13,7 @@ from detectron2.utils import comm
 
 from balms_seg.engine.mixed_precision import autocast
 from balms_seg.engine.run_results import current_iteration, log_copy_paste_lines, save_results
+from balms_seg.evaluation.predictions.resumed_evaluation import weights_fingerprint
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -75,5 +76,6 @@ def evaluate_sets(
         if comm.is_main_process():
             log_copy_paste_lines(each.name, results[each.name])
     if comm.is_main_process() and any(results.values()):
-        save_results(cfg, results, group_sizes, evaluations)
+        weights = weights_fingerprint(model)
+        save_results(cfg, results, group_sizes, evaluations, weights=weights)
     return next(iter(results.values())) if len(results) == 1 else results

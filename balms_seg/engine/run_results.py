@@ -48,6 +48,8 @@ def save_results(
     metrics: Mapping[str, Metrics],
     group_sizes: Mapping[str, Any],
     evaluations: Mapping[str, str | None],
+    *,
+    weights: str | None = None,
 ) -> None:
     """Write `OUTPUT_DIR/results.json`.
 
@@ -56,6 +58,7 @@ def save_results(
         metrics: data set -> task -> metric -> percent.
         group_sizes: data set -> frequency group -> number of classes.
         evaluations: data set -> what the manifest of its evaluation's files calls it.
+        weights: tells those that were evaluated from others.
     """
     write_results(
         Path(cfg.OUTPUT_DIR) / "results.json",
@@ -65,6 +68,7 @@ def save_results(
         config=cfg.dump(),
         commit=current_commit(),
         seed=cfg.SEED,
+        weights=weights,
         versions=package_versions(),
         time_seconds=time.perf_counter() - _JOB_START,
         iteration=_iterations_seen(cfg.SOLVER.MAX_ITER),

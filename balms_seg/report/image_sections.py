@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from balms_seg.class_statistics.frequency_groups import PUBLISHED_BOUNDS
-from balms_seg.evaluation.images.run_differences import group_bounds
 from balms_seg.report import charts, sections
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
-from balms_seg.report.run_files import IMAGE_TASK, Run
+from balms_seg.report.run_files import IMAGE_TASK, Run, group_bounds_of
 
 _NUM_WORST = 5
 _TITLES = {"top1": "top-1", "top5": "top-5", "balanced_error": "balanced error", "ece": "ECE"}
@@ -108,7 +107,7 @@ def headline(runs: Sequence[Run]) -> str:
         f"{name} {size['with_ground_truth']} of {size['classes']}"
         for name, size in runs[0].group_sizes.items()
     )
-    few, medium = group_bounds(runs[0].config) or PUBLISHED_BOUNDS
+    few, medium = group_bounds_of(runs[0]) or PUBLISHED_BOUNDS
     text = (
         f"In percent. Many, medium, few: mean accuracy of the classes with more than {medium}, "
         f"{few + 1} to {medium} and at most {few} training images. Small: 95 % interval over the "

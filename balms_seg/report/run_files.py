@@ -184,6 +184,11 @@ def pixel_range_of(run: Run) -> tuple[float, ...]:
     return tuple(_settings(run, "INPUT").get("PIXEL_RANGE", ()))
 
 
+def group_bounds_of(run: Run) -> tuple[int, ...]:
+    """TEST.LONG_TAILED.GROUP_BOUNDS of the run; empty where none are known."""
+    return tuple(_settings(run, "TEST").get("LONG_TAILED", {}).get("GROUP_BOUNDS", ()))
+
+
 def _settings(run: Run, part: str) -> Mapping[str, Any]:
     """A part of the run's configuration; empty where there is none."""
     config = yaml.safe_load(run.config) if run.config else None

@@ -12,7 +12,6 @@ from balms_seg.evaluation.images.classifier_predictions import StoredPredictions
 from balms_seg.evaluation.images.run_differences import (
     TrainedClasses,
     describe_differences,
-    group_bounds,
 )
 from balms_seg.evaluation.output.results_file import to_json
 from balms_seg.evaluation.uncertainty.reliability import reliability
@@ -27,20 +26,18 @@ def with_shared_groups(runs: Sequence[Run]) -> list[Run]:
     the results per class are missing, are left out.
     """
     shared = {row["name"]: row["group"] for row in _rows(runs[0])}
-    return [runs[0], *(_regrouped(run, runs[0], shared) for run in runs[1:])]
+    return [runs[0], *(_regrouped(run, shared) for run in runs[1:])]
 
 
 def differences_in_words(runs: Sequence[Run]) -> list[str]:
     """What to know of the classes, training images and groups of runs, as they were evaluated."""
-    first, *others = [
-        TrainedClasses.from_rows(run.name, _rows(run), run.config or None) for run in runs
-    ]
+    first, *others = [TrainedClasses.from_rows(run.name, _rows(run)) for run in runs]
     return [text for other in others for text in describe_differences(first, other)]
 
 
-def _regrouped(run: Run, first: Run, shared: Mapping[str, str | None]) -> Run:
+def _regrouped(run: Run, shared: Mapping[str, str | None]) -> Run:
     own = {row["name"]: row["group"] for row in _rows(run)}
-    if own == shared and group_bounds(run.config) == group_bounds(first.config):
+    if own == shared:
         return run
     task = run.tasks[IMAGE_TASK]
     rows = [{**row, "group": shared.get(row["name"])} for row in _rows(run)]

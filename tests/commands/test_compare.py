@@ -71,6 +71,22 @@ def test_says_where_seeds_do_not_pair_runs(
     assert said in out
 
 
+def test_says_where_both_evaluate_the_same_weights(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, weights in (("a", "x"), ("again", "x"), ("b", "y")):
+        shutil.copytree(runs / "good" / "inference", tmp_path / name)
+        record = json.loads((tmp_path / name / "results.json").read_text())
+        (tmp_path / name / "results.json").write_text(json.dumps({**record, "weights": weights}))
+    said = {}
+    for name in ("again", "b"):
+        run_command("compare", [str(tmp_path / "a"), str(tmp_path / name), "--resamples", "10"])
+        said[name] = capsys.readouterr().out
+    assert "a and again evaluate the same weights" in said["again"]
+    assert "unknown seed" not in said["again"]
+    assert "a of unknown seed and b of unknown seed" in said["b"]
+
+
 def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:
     good = str(runs / "good")
     with pytest.raises(SystemExit, match="different data sets .*bbox on 25 images and 9 classes"):

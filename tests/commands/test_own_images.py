@@ -240,10 +240,15 @@ def test_another_order_changes_nothing(
     assert metrics[1]["classification"] == pytest.approx(metrics[0]["classification"], abs=1e-3)
     capsys.readouterr()
     run_command("compare", [str(runs["folder"]), str(output)])
-    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if "| +" in line]
-    assert [(line[1].strip(), line[4].strip()) for line in lines] == [
-        (metric, "+0.00") for metric in ("top1", "balanced", "top1-many", "top1-medium", "top1-few")
+    shown = capsys.readouterr().out
+    lines = [line.split("|") for line in shown.splitlines() if re.search(r"\| +[+-]", line)]
+    changes = {line[1].strip(): float(line[4]) for line in lines}
+    assert list(changes) == [
+        *("top1", "balanced", "top1-many", "top1-medium", "top1-few"),
+        *("ece", "nll"),
     ]
+    assert changes == pytest.approx(dict.fromkeys(changes, 0), abs=0.011)
+    assert "run_folder and backwards evaluate the same weights" in shown
     monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
     run_command("report", [str(runs["folder"]), str(output)])
     page = (runs["folder"] / "report.html").read_text()

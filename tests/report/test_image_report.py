@@ -131,9 +131,8 @@ def test_groups_of_the_first_run_are_those_of_the_whole_page(
         text, data = page_of(first, run)
         pages.append((re.sub('(?s)<section id="provenance".*', "", text), data))
     said = (
-        "Groups are those of a (bounds 20 and 60: the largest numbers of training images in few "
-        "and medium) for b too; its own evaluation had bounds 60 and 140, and 1 of 3 classes in "
-        "other groups."
+        "Groups are those of a (training images a class: many 150-150, medium 50-50, few 5-5) for "
+        "b too; its own evaluation had many 150-150, few 5-50, and 1 of 3 classes in other groups."
     )
     assert "Top-1 accuracy is 75.0 (many 100.0, medium 75.0, few 50.0)." in pages[0][0]
     assert (pages[0][0].replace(f"<p>{said}</p>", ""), pages[0][1]) == pages[1]
@@ -142,6 +141,11 @@ def test_groups_of_the_first_run_are_those_of_the_whole_page(
     out = capsys.readouterr().out
     assert said in out
     assert re.search(r"top1-medium \| +75.00 \| +75.00", out)
+    folders = [str(run / "inference") for run in (first, tmp_path / "own" / "b")]
+    run_command("compare", [*folders, "--resamples", "20"])
+    assert "(training images a class: many 150-150, medium 50-50, few 5-5)" in (
+        capsys.readouterr().out
+    )
 
 
 def test_other_training_images_and_classes_are_said(
@@ -157,8 +161,8 @@ def test_other_training_images_and_classes_are_said(
     capsys.readouterr()
     run_command("compare", [str(first), str(second), "--resamples", "20"])
     assert said in capsys.readouterr().out
-    known = TrainedClasses("a", {"cat": "few", "dog": "few"}, {"cat": 1, "dog": 1}, None)
-    other = TrainedClasses("b", {"cat": "few", "owl": "few"}, {"cat": 1, "owl": 1}, None)
+    known = TrainedClasses("a", {"cat": "few", "dog": "few"}, {"cat": 1, "dog": 1})
+    other = TrainedClasses("b", {"cat": "few", "owl": "few"}, {"cat": 1, "owl": 1})
     assert describe_differences(known, known) == []
     assert describe_differences(known, other) == [
         "a and b know different classes; only a: dog; only b: owl."

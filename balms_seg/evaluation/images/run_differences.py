@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from balms_seg.annotations import shortened
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS
-from balms_seg.class_statistics.frequency_groups import usual_bounds
 
 
 @dataclass(frozen=True)
@@ -24,43 +21,30 @@ class TrainedClasses:
         run: what to call it.
         groups: frequency group by name of the class; None where unknown.
         image_counts: likewise, training images.
-        bounds: largest numbers of training images in the groups few and medium; None where the
-            configuration is not known.
     """
 
     run: str
     groups: Mapping[str, str | None]
     image_counts: Mapping[str, int | None]
-    bounds: tuple[int, int] | None
 
     @classmethod
-    def from_rows(
-        cls, run: str, rows: Sequence[Mapping[str, Any]], config: str | Mapping[str, Any] | None
-    ) -> TrainedClasses:
-        """Of rows of per_class_classification.json and a configuration."""
+    def from_rows(cls, run: str, rows: Sequence[Mapping[str, Any]]) -> TrainedClasses:
+        """Of rows of per_class_classification.json."""
         return cls(
             run,
             {str(row["name"]): row["group"] for row in rows},
             {str(row["name"]): row["train_image_count"] for row in rows},
-            group_bounds(config),
         )
 
-    def _bounds_in_words(self) -> str:
-        return f"bounds {self.bounds[0]} and {self.bounds[1]}" if self.bounds else "unknown bounds"
-
-
-def group_bounds(config: str | Mapping[str, Any] | None) -> tuple[int, int] | None:
-    """The largest numbers of training images in the groups few and medium; None if not known.
-
-    Args:
-        config: resolved configuration of a run, as yaml or a mapping.
-    """
-    content = yaml.safe_load(config) if isinstance(config, str) else config
-    if not isinstance(content, Mapping):
-        return None
-    options = content.get("TEST", {}).get("LONG_TAILED", {})
-    few, medium = options.get("GROUP_BOUNDS") or usual_bounds(CLASSIFICATION_GROUPS)
-    return few, medium
+    def spans(self) -> str:
+        """The fewest and most training images of a class in each group, in words."""
+        found = []
+        for group in reversed(CLASSIFICATION_GROUPS):
+            members = [name for name, own in self.groups.items() if own == group]
+            known = [count for name in members if (count := self.image_counts[name]) is not None]
+            if known:
+                found.append(f"{group} {min(known)}-{max(known)}")
+        return ", ".join(found) or "no groups"
 
 
 def describe_differences(first: TrainedClasses, second: TrainedClasses) -> list[str]:
@@ -87,11 +71,10 @@ def describe_differences(first: TrainedClasses, second: TrainedClasses) -> list[
             f"of {len(shared)} classes they had other numbers, {shortened(others)}."
         )
     moved = [name for name in shared if first.groups[name] != second.groups[name]]
-    if moved or first.bounds != second.bounds:
+    if moved:
         found.append(
-            f"Groups are those of {first.run} ({first._bounds_in_words()}: the largest numbers of "
-            f"training images in few and medium) for {second.run} too; its own evaluation had "
-            f"{second._bounds_in_words()}, and {len(moved)} of {len(shared)} classes in other "
-            "groups."
+            f"Groups are those of {first.run} (training images a class: {first.spans()}) for "
+            f"{second.run} too; its own evaluation had {second.spans()}, and {len(moved)} of "
+            f"{len(shared)} classes in other groups."
         )
     return found

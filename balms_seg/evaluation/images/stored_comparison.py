@@ -14,16 +14,12 @@ from balms_seg.evaluation.images.paired_accuracy import (
     AccuracyChange,
     compare_accuracy,
 )
-from balms_seg.evaluation.images.run_differences import (
-    TrainedClasses,
-    describe_differences,
-    group_bounds,
-)
+from balms_seg.evaluation.images.paired_calibration import CalibrationChange, compare_calibration
+from balms_seg.evaluation.images.run_differences import TrainedClasses, describe_differences
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.result_table import layout_table
-from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.run_folder import contained, files_of_run
-from balms_seg.evaluation.uncertainty.run_seeds import RESULTS_FILE, describe_seeds
+from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
 PER_CLASS_FILE = "per_class_classification.json"
@@ -80,16 +76,20 @@ def compare_stored_classifiers(
     for one, other in pairs:
         runs = read_predictions(one), read_predictions(other)
         changes = compare_accuracy(*runs, num_resamples=num_resamples, seed=seed, level=level)
+        errors = compare_calibration(*runs, num_resamples=num_resamples, seed=seed, level=level)
         head = f"{one.parent} and {other.parent}, {len(runs[0].predictions.keys)} images"
         names = short_names(first, second)
-        table = format_changes(changes, names=names, level=level)
+        tables = [
+            format_changes(changes, names=names, level=level),
+            format_errors(errors, names=names, level=level),
+        ]
         trained = (
             _trained_classes(run, file, stored, name, outside=outside)
             for run, file, stored, name in zip(
                 (first, second), (one, other), runs, names, strict=True
             )
         )
-        lines = [head, table, *describe_differences(*trained)]
+        lines = [head, *tables, *describe_differences(*trained)]
         parts.append("\n".join(lines) + "\n")
     return "\n".join([*parts, describe_seeds(first, second, short_names(first, second))]).rstrip()
 
@@ -99,15 +99,12 @@ def _trained_classes(
 ) -> TrainedClasses:
     """What the files beside predictions tell of the classes; groups are in these themselves."""
     folder = run if run.is_dir() else file.parent
-    per_class, results = file.with_name(PER_CLASS_FILE), folder / RESULTS_FILE
-    there = [contained(p, folder, outside=outside) for p in (per_class, results) if p.is_file()]
-    rows = read_per_class_json(per_class) if per_class in there else []
+    per_class, rows = file.with_name(PER_CLASS_FILE), []
+    if per_class.is_file():
+        rows = read_per_class_json(contained(per_class, folder, outside=outside))
     counts = {row["name"]: row["train_image_count"] for row in rows}
     groups = dict(zip(stored.class_names, stored.groups, strict=True))
-    config = read_results(results)["config"] if results in there else None
-    return TrainedClasses(
-        name, groups, {known: counts.get(known) for known in groups}, group_bounds(config)
-    )
+    return TrainedClasses(name, groups, {known: counts.get(known) for known in groups})
 
 
 def format_changes(
@@ -137,5 +134,34 @@ def format_changes(
             *layout_table(rows),
             "Only: images that this run alone gets right; p: McNemar's exact test of "
             "them. Groups: mean over their classes.",
+        ]
+    )
+
+
+def format_errors(
+    changes: dict[str, CalibrationChange], *, names: tuple[str, str], level: float = 0.95
+) -> str:
+    """A table of how far probabilities are from the truth: ECE in percent, likelihood in nats."""
+    first, second = names
+    head = ["calibration", first, second, f"{second} - {first}", f"{100 * level:g}% interval"]
+    rows = [[*head, "larger than chance"]]
+    for name, scale, digits in (("ece", 100, 2), ("nll", 1, 3)):
+        change = changes[name]
+        ends = (f"{scale * end:+.{digits}f}" for end in (change.low, change.high))
+        rows.append(
+            [
+                name,
+                f"{scale * change.first:.{digits}f}",
+                f"{scale * change.second:.{digits}f}",
+                f"{scale * change.value:+.{digits}f}",
+                " to ".join(ends),
+                "yes" if change.is_larger_than_chance else "no",
+            ]
+        )
+    return "\n".join(
+        [
+            *layout_table(rows),
+            "Less is better. ece: mean distance of probability and share of right ones, in "
+            "percent; nll: negative log-likelihood of the labels, in nats.",
         ]
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def prediction_fingerprint(model: Any, settings: str) -> str:
@@ -16,10 +17,24 @@ def prediction_fingerprint(model: Any, settings: str) -> str:
         model: its class and its weights count.
         settings: everything else: configuration, data set.
     """
-    digest = hashlib.blake2b(f"{type(model).__name__}\n{settings}".encode(), digest_size=16)
     state = model.state_dict() if hasattr(model, "state_dict") else {}
-    for name in sorted(state):
-        value = state[name]
+    return _digest(f"{type(model).__name__}\n{settings}", state)
+
+
+def weights_fingerprint(model: Any) -> str | None:
+    """A text that is the same for models of the same parameters; None where there are none.
+
+    Buffers do not count, as training counts and calibrations may be others for the same weights.
+    """
+    named = model.named_parameters() if isinstance(model, nn.Module) else ()
+    values = {name.removeprefix("module."): value for name, value in named}  # of DDP
+    return _digest("", values) if values else None
+
+
+def _digest(start: str, values: Mapping[str, Any]) -> str:
+    digest = hashlib.blake2b(start.encode(), digest_size=16)
+    for name in sorted(values):
+        value = values[name]
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):
             flat = value.detach().cpu().contiguous().reshape(-1)

@@ -1,8 +1,10 @@
-"""Whether two runs were trained on the same draws, by the seeds that their results.json name."""
+"""What two runs share of their training, by what their results.json say: weights, or a seed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.run_folder import is_within
@@ -11,7 +13,7 @@ RESULTS_FILE = "results.json"
 
 
 def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
-    """Say where two runs are not paired by their training seed.
+    """Say whether chance in training is among the differences of two runs.
 
     Args:
         first: output folder of a run, or a file in it.
@@ -21,7 +23,14 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
     Returns:
         A sentence; empty where both were trained with one seed.
     """
-    seeds = [_training_seed(path) for path in (first, second)]
+    records = [_record(path) for path in (first, second)]
+    weights = [record.get("weights") for record in records]
+    if weights[0] is not None and weights[0] == weights[1]:
+        return (
+            f"{names[0]} and {names[1]} evaluate the same weights: chance in training has no part "
+            "in these differences."
+        )
+    seeds = [_training_seed(record) for record in records]
     if None not in seeds and seeds[0] == seeds[1]:
         return ""
     shown = " and ".join(
@@ -34,12 +43,13 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
     )
 
 
-def _training_seed(path: Path) -> int | None:
-    """Of the results.json in a run's folder; None where it says none of training."""
+def _record(path: Path) -> Mapping[str, Any]:
+    """The results.json in a run's folder; empty where there is none."""
     folder = path if path.is_dir() else path.parent
     file = folder / RESULTS_FILE
-    if not file.is_file() or not is_within(file, folder):
-        return None
-    record = read_results(file)
-    # An evaluation alone draws a seed of its own.
-    return None if record["iteration"] is None else record["seed"]
+    return read_results(file) if file.is_file() and is_within(file, folder) else {}
+
+
+def _training_seed(record: Mapping[str, Any]) -> int | None:
+    """None where the record is not of a training: an evaluation alone draws a seed of its own."""
+    return None if record.get("iteration") is None else record["seed"]

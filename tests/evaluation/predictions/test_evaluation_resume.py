@@ -13,6 +13,7 @@ from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.evaluation.predictions.resumed_evaluation import (
     RemainingImages,
     prediction_fingerprint,
+    weights_fingerprint,
 )
 
 
@@ -26,6 +27,18 @@ def test_fingerprint_follows_weights_and_settings() -> None:
     with torch.no_grad():
         model[0].bias[1] += 1e-6
     assert prediction_fingerprint(model, "a") != first
+
+
+def test_weights_are_the_same_whatever_is_counted_beside_them() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    first = weights_fingerprint(model)
+    model[1].running_mean += 1
+    assert weights_fingerprint(model) == first
+    assert weights_fingerprint(torch.nn.ModuleDict({"module": model})) == first  # as DDP holds it
+    with torch.no_grad():
+        model[0].bias[1] += 1e-6
+    assert weights_fingerprint(model) != first
+    assert weights_fingerprint(torch.nn.Identity()) is None
 
 
 def test_remaining_images_keep_their_order() -> None:
