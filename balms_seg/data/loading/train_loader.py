@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -67,7 +68,7 @@ class TrainLoader(KeyedLoader):
         self._start_method = start_method if num_workers > 0 else None
         self._data_loader = DataLoader(
             dataset,
-            batch_sampler=_SeededBatches(self._batches, self),
+            batch_sampler=_SeededBatches(self._batches, weakref.proxy(self)),
             num_workers=num_workers,
             collate_fn=partial(_collate, collate),
             persistent_workers=num_workers > 0,
@@ -97,7 +98,14 @@ class TrainLoader(KeyedLoader):
 
 
 class _SeededBatches:
-    """Batches of (seed, draw); the seed travels along because workers outlive a resume."""
+    """Batches of (seed, draw); the seed travels along because workers outlive a resume.
+
+    Args:
+        batches: the sampler.
+        loader: whose seed it is. A weak reference: in a circle of references, the garbage collector
+            closes the queues of the data workers before they are told to end, and each of them
+            keeps the process waiting for five seconds.
+    """
 
     def __init__(self, batches: GlobalBatchSampler, loader: KeyedLoader) -> None:
         self._batches, self._loader = batches, loader

@@ -318,7 +318,7 @@ def test_a_negative_seed_is_drawn_and_logged(
     cfg: CfgNode, dicts: list[dict], caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg.SEED = -1
-    with caplog.at_level(logging.INFO, "balms_seg.data.loading.train_loader"):
+    with caplog.at_level(logging.INFO, "balms_seg"):
         loader = build_train_loader(cfg, dataset_dicts=dicts)
     assert f"drawn seed {loader.seed}" in caplog.text
     assert _take(loader, 3) == _take(
