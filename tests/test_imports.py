@@ -229,6 +229,7 @@ def test_packages_need_no_import_of_their_own() -> None:
     assert "detectron2" not in loaded
 
 
+@pytest.mark.slow
 def test_the_configuration_registers_the_heads() -> None:
     loaded_by(
         "from detectron2.config import get_cfg\n"

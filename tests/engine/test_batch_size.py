@@ -67,7 +67,12 @@ def watched(
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "workers"), [(2, 0), (8, 0), pytest.param(2, 2, marks=pytest.mark.slow)]
+    ("batch_size", "workers"),
+    [
+        (8, 0),
+        pytest.param(2, 0, marks=pytest.mark.slow),
+        pytest.param(2, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_batch_size_changed_by_hand_goes_on_at_the_next_image(
     batch_size: int, workers: int, data: dict[str, object], tmp_path: Path

@@ -36,7 +36,15 @@ def stopped(trainer: LongTailedTrainer, *, resume: bool = False) -> None:
     assert stop_signals.heard is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGINT,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_the_run_after_the_iteration_and_it_resumes_alike(
     number: int, data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:

@@ -188,7 +188,9 @@ def break_loss(trainer: LongTailedTrainer, iteration: int, value: float) -> None
     method.training_loss = broken
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)]
+)
 def test_a_loss_that_is_not_finite_stops_the_run_and_loses_nothing(
     value: float, data: dict[str, object], tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_list_of_numbers_may_lack_the_last_class(tmp_path: Path) -> None:
     assert rows[2][6] == "n/a"
 
 
+@pytest.mark.slow
 def test_the_automatic_threshold_is_of_what_the_sampler_compares_it_with(
     data: dict, tmp_path: Path
 ) -> None:

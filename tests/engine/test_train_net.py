@@ -54,6 +54,7 @@ def test_a_run_of_two_iterations(data: dict[str, object], tmp_path: Path) -> Non
     assert_same_tensors(checkpoint["model"], here.model.state_dict())
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_message_and_a_failing_exit_status(tmp_path: Path) -> None:
     job = run(
         TRAIN_NET,

@@ -299,6 +299,7 @@ def test_a_negative_seed_is_drawn_logged_and_saved(
     assert seed != again.cfg.SEED
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_seed_that_was_drawn(
     data: dict[str, object], tmp_path: Path
 ) -> None:

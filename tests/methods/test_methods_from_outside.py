@@ -73,6 +73,7 @@ def counted_rows(folder: Path) -> int:
     return int(state["roi_heads.box_predictor.method.counts"].sum())
 
 
+@pytest.mark.slow
 def test_the_documents_example_passes_its_own_test(example: Path) -> None:
     result = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)], example)
     assert result.returncode == 0, result.stdout
@@ -107,6 +108,7 @@ def spawned(rank: int, folder: str) -> None:
     (Path(folder) / f"{rank}.json").write_text(json.dumps(list(METHODS)))
 
 
+@pytest.mark.slow
 def test_a_spawned_process_imports_for_itself(example: Path) -> None:
     torch.multiprocessing.spawn(spawned, (str(example),), nprocs=1)
     assert "counted_softmax" in json.loads((example / "0.json").read_text())
@@ -148,6 +150,7 @@ SHOW = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["counted_softmax", "counted_softmax:CountedSoftmax"])
 def test_an_installed_package_offers_its_method(example: Path, value: str) -> None:
     install(example, f"counted_softmax = {value}")
@@ -157,6 +160,7 @@ def test_an_installed_package_offers_its_method(example: Path, value: str) -> No
     assert "STRENGTH: 1.0" in result.stdout
 
 
+@pytest.mark.slow
 def test_an_entry_point_that_leads_nowhere_is_named(example: Path) -> None:
     install(example, "gone = not_there:Method")
     result = run(["-c", SHOW], example)
