@@ -11,9 +11,15 @@ Source: the format of cocoapi's maskApi.c, `rleToString`.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
+_ZERO = ord("0")
+_GOES_ON = 1 << 5
+_SIGN = 1 << 4
 _MOST_GROUPS = 7  # 35 bits hold any run of fewer than 2**32 pixels
+_CHARACTERS_AT_ONCE = 1 << 17  # whose arrays stay in a processor's cache
 
 
 def run_length_problems(
@@ -29,68 +35,101 @@ def run_length_problems(
     Returns:
         Mask -> what is wrong, in words that follow "segmentation counts"; whole masks are left out.
     """
-    is_broken = _has_broken_characters(characters, offsets)
-    problems = {
-        index: "that are cut short or no RLE; expected compressed RLE"
-        for index in np.flatnonzero(is_broken).tolist()
-    }
-    whole = np.flatnonzero(~is_broken)
-    kept = np.repeat(~is_broken, np.diff(offsets))
-    bounds = np.concatenate([[0], np.cumsum(np.diff(offsets)[whole])])
-    runs, run_offsets = decode_runs(characters[kept], bounds)
-    totals = np.add.reduceat(runs, run_offsets[:-1]) if len(whole) else runs
-    is_negative = np.minimum.reduceat(runs, run_offsets[:-1]) < 0 if len(whole) else runs < 0
-    for place in np.flatnonzero((totals != num_pixels[whole]) | is_negative).tolist():
-        what = "with a negative run" if is_negative[place] else f"whose runs sum to {totals[place]}"
-        expected = num_pixels[whole[place]]
-        problems[int(whole[place])] = f"{what}; expected runs that sum to height x width {expected}"
+    problems: dict[int, str] = {}
+    cuts = np.flatnonzero(np.diff(offsets[:-1] // _CHARACTERS_AT_ONCE, prepend=-1))
+    for first, last in pairwise([*cuts.tolist(), len(num_pixels)]):
+        part = characters[offsets[first] : offsets[last]]
+        bounds = offsets[first : last + 1] - offsets[first]
+        for place, problem in _problems_of_part(part, bounds, num_pixels[first:last]).items():
+            problems[first + place] = problem
     return problems
 
 
-def _has_broken_characters(characters: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """(n,) bool: empty, a foreign character, a run that is too long, or one that does not end."""
-    lengths = np.diff(offsets)
-    is_broken = lengths == 0
-    is_foreign = (characters < 48) | (characters > 48 + 63)
-    is_end = ((characters - 48) & 32) == 0
-    last = offsets[1:][~is_broken] - 1
-    ends = np.flatnonzero(is_end)
-    is_long = np.diff(ends, prepend=-1) > _MOST_GROUPS
-    for places in (np.flatnonzero(is_foreign), last[~is_end[last]], ends[is_long]):
-        is_broken[np.searchsorted(offsets, places, side="right") - 1] = True
-    return is_broken
+def _problems_of_part(
+    characters: np.ndarray, offsets: np.ndarray, num_pixels: np.ndarray
+) -> dict[int, str]:
+    codes = characters - np.uint8(_ZERO)  # what comes before "0" gets beyond 63
+    ends = np.flatnonzero(codes < _GOES_ON)
+    broken = _broken_masks(codes, ends, offsets)
+    if len(broken):
+        problem = "that are cut short or no RLE; expected compressed RLE"
+        problems = dict.fromkeys(broken.tolist(), problem)
+        is_kept = np.ones(len(num_pixels), bool)
+        is_kept[broken] = False
+        lengths = np.diff(offsets)
+        bounds = np.concatenate([[0], np.cumsum(lengths[is_kept])])
+        others = characters[np.repeat(is_kept, lengths)]
+        whole = np.flatnonzero(is_kept).tolist()
+        found = _problems_of_part(others, bounds, num_pixels[is_kept])
+        return problems | {whole[place]: problem for place, problem in found.items()}
+    totals, is_negative = _sum_runs(*_decode_values(codes, ends, offsets))
+    problems = {}
+    for place in np.flatnonzero((totals != num_pixels) | is_negative).tolist():
+        is_sum = not is_negative[place]
+        what = f"whose runs sum to {totals[place]}" if is_sum else "with a negative run"
+        expected = f"runs that sum to height x width {num_pixels[place]}"
+        problems[place] = f"{what}; expected {expected}"
+    return problems
 
 
-def decode_runs(characters: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of whole masks, (V,) int64, and the (n + 1,) bounds of each mask's."""
-    codes = characters - 48
-    ends = np.flatnonzero((codes & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-    num_groups = ends - starts + 1
-    groups = codes & 31
-    values = groups[starts].astype(np.int64)
-    for group in range(1, int(num_groups.max(initial=1))):
-        longer = np.flatnonzero(num_groups > group)
-        values[longer] |= groups[starts[longer] + group].astype(np.int64) << (5 * group)
-    is_negative = np.flatnonzero(codes[ends] & 16)
-    values[is_negative] -= np.int64(1) << (5 * num_groups[is_negative])
-    run_offsets = np.searchsorted(ends, offsets)
-    return _undo_differences(values, run_offsets), run_offsets
+def _broken_masks(codes: np.ndarray, ends: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Masks that are empty, have a foreign character, a run too long, or one that does not end."""
+    is_empty = np.diff(offsets) == 0
+    last = offsets[1:][~is_empty] - 1
+    cut = last[codes[last] >= _GOES_ON]
+    stops = np.union1d(ends, cut) if len(cut) else ends
+    too_long = stops[np.diff(stops, prepend=-1) > _MOST_GROUPS]
+    wrong = [np.flatnonzero(codes >= 2 * _GOES_ON), too_long, cut]
+    owners = np.searchsorted(offsets, np.concatenate(wrong), side="right") - 1
+    return np.union1d(np.flatnonzero(is_empty), owners)
 
 
-def _undo_differences(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Sum up every second difference within each mask, its first run left out.
+def _decode_values(
+    codes: np.ndarray, ends: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is written for each run, (V,) int64, and the (n + 1,) bounds of each mask's."""
+    values = codes[ends].astype(np.int64)
+    values ^= _SIGN
+    values -= _SIGN
+    # From the last group of each run to the first. Before the first character stands the last one,
+    # which ends a run as any character before a run does.
+    at = ends - 1
+    longer = np.flatnonzero(codes[at] >= _GOES_ON)
+    at = at[longer]
+    while len(longer):
+        values[longer] = (values[longer] << 5) | (codes[at] & (_GOES_ON - 1))
+        at -= 1
+        goes_on = codes[at] >= _GOES_ON
+        longer, at = longer[goes_on], at[goes_on]
+    return values, np.searchsorted(ends, offsets)
 
-    Two running sums go over all masks at once, of every second value each; what they were before a
-    mask began is taken off.
+
+def _sum_runs(values: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of each mask's runs, (n,) int64, and whether one of them is negative, (n,) bool.
+
+    The first run stands for itself; of the others every second one is a running sum of its own.
     """
-    firsts = offsets[:-1][np.diff(offsets) > 0]
-    sums = np.concatenate([[0, 0], values])  # a step of two reaches before the first mask
-    sums[firsts + 2] = 0
-    sums[0::2] = np.cumsum(sums[0::2])
-    sums[1::2] = np.cumsum(sums[1::2])
-    owner = np.repeat(offsets[:-1], np.diff(offsets))
-    is_odd = (np.arange(len(values)) - owner) & 1
-    runs = sums[2:] - sums[owner + 2 - is_odd]
-    runs[firsts] = values[firsts]
-    return runs
+    firsts = bounds[:-1]
+    totals, lowest = values[firsts], values[firsts]
+    values[firsts] = 0
+    for parity in (0, 1):
+        own_totals, own_lowest = _sum_chains(values[parity::2], (bounds + 1 - parity) // 2)
+        totals += own_totals
+        lowest = np.minimum(lowest, own_lowest)
+    return totals, lowest < 0
+
+
+def _sum_chains(values: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and smallest of the running sums of each chain, both (n,) int64; 0 for an empty chain.
+
+    One running sum goes over all chains; what it was before a chain began is taken off.
+    """
+    totals, lowest = np.zeros((2, len(bounds) - 1), np.int64)
+    lengths = np.diff(bounds)
+    own = np.flatnonzero(lengths)
+    starts = bounds[own]
+    sums = np.cumsum(values)
+    before = sums[starts] - values[starts]
+    totals[own] = np.add.reduceat(sums, starts) - before * lengths[own]
+    lowest[own] = np.minimum.reduceat(sums, starts) - before
+    return totals, lowest

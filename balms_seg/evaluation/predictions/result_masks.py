@@ -19,7 +19,6 @@ from balms_seg.annotations.run_lengths import run_length_problems
 from balms_seg.evaluation.lvis.detection_table import MaskColumn
 
 _MIN_NUMBERS = 6  # of a polygon with three points
-_CHECKED_AT_ONCE = 10_000
 
 
 class MaskBuilder:
@@ -78,7 +77,7 @@ class MaskBuilder:
         self._check_sizes(lengths > 0, sizes, image_sizes)
         drawn = [_draw(place, mask, image_sizes[place]) for place, mask in self._drawings.items()]
         characters = b"".join(self._counts)
-        _check_run_lengths(characters, starts, lengths, sizes)
+        _check_run_lengths(characters, lengths, sizes)
         places = list(self._drawings)
         if places:
             lengths[places] = list(map(len, drawn))
@@ -150,19 +149,14 @@ def _texts_of(segmentations: Sequence[Any]) -> tuple[list[bytes] | None, np.ndar
         return none
 
 
-def _check_run_lengths(
-    characters: bytes, starts: np.ndarray, lengths: np.ndarray, sizes: np.ndarray
-) -> None:
+def _check_run_lengths(characters: bytes, lengths: np.ndarray, sizes: np.ndarray) -> None:
+    own = np.flatnonzero(lengths)
+    bounds = np.concatenate([[0], np.cumsum(lengths[own])])  # absent masks take no room
     codes = np.frombuffer(characters, np.uint8)
-    places = np.flatnonzero(lengths)
-    for first in range(0, len(places), _CHECKED_AT_ONCE):
-        own = places[first : first + _CHECKED_AT_ONCE]
-        bounds = np.concatenate([[0], np.cumsum(lengths[own])])
-        part = codes[starts[own[0]] : starts[own[0]] + bounds[-1]]  # absent masks take no room
-        problems = run_length_problems(part, bounds, sizes[own].prod(axis=1))
-        if problems:
-            index = min(problems)
-            raise BadMask(int(own[index]), f"It has segmentation counts {problems[index]}.")
+    problems = run_length_problems(codes, bounds, sizes[own].prod(axis=1))
+    if problems:
+        index = min(problems)
+        raise BadMask(int(own[index]), f"It has segmentation counts {problems[index]}.")
 
 
 def _draw(place: int, mask: Any, size: np.ndarray) -> bytes:
