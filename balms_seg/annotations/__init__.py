@@ -5,6 +5,7 @@ from .cache import num_bytes
 from .content import annotation_content, image_content
 from .errors import AnnotationError, FieldError, shortened
 from .fields import canonical_id
+from .image_files import ImageFolder, describe_alike
 from .image_sizes import with_image_sizes
 from .mask_columns import MaskKind
 from .reader import annotations_of, open_annotations, read_annotations
@@ -22,12 +23,14 @@ __all__ = [
     "AnnotationError",
     "Annotations",
     "FieldError",
+    "ImageFolder",
     "ImageTable",
     "MaskKind",
     "Masks",
     "annotation_content",
     "annotations_of",
     "canonical_id",
+    "describe_alike",
     "image_content",
     "is_counted",
     "is_trained_on",

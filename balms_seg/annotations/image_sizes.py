@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -13,20 +12,18 @@ from balms_seg.decoding import read_header
 
 from .annotations import Annotations
 from .errors import AnnotationError, counted
+from .image_files import ImageFolder
 
 _NUM_THREADS = 16  # opening a file waits for the disk more than it computes
 
 
 @lru_cache(maxsize=8)
-def with_image_sizes(
-    annotations: Annotations, image_root: str, file_names: tuple[str, ...] | None = None
-) -> Annotations:
+def with_image_sizes(annotations: Annotations, folder: ImageFolder) -> Annotations:
     """The annotations with a size for every image.
 
     Args:
         annotations: of a file; images whose size it has are not opened.
-        image_root: folder of the images.
-        file_names: of all images, where they are not those of the json in that folder.
+        folder: where the images lie.
 
     Raises:
         AnnotationError: a size is missing, and the image cannot be read.
@@ -35,10 +32,7 @@ def with_image_sizes(
     unknown = np.flatnonzero(table.sizes.min(axis=1, initial=1) == 0).tolist()
     if not unknown:
         return annotations
-    paths = [
-        file_names[image] if file_names else os.path.join(image_root, table.paths[image])
-        for image in unknown
-    ]
+    paths = [folder.path(table.paths[image]) for image in unknown]
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         found = list(threads.map(_header_size, paths))
     unreadable = [path for path, size in zip(paths, found, strict=True) if size is None]

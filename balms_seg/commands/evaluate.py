@@ -133,5 +133,6 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
             training=training,
             group_bounds=bounds,
             image_root=metadata.get("image_root"),
+            match_file_names=metadata.get("match_file_names", "exact"),
             trust_annotations=args.trust_annotations or metadata.get("trust_annotations", False),
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.outputs import output_path
 
@@ -43,19 +43,27 @@ def run(args: argparse.Namespace) -> None:
     """Draw, and say where the pictures are."""
     from balms_seg.annotations import read_annotations
     from balms_seg.report.pictures import draw_each_image
-    from balms_seg.report.run_files import IMAGE_TASK, groups_of, pixel_range_of, read_run
+    from balms_seg.report.run_files import (
+        IMAGE_TASK,
+        groups_of,
+        match_file_names_of,
+        pixel_range_of,
+        read_run,
+    )
 
-    pixel_range: tuple[float, ...] = ()
+    of_run: dict[str, Any] = {}
     evaluated = read_run(args.results) if args.results.is_dir() else None
-    if evaluated is not None:
-        pixel_range = pixel_range_of(evaluated)
-        if evaluated.main_task == IMAGE_TASK:
-            draw_classified(evaluated, args.output, num_classes=args.num_images)
-            return
+    if evaluated is not None and evaluated.main_task == IMAGE_TASK:
+        draw_classified(evaluated, args.output, num_classes=args.num_images)
+        return
     truth, images, detections = find_sources(args)
-    groups = None
-    if evaluated is not None:  # which knows them from the training set
-        groups = groups_of(evaluated, list(read_annotations(truth).contiguous_ids))
+    if evaluated is not None:
+        of_run = {
+            "match_file_names": match_file_names_of(evaluated),
+            "pixel_range": pixel_range_of(evaluated),
+            # Which it knows from the training set.
+            "class_frequency": groups_of(evaluated, list(read_annotations(truth).contiguous_ids)),
+        }
     written = draw_each_image(
         truth,
         images,
@@ -64,8 +72,7 @@ def run(args: argparse.Namespace) -> None:
         num_images=args.num_images,
         min_score=args.min_score,
         with_group=args.groups,
-        pixel_range=pixel_range,
-        class_frequency=groups,
+        **of_run,
     )
     print(f"{len(written)} pictures are in {args.output.absolute()}.")
 

@@ -67,6 +67,7 @@ class RegisteredSet:
             class_frequency=letters,
             own_groups=group_bounds is None,
             image_root=metadata.get("image_root"),
+            match_file_names=metadata.get("match_file_names", "exact"),
             trust_annotations=metadata.get("trust_annotations", False),
         )
         return cls(ground_truth, training, class_ids)

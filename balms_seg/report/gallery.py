@@ -8,12 +8,11 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from balms_seg.annotations import image_content
+from balms_seg.annotations import ImageFolder, image_content
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.report.findings import GROUPS, ClassFinding
 from balms_seg.report.instance_drawing import draw_instances
@@ -58,14 +57,14 @@ class GallerySource:
 
     Attributes:
         ground_truth: the annotations of the task.
-        image_root: folder of the images.
+        folder: where the images lie.
         fates: per run.
         findings: per run and class.
         pixel_range: INPUT.PIXEL_RANGE of the runs.
     """
 
     ground_truth: GroundTruth
-    image_root: Path
+    folder: ImageFolder
     fates: Sequence[ObjectFates]
     findings: Sequence[Sequence[ClassFinding]]
     pixel_range: Sequence[float] = ()
@@ -105,7 +104,7 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     image_id = truth.image_ids[truth.images[index]]
     image = image_content(truth.annotations, int(truth.images[index]))
     try:
-        pixels = read_image(source.image_root, image, source.pixel_range)
+        pixels = read_image(source.folder.path(image["file_name"]), source.pixel_range)
     except OSError as error:
         logger.warning("A picture is left out of the report: %s", error)
         return None

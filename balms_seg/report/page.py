@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.annotations import read_annotations
+from balms_seg.annotations import ImageFolder, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
@@ -28,7 +28,14 @@ from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.findings import find_classes
 from balms_seg.report.gallery import GalleryEntry, GallerySource, choose_objects, make_entry
 from balms_seg.report.object_fates import find_fates
-from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run, groups_of, pixel_range_of
+from balms_seg.report.run_files import (
+    IMAGE_TASK,
+    TASK_NAMES,
+    Run,
+    groups_of,
+    match_file_names_of,
+    pixel_range_of,
+)
 from balms_seg.report.shared_groups import differences_in_words, with_shared_groups
 from balms_seg.report.suspicious_labels import (
     CSV_FILE,
@@ -111,7 +118,7 @@ def _instance_parts(
     num_resamples: int,
     folder: Path,
 ) -> Parts:
-    source = _read_objects(runs, ground_truth_json, content)
+    source = _read_objects(runs, ground_truth_json, image_root, content)
     fates = source.fates if source is not None else [None] * len(runs)
     findings = [find_classes(run, run.main_task, own) for run, own in zip(runs, fates, strict=True)]
     intervals = _intervals(runs, num_resamples)
@@ -122,7 +129,9 @@ def _instance_parts(
     if source is not None and image_root is not None:
         source = GallerySource(
             source.ground_truth,
-            Path(image_root),
+            ImageFolder.of(
+                source.ground_truth.annotations, image_root, match_file_names_of(runs[0])
+            ),
             source.fates,
             findings,
             pixel_range_of(runs[0]),
@@ -175,7 +184,10 @@ def _plotting_script() -> str:
 
 
 def _read_objects(
-    runs: Sequence[Run], ground_truth_json: str | Path | None, content: PageContent
+    runs: Sequence[Run],
+    ground_truth_json: str | Path | None,
+    image_root: str | Path | None,
+    content: PageContent,
 ) -> GallerySource | None:
     """Ground truth, detections and fates; None where a part of them is missing."""
     if ground_truth_json is None:
@@ -190,6 +202,8 @@ def _read_objects(
     truth = load_ground_truth(
         annotations,
         class_frequency=groups_of(runs[0], list(annotations.contiguous_ids)),
+        image_root=image_root,
+        match_file_names=match_file_names_of(runs[0]),
         trust_annotations=True,  # they have been evaluated on
     )
     task = runs[0].main_task
@@ -204,7 +218,7 @@ def _read_objects(
         table = stored.of_task(task)
         shaped = table.take(np.flatnonzero(table.has_shape(task)))
         fates.append(find_fates(truth, shaped.as_dicts(truth), task))
-    return GallerySource(truth.for_task(task), Path(), fates, [])
+    return GallerySource(truth.for_task(task), ImageFolder(""), fates, [])
 
 
 def _intervals(runs: Sequence[Run], num_resamples: int) -> dict[str, list[sections.Intervals]]:

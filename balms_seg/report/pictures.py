@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from balms_seg.annotations import annotation_content, image_content, read_annotations
+from balms_seg.annotations import (
+    ImageFolder,
+    annotation_content,
+    image_content,
+    read_annotations,
+)
 from balms_seg.decoding import decode_image
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_truth
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
@@ -32,6 +38,7 @@ def draw_predictions(
     *,
     num_images: int = 8,
     min_score: float = 0.3,
+    match_file_names: str = "exact",
     pixel_range: Sequence[float] = (),
     class_frequency: Mapping[Any, str] | None = None,
 ) -> None:
@@ -47,6 +54,7 @@ def draw_predictions(
         path: PNG to write.
         num_images: how many images, two a row.
         min_score: detections below it are not drawn.
+        match_file_names: DATASETS.MATCH_FILE_NAMES of the run.
         pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
         class_frequency: letter per category id; None: the annotations' own.
 
@@ -60,6 +68,7 @@ def draw_predictions(
         detections_json,
         num_images=num_images,
         min_score=min_score,
+        match_file_names=match_file_names,
         pixel_range=pixel_range,
         class_frequency=class_frequency,
     )
@@ -80,6 +89,7 @@ def draw_each_image(
     num_images: int = 50,
     min_score: float = 0.3,
     with_group: bool = False,
+    match_file_names: str = "exact",
     pixel_range: Sequence[float] = (),
     class_frequency: Mapping[Any, str] | None = None,
 ) -> list[Path]:
@@ -95,6 +105,7 @@ def draw_each_image(
         num_images: how many at most.
         min_score: detections below it are not drawn.
         with_group: say the frequency group in the labels.
+        match_file_names: DATASETS.MATCH_FILE_NAMES of the run.
         pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
         class_frequency: letter per category id; None: the annotations' own.
 
@@ -111,6 +122,7 @@ def draw_each_image(
         detections_json,
         num_images=num_images,
         min_score=min_score,
+        match_file_names=match_file_names,
         pixel_range=pixel_range,
         class_frequency=class_frequency,
     )
@@ -135,7 +147,7 @@ class _Sources:
     categories: dict[int, dict[str, Any]]
     annotations: Mapping[Any, list[dict[str, Any]]]
     detections: Mapping[Any, list[dict[str, Any]]]
-    image_root: Path
+    folder: ImageFolder
     pixel_range: Sequence[float]
 
     @classmethod
@@ -147,12 +159,15 @@ class _Sources:
         *,
         num_images: int,
         min_score: float,
+        match_file_names: str,
         pixel_range: Sequence[float],
         class_frequency: Mapping[Any, str] | None,
     ) -> _Sources:
         truth = load_ground_truth(
             read_annotations(ground_truth_json),
             class_frequency=class_frequency,
+            image_root=image_root,
+            match_file_names=match_file_names,
             trust_annotations=True,
         )
         known = truth.annotations
@@ -172,7 +187,7 @@ class _Sources:
                 for place in places.tolist()
             },
             detections=detections,
-            image_root=Path(image_root),
+            folder=ImageFolder.of(known, image_root, match_file_names),
             pixel_range=pixel_range,
         )
 
@@ -181,7 +196,7 @@ class _Sources:
     ) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
         """Each image, with ground truth and with detections; `scale_of` its longer side in px."""
         for image in self.images:
-            pixels = read_image(self.image_root, image, self.pixel_range)
+            pixels = read_image(self.folder.path(image["file_name"]), self.pixel_range)
             scale = scale_of(max(pixels.shape[:2]))
             pair = [
                 draw_instances(pixels, own, self.categories, scale=scale, with_group=with_group)
@@ -208,24 +223,20 @@ def _chosen_detections(
     return table.take(np.flatnonzero(is_chosen)).as_dicts(truth)
 
 
-def read_image(
-    image_root: Path, image: Mapping[str, Any], pixel_range: Sequence[float] = ()
-) -> np.ndarray:
-    """(H, W, 3) BGR pixels of an image of the annotations, as the model saw it.
+def read_image(path: str, pixel_range: Sequence[float] = ()) -> np.ndarray:
+    """(H, W, 3) BGR pixels of an image, as the model saw it.
 
     Args:
-        image_root: folder of the images.
-        image: as a json has it.
+        path: of the image.
         pixel_range: INPUT.PIXEL_RANGE of the run, see `decode_image`.
 
     Raises:
         FileNotFoundError: there is no such file.
         OSError: it cannot be read.
     """
-    path = image_root / image["file_name"]
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"Expected an image at {path}, but there is none.")
-    return decode_image(str(path), "BGR", pixel_range=pixel_range)
+    return decode_image(path, "BGR", pixel_range=pixel_range)
 
 
 def _framed(image: np.ndarray) -> np.ndarray:

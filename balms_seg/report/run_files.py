@@ -189,6 +189,11 @@ def group_bounds_of(run: Run) -> tuple[int, ...]:
     return tuple(_settings(run, "TEST").get("LONG_TAILED", {}).get("GROUP_BOUNDS", ()))
 
 
+def match_file_names_of(run: Run) -> str:
+    """DATASETS.MATCH_FILE_NAMES of the run."""
+    return _settings(run, "DATASETS").get("MATCH_FILE_NAMES", "exact")
+
+
 def _settings(run: Run, part: str) -> Mapping[str, Any]:
     """A part of the run's configuration; empty where there is none."""
     config = yaml.safe_load(run.config) if run.config else None

@@ -85,6 +85,26 @@ def test_groups_come_from_the_run_where_the_annotations_have_none(tmp_path: Path
     assert has_color(cv2.imread(str(tmp_path / "pictures" / "2.png"))[:, :480], RED)
 
 
+def test_images_are_found_as_the_run_found_them(tmp_path: Path) -> None:
+    json_file, images = write_data(tmp_path / "data")
+    images.rename(tmp_path / "moved")
+    images.mkdir()
+    (tmp_path / "moved").rename(images / "below")
+    run = write_run(tmp_path / "run")
+    arguments = [str(run), "--output", str(tmp_path / "pictures"), "--ground-truth"]
+    arguments += [str(json_file), "--images", str(images)]
+    page = ["--ground-truth", str(json_file), "--images", str(images), "--resamples", "0"]
+    with pytest.raises(SystemExit, match="Expected an image at"):
+        run_command("visualize results", arguments)
+    record = json.loads((run / "results.json").read_text())
+    record["config"] += "DATASETS:\n  MATCH_FILE_NAMES: basename\n"
+    (run / "results.json").write_text(json.dumps(record))
+    run_command("visualize results", arguments)
+    assert len(list((tmp_path / "pictures").iterdir())) == NUM_IMAGES
+    run_command("report", [str(run), *page])
+    assert "data:image/" in (run / "report.html").read_text()
+
+
 def test_page_and_pictures_have_one_palette() -> None:
     style = (ROOT / "balms_seg" / "report" / "page.css").read_text()
     shown = dict(
@@ -139,7 +159,7 @@ def test_a_box_that_ends_above_the_image_covers_nothing() -> None:
 
 def test_deep_images_are_scaled_as_in_training(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 2048, np.uint16)).save(tmp_path / "deep.png")
-    pixels = read_image(tmp_path, {"file_name": "deep.png"}, (0, 4095))
+    pixels = read_image(str(tmp_path / "deep.png"), (0, 4095))
     assert (pixels == 128).all()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -11,8 +10,13 @@ from typing import Any, overload
 import numpy as np
 from detectron2.data import MetadataCatalog
 
-from balms_seg.annotations import Annotations, read_annotations, require_trust, warn_once
-from balms_seg.data.instances.file_names import find_alike
+from balms_seg.annotations import (
+    Annotations,
+    ImageFolder,
+    read_annotations,
+    require_trust,
+    warn_once,
+)
 from balms_seg.data.instances.instance_set import InstanceSet
 
 logger = logging.getLogger(__name__)
@@ -71,10 +75,7 @@ class DatasetDicts(Sequence[dict[str, Any]]):
     def with_masks(self, with_masks: bool) -> DatasetDicts:
         """The same images with what is trained on when masks are learned, or are not."""
         sets = [
-            InstanceSet(
-                own.annotations, own.image_root, with_masks=with_masks, file_names=own.file_names
-            )
-            for own in self._sets
+            InstanceSet(own.annotations, own.folder, with_masks=with_masks) for own in self._sets
         ]
         return DatasetDicts(sets, self._rows)
 
@@ -171,8 +172,7 @@ def load_annotations(
         image_root: folder that the images' `file_name` is relative to. Where LVIS gives only
             `coco_url`, its last two parts (`train2017/000000000009.jpg`) are.
         dataset_name: if given, the metadata of this data set are set, as detectron2's loaders do.
-        match_file_names: "exact", or "basename" to take images that do not exist from the file
-            below the folder that bears the last part of their name, see `find_alike`.
+        match_file_names: "exact" or "basename", see `ImageFolder.of`.
         trust_annotations: take a file that looks as if it meant something else, such as boxes by
             their corners.
 
@@ -188,8 +188,8 @@ def load_annotations(
     """
     annotations = read_annotations(json_file)
     require_trust(annotations, is_trusted=trust_annotations)
-    file_names = _matched(annotations, str(image_root)) if match_file_names == "basename" else None
-    records = DatasetDicts([InstanceSet(annotations, str(image_root), file_names=file_names)])
+    folder = ImageFolder.of(annotations, image_root, match_file_names)
+    records = DatasetDicts([InstanceSet(annotations, folder)])
     if dataset_name is not None:
         set_loaded_metadata(dataset_name, file_metadata(annotations))
     warn_once(annotations)
@@ -201,19 +201,6 @@ def load_annotations(
         annotations.facts.source,
     )
     return records
-
-
-def _matched(annotations: Annotations, image_root: str) -> tuple[str, ...]:
-    """The file of each image, by the last part of its name where there is none by all of it."""
-    paths = annotations.image_table.paths
-    given = [os.path.join(image_root, paths[image]) for image in range(len(paths))]
-    found = find_alike([name for name in given if not os.path.isfile(name)], image_root)
-    if found:
-        logger.info(
-            "%d of %d images of %s were found below %s by the last part of their names.",
-            *(len(found), len(given), annotations.facts.source, image_root),
-        )
-    return tuple(found.get(name, name) for name in given)
 
 
 def file_metadata(annotations: Annotations) -> dict[str, Any]:

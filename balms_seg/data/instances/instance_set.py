@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from detectron2.structures import BoxMode
 from balms_seg.annotations import (
     AnnotationError,
     Annotations,
+    ImageFolder,
     MaskKind,
     is_trained_on,
     open_annotations,
@@ -26,12 +26,11 @@ class InstanceSet:
 
     Args:
         annotations: of the file; sizes of images that it lacks are read from their headers.
-        image_root: folder of the images.
+        folder: where the images lie.
         with_masks: whether masks are learned; an instance whose mask has no extent is then left
             out, and a damaged mask is an error. Else masks play no part, and only good ones are in
             the dicts. None: whether the file has masks; a damaged one is an error when its dict is
             asked for.
-        file_names: of all images, where they are not those of the file in that folder.
 
     Attributes:
         is_taken: (A,) bool, which annotations are in the dicts.
@@ -45,13 +44,11 @@ class InstanceSet:
     def __init__(
         self,
         annotations: Annotations,
-        image_root: str,
+        folder: ImageFolder,
         *,
         with_masks: bool | None = None,
-        file_names: tuple[str, ...] | None = None,
     ) -> None:
-        self.image_root = image_root
-        self.file_names = file_names
+        self.folder = folder
         self.with_masks = annotations.has_masks if with_masks is None else with_masks
         nameless = np.flatnonzero(annotations.image_table.paths.characters.lengths == 0)
         if len(nameless):
@@ -61,7 +58,7 @@ class InstanceSet:
             )
         if not len(annotations.image_table):
             raise AnnotationError(f"The list of images in {annotations.facts.source} is empty.")
-        annotations = self.annotations = with_image_sizes(annotations, image_root, file_names)
+        annotations = self.annotations = with_image_sizes(annotations, folder)
         require_boxes(annotations)
         if with_masks:
             require_whole_masks(annotations)
@@ -74,8 +71,7 @@ class InstanceSet:
     def __reduce__(self) -> tuple[Any, ...]:
         annotations = self.annotations
         shared = annotations if annotations.cache_file is None else annotations.cache_file
-        options = {"with_masks": self.with_masks, "file_names": self.file_names}
-        return _restore, (shared, annotations.facts.source, self.image_root, options)
+        return _restore, (shared, annotations.facts.source, self.folder, self.with_masks)
 
     def record(self, image: int) -> dict[str, Any]:
         """The dataset dict of an image, in detectron2's form.
@@ -103,11 +99,7 @@ class InstanceSet:
         table = self.annotations.image_table
         height, width = table.sizes[image].tolist()
         return {
-            "file_name": (
-                self.file_names[image]
-                if self.file_names
-                else os.path.join(self.image_root, table.paths[image])
-            ),
+            "file_name": self.folder.path(table.paths[image]),
             "image_id": table.ids[image],
             "height": height,
             "width": width,
@@ -135,9 +127,9 @@ class InstanceSet:
 
 
 def _restore(
-    shared: Annotations | Path, source: str, image_root: str, options: dict[str, Any]
+    shared: Annotations | Path, source: str, folder: ImageFolder, with_masks: bool
 ) -> InstanceSet:
     """An instance set in another process, which maps the arrays instead of getting them."""
     if isinstance(shared, Path):
         shared = open_annotations(shared, source)
-    return InstanceSet(shared, image_root, **options)
+    return InstanceSet(shared, folder, with_masks=with_masks)

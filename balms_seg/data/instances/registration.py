@@ -118,6 +118,7 @@ def register_long_tailed_instances(
         name=name,
         json_file=source.json_file,
         image_root=source.image_root,
+        match_file_names=match_file_names,
         trust_annotations=trust_annotations,
         **(metadata or {}),
     )

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from balms_seg.annotations import shortened
-from balms_seg.data.instances.file_names import describe_alike
+from balms_seg.annotations import describe_alike, shortened
 
 
 def missing_images(file_names: Iterable[str]) -> list[str]:

@@ -36,6 +36,7 @@ class EvaluationSet:
         training: TrainingCounts | None = None,
         group_bounds: tuple[int, int] | None = None,
         image_root: str | None = None,
+        match_file_names: str = "exact",
         trust_annotations: bool = False,
     ) -> EvaluationSet:
         """Read a COCO- or LVIS-style json.
@@ -50,6 +51,7 @@ class EvaluationSet:
             group_bounds: largest number of training images of a rare and of a common class; where
                 given, the groups follow from the numbers alone.
             image_root: folder of the images, for sizes that the json lacks.
+            match_file_names: see `ImageFolder.of`.
             trust_annotations: see `load_ground_truth`.
 
         Raises:
@@ -74,6 +76,7 @@ class EvaluationSet:
                 class_frequency=letters,
                 own_groups=group_bounds is None,
                 image_root=image_root,
+                match_file_names=match_file_names,
                 trust_annotations=trust_annotations,
             ),
             training=training,

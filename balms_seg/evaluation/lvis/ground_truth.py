@@ -16,6 +16,7 @@ import numpy as np
 
 from balms_seg.annotations import (
     Annotations,
+    ImageFolder,
     MaskKind,
     annotations_of,
     require_boxes,
@@ -162,7 +163,8 @@ def load_ground_truth(
     *,
     class_frequency: Mapping[Any, str] | None = None,
     own_groups: bool = True,
-    image_root: str | None = None,
+    image_root: str | Path | None = None,
+    match_file_names: str = "exact",
     trust_annotations: bool = False,
 ) -> GroundTruth:
     """Take from annotations what the evaluation needs.
@@ -179,6 +181,7 @@ def load_ground_truth(
         class_frequency: "r", "c" or "f" per category id, derived from the training set.
         own_groups: whether the json's own `frequency` wins over these.
         image_root: folder of the images, for sizes that the json lacks.
+        match_file_names: see `ImageFolder.of`.
         trust_annotations: take a file that looks as if it meant something else.
 
     Raises:
@@ -188,7 +191,8 @@ def load_ground_truth(
     annotations = annotations_of(source)
     require_trust(annotations, is_trusted=trust_annotations)
     if image_root is not None:
-        annotations = with_image_sizes(annotations, image_root)
+        folder = ImageFolder.of(annotations, image_root, match_file_names)
+        annotations = with_image_sizes(annotations, folder)
     build = build_ground_truth.__wrapped__ if isinstance(source, Mapping) else build_ground_truth
     return dataclasses.replace(
         build(annotations),

@@ -37,6 +37,18 @@ def test_masks_can_be_evaluated(tmp_path: Path) -> None:
     assert load_ground_truth(without_sizes(tmp_path)).image_sizes == (None, None, None)
 
 
+def test_sizes_are_those_of_files_that_lie_elsewhere(tmp_path: Path) -> None:
+    path = without_sizes(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "moved")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "images" / "below")
+    folder = str(tmp_path / "images")
+    truth = load_ground_truth(path, image_root=folder, match_file_names="basename")
+    assert set(truth.image_sizes) == {(16, 20)}
+    with pytest.raises(AnnotationError, match="without a file to read them from"):
+        load_ground_truth(path, image_root=folder)
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = without_sizes(tmp_path)
     (tmp_path / "images" / "a.png").unlink()

@@ -1,4 +1,4 @@
-"""Images whose files lie under another name than the annotations give.
+"""Where the images of a json lie, also where their files have another name than it gives.
 
 Tools write paths of the machine they ran on: with Windows separators, folders that are not here,
 %20 for spaces, another letter case, or accents in another Unicode form.
@@ -6,12 +6,19 @@ Tools write paths of the machine they ran on: with Windows separators, folders t
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import unquote
+
+from .annotations import Annotations
+
+logger = logging.getLogger(__name__)
 
 # What may differ in the last part of a name, each with what undoes it.
 _DIFFERENCES: dict[str, Callable[[str], str]] = {
@@ -19,6 +26,53 @@ _DIFFERENCES: dict[str, Callable[[str], str]] = {
     "the Unicode form (NFC, NFD) of accents": lambda name: unicodedata.normalize("NFC", name),
     "letter case": str.casefold,
 }
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The folder that names of images are relative to; the one way from a name to a file.
+
+    Attributes:
+        root: the folder.
+        moved: paths in it that do not exist, each with the file that stands in for it.
+    """
+
+    root: str
+    moved: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, annotations: Annotations, root: str | Path, match: str = "exact") -> ImageFolder:
+        """The folder of a json's images.
+
+        Args:
+            annotations: of the json.
+            root: the folder.
+            match: "exact", or "basename" to take images that do not exist from the file below the
+                folder that bears the last part of their name, see `find_alike`.
+        """
+        return _matched(annotations, str(root)) if match == "basename" else cls(str(root))
+
+    def path(self, name: str) -> str:
+        """The file of an image by its name in the json."""
+        path = os.path.join(self.root, name)
+        return self._moved.get(path, path)
+
+    @cached_property
+    def _moved(self) -> dict[str, str]:
+        return dict(self.moved)
+
+
+@lru_cache(maxsize=8)
+def _matched(annotations: Annotations, root: str) -> ImageFolder:
+    paths = annotations.image_table.paths
+    given = [os.path.join(root, paths[image]) for image in range(len(paths))]
+    found = find_alike([path for path in given if not os.path.isfile(path)], root)
+    if found:
+        logger.info(
+            "%d of %d images of %s were found below %s by the last part of their names.",
+            *(len(found), len(given), annotations.facts.source, root),
+        )
+    return ImageFolder(root, tuple(found.items()))
 
 
 def find_alike(missing: Sequence[str], root: str | Path) -> dict[str, str]:

@@ -14,8 +14,8 @@ pytest.importorskip("detectron2")
 
 from small_sets import coco_style, write_set
 
+from balms_seg.annotations.image_files import find_alike
 from balms_seg.data import load_annotations
-from balms_seg.data.instances.file_names import find_alike
 from balms_seg.data.preflight.image_file_checks import describe_missing
 
 NAMES = {"c.png": "Straße 1.png", "a.png": "b/é.png", "b.png": "x.png"}
