@@ -88,7 +88,8 @@ def select_detections(
         areas = mask_areas(table.masks.take(kept))
     kept, areas = kept[areas > 0], areas[areas > 0]
     # The sort is stable: tied detections of one image keep the order in which they came.
-    keys = (-scores[kept], classes[kept])
+    # Classes that fit into 16 bits are sorted by counting them.
+    keys = (-scores[kept], classes[kept].astype(np.min_scalar_type(ground_truth.num_classes)))
     is_ordered = (np.diff(images[kept]) >= 0).all()
     order = np.lexsort(keys if is_ordered else (images[kept], *keys))
     kept = kept[order]

@@ -17,6 +17,8 @@ from balms_seg.evaluation.lvis.overlaps import Overlaps
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 #: Inclusive bounds in square pixels: all, small, medium, large.
 AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
+_NUM_AREAS, _NUM_THRESHOLDS = len(AREA_RANGES), len(IOU_THRESHOLDS)
+_ALL_BITS = np.uint64((1 << _NUM_AREAS * _NUM_THRESHOLDS) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,8 @@ def _match_greedily(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Give every image and class its turn at once: first their best detections, then the second.
 
+    The A x T combinations of an area range and a threshold are the bits of one number.
+
     Args:
         overlaps: E pairs, those of a detection by ascending preference.
         keys: (n,) int64 image and class of each detection.
@@ -100,29 +104,47 @@ def _match_greedily(
         rows, is_matched, is_ignored and annotations as in `Matches`.
     """
     rows, firsts, counts = np.unique(overlaps.rows, return_index=True, return_counts=True)
-    shape = (len(rows), len(AREA_RANGES), len(IOU_THRESHOLDS))
-    is_matched, is_ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    last = firsts + counts - 1
+    reached = _bits_of_thresholds(overlaps.ious)
+    is_ignored = _bits_of_areas(ignored)
+    free = np.full(len(ignored), _ALL_BITS)
+    matched, matched_ignored = np.zeros((2, len(rows)), np.uint64)
     annotations = np.full(len(rows), -1)
-    is_free = np.ones((len(ignored), *shape[1:]), dtype=bool)
-    preferred = np.int32(counts.max(initial=0))  # added where the annotation counts
     for turn in _turns(keys[rows]):
-        pairs = np.repeat(firsts[turn] - np.cumsum(counts[turn]) + counts[turn], counts[turn])
-        pairs += np.arange(len(pairs))
-        starts = np.cumsum(counts[turn]) - counts[turn]
-        preference = np.arange(1, len(pairs) + 1) - np.repeat(starts, counts[turn])
-        columns = overlaps.columns[pairs]
-        value = preference.astype(np.int32)[:, None] + preferred * ~ignored[columns]
-        is_candidate = is_free[columns]
-        is_candidate &= (overlaps.ious[pairs, None] >= IOU_THRESHOLDS)[:, None, :]
-        best = np.maximum.reduceat(is_candidate * value[:, :, None], starts, axis=0)
-        found = best > 0
-        counted = best > preferred
-        is_matched[turn], is_ignored[turn] = found, found & ~counted
-        chosen = columns[starts[:, None, None] + best - preferred * counted - found]
-        annotations[turn] = np.where(found[:, 0, 0], chosen[:, 0, 0], -1)
-        _, areas, thresholds = np.nonzero(found)
-        is_free[chosen[found], areas, thresholds] = is_crowd[chosen[found]]
-    return rows, is_matched, is_ignored, annotations
+        for wanted, of_ignored in ((~is_ignored, False), (is_ignored, True)):
+            for rank in range(int(counts[turn].max())):
+                own = turn[counts[turn] > rank]
+                pairs = last[own] - rank
+                columns = overlaps.columns[pairs]
+                taken = reached[pairs] & free[columns] & wanted[columns] & ~matched[own]
+                matched[own] |= taken
+                if of_ignored:
+                    matched_ignored[own] |= taken
+                free[columns] &= ~np.where(is_crowd[columns], 0, taken)
+                annotations[own] = np.where(taken & 1, columns, annotations[own])
+    return rows, _unpacked(matched), _unpacked(matched_ignored), annotations
+
+
+def _bits_of_thresholds(ious: np.ndarray) -> np.ndarray:
+    """The thresholds that each of E overlaps reaches, for all areas, (E,) uint64."""
+    num_reached = np.searchsorted(IOU_THRESHOLDS, ious, side="right")
+    of_one_area = (np.uint64(1) << num_reached.astype(np.uint64)) - np.uint64(1)
+    return of_one_area * np.uint64(sum(1 << area * _NUM_THRESHOLDS for area in range(_NUM_AREAS)))
+
+
+def _bits_of_areas(is_set: np.ndarray) -> np.ndarray:
+    """Bits of all thresholds for the areas that are set in (m, A) bool, (m,) uint64."""
+    of_one_area = (1 << _NUM_THRESHOLDS) - 1
+    bits = [of_one_area << area * _NUM_THRESHOLDS for area in range(_NUM_AREAS)]
+    return is_set.astype(np.uint64) @ np.array(bits, np.uint64)
+
+
+def _unpacked(bits: np.ndarray) -> np.ndarray:
+    """(p,) uint64 as (p, A, T) bool."""
+    characters = bits.astype("<u8").view(np.uint8).reshape(len(bits), 8)
+    number = _NUM_AREAS * _NUM_THRESHOLDS
+    flat = np.unpackbits(characters, axis=1, count=number, bitorder="little").view(bool)
+    return flat.reshape(len(bits), _NUM_AREAS, _NUM_THRESHOLDS)
 
 
 def _turns(keys: np.ndarray) -> list[np.ndarray]:

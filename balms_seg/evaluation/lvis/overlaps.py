@@ -17,7 +17,8 @@ from balms_seg.evaluation.lvis.detections import Detections
 from balms_seg.evaluation.lvis.masks import mask_areas
 from balms_seg.progress import with_progress
 
-_PAIRS_AT_ONCE = 1 << 18
+_MASK_PAIRS_AT_ONCE = 1 << 18
+_BOX_PAIRS_AT_ONCE = 1 << 15  # whose arrays stay in a processor's cache
 _ROUNDING = 1e-9
 
 
@@ -59,30 +60,44 @@ def find_overlaps(
     if is_crowd is None:
         is_crowd = np.zeros(len(annotation_keys), dtype=bool)
     shapes: Any = detections.shapes
-    areas = None if isinstance(shapes, np.ndarray) else mask_areas(annotation_shapes)
+    are_boxes = isinstance(shapes, np.ndarray)
+    if are_boxes:
+        first, second = _Boxes(shapes), _Boxes(annotation_shapes)
+    else:
+        areas = mask_areas(annotation_shapes)
     parts = []
-    for rows, columns in _pairs(detection_keys, annotation_keys):
+    at_once = _BOX_PAIRS_AT_ONCE if are_boxes else _MASK_PAIRS_AT_ONCE
+    for rows, columns in _pairs(detection_keys, annotation_keys, at_once):
         places = detections.places[rows]
-        if areas is None:
-            ious = box_ious(shapes[places], annotation_shapes[columns], is_crowd[columns])
+        if are_boxes:
+            kept, ious = _box_ious(first, second, places, columns, is_crowd)
         else:
-            possible = _of_similar_area(
+            kept = _of_similar_area(
                 detections.areas[rows], areas[columns], threshold, is_crowd[columns]
             )
-            rows, columns, places = rows[possible], columns[possible], places[possible]
             ious = mask_ious(
                 shapes,
                 annotation_shapes,
-                places,
-                columns,
-                detection_keys[rows],
+                places[kept],
+                columns[kept],
+                detection_keys[rows[kept]],
                 is_crowd,
             )
-        kept = ious >= threshold
-        parts.append((rows[kept], columns[kept], ious[kept]))
+        kept, ious = kept[ious >= threshold], ious[ious >= threshold]
+        parts.append((rows[kept], columns[kept], ious))
     rows, columns, ious = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.lexsort((columns, ious, rows))
+    order = _order_of_pairs(rows, columns, ious)
     return Overlaps(rows[order], columns[order], ious[order])
+
+
+def _order_of_pairs(rows: np.ndarray, columns: np.ndarray, ious: np.ndarray) -> np.ndarray:
+    """By row, then IoU, then column; most rows have one pair, so that the latter are of few."""
+    order = np.argsort(rows, kind="stable")
+    is_repeated = np.diff(rows[order], prepend=-1, append=-1) == 0
+    shared = np.flatnonzero(is_repeated[1:] | is_repeated[:-1])
+    own = order[shared]
+    order[shared] = own[np.lexsort((columns[own], ious[own], rows[own]))]
+    return order
 
 
 def _of_similar_area(
@@ -94,15 +109,17 @@ def _of_similar_area(
 
 
 def _pairs(
-    row_keys: np.ndarray, column_keys: np.ndarray
+    row_keys: np.ndarray, column_keys: np.ndarray, at_once: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All (row, column) of equal key, by key, row, then column, in parts of bounded size."""
     order = np.argsort(column_keys, kind="stable")
     row_order = np.argsort(row_keys, kind="stable")
     ordered, row_keys = column_keys[order], row_keys[row_order]
-    starts = np.searchsorted(ordered, row_keys, side="left")
-    counts = np.searchsorted(ordered, row_keys, side="right") - starts
-    part = np.cumsum(counts) // _PAIRS_AT_ONCE
+    is_new = np.diff(row_keys, prepend=-1) != 0
+    different, number = row_keys[is_new], np.cumsum(is_new) - 1
+    starts = np.searchsorted(ordered, different, side="left")[number]
+    counts = np.searchsorted(ordered, different, side="right")[number] - starts
+    part = np.cumsum(counts) // at_once
     parts = np.split(np.arange(len(row_keys)), np.flatnonzero(np.diff(part)) + 1)
     for own in with_progress(parts, label="overlaps", unit="part"):
         rows = np.repeat(own, counts[own])
@@ -110,25 +127,33 @@ def _pairs(
         yield row_order[rows], order[np.repeat(starts[own], counts[own]) + within]
 
 
-def box_ious(
-    first: np.ndarray, second: np.ndarray, is_crowd: np.ndarray | bool = False
-) -> np.ndarray:
-    """IoU of E pairs of boxes (x, y, width, height), (E,) float64, in pycocotools' arithmetic.
+class _Boxes:
+    """Sides of n boxes (x, y, width, height), each in an array of its own."""
+
+    def __init__(self, boxes: np.ndarray) -> None:
+        self.low = np.ascontiguousarray(boxes[:, :2].T)
+        self.high = np.ascontiguousarray((boxes[:, :2] + boxes[:, 2:]).T)
+        self.areas = boxes[:, 2] * boxes[:, 3]
+
+
+def _box_ious(
+    first: _Boxes, second: _Boxes, rows: np.ndarray, columns: np.ndarray, is_crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of E pairs overlap at all, and the IoU of these, in pycocotools' arithmetic.
 
     Where the second box is a crowd region, the share of the first one that lies in it.
     """
-    overlap = _box_overlaps(first, second)
-    own = first[:, 2] * first[:, 3]
-    union = np.where(is_crowd, own, own + second[:, 2] * second[:, 3] - overlap)
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
-
-
-def _box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    widths = np.minimum(first[:, 0] + first[:, 2], second[:, 0] + second[:, 2])
-    widths -= np.maximum(first[:, 0], second[:, 0])
-    heights = np.minimum(first[:, 1] + first[:, 3], second[:, 1] + second[:, 3])
-    heights -= np.maximum(first[:, 1], second[:, 1])
-    return np.where((widths > 0) & (heights > 0), widths * heights, 0.0)
+    kept = np.arange(len(rows))
+    overlaps: np.ndarray = np.ones(len(rows))
+    for axis in (0, 1):
+        own, others = rows[kept], columns[kept]
+        sides = np.minimum(first.high[axis][own], second.high[axis][others])
+        sides -= np.maximum(first.low[axis][own], second.low[axis][others])
+        is_positive = sides > 0
+        kept, overlaps = kept[is_positive], (overlaps * sides)[is_positive]
+    own_areas = first.areas[rows[kept]]
+    unions = own_areas + second.areas[columns[kept]] - overlaps
+    return kept, overlaps / np.where(is_crowd[columns[kept]], own_areas, unions)
 
 
 def mask_ious(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from balms_seg.evaluation.lvis.matching import AREA_RANGES, IOU_THRESHOLDS, Matches
+from balms_seg.evaluation.lvis.matching import IOU_THRESHOLDS, Matches
 
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
@@ -23,44 +23,57 @@ def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """
     totals, classes = matches.totals, matches.detections.classes
     num_classes, num_areas = totals.shape
-    shape = (len(IOU_THRESHOLDS), len(RECALL_LEVELS), num_classes, num_areas)
-    precision = np.full(shape, np.nan)
-    recall = np.full((shape[0], num_classes, num_areas), np.nan)
+    num_thresholds = len(IOU_THRESHOLDS)
+    # In the order in which it is written.
+    precision = np.full((num_areas, num_thresholds, num_classes, len(RECALL_LEVELS)), np.nan)
+    recall = np.full((num_areas, num_thresholds, num_classes), np.nan)
     starts = np.searchsorted(classes, np.arange(num_classes))
     row_classes = classes[matches.rows]
     row_starts = np.searchsorted(row_classes, np.arange(num_classes))
-    for area in range(len(AREA_RANGES)):
+    is_matched = np.ascontiguousarray(matches.is_matched.transpose(1, 2, 0))
+    is_ignored = np.ascontiguousarray(matches.is_ignored.transpose(1, 2, 0))
+    for area in range(num_areas):
         has_any = totals[:, area] > 0
         counts_unmatched = ~matches.is_excused[:, area]
-        unmatched = running_count(counts_unmatched, starts, classes)[matches.rows]
+        unmatched = running_count(counts_unmatched, starts, classes, matches.rows)
+        row_counts_unmatched = counts_unmatched[matches.rows]
         needed = _needed_true_positives(totals[has_any, area])
-        for threshold in range(len(IOU_THRESHOLDS)):
-            matched = matches.is_matched[:, area, threshold]
-            is_true = matched & ~matches.is_ignored[:, area, threshold]
-            change = is_true.astype(np.int64) - (matched & counts_unmatched[matches.rows])
-            counted = unmatched + running_count(change, row_starts, row_classes)
-            found = np.bincount(row_classes[is_true], minlength=num_classes)
-            true_classes = row_classes[is_true]
+        for threshold in range(num_thresholds):
+            matched = is_matched[area, threshold]
+            is_true = matched & ~is_ignored[area, threshold]
+            change = is_true.astype(np.int8) - (matched & row_counts_unmatched)
+            true_rows = np.flatnonzero(is_true)
+            counted = unmatched[true_rows]
+            if change.any():
+                counted = counted + running_count(change, row_starts, row_classes, true_rows)
+            true_classes = row_classes[true_rows]
+            found = np.bincount(true_classes, minlength=num_classes)
             true_starts = np.cumsum(found) - found
             true_positives = np.arange(1, len(true_classes) + 1) - true_starts[true_classes]
-            values = true_positives / (counted[is_true] + np.spacing(1))
+            values = true_positives / (counted + np.spacing(1))
             envelope = _largest_from_here(values, true_classes)
             at = np.where(needed <= found[has_any, None], true_starts[has_any, None] + needed, 0)
-            precision[threshold][:, has_any, area] = np.append(0.0, envelope)[at].T
-            recall[threshold, has_any, area] = found[has_any] / totals[has_any, area]
-    return precision, recall
+            precision[area, threshold, has_any] = np.append(0.0, envelope)[at]
+            recall[area, threshold, has_any] = found[has_any] / totals[has_any, area]
+    return precision.transpose(1, 3, 2, 0), recall.transpose(1, 2, 0)
 
 
-def running_count(values: np.ndarray, starts: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Running sum that begins anew with each class.
+def running_count(
+    values: np.ndarray,
+    starts: np.ndarray,
+    classes: np.ndarray,
+    rows: np.ndarray | slice = slice(None),
+) -> np.ndarray:
+    """Running sum that begins anew with each class, at the chosen rows.
 
     Args:
         values: (n,) integers or bools, sorted by class.
         starts: (K,) int64 where each class begins.
         classes: (n,) int64.
+        rows: places among the n; all of them by default.
     """
     before = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    return before[1:] - before[starts][classes]
+    return before[1:][rows] - before[starts][classes[rows]]
 
 
 def _needed_true_positives(totals: np.ndarray) -> np.ndarray:
