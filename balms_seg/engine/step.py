@@ -65,7 +65,7 @@ class TrainingStep(SimpleTrainer):
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
-        self._has_warned = False
+        self._said: set[str] = set()
         device_type = next(model.parameters()).device.type
         self._autocast = autocast(device_type, mixed_precision)
         is_scaled = mixed_precision == torch.float16
@@ -87,6 +87,12 @@ class TrainingStep(SimpleTrainer):
         assert self.model.training, "the model was left in eval mode"
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
+        if isinstance(batch, list) and any("ignored_regions" in record for record in batch):
+            self._warn_once(
+                "The mapper leaves ignored_regions (`ignore` in the annotations) to nobody: what "
+                "lies on them is trained on as background. balms_seg.data.instances.mapper."
+                "InstanceMapper takes them into account."
+            )
         return batch, time.perf_counter() - start
 
     def _forward(
@@ -113,14 +119,17 @@ class TrainingStep(SimpleTrainer):
         try:
             return positions_of(batch)
         except (KeyError, TypeError):  # of a loader of one's own
-            if not self._has_warned:
-                logger.warning(
-                    "The batches carry no stream_position: draws are not keyed, and a resumed run "
-                    "does not repeat an uninterrupted one. balms_seg.data.build_train_loader gives "
-                    "batches that do."
-                )
-            self._has_warned = True
+            self._warn_once(
+                "The batches carry no stream_position: draws are not keyed, and a resumed run "
+                "does not repeat an uninterrupted one. balms_seg.data.build_train_loader gives "
+                "batches that do."
+            )
             return None
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._said:
+            logger.warning(text)
+        self._said.add(text)
 
     def _write_metrics(
         self, loss_dict: Mapping[str, Tensor], data_time: float, *args: Any, **kwargs: Any

@@ -16,6 +16,7 @@ from PIL import Image
 
 from balms_seg.data.instances.dataset_dicts import load_annotations
 from balms_seg.data.instances.mapper import InstanceMapper
+from balms_seg.engine.step import TrainingStep
 from balms_seg.modeling.ignored_regions import lies_on_ignored
 from balms_seg.training_objects import TrainingObjects
 
@@ -124,3 +125,25 @@ def test_regions_reach_a_model_in_any_step() -> None:
     assert counts["rpn/num_neg_anchors"] == 0
     assert counts["roi_head/num_bg_samples"] == 0
     assert counts["roi_head/num_fg_samples"] > 0  # the objects themselves
+
+
+def test_regions_that_a_mapper_leaves_to_nobody_are_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class OneWeight(torch.nn.Linear):
+        def forward(self, batch: list) -> dict[str, torch.Tensor]:
+            return {"loss": self.weight.sum()}
+
+    def steps(records: list[dict]) -> int:
+        caplog.clear()
+        model = OneWeight(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = TrainingStep(model, [[record] for record in records], optimizer, seed=1)
+        with EventStorage() as step.storage:
+            for step.iter in range(len(records)):
+                step.run_step()
+        return caplog.text.count("leaves ignored_regions")
+
+    with caplog.at_level("WARNING"):
+        assert steps([{"stream_position": 1}]) == 0
+        assert steps([{"ignored_regions": [[1, 2, 3, 4]]}] * 2) == 1
