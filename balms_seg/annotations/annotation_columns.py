@@ -189,8 +189,8 @@ class AnnotationColumns:
             if named.number:
                 section = "images" if key == "image_id" else "categories"
                 raise AnnotationError(
-                    f"{counted(named.number, 'annotation')} in {self._path} with a {key} that is "
-                    f"not in its {section}: {named}."
+                    f"{counted(named.number, 'annotation')} in {self._path} whose {key} is not "
+                    f"in its {section}: {named}."
                 )
         self.ids = self._joined_ids()
         return self._joined()

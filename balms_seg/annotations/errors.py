@@ -37,7 +37,8 @@ def shortened(values: Iterable[object], limit: int = NUM_NAMED, *, total: int | 
 
 def counted(number: int, noun: str) -> str:
     """The number with the noun, in the plural where it is not one."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    endings = {"y": f"{noun[:-1]}ies", "x": f"{noun}es"}
+    plural = endings.get(noun[-1], f"{noun}s")
     return f"{number} {noun if number == 1 else plural}"
 
 

@@ -136,7 +136,8 @@ def _default_notes(annotations: Annotations) -> list[str]:
     if len(notes) == 1 and notes[0].startswith("no image_count"):
         notes.clear()  # says nothing that matters beside the other fields
     for name, number in annotations.facts.num_unknown_listed.items():
-        notes.append(f"{number} {name} that are not among the categories (passed over)")
+        unknown = counted(number, "id")
+        notes.append(f"{unknown} in {name} not among the categories (passed over)")
     return notes
 
 
@@ -149,23 +150,33 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
     is_flat = (masks.kinds == MaskKind.DEGENERATE) | (
         (masks.kinds == MaskKind.POLYGONS) & ~masks.is_usable
     )
-    notes = {
-        "crowd regions (iscrowd: not trained on, not counted)": annotations.is_crowd.sum(),
-        "ignored regions (ignore: no objects, not counted; a proposal on one is neither foreground "
-        "nor background)": annotations.is_ignored.sum(),
-        "instances with an empty box (not trained on, not counted)": is_empty.sum(),
-        "instances with a box outside their image (not trained on, not counted)": (
-            ~is_whole & ~is_empty
-        ).sum(),
-        "boxes that end beyond their image (clipped in training)": (
-            is_whole & is_beyond_image(annotations.boxes, sizes)
-        ).sum(),
-        "instances whose polygons have no extent (where masks are used, not trained on and not "
-        "counted)": is_flat.sum(),
-        "polygons without extent beside others (left out in training)": (
-            ~masks.has_extent & ~np.repeat(is_flat, np.diff(masks.polygon_offsets))
-        ).sum(),
-    }
-    texts = [f"{number} {what}" for what, number in notes.items() if number]
+    left_out = "(not trained on, not counted)"
+    found: list[tuple[str, str, np.ndarray]] = [
+        ("crowd region", "(iscrowd: not trained on, not counted)", annotations.is_crowd),
+        (
+            "ignored region",
+            "(ignore: no object, not counted; a proposal on one is neither foreground nor "
+            "background)",
+            annotations.is_ignored,
+        ),
+        ("instance", f"with an empty box {left_out}", is_empty),
+        ("instance", f"with a box outside the image {left_out}", ~is_whole & ~is_empty),
+        (
+            "box",
+            "ending beyond the image (clipped in training)",
+            is_whole & is_beyond_image(annotations.boxes, sizes),
+        ),
+        (
+            "instance",
+            "whose polygons have no extent (where masks are used, not trained on and not counted)",
+            is_flat,
+        ),
+        (
+            "polygon",
+            "without extent beside others (left out in training)",
+            ~masks.has_extent & ~np.repeat(is_flat, np.diff(masks.polygon_offsets)),
+        ),
+    ]
+    texts = [f"{counted(int(own.sum()), noun)} {rest}" for noun, rest, own in found if own.any()]
     damages = _damages(annotations)
     return [*texts, f"{damages} (an error where masks are used)"] if damages else texts

@@ -147,7 +147,7 @@ REFUSED = {
     "id beyond 64 bits": ({"id": 2**63}, "id 9223372036854775808; expected an integer"),
     "image beyond 64 bits": ({"image_id": 2**70}, "expected an integer of at most 64 bits"),
     "image id of a half": ({"image_id": 1.5}, "image_id 1.5; expected an integer"),
-    "unknown image": ({"image_id": 9}, "image_id that is not in its images: 2 (image_id 9)"),
+    "unknown image": ({"image_id": 9}, "whose image_id is not in its images: 2 (image_id 9)"),
     "unknown class": ({"category_id": "x"}, "not in its categories: 2 (category_id 'x')"),
     "polygon with nan": ({"segmentation": [[NAN, *SQUARE[0][1:]]]}, "coordinates from nan to nan"),
     "polygon at infinity": ({"segmentation": [[INFINITE, *SQUARE[0][1:]]]}, "expected finite pix"),
@@ -296,11 +296,11 @@ def test_one_warning_a_file_says_what_is_left_out(
         warn_once(read)
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     for words in (
-        "1 crowd regions",
-        "1 ignored regions",
-        "1 instances with an empty box",
-        "1 instances with a box outside their image",
-        "1 instances whose polygons have no extent",
+        "1 crowd region (",
+        "1 ignored region (",
+        "1 instance with an empty box",
+        "1 instance with a box outside the image",
+        "1 instance whose polygons have no extent",
     ):
         assert words in record.getMessage()
     assert is_counted(read, with_masks=True).tolist() == [False] * 5 + [True]

@@ -70,8 +70,8 @@ def test_single_boxes_beyond_the_image_are_counted(
     boxes[:2, 2] += WIDTH
     boxes[2] = [WIDTH + 1, 0, 5, 5]
     warn_once(read_annotations(write(tmp_path, with_boxes(boxes.tolist()))))
-    assert "2 boxes that end beyond their image (clipped in training)" in caplog.text
-    assert "1 instances with a box outside their image" in caplog.text
+    assert "2 boxes ending beyond the image (clipped in training)" in caplog.text
+    assert "1 instance with a box outside the image" in caplog.text
 
 
 def test_a_file_under_several_ids_is_recognised(tmp_path: Path) -> None:

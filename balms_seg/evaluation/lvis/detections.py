@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,6 @@ from balms_seg.evaluation.lvis.detection_table import DetectionTable, MaskColumn
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.lvis.masks import mask_areas
 from balms_seg.evaluation.predictions.table_builder import TableBuilder
-
-logger = logging.getLogger(__name__)
 
 _CHUNK = 10_000  # detections that are checked at once
 
@@ -121,7 +118,7 @@ def as_table(
 def _require_shapes(has_shape: np.ndarray, iou_type: str, *, is_file: bool) -> None:
     """Detections without the shape of a task take no part in it, if they are from a file.
 
-    Some programs write boxes and masks as detections of their own.
+    Some programs write boxes and masks as detections of their own; whoever reads a file says so.
     """
     number = len(has_shape) - int(has_shape.sum())
     if number and (not is_file or number == len(has_shape)):
@@ -129,11 +126,6 @@ def _require_shapes(has_shape: np.ndarray, iou_type: str, *, is_file: bool) -> N
         raise ValueError(
             f"Expected '{key}' in every detection, but {number} of {len(has_shape)} have none, the "
             f"first #{int(np.flatnonzero(~has_shape)[0])}; evaluate another task, or add it."
-        )
-    if number:
-        logger.warning(
-            "%d of %d detections have no %s and take no part in %s.",
-            *(number, len(has_shape), "box" if iou_type == "bbox" else "mask", iou_type),
         )
 
 

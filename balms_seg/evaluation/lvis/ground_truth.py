@@ -26,6 +26,7 @@ from balms_seg.annotations import (
     warn_once,
     with_image_sizes,
 )
+from balms_seg.annotations.errors import counted
 from balms_seg.evaluation.lvis.federated import federated_rules
 
 #: LVIS's frequency letters, rarest first, with the names that tables use.
@@ -253,13 +254,13 @@ def _note_differences(annotations: Annotations, *, num_dropped: int) -> None:
     if annotations.is_lvis_style and num_crowd:
         say_once(
             annotations,
-            f"has LVIS's lists and {num_crowd} crowd regions; as in lvis-api, which reads no "
-            "iscrowd, they are evaluated as objects.",
+            f"has LVIS's lists and {counted(num_crowd, 'crowd region')}, evaluated as objects: "
+            "as in lvis-api, which reads no iscrowd.",
         )
     if num_dropped:
         say_once(
             annotations,
-            f"has {num_dropped} annotations without an area above 0; as in lvis-api they are not "
-            "evaluated, and detections of their class do not count there either, unless the lists "
+            f"has {counted(num_dropped, 'annotation')} without an area above 0, not evaluated: as "
+            "in lvis-api, detections of the same class do not count there either, unless the lists "
             "name it.",
         )

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from balms_seg.annotations import canonical_id, fields
-from balms_seg.annotations.errors import FieldError, shown
+from balms_seg.annotations.errors import FieldError, counted, shown
 from balms_seg.evaluation.lvis.detection_table import DetectionTable, MaskColumn
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.predictions.exact_copies import count_copies
@@ -153,7 +153,7 @@ class TableBuilder:
         scores = np.concatenate([np.zeros(0), *self._scores])
         boxes = np.concatenate([np.zeros((0, 4)), *self._boxes])
         table = DetectionTable(images, classes, scores, boxes, self._build_masks(images))
-        self._warn_of_copies(table)
+        self._say_what_is_odd(table)
         return table
 
     def _build_masks(self, images: np.ndarray) -> MaskColumn:
@@ -273,14 +273,21 @@ class TableBuilder:
             f"{shown(entry)}."
         )
 
-    def _warn_of_copies(self, table: DetectionTable) -> None:
-        """Say how many detections of a file are exact copies of others."""
+    def _say_what_is_odd(self, table: DetectionTable) -> None:
+        """Say in one line what of a file takes no part, and what is there twice."""
         if not self._source:
             return
-        number = count_copies(table)
-        if number:
-            logger.warning(
-                "%d of %d detections in %s are exact copies of others; they are kept, and count as "
-                "false where the first is right, as lvis-api and pycocotools have it.",
-                *(number, len(table), self._source),
+        notes = []
+        for task, shape in (("bbox", "box"), ("segm", "mask")):
+            number = len(table) - int(table.has_shape(task).sum())
+            if 0 < number < len(table):
+                notes.append(f"{number} without a {shape} (no part of the AP of {task})")
+        copies = count_copies(table)
+        if copies:
+            notes.append(
+                f"{counted(copies, 'exact copy')} of others (kept, and false where the first is "
+                "right, as in lvis-api and pycocotools)"
             )
+        if notes:
+            what = counted(len(table), "detection")
+            logger.warning("Of %s in %s: %s.", what, self._source, "; ".join(notes))

@@ -114,7 +114,7 @@ def test_degenerate_polygons_leave_an_image_without_annotations(
     assert records[1]["image_id"] == 20
     assert records[1]["annotations"] == []
     (warning,) = warnings_of(caplog)
-    assert "1 instances whose polygons have no extent" in warning
+    assert "1 instance whose polygons have no extent" in warning
 
 
 def test_a_degenerate_polygon_beside_a_good_one_is_dropped_alone(
@@ -123,7 +123,7 @@ def test_a_degenerate_polygon_beside_a_good_one_is_dropped_alone(
     content = changed(lvis_style(), "annotations", 2, segmentation=[LINE, *SQUARE])
     (instance,) = load(tmp_path, content)[1]["annotations"]
     assert instance["segmentation"] == SQUARE
-    assert "1 polygons without extent" in warnings_of(caplog)[0]
+    assert "1 polygon without extent" in warnings_of(caplog)[0]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_instance_with_an_empty_box_is_dropped(
 ) -> None:
     content = changed(lvis_style(), "annotations", 2, bbox=[2.0, 2.0, 0.0, 8.0])
     assert load(tmp_path, content)[1]["annotations"] == []
-    assert "1 instances with an empty box" in warnings_of(caplog)[0]
+    assert "1 instance with an empty box" in warnings_of(caplog)[0]
 
 
 def test_missing_box_is_taken_from_the_polygons(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_negative_ids_outside_the_categories_are_dropped_and_counted(
 ) -> None:
     content = changed(lvis_style(), "images", 1, neg_category_ids=[7, 99])
     assert load(tmp_path, content)[0]["neg_category_ids"] == [1]
-    assert "1 neg_category_ids that are not among the categories" in warnings_of(caplog)[0]
+    assert "1 id in neg_category_ids not among the categories" in warnings_of(caplog)[0]
 
 
 def test_missing_json_says_what_exists_instead(tmp_path: Path) -> None:
