@@ -59,6 +59,20 @@ class ImageBatch(Sequence):
             self.positions.numpy(),
         )
 
+    def first(self, count: int) -> ImageBatch:
+        """The first images as a batch of their own."""
+        mix = self.label_mix
+        return replace(
+            self,
+            images=self.images[:count],
+            labels=self.labels[:count],
+            positions=self.positions[:count],
+            dataset_indices=self.dataset_indices[:count],
+            draw_probabilities=self.draw_probabilities[:count],
+            label_mix=None if mix is None else (mix[0][:count], mix[1][:count]),
+            keys=self.keys[:count],
+        )
+
     def to(self, device: torch.device | str) -> ImageBatch:
         """The same batch with images and labels on a device."""
         mix = self.label_mix

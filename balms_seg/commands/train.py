@@ -3,6 +3,7 @@
 balms-seg train --list
 balms-seg train --config-file toy/demo.yaml --num-gpus 0 OUTPUT_DIR output/demo
 balms-seg train --config-file F --num-gpus 8 --resume SOLVER.MAX_ITER 2000
+balms-seg train --config-file F --num-gpus 8 --dry-run
 balms-seg train --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
 torchrun --nproc-per-node 8 -m balms_seg train --config-file F
 balms-seg train --import my_method --config-file F MODEL.ROI_BOX_HEAD.CLASSIFIER mine
@@ -42,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start anew in a used OUTPUT_DIR, whose files move to OUTPUT_DIR/earlier_run_N",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read and check all, in this process and without a GPU if need be; tell the schedule, "
+        "the memory and the sampling of --num-gpus, and stop",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
         "--num-gpus", type=int, default=1, help="on each machine, 0: CPU; default: %(default)s"
@@ -74,6 +81,11 @@ def run(args: argparse.Namespace) -> None:
         from balms_seg.model_zoo import describe_config_files
 
         print(describe_config_files())
+        return
+    if args.dry_run:
+        from balms_seg.engine.dry_run import dry_run
+
+        print(dry_run(args))
         return
     from torch.multiprocessing import ProcessExitedException
 

@@ -49,15 +49,9 @@ def prepare_output_folder(
         raise ValueError("Expected --resume or --overwrite, but got both: go on, or start anew.")
     for path in clear_leftovers(folder):
         logger.warning("Removed %s, which an interrupted run had begun to write.", path)
-    traces = _matches(folder, _TRACES)
-    if resume or not traces:
+    if resume or not _matches(folder, _TRACES):
         return
-    if not overwrite:
-        raise ValueError(
-            f"OUTPUT_DIR {folder} holds an earlier run ({', '.join(p.name for p in traces[:4])}). "
-            "Give --resume to go on from it, another OUTPUT_DIR, or --overwrite to move what is "
-            "there into a folder of its own."
-        )
+    require_unused(folder, overwrite=overwrite)
     written = _matches(folder, _WRITTEN)
     if weights and any(Path(weights).resolve().is_relative_to(p.resolve()) for p in written):
         raise ValueError(
@@ -68,6 +62,17 @@ def prepare_output_folder(
     for path in written:
         path.rename(target / path.name)
     logger.warning("Moved what an earlier run left in %s to %s.", folder, target)
+
+
+def require_unused(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Raise ValueError where an earlier run used the folder and is not to be moved."""
+    traces = _matches(Path(folder), _TRACES)
+    if traces and not overwrite:
+        raise ValueError(
+            f"OUTPUT_DIR {folder} holds an earlier run ({', '.join(p.name for p in traces[:4])}). "
+            "Give --resume to go on from it, another OUTPUT_DIR, or --overwrite to move what is "
+            "there into a folder of its own."
+        )
 
 
 def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

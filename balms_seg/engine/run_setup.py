@@ -23,7 +23,12 @@ from balms_seg.data.preflight.data_checks import output_problems
 from balms_seg.distributed import on_main_process
 from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.output_folder import prepare_output_folder, set_evaluation_aside
+from balms_seg.engine.output_folder import (
+    prepare_output_folder,
+    require_unused,
+    set_evaluation_aside,
+)
+from balms_seg.engine.required_weights import require_weights
 from balms_seg.engine.resume_checks import prepare_to_resume
 from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
@@ -157,11 +162,13 @@ def _require_key(cfg: CfgNode, key: str) -> None:
         node = node[part]
 
 
-def setup(args: Namespace) -> CfgNode:
+def setup(args: Namespace, *, scratch: str | None = None) -> CfgNode:
     """Read, check and log the configuration; prepare output directory, seed and data sets.
 
     Args:
         args: of `detectron2.engine.default_argument_parser`.
+        scratch: a folder that takes the place of OUTPUT_DIR, where the run is only planned; that
+            one is looked at and left as it is.
 
     Returns:
         A frozen configuration with `SEED` >= 0, whose data sets are registered; the trainer (or
@@ -170,31 +177,25 @@ def setup(args: Namespace) -> CfgNode:
     config_file = find_config_file(args.config_file)
     args = Namespace(**{**vars(args), "config_file": config_file})  # default_setup reads it, too
     cfg = load_config(config_file, args.opts)
-    if args.num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
-        cfg.MODEL.DEVICE = "cpu"
-    if args.num_gpus > 0 and comm.get_world_size() > 1 and cfg.MODEL.DEVICE == "cpu":
-        raise ValueError(
-            f"--num-gpus is {args.num_gpus}, but MODEL.DEVICE is cpu; set MODEL.DEVICE to cuda, or "
-            "start CPU processes with torchrun --nproc-per-node N -m balms_seg train --num-gpus 0."
-        )
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
+    _choose_device(cfg, args.num_gpus)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm" and not args.eval_only:
         raise ValueError(
             "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
     if not args.eval_only:
-        _prepare_training(cfg, args)
+        _prepare_training(cfg, args, is_planned=scratch is not None)
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
-    _require_weights(
+    require_weights(
         cfg,
         resume=args.resume,
         eval_only=args.eval_only,
         is_named="MODEL.WEIGHTS" in args.opts[::2],
     )
+    if scratch is not None:
+        cfg.OUTPUT_DIR = scratch
     _require_writable(cfg.OUTPUT_DIR)
     make_paths_absolute(cfg)
     settled = settle_settings(cfg, training=not args.eval_only, resume=args.resume)
@@ -212,9 +213,25 @@ def setup(args: Namespace) -> CfgNode:
     return cfg
 
 
-def _prepare_training(cfg: CfgNode, args: Namespace) -> None:
+def _choose_device(cfg: CfgNode, num_gpus: int) -> None:
+    """The CPU where no GPU is asked for; stop where the device asked for is not there."""
+    if num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
+        cfg.MODEL.DEVICE = "cpu"
+    if num_gpus > 0 and comm.get_world_size() > 1 and cfg.MODEL.DEVICE == "cpu":
+        raise ValueError(
+            f"--num-gpus is {num_gpus}, but MODEL.DEVICE is cpu; set MODEL.DEVICE to cuda, or "
+            "start CPU processes with torchrun --nproc-per-node N -m balms_seg train --num-gpus 0."
+        )
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
+
+
+def _prepare_training(cfg: CfgNode, args: Namespace, *, is_planned: bool) -> None:
     """Stop where the run cannot start in its folder, or go on from what is there."""
     check_meta_training(cfg, of_images=build_job(cfg).of_images)
+    if is_planned:
+        require_unused(cfg.OUTPUT_DIR, overwrite=getattr(args, "overwrite", False))
+        return
     on_main_process(
         lambda: prepare_output_folder(
             cfg.OUTPUT_DIR,
@@ -248,47 +265,3 @@ def _drawn_seed(output_dir: str, *, resume: bool) -> int:
 def _require_writable(directory: str) -> None:
     for problem in output_problems(directory):
         raise OSError(problem)
-
-
-def _trains_nothing(cfg: CfgNode) -> bool:
-    """Whether the stage is an evaluation of what the stage before it wrote."""
-    of_images = build_job(cfg).of_images
-    method = cfg.MODEL.IMAGE_CLASSIFIER.METHOD if of_images else cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
-    return cfg.MODEL.INIT_CLASSIFIER == "tau_norm" or method.startswith("post_hoc_")
-
-
-def _require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
-    if resume and has_checkpoints(cfg.OUTPUT_DIR):
-        return
-    uses_stage_one = not eval_only or _trains_nothing(cfg)
-    if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:
-        raise ValueError(
-            f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "
-            "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
-            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
-        )
-    if cfg.MODEL.WEIGHTS:
-        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else "")
-    elif eval_only:
-        final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
-        hint = f"; there is {final}" if final.is_file() else ""
-        raise ValueError(
-            "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
-            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
-        )
-
-
-def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
-    """Stop where `MODEL.WEIGHTS` is a path, not an address, and leads nowhere."""
-    path = cfg.MODEL.WEIGHTS.partition("?")[0]  # detectron2 takes options after a question mark
-    if "://" in path or os.path.isfile(path):
-        return
-    remedy = "give the path of a checkpoint, an address, or '' to start from scratch."
-    if stage_one:
-        remedy = (
-            "it is what the stage before this one writes, so train that first: "
-            f"balms-seg train --config-file {stage_one} --num-gpus "
-            f"{0 if cfg.MODEL.DEVICE == 'cpu' else 8}; "
-            "or give the path of its checkpoint."
-        )
-    raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
 
 def describe_start(trainer: LongTailedTrainer) -> str:
     """Data, model, schedule, and what is written where, a line or two each."""
+    return in_parts({**describe_run(trainer), "written": _describe_files(trainer.cfg)})
+
+
+def describe_run(trainer: LongTailedTrainer) -> dict[str, list[str]]:
+    """Lines about data, model and schedule."""
     cfg = trainer.cfg
-    parts = {
+    return {
         "data": _describe_data(cfg, trainer.statistics),
         "model": _describe_model(cfg, trainer.model),
         "schedule": _describe_schedule(cfg, trainer.start_iter),
-        "written": _describe_files(cfg),
     }
+
+
+def in_parts(parts: Mapping[str, list[str]]) -> str:
+    """Lines below the names of their parts."""
     lines = [
         f"  {name if not number else '':<10}{line}"
         for name, lines in parts.items()

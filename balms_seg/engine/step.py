@@ -82,6 +82,10 @@ class TrainingStep(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
+    def losses(self, batch: list[dict[str, Any]]) -> Any:
+        """What a forward pass makes of a batch, with gradients; takes no step."""
+        return self._forward(self.model, batch, self.seed)
+
     def _next_batch(self) -> tuple[list[dict[str, Any]], float]:
         """The next batch and the seconds that it took."""
         assert self.model.training, "the model was left in eval mode"

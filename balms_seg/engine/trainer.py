@@ -33,6 +33,7 @@ from balms_seg.engine.run_data import RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
 from balms_seg.engine.run_state import restore_state, state_of
 from balms_seg.engine.step import TrainingStep, data_parallel
+from balms_seg.engine.training_memory import running_out_explained
 from balms_seg.engine.writers import run_writers
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
@@ -183,6 +184,11 @@ class LongTailedTrainer(DefaultTrainer):
         """As detectron2's; a signal ends it after the iteration, with a checkpoint."""
         with stop_signals.installed(), stop_signals.deferred():
             return super().train()
+
+    def run_step(self) -> None:
+        """As detectron2's; a device that runs out of memory is told what to halve."""
+        with running_out_explained(self.cfg.SOLVER.IMS_PER_BATCH):
+            super().run_step()
 
     def after_train(self) -> None:
         """Run the hooks' ends, without an evaluation if an error ended the training."""

@@ -38,3 +38,24 @@ def test_counts_are_those_of_going_through_every_cell() -> None:
 def test_centres_in_pixels_are_an_error() -> None:
     with pytest.raises(ValueError, match="divide by the image's width"):
         fractal_dimensions(np.array([[30.0, 4.0]]), np.zeros(1, int), 1)
+
+
+def test_boxes_of_a_training_set_are_placed_by_their_shares_of_the_image() -> None:
+    pytest.importorskip("detectron2")
+    from detectron2.structures import BoxMode
+
+    from balms_seg.engine.tuning.calibration_search import training_fractal_dimensions
+
+    rng = np.random.default_rng(0)
+    centers, classes = rng.uniform(0.2, 0.8, (400, 2)), np.repeat([0, 1], [300, 100])
+    centers[:300] = centers[:300].round(1)  # few places, many objects
+    records = []
+    for center, k in zip(centers, classes.tolist(), strict=True):
+        size = rng.integers(50, 500, 2)
+        box = [*(center * size - [3, 2]), *(center * size + [3, 2])]
+        annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": k}
+        records.append({"width": size[0], "height": size[1], "annotations": [annotation]})
+    found = training_fractal_dimensions(records, 2)
+    # Shares that lie on a line of the grid may fall to either side of it.
+    assert found == pytest.approx(fractal_dimensions(centers, classes, 2), rel=0.05)
+    assert found[0] != pytest.approx(found[1], rel=0.05)

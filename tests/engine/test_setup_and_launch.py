@@ -14,12 +14,18 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
+from detectron2.utils import comm
 from made_up_data import write_annotated_images, write_data_sets
 from runs import arguments, run_training
 
 from balms_seg.data.preflight.data_checks import PreflightError
 from balms_seg.engine import LongTailedTrainer, load_config, setup
-from balms_seg.engine.launch import _ranks_per_machine, _signals_forwarded_to_children, launch
+from balms_seg.engine.launch import (
+    _create_local_group,
+    _ranks_per_machine,
+    _signals_forwarded_to_children,
+    launch,
+)
 from balms_seg.model_zoo import get_config_file
 from balms_seg.stop_signals import StopSignals
 
@@ -310,3 +316,15 @@ def test_a_base_at_an_address_is_not_fetched(
     (tmp_path / "config.yaml").write_text("SEED: 1\n_BASE_: between.yaml\n")
     with pytest.raises(ValueError, match=rf"_BASE_ is an address, .*{address}; only files"):
         load_config(tmp_path / "config.yaml")
+
+
+def test_ranks_of_a_machine_are_a_group_of_detectron2s(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.delattr(comm, "create_local_process_group", raising=False)  # that of newer versions
+    monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 6)
+    monkeypatch.setattr(dist, "get_rank", lambda: 4)
+    monkeypatch.setattr(dist, "new_group", lambda ranks: made.append(ranks) or tuple(ranks))
+    _create_local_group(2)
+    assert made == [[0, 1], [2, 3], [4, 5]]
+    assert comm._LOCAL_PROCESS_GROUP == (4, 5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +63,13 @@ def test_quantiles_are_those_of_the_beta_distribution(alpha: float) -> None:
     for probability in (0.1, 0.25, 0.5, 0.9):
         ours = np.interp(probability, np.linspace(0, 1, 4097), quantiles)
         assert abs((drawn <= ours).mean() - probability) < 0.005
+
+
+def test_cut_boxes_lie_anywhere_in_images_of_any_shape() -> None:
+    images = torch.arange(64, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 40)
+    mixed = LabelMixing(cutmix=1.0)(replace(made_up_batch(), images=images), 7).images
+    is_other = (mixed != images)[:, 0]
+    rows, columns = is_other.any(dim=2), is_other.any(dim=1)
+    assert torch.equal(is_other, rows[:, :, None] & columns[:, None, :])
+    assert float(rows.float().mean()) == pytest.approx(float(columns.float().mean()), abs=0.06)
+    assert not torch.equal(rows, columns[:, :16])

@@ -82,6 +82,14 @@ def test_classes_in_another_order_are_the_same_classes() -> None:
     assert compare_accuracy(first, second)["top1"].value == 0
 
 
+def test_folders_that_all_images_share_make_no_other_images() -> None:
+    first = stored([True, False], [0, 1], keys=["a/0.png", "b/1.png"])
+    second = stored([True, False], [0, 1], keys=["photos/test/a/0.png", "photos/test/b/1.png"])
+    assert compare_accuracy(first, second, num_resamples=2)["top1"].value == 0
+    with pytest.raises(ValueError, match="Expected at least 2 resamples .* but got 1 and"):
+        compare_accuracy(first, second, num_resamples=1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

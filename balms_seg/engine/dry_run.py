@@ -1,0 +1,136 @@
+"""Everything up to the first iteration, in one process, and what the run would be."""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.utils.events import EventStorage
+
+from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.training_set import TrainingSet
+from balms_seg.engine.batch_size import scaled_to
+from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.run_data import RunData
+from balms_seg.engine.run_setup import setup
+from balms_seg.engine.run_summary import describe_run, in_parts
+from balms_seg.engine.step import TrainingStep
+from balms_seg.engine.trainer import LongTailedTrainer
+from balms_seg.engine.training_memory import activation_bytes, training_memory
+from balms_seg.image_batch import ImageBatch
+from balms_seg.sampling import expected_repeats
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def dry_run(args: Namespace) -> str:
+    """Check a training run and say what it would be; OUTPUT_DIR is left as it is.
+
+    Data are read and checked, the model is built and its weights are loaded, and one batch goes
+    forward, all on the CPU where there is no CUDA. Schedule and memory are those of
+    --num-gpus times --num-machines processes.
+
+    Args:
+        args: of `balms-seg train`.
+
+    Raises:
+        ValueError: with --resume or --eval-only, or the batch cannot be shared out.
+    """
+    if args.resume or args.eval_only:
+        raise ValueError("Expected --dry-run of a new training, but got --resume or --eval-only.")
+    num_processes = max(args.num_gpus, 1) * args.num_machines
+    here = Namespace(**{**vars(args), "num_gpus": int(torch.cuda.is_available() and args.num_gpus)})
+    with tempfile.TemporaryDirectory() as scratch:
+        cfg = _planned(setup(here, scratch=scratch), num_processes)
+        trainer = _PlannedTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        return in_parts(
+            {
+                **describe_run(trainer),
+                "sampling": _describe_sampling(cfg, trainer.training_set),
+                "memory": _describe_memory(trainer, num_processes),
+            }
+        )
+
+
+def _planned(cfg: CfgNode, num_processes: int) -> CfgNode:
+    """The configuration of that many processes, for one that scales nothing itself."""
+    cfg = scaled_to(cfg, num_processes).clone()
+    batch_size = cfg.SOLVER.IMS_PER_BATCH
+    if batch_size % num_processes:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}, which cannot be shared out among "
+            f"{num_processes} processes; set it to a multiple."
+        )
+    cfg.defrost()
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = cfg.SOLVER.REFERENCE_IMS_PER_BATCH = 0
+    cfg.DATALOADER.NUM_WORKERS = 0  # one batch is wanted
+    cfg.freeze()
+    return cfg
+
+
+class _PlannedTrainer(LongTailedTrainer):
+    """Keeps the training set, which a run drops once it has been handed out."""
+
+    training_set: TrainingSet
+
+    def _build_step(self, cfg: CfgNode, model: Any, optimizer: Any, data: RunData) -> TrainingStep:
+        self.training_set = data.training_set
+        return super()._build_step(cfg, model, optimizer, data)
+
+
+def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
+    """The share of each group among the objects (or images) of the set, and as they are drawn."""
+    repeats = expected_repeats(cfg, data.dicts, num_classes=data.num_classes)
+    drawn = ClassStatistics.from_dataset_dicts(
+        data.dicts, data.num_classes, repeat_factors=repeats
+    ).sampled_counts
+    assert drawn is not None
+    counts = data.statistics.instance_counts
+    what = "images" if build_job(cfg).of_images else "objects"
+    shares = [
+        f"{name} {counts[ids].sum() / counts.sum():.1%} -> {drawn[ids].sum() / drawn.sum():.1%}"
+        for name, ids in data.statistics.groups.items()
+    ]
+    return [
+        cfg.DATALOADER.SAMPLER_TRAIN,
+        f"share of {what}, in the set -> as drawn at first: {', '.join(shares)}",
+    ]
+
+
+def _describe_memory(trainer: _PlannedTrainer, num_processes: int) -> list[str]:
+    cfg, step = trainer.cfg, trainer._trainer
+    batch: Any = next(iter(step.data_loader))
+    # Normalisation over a batch needs two images.
+    few = batch.first(2) if isinstance(batch, ImageBatch) else batch[:1]
+    with EventStorage(0):
+        kept = activation_bytes(step.losses, few, step.model) // len(few)
+    memory = training_memory(
+        step.model,
+        kept,
+        optimizer=cfg.SOLVER.OPTIMIZER,
+        has_average=cfg.SOLVER.EMA_DECAY > 0,
+    )
+    num_images = cfg.SOLVER.IMS_PER_BATCH // num_processes
+    parts = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "optimiser": memory.optimizer,
+        "moving average": memory.average,
+        f"{num_images} x activations": num_images * memory.activations,
+    }
+    told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
+    return [
+        f"about {_mib(memory.total(num_images))} on each of {num_processes} devices: {told}, CUDA "
+        "512 MiB",
+        "activations are what the backward pass needs of the first image drawn"
+        f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; buffers of "
+        "convolutions and larger images come on top",
+    ]
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"

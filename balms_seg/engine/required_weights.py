@@ -1,0 +1,69 @@
+"""The weights that a run starts from, or evaluates, are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balms_seg.engine.checkpoints.find import has_checkpoints
+from balms_seg.engine.jobs.choice import build_job
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
+    """Stop where a run has no weights to start from, or to evaluate.
+
+    Args:
+        cfg: the configuration.
+        resume: the last checkpoint of OUTPUT_DIR will do, where there is one.
+        eval_only: nothing is trained.
+        is_named: the command line names MODEL.WEIGHTS.
+
+    Raises:
+        FileNotFoundError: MODEL.WEIGHTS leads nowhere.
+        ValueError: an evaluation has none, or those of the stage before.
+    """
+    if resume and has_checkpoints(cfg.OUTPUT_DIR):
+        return
+    uses_stage_one = not eval_only or _trains_nothing(cfg)
+    if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:
+        raise ValueError(
+            f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "
+            "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
+            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
+        )
+    if cfg.MODEL.WEIGHTS:
+        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else "")
+    elif eval_only:
+        final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
+        hint = f"; there is {final}" if final.is_file() else ""
+        raise ValueError(
+            "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
+            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
+        )
+
+
+def _trains_nothing(cfg: CfgNode) -> bool:
+    """Whether the stage is an evaluation of what the stage before it wrote."""
+    of_images = build_job(cfg).of_images
+    method = cfg.MODEL.IMAGE_CLASSIFIER.METHOD if of_images else cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
+    return cfg.MODEL.INIT_CLASSIFIER == "tau_norm" or method.startswith("post_hoc_")
+
+
+def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
+    """Stop where `MODEL.WEIGHTS` is a path, not an address, and leads nowhere."""
+    path = cfg.MODEL.WEIGHTS.partition("?")[0]  # detectron2 takes options after a question mark
+    if "://" in path or os.path.isfile(path):
+        return
+    remedy = "give the path of a checkpoint, an address, or '' to start from scratch."
+    if stage_one:
+        remedy = (
+            "it is what the stage before this one writes, so train that first: "
+            f"balms-seg train --config-file {stage_one} --num-gpus "
+            f"{0 if cfg.MODEL.DEVICE == 'cpu' else 8}; "
+            "or give the path of its checkpoint."
+        )
+    raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")

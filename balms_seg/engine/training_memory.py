@@ -1,0 +1,110 @@
+"""What a training step holds on its device: measured in part, and added up by a stated formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+# What the CUDA context and the libraries take on a device before the first tensor.
+CONTEXT_BYTES = 2**29
+_STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors that an optimiser keeps of each weight
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes that a training step holds on each device.
+
+    Attributes:
+        weights: of the model, buffers included.
+        gradients: of what is trained.
+        optimizer: momentum, or Adam's two moments, of what is trained.
+        average: the moving average's copy of the weights; 0 without one.
+        activations: what a forward pass keeps of one image for the backward pass.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+
+    def total(self, num_images: int) -> int:
+        """Bytes with so many images on a device, the CUDA context included."""
+        fixed = self.weights + self.gradients + self.optimizer + self.average
+        return CONTEXT_BYTES + fixed + num_images * self.activations
+
+
+def training_memory(
+    model: nn.Module, activations: int, *, optimizer: str, has_average: bool
+) -> TrainingMemory:
+    """Add up what the weights of a model need.
+
+    Args:
+        model: its parameters that require a gradient are those trained.
+        activations: bytes of one image, see `activation_bytes`.
+        optimizer: "SGD", "Adam" or "AdamW".
+        has_average: whether a moving average of the weights is kept.
+    """
+    trained = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
+    weights = sum(map(_bytes, [*model.parameters(), *model.buffers()]))
+    return TrainingMemory(
+        weights=weights,
+        gradients=trained,
+        optimizer=_STATES[optimizer] * trained,
+        average=weights if has_average else 0,
+        activations=activations,
+    )
+
+
+def activation_bytes(forward: Callable[[Any], Any], batch: Any, model: nn.Module) -> int:
+    """Bytes that a forward pass keeps for the backward pass, weights left out; storages once.
+
+    Args:
+        forward: takes the batch; runs the model with gradients.
+        batch: what it takes.
+        model: whose parameters and buffers are left out.
+    """
+    kept: dict[int, int] = {}
+    own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
+    alive = []  # so that no address is used twice
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        forward(batch)
+    return sum(kept.values())
+
+
+@contextmanager
+def running_out_explained(ims_per_batch: int) -> Iterator[None]:
+    """Where a device runs out of memory, name the key to halve and how much was held at most.
+
+    Args:
+        ims_per_batch: SOLVER.IMS_PER_BATCH of the run.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        held = f"; at most {peak / 2**30:.1f} GiB were held" if peak else ""
+        raise torch.OutOfMemoryError(
+            f"The device ran out of memory in a training step{held}. Halve the batch, with the "
+            f"schedule that goes with it: SOLVER.IMS_PER_BATCH {max(ims_per_batch // 2, 1)} "
+            f"SOLVER.REFERENCE_IMS_PER_BATCH {ims_per_batch}; or SOLVER.AMP.ENABLED True. "
+            "--dry-run estimates what a step needs."
+        ) from error
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

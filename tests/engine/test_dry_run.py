@@ -1,0 +1,90 @@
+"""A dry run says what a run would be, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from made_up_data import SMALL, words
+from runs import build_trainer
+from torch import nn
+
+from balms_seg.commands.command_line import run_command
+from balms_seg.engine import train
+from balms_seg.engine.training_memory import activation_bytes, training_memory
+
+
+def dry_run(settings: dict[str, object], *flags: str) -> None:
+    base = ["--config-file", "toy/base.yaml", "--num-gpus", "0", "--dry-run", *flags]
+    run_command("train", [*base, *words({**SMALL, **settings})])
+
+
+def test_what_a_run_would_be_is_told_and_nothing_is_left(
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of six images, that of the rare class is drawn twice as often.
+    threshold = {"DATALOADER.REPEAT_THRESHOLD": 4 / 6}
+    dry_run({**data, **threshold, "OUTPUT_DIR": str(tmp_path / "out")})
+    told = capsys.readouterr().out
+    assert "3 classes (1 rare, 1 common, 1 frequent)" in told
+    assert "iterations 0 to 2 of 2 images" in told
+    before, after = re.search(r"rare ([\d.]+)% -> ([\d.]+)%", told).groups()
+    assert float(after) > float(before)
+    assert re.search(r"about \d+ MiB on each of 1 devices: weights .* 2 x activations", told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_schedule_is_that_of_the_processes_asked_for(
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "SOLVER.REFERENCE_WORLD_SIZE": 1,
+        "SOLVER.MAX_ITER": 8,
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
+    dry_run({**data, **settings}, "--num-gpus", "4")
+    told = capsys.readouterr().out
+    assert "iterations 0 to 2 of 8 images" in told
+    assert "on each of 4 devices" in told
+
+
+def test_what_stops_a_run_stops_its_dry_run(data: dict[str, object], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model_final.pth").write_bytes(b"")
+    with pytest.raises(SystemExit, match="holds an earlier run"):
+        dry_run({**data, "OUTPUT_DIR": str(folder)})
+    assert [path.name for path in folder.iterdir()] == ["model_final.pth"]
+    with pytest.raises(SystemExit, match="--dry-run of a new training"):
+        dry_run({**data, "OUTPUT_DIR": str(tmp_path)}, "--resume")
+    with pytest.raises(SystemExit, match="IMS_PER_BATCH is 2, which cannot be shared out among 3"):
+        dry_run({**data, "OUTPUT_DIR": str(tmp_path / "other")}, "--num-gpus", "3")
+
+
+def test_activations_are_what_the_backward_pass_keeps() -> None:
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+    rows = torch.zeros(11, 5)
+    # The input, which the first layer's weight needs, and the ReLU's output, which two need.
+    assert activation_bytes(model, rows, model) == 4 * (11 * 5 + 11 * 7)
+    model[0].requires_grad_(False)
+    assert activation_bytes(model, rows, model) == 4 * 11 * 7
+    memory = training_memory(model, 10, optimizer="AdamW", has_average=True)
+    weights, trained = 4 * (5 * 7 + 7 + 7 * 3 + 3), 4 * (7 * 3 + 3)
+    assert (memory.weights, memory.average) == (weights, weights)
+    assert (memory.gradients, memory.optimizer) == (trained, 2 * trained)
+    assert memory.total(3) - memory.total(1) == 20
+
+
+def test_a_device_without_memory_left_names_the_key_to_halve(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    trainer = build_trainer({**data, "SOLVER.IMS_PER_BATCH": 6}, tmp_path)
+    monkeypatch.setattr(trainer._trainer, "_forward", full)
+    keys = r"SOLVER\.IMS_PER_BATCH 3 SOLVER\.REFERENCE_IMS_PER_BATCH 6"
+    with pytest.raises(torch.OutOfMemoryError, match=keys):
+        train(trainer)
