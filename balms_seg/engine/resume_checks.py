@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from balms_seg.engine.trainer import LongTailedTrainer
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
 
 # What makes another run of it, where both configurations have the key.
 _METHOD_KEYS = (
@@ -47,6 +50,8 @@ def prepare_to_resume(cfg: CfgNode) -> None:
             + "\nSet these back; or start a new run from its weights, with MODEL.WEIGHTS "
             f"{run.path} and another OUTPUT_DIR."
         )
+    for change in _changed_settings(cfg, run.entries):
+        logger.warning("--resume goes on from %s with another setting: %s", run.path, change)
     follow_batch_size(cfg, run.entries)
 
 
@@ -58,6 +63,22 @@ def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
         for key, (old, new) in pairs.items()
         if old is not None and new is not None and old != new
     ]
+
+
+def _changed_settings(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
+    """Those of methods, which a run may change on purpose."""
+    saved = _value(yaml.safe_load(entries.get("config", "{}")), "MODEL.METHODS") or {}
+    return [
+        f"MODEL.METHODS.{name}.{field} was {saved[name][field]!r} and is {value!r}."
+        for name, settings in cfg.MODEL.METHODS.items()
+        for field, value in settings.items()
+        if field in saved.get(name, {}) and saved[name][field] != _plain(value)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """As yaml reads it back."""
+    return yaml.safe_load(yaml.safe_dump(list(value) if isinstance(value, tuple) else value))
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

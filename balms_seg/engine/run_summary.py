@@ -29,7 +29,7 @@ def describe_run(trainer: LongTailedTrainer) -> dict[str, list[str]]:
     cfg = trainer.cfg
     return {
         "data": _describe_data(cfg, trainer.statistics),
-        "model": _describe_model(cfg, trainer.model),
+        "model": _describe_model(cfg, trainer.model, trainer.start_iter),
         "schedule": _describe_schedule(cfg, trainer.start_iter),
     }
 
@@ -75,18 +75,20 @@ def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
     ]
 
 
-def _describe_model(cfg: CfgNode, model: nn.Module) -> list[str]:
+def _describe_model(cfg: CfgNode, model: nn.Module, start_iter: int) -> list[str]:
     job = build_job(cfg)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     total = sum(size for size, _ in sizes)
     trained = sum(size for size, is_trained in sizes if is_trained)
     head = cfg.MODEL.IMAGE_CLASSIFIER if job.of_images else cfg.MODEL.ROI_BOX_HEAD
     backbone = cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE if job.of_images else cfg.MODEL.BACKBONE.NAME
+    start = f"the checkpoint of iteration {start_iter}" if start_iter else cfg.MODEL.WEIGHTS
+    start = start or "scratch"
     method = head.METHOD if job.of_images else head.CLASSIFIER
     return [
         f"{cfg.MODEL.META_ARCHITECTURE}, {backbone}: {total:,} parameters, of which "
         f"{trained:,} are trained, on {cfg.MODEL.DEVICE}",
-        f"classifier {method}, from {cfg.MODEL.WEIGHTS or 'scratch'}",
+        f"classifier {method}, from {start}",
     ]
 
 

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from made_up_data import SMALL, words, write_data_sets
 
+from balms_seg import ClassStatistics, methods
 from balms_seg.commands.imports import import_modules
 from balms_seg.methods import METHODS, Method, MethodSettings, find_method, register
 from balms_seg.methods.softmax import Softmax
@@ -87,6 +90,26 @@ def test_the_documents_example_trains_from_its_folder(example: Path) -> None:
     assert 0 < counted_rows(example) <= 2 * 2 * 8
     config = (example / "out" / "config.yaml").read_text()
     assert re.search(r"COUNTED_SOFTMAX:\n\s+STRENGTH: 0\.5", config)
+
+
+def test_the_documents_margin_is_that_of_its_formula() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    text = text[text.index("counts, or training's progress") :]
+    method, use = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[:2]
+    names = {
+        **{"np": np, "torch": torch, "F": F, "dataclass": dataclass, "METHODS": METHODS},
+        **{name: getattr(methods, name) for name in ("BalancedSoftmax", "register")},
+        **{name: getattr(methods, name) for name in ("LossContext", "TrainingProgress")},
+        "ClassStatistics": ClassStatistics,
+    }
+    exec(method + use, names)
+    counts = np.array([16.0, 1.0])
+    for row, shift in enumerate(-0.5 * counts**-0.25):
+        logits = np.append(np.log(counts), 0.0)
+        logits[row] += shift
+        expected = np.log(np.exp(logits).sum()) - logits[row]
+        assert float(names["rows"][row]) == pytest.approx(expected, rel=1e-6)
+    assert float(names["rows"][2]) == pytest.approx(np.log(3))
 
 
 @pytest.mark.slow

@@ -239,6 +239,24 @@ def test_resuming_another_run_stops_before_the_data_are_read(
     assert "MODEL.WEIGHTS" in str(error.value)
 
 
+def test_another_setting_of_the_method_is_said_and_taken(
+    data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    settings = {
+        **data,
+        "DATASETS.TEST": (),
+        "MODEL.ROI_BOX_HEAD.CLASSIFIER": "focal",
+        "MODEL.METHODS.FOCAL.GAMMA": 1.5,
+    }
+    run_training(settings, tmp_path)
+    assert not any("another setting" in message for message in log.messages)
+    changed = {**settings, "MODEL.METHODS.FOCAL.GAMMA": 2.5, "SOLVER.MAX_ITER": 3}
+    train(build_trainer(changed, tmp_path, "--resume"), resume=True)
+    assert any("FOCAL.GAMMA was 1.5 and is 2.5." in message for message in log.messages)
+    assert any("from the checkpoint of iteration 2" in message for message in log.messages)
+    assert sum("another setting" in message for message in log.messages) == 1
+
+
 def test_weights_that_are_not_finite_are_an_error_in_evaluation(
     data: dict[str, object], tmp_path: Path
 ) -> None:
