@@ -69,6 +69,15 @@ def test_a_folder_becomes_results_a_table_and_pictures(folder: Path, tmp_path: P
     assert not np.array_equal(cv2.imread(str(pictures[0])), enlarged)
 
 
+def test_a_detection_at_the_threshold_is_kept(folder: Path, tmp_path: Path) -> None:
+    everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
+    median = float(np.median([np.float32(each["score"]) for each in everything]))
+    found = predict(folder, tmp_path / "some", "--confidence-threshold", repr(median))
+    kept = [each["score"] for each in everything if np.float32(each["score"]) >= median]
+    assert 0 < len(kept) < len(everything)
+    assert [each["score"] for each in found] == kept
+
+
 def test_each_class_is_cut_at_its_own_threshold(folder: Path, tmp_path: Path) -> None:
     everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
     cut = {5: float(np.median([e["score"] for e in everything if e["category_id"] == 5] or [0]))}

@@ -46,6 +46,8 @@ def draw(cfg: CfgNode, folder: Path, **options: object) -> list[Path]:
 def test_annotations_are_drawn_once_each_and_change_the_picture(tmp_path: Path) -> None:
     paths = draw(config(tmp_path), tmp_path / "out", num_images=9, source="annotation")
     assert [path.name for path in paths] == ["00000_a.jpg", "00001_b.jpg"]
+    again = draw(config(tmp_path), tmp_path / "out", num_images=9, source="annotation")
+    assert again == paths  # into a folder that is there
     picture = np.asarray(Image.open(paths[0]))
     assert picture.shape == (512, 640, 3)
     assert np.ptp(picture.reshape(-1, 3), axis=0).min() > 50

@@ -12,10 +12,15 @@ from made_up_world import World
 from balms_seg.evaluation.predictions.match_file import StoredMatches, write_matches
 from balms_seg.evaluation.uncertainty.operating_points import (
     Objective,
+    OperatingPoint,
+    _widened,
     choose_operating_points,
     wilson_interval,
 )
-from balms_seg.evaluation.uncertainty.stored_thresholds import choose_stored_thresholds
+from balms_seg.evaluation.uncertainty.stored_thresholds import (
+    choose_stored_thresholds,
+    format_groups,
+)
 
 WORLD = World(30)
 
@@ -192,3 +197,26 @@ def test_scores_of_an_evaluation_are_kept_with_its_matches(tmp_path: Path) -> No
         own = scores[stored.matches.classes == class_]
         assert (np.diff(own) <= 0).all()
     assert set(np.float32(scores)) <= {np.float32(found["score"]) for found in detections}
+
+
+def test_an_independent_error_widens_the_interval_as_deviations_add_up() -> None:
+    low, high = _widened(5, 10, 0.1)
+    assert 0.5 - low == pytest.approx(math.hypot(0.5 - 0.2366, 1.96 * 0.1), abs=1e-4)
+    assert high - 0.5 == pytest.approx(math.hypot(0.7634 - 0.5, 1.96 * 0.1), abs=1e-4)
+    assert _widened(5, 10, 0.0) == pytest.approx(wilson_interval(5, 10))
+    assert _widened(0, 0, 0.1) == (0, 1)
+
+
+def test_a_group_has_a_line_of_its_own_classes() -> None:
+    def point(num_objects: int, threshold: float) -> OperatingPoint:
+        return OperatingPoint(
+            *(threshold, (0.1, 0.9), 0.5, (0, 1), 0.25, (0, 1), num_objects, 4),
+            is_reached=num_objects > 1,
+        )
+
+    points = [point(1, 0.2), point(10, 0.4), point(100, 0.8)]
+    rows = format_groups(["r", "f", "f"], points).replace("|", " ").splitlines()[-2:]
+    assert [row.split() for row in rows] == [
+        ["rare", "1", "1", "0.200", "0.500", "0.250", "1"],
+        ["frequent", "2", "110", "0.600", "0.500", "0.250", "0"],
+    ]
