@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,12 +42,6 @@ class SamplerRegistry:
                 f"{name!r}; another sampler is registered with @SAMPLER_REGISTRY.register()."
             )
         return self._classes[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._classes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._classes)
 
 
 SAMPLER_REGISTRY = SamplerRegistry()

@@ -146,6 +146,13 @@ def test_interval_of_a_share_is_wilsons() -> None:
     assert wilson_interval(0, 0) == (0, 1)
 
 
+def test_two_images_will_do() -> None:
+    points = choose_operating_points(test_set(2, 0), Objective.parse("f1"))
+    assert len(points) == 30
+    with pytest.raises(ValueError, match="at least 2 images .* on 1 images"):
+        choose_operating_points(test_set(1, 0), Objective.parse("f1"))
+
+
 @pytest.mark.parametrize("text", ["f", "f0", "precision", "precision=1.5", "accuracy=0.5", "f-1"])
 def test_unknown_objectives_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"such as f1, f0\.5.*but got"):

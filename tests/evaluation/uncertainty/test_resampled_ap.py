@@ -10,6 +10,7 @@ from balms_seg.evaluation import evaluate_lvis, load_ground_truth
 from balms_seg.evaluation.lvis.analysis import analyse_task
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches, write_matches
 from balms_seg.evaluation.uncertainty.resampled_ap import (
+    _levels_reached,
     draw_weights,
     group_means,
     interval,
@@ -67,6 +68,16 @@ def test_resample_equals_evaluating_the_repeated_images(seed: int) -> None:
     for column in range(3):
         expected = evaluate_lvis(*repeated(content, detections, weights[:, column]), "bbox")
         np.testing.assert_allclose(found[:, column], expected.class_ap, rtol=1e-12)
+
+
+def test_recall_reaches_the_levels_that_a_search_finds() -> None:
+    """Those that it equals too, whichever side rounding puts a product on."""
+    levels = np.linspace(0, 1, 101)
+    for total in range(1, 130):
+        found = np.arange(total + 1)[:, None]
+        expected = np.searchsorted(levels, found / total, side="right")
+        expected[0] = 0
+        assert np.array_equal(_levels_reached(found, np.array([total])), expected)
 
 
 def test_class_absent_from_a_resample_leaves_its_mean() -> None:
