@@ -5,7 +5,8 @@ python tools/mutants.py balms_seg/losses balms_seg/meta --sample 50 --csv surviv
 
 A copy of the checkout is changed, never the checkout. First the tests that speak of the modules or
 of what they define run once, recorded line by line. A mutant is killed if the tests that ran its
-line fail or take too long; of a line that runs on import, all tests that speak of its module.
+line fail or take too long; of a line that runs on import, those that ran any line of its class, or
+else all tests that speak of its module.
 Mutants that nobody can notice are listed with a reason in tests/equivalent_mutants.csv.
 """
 
@@ -90,6 +91,25 @@ def tests_of_lines(data_file: Path, source: Path) -> dict[int, list[str]]:
     return {line: names for line, names in found.items() if names}
 
 
+def tests_of(mutant: Mutant, lines: dict[int, list[str]], source: str) -> list[str]:
+    """Tests that ran a mutant's line; of one that runs on import, any line of its innermost class.
+
+    Args:
+        mutant: the change.
+        lines: tests of each line, see `tests_of_lines`.
+        source: of its module, unchanged.
+    """
+    if mutant.line in lines:
+        return lines[mutant.line]
+    classes = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+    ]
+    around = min((own for own in classes if mutant.line in own), key=len, default=range(0))
+    return list(dict.fromkeys(test for line in around for test in lines.get(line, ())))
+
+
 def is_killed(root: Path, mutant: Mutant, tests: Sequence[str], *, timeout: float) -> bool:
     """Run tests on a copy with the mutant in place, in a process of its own."""
     target = root / mutant.module
@@ -170,7 +190,8 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> list[Mutant]:
             )
         for number, mutant in enumerate(chosen, start=1):
             lines = tests_of_lines(recorded, copy / mutant.module)
-            tests = lines.get(mutant.line, related[mutant.module])
+            tests = tests_of(mutant, lines, (copy / mutant.module).read_text(encoding="utf-8"))
+            tests = tests or related[mutant.module]
             killed = is_killed(copy, mutant, tests, timeout=args.timeout)
             survivors += [] if killed else [mutant]
             print(

@@ -53,6 +53,17 @@ def test_messages_annotations_and_docstrings_are_left_alone() -> None:
     assert sorted(changed) == [4, 6, 6, 9, 9]
 
 
+def test_a_line_that_runs_on_import_has_the_tests_of_its_class() -> None:
+    source = (
+        "class A:\n    x = 1\n    class B:\n        y = 2\n        def f(self):\n            pass\n"
+    )
+    lines = {5: [], 6: ["of f", "again"], 2: ["on its own"]}
+    mutants_of = {m.line: m for m in mutations.mutants_of(Path("a.py"), source + "z = 3\n")}
+    assert mutants.tests_of(mutants_of[2], lines, source) == ["on its own"]
+    assert mutants.tests_of(mutants_of[4], lines, source) == ["of f", "again"]
+    assert mutants.tests_of(mutants_of[7], lines, source) == []
+
+
 @pytest.mark.slow
 def test_survivors_are_those_that_no_test_notices(tmp_path: Path) -> None:
     for name, text in {
