@@ -16,7 +16,11 @@ from balms_seg.evaluation.uncertainty.resampled_ap import (
     interval,
     resampled_class_ap,
 )
-from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
+from balms_seg.evaluation.uncertainty.run_comparison import (
+    Difference,
+    compare_runs,
+    format_comparison,
+)
 
 
 def without_ties(detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,6 +121,16 @@ def test_run_does_not_differ_from_itself_and_a_far_worse_one_does() -> None:
     assert "bad - good" in table
     assert "yes" in table
     assert "n/a" not in table
+
+
+def test_a_comparison_is_a_table_in_percent() -> None:
+    nan = float("nan")
+    found = {"AP": Difference(0.25, 0.5, 0.125, 0.375), "APr": Difference(nan, nan, nan, nan)}
+    _, _, *rows = format_comparison(found, names=("a", "b")).replace("|", " ").splitlines()
+    assert [row.split() for row in rows] == [
+        ["AP", "25.00", "50.00", "+25.00", "+12.50", "to", "+37.50", "yes"],
+        ["APr", *["n/a"] * 5],
+    ]
 
 
 def test_runs_of_different_sets_tasks_and_sizes_are_refused() -> None:
