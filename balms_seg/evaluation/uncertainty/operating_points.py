@@ -136,12 +136,7 @@ def choose_operating_points(
     )
     ends = counts.thresholds[np.quantile(draws, [0.025, 0.975], axis=0, method="nearest")]
     totals = counts.curves(ones)
-    # What the choice of the threshold adds to the choice of the images: (K,) standard deviations.
-    drawn_true, drawn_false = (
-        np.take_along_axis(curve, draws.T, axis=1) for curve in (totals.true, totals.false)
-    )
-    precision_spread = (drawn_true / np.maximum(drawn_true + drawn_false, 1)).std(axis=1)
-    recall_spread = (drawn_true / np.maximum(totals.objects[:, None], 1)).std(axis=1)
+    precision_spread, recall_spread = _spreads(totals, draws)
     return [
         OperatingPoint(
             threshold=float(counts.thresholds[chosen[k]]),
@@ -183,6 +178,24 @@ def _widened(hits: float, trials: float, spread: float) -> tuple[float, float]:
         max(0.0, share - math.hypot(share - low, further)),
         min(1.0, share + math.hypot(high - share, further)),
     )
+
+
+def _spreads(totals: _Curves, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the choice of the threshold adds to the choice of the images.
+
+    Args:
+        totals: of all images.
+        draws: (B, K) candidates that resamples choose.
+
+    Returns:
+        (K,) standard deviations of precision and recall.
+    """
+    true, false = (
+        np.take_along_axis(curve, draws.T, axis=1) for curve in (totals.true, totals.false)
+    )
+    precision = true / np.maximum(true + false, 1)
+    recall = true / np.maximum(totals.objects[:, None], 1)
+    return precision.std(axis=1), recall.std(axis=1)
 
 
 def _share(part: float, whole: float) -> float:

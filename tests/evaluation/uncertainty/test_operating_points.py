@@ -13,6 +13,8 @@ from balms_seg.evaluation.predictions.match_file import StoredMatches, write_mat
 from balms_seg.evaluation.uncertainty.operating_points import (
     Objective,
     OperatingPoint,
+    _Curves,
+    _spreads,
     _widened,
     choose_operating_points,
     wilson_interval,
@@ -212,6 +214,17 @@ def test_an_independent_error_widens_the_interval_as_deviations_add_up() -> None
     assert high - 0.5 == pytest.approx(math.hypot(0.7634 - 0.5, 1.96 * 0.1), abs=1e-4)
     assert _widened(5, 10, 0.0) == pytest.approx(wilson_interval(5, 10))
     assert _widened(0, 0, 0.1) == (0, 1)
+
+
+def test_spreads_are_those_of_the_shares_at_the_drawn_thresholds() -> None:
+    curves = _Curves(
+        true=np.array([[1.0, 0.0], [6.0, 2.0]]),
+        false=np.array([[3.0, 0.0], [2.0, 2.0]]),
+        objects=np.array([1.0, 8.0]),
+    )
+    precision, recall = _spreads(curves, np.array([[0, 0], [1, 1]]))
+    assert precision.tolist() == [np.std([0.25, 0]), np.std([0.75, 0.5])]
+    assert recall.tolist() == [np.std([1, 0]), np.std([0.75, 0.25])]
 
 
 def test_a_group_has_a_line_of_its_own_classes() -> None:
