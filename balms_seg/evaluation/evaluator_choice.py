@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 INSTANCE_EVALUATOR_TYPES = ("lvis", "long_tailed", "coco")
 IMAGE_EVALUATOR_TYPE = "image_classification"
+_COCO_THRESHOLD = 0.05  # detectron2's own SCORE_THRESH_TEST
 
 
 def build_evaluator(
@@ -59,13 +60,7 @@ def build_evaluator(
         return LongTailedLVISEvaluator(
             dataset_name, tasks, output_dir=output_dir, statistics=statistics
         )
-    if options.AP_FIXED and cfg.TEST.DETECTIONS_PER_IMAGE <= options.MAX_DETECTIONS:
-        logger.warning(
-            "AP-fixed asks for more detections an image than the cap that it does without: raise "
-            "TEST.DETECTIONS_PER_IMAGE above %d, to 1000 for example, and lower "
-            "MODEL.ROI_HEADS.SCORE_THRESH_TEST.",
-            cfg.TEST.DETECTIONS_PER_IMAGE,
-        )
+    _warn_of_lost_detections(cfg, dataset_name, evaluator_type)
     return LongTailedLVISEvaluator(
         dataset_name,
         tasks,
@@ -80,6 +75,28 @@ def build_evaluator(
         resume=options.RESUME,
         settings="\n".join(cfg[node].dump() for node in ("MODEL", "INPUT", "TEST")),
     )
+
+
+def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, evaluator_type: str) -> None:
+    """Say where the model leaves out detections that the evaluation would have counted."""
+    options, kept = cfg.TEST.LONG_TAILED, cfg.TEST.DETECTIONS_PER_IMAGE
+    lowest = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
+    if options.AP_FIXED and kept <= options.MAX_DETECTIONS:
+        logger.warning(
+            "AP-fixed asks for more detections an image than the cap that it does without: raise "
+            "TEST.DETECTIONS_PER_IMAGE above %d, to 1000 for example, and lower "
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST.",
+            kept,
+        )
+    follows_lvis = evaluator_type == "lvis" and kept < options.MAX_DETECTIONS
+    if evaluator_type != "coco" and (follows_lvis or lowest >= _COCO_THRESHOLD):
+        logger.warning(
+            "The model keeps %d detections an image, of scores above %g, as is usual for COCO; on "
+            "%s the best %d count, however low they score, and those of rare classes score low. "
+            "For results in LVIS's way set TEST.DETECTIONS_PER_IMAGE to %d and "
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST to 0.0001.",
+            *(kept, lowest, dataset_name, options.MAX_DETECTIONS, options.MAX_DETECTIONS),
+        )
 
 
 def evaluation_problems(cfg: CfgNode, dataset_name: str) -> Iterator[str]:

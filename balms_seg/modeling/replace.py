@@ -12,6 +12,7 @@ from torch import nn
 from balms_seg.methods import Method, MethodSettings, find_method
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.loss_context import TrainingSchedule
+from balms_seg.modeling.replaced_parameters import note_replaced
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -30,7 +31,9 @@ def replace_box_classifier(
     """Exchange the box classifier of a detectron2 model, in place.
 
     Box regression keeps its weights. The classifier keeps its weights where it has as many columns
-    as before (softmax to balanced_softmax, say) and starts anew where it does not.
+    as before (softmax to balanced_softmax, say) and starts anew where it does not. Build the
+    optimiser afterwards: one that was built before holds the old classifier's parameters, and its
+    first step is refused where the classifier started anew.
 
     Args:
         model: a built model whose `roi_heads.box_predictor` is detectron2's `FastRCNNOutputLayers`,
@@ -128,6 +131,7 @@ def _with_method(
             _described(new.cls_score),
             _described(classifier),
         )
+        note_replaced(classifier, new.cls_score)
     return new.to(classifier.weight.device).train(old.training)
 
 

@@ -282,6 +282,35 @@ def test_config_switches_reach_the_evaluation(
         assert "missed" not in next(csv.reader(file))
 
 
+@pytest.mark.parametrize(
+    ("evaluator_type", "kept", "lowest", "is_warned"),
+    [
+        ("lvis", 100, 0.05, True),
+        ("lvis", 100, 0.0001, True),
+        ("lvis", 300, 0.0001, False),
+        ("long_tailed", 100, 0.05, True),
+        ("long_tailed", 100, 0.001, False),
+        ("coco", 100, 0.05, False),
+    ],
+)
+def test_settings_of_coco_are_warned_of_where_the_evaluation_is_that_of_lvis(
+    metadata: Any,
+    caplog: pytest.LogCaptureFixture,
+    evaluator_type: str,
+    kept: int,
+    lowest: float,
+    is_warned: bool,
+) -> None:
+    vars(metadata)["evaluator_type"] = evaluator_type
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    cfg.TEST.DETECTIONS_PER_IMAGE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = kept, lowest
+    build_evaluator(cfg, NAME, "")
+    warned = f"keeps {kept} detections an image, of scores above {lowest:g}" in caplog.text
+    assert warned == is_warned
+    assert ("to 300 and MODEL.ROI_HEADS.SCORE_THRESH_TEST to 0.0001" in caplog.text) == is_warned
+
+
 def statistics_of(image_counts: list[int]) -> ClassStatistics:
     """Of the classes "two", "three" and "one", with as many instances as images."""
     return ClassStatistics(

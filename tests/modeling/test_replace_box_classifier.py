@@ -241,3 +241,27 @@ def test_a_classifier_of_cosines_starts_anew_in_place_of_a_linear_one() -> None:
 def test_a_model_whose_heads_are_not_ours_is_told(caplog: pytest.LogCaptureFixture) -> None:
     prepare_model(nn.Linear(2, 3), None)
     assert "MODEL.ROI_HEADS.NAME to LongTailedROIHeads" in caplog.text
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_an_optimiser_of_the_replaced_classifier_is_refused(heads: str) -> None:
+    model = detectron2_model(heads)
+    before = torch.optim.SGD(model.parameters(), lr=0.1)
+    replace_box_classifier(model, "balanced_sigmoid", made_up_statistics())  # has other columns
+    with pytest.raises(RuntimeError, match="build the optimiser"):
+        before.step()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    before.add_param_group({"params": [p for s in stages(model) for p in s.cls_score.parameters()]})
+    before.step()
+
+
+def test_an_optimiser_stays_where_the_classifier_keeps_its_weights() -> None:
+    model = detectron2_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    replace_box_classifier(model, "balanced_softmax", made_up_statistics())
+    with EventStorage():
+        sum(model.train()(made_up_batch()).values()).backward()
+    weight = stages(model)[0].cls_score.weight
+    start = weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(weight, start)
