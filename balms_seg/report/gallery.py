@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from balms_seg.report.findings import GROUPS, ClassFinding
 from balms_seg.report.instance_drawing import draw_instances
 from balms_seg.report.object_fates import FATES, ObjectFates
 from balms_seg.report.pictures import drawn_categories, read_image
+from balms_seg.report.suspicious_labels import SuspiciousLabel
 
 logger = logging.getLogger(__name__)
 
@@ -101,37 +103,78 @@ def make_entry(source: GallerySource, position: int) -> GalleryEntry | None:
     """Pictures and words of one object; None, with a warning, where its image cannot be read."""
     truth = source.ground_truth
     index = int(source.fates[0].annotations[position])
-    image_id = truth.image_ids[truth.images[index]]
-    image = image_content(truth.annotations, int(truth.images[index]))
+    finding = source.findings[0][int(truth.classes[index])]
+    own = {
+        "category_id": truth.category_ids[truth.classes[index]],
+        "bbox": truth.boxes[index].tolist(),
+        "segmentation": truth.segmentations[index],
+    }
+    return _entry(
+        source,
+        truth.image_ids[truth.images[index]],
+        truth.boxes[index],
+        [own],
+        [
+            [] if fates.speakers[position] is None else [fates.speakers[position]]
+            for fates in source.fates
+        ],
+        class_name=str(finding.row["name"]),
+        group=finding.row["group"] or "",
+        outcomes=[_outcome(source, fates, position) for fates in source.fates],
+        is_right=[bool(fates.fates[position] == _RIGHT) for fates in source.fates],
+    )
+
+
+def make_label_entry(source: GallerySource, label: SuspiciousLabel) -> GalleryEntry | None:
+    """As `make_entry`, of a label, where there may be no annotation."""
+    if label.position is not None:
+        return make_entry(source, label.position)
+    scores = [detection["score"] for detection in label.detections]
+    return _entry(
+        source,
+        label.image_id,
+        np.array(label.box),
+        [],
+        [[detection] for detection in label.detections],
+        class_name="nothing annotated",
+        group="",
+        outcomes=[f"{label.predicted_as}, score {score:.2f}" for score in scores],
+        is_right=[False] * len(scores),
+    )
+
+
+def _entry(
+    source: GallerySource,
+    image_id: int | str,
+    box: np.ndarray,
+    annotated: Sequence[Any],
+    detected: Sequence[Sequence[Any]],
+    *,
+    class_name: str,
+    group: str,
+    outcomes: list[str],
+    is_right: list[bool],
+) -> GalleryEntry | None:
+    """Pictures around a box: what is annotated there, and what each run has detected."""
+    truth = source.ground_truth
+    image = image_content(truth.annotations, truth.image_ids.index(image_id))
     try:
         pixels = read_image(source.folder.path(image["file_name"]), source.pixel_range)
     except OSError as error:
         logger.warning("A picture is left out of the report: %s", error)
         return None
     categories = drawn_categories(truth)
-    box = truth.boxes[index]
     crop, scale = _crop_around(box, pixels.shape[:2])
-    own = {
-        "category_id": truth.category_ids[truth.classes[index]],
-        "bbox": box.tolist(),
-        "segmentation": truth.segmentations[index],
-    }
-    finding = source.findings[0][int(truth.classes[index])]
-    predictions, outcomes, is_right = [], [], []
-    for fates in source.fates:
-        speaker = fates.speakers[position]
-        shown = [] if speaker is None else [speaker]
-        drawn = draw_instances(pixels, shown, categories, scale=scale)
-        predictions.append(_data_uri(drawn[crop]))
-        outcomes.append(_outcome(source, fates, position))
-        is_right.append(bool(fates.fates[position] == _RIGHT))
-    drawn = draw_instances(pixels, [own], categories, scale=scale)
+
+    def picture(shown: Sequence[Any]) -> str:
+        return _data_uri(draw_instances(pixels, shown, categories, scale=scale)[crop])
+
     return GalleryEntry(
-        class_name=str(finding.row["name"]),
-        group=finding.row["group"] or "",
+        class_name=class_name,
+        group=group,
         file_name=str(image.get("file_name", image_id)),
-        truth=_data_uri(drawn[crop]),
-        predictions=predictions,
+        truth=picture(annotated),
+        predictions=[picture(shown) for shown in detected],
         outcomes=outcomes,
         is_right=is_right,
     )

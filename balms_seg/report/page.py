@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ from balms_seg.report.class_rows import class_rows
 from balms_seg.report.document import assemble
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.findings import find_classes
-from balms_seg.report.gallery import GalleryEntry, GallerySource, choose_objects, make_entry
+from balms_seg.report.gallery import (
+    GalleryEntry,
+    GallerySource,
+    choose_objects,
+    make_entry,
+    make_label_entry,
+)
 from balms_seg.report.object_fates import find_fates
 from balms_seg.report.run_files import (
     IMAGE_TASK,
@@ -39,9 +45,11 @@ from balms_seg.report.run_files import (
 from balms_seg.report.shared_groups import differences_in_words, with_shared_groups
 from balms_seg.report.suspicious_labels import (
     CSV_FILE,
+    KINDS,
     find_suspicious_labels,
     write_suspicious_labels,
 )
+from balms_seg.report.unannotated import Unannotated, find_unannotated
 from balms_seg.requirements import require
 
 logger = logging.getLogger(__name__)
@@ -49,7 +57,8 @@ logger = logging.getLogger(__name__)
 # html of the sections; columns and rows of the table of classes
 Parts = tuple[list[str], list[dict[str, Any]], list[dict[str, Any]]]
 
-_NUM_FAILURES, _NUM_SUCCESSES, _NUM_LABELS = 8, 4, 8
+_NUM_FAILURES, _NUM_SUCCESSES = 8, 4
+_NUM_LABELS = 4  # pictures of each kind
 
 
 def write_report(
@@ -118,12 +127,14 @@ def _instance_parts(
     num_resamples: int,
     folder: Path,
 ) -> Parts:
-    source = _read_objects(runs, ground_truth_json, image_root, content)
+    source, unannotated = _read_objects(runs, ground_truth_json, image_root, content)
     fates = source.fates if source is not None else [None] * len(runs)
     findings = [find_classes(run, run.main_task, own) for run, own in zip(runs, fates, strict=True)]
     intervals = _intervals(runs, num_resamples)
     differences = _differences(runs, num_resamples, content)
-    labels = find_suspicious_labels(source.ground_truth, source.fates) if source else []
+    labels = []
+    if source is not None:
+        labels = find_suspicious_labels(source.ground_truth, source.fates, unannotated)
     entries: list[GalleryEntry] = []
     contradicted: list[GalleryEntry] = []
     if source is not None and image_root is not None:
@@ -137,7 +148,9 @@ def _instance_parts(
             pixel_range_of(runs[0]),
         )
         entries = _gallery_entries(source)
-        contradicted = _entries(source, [one.position for one in labels[:_NUM_LABELS]])
+        for kind in KINDS:
+            own = [one for one in labels if one.kind == kind][:_NUM_LABELS]
+            contradicted += _present(make_label_entry(source, one) for one in own)
     elif source is not None:
         content.notes.append("No pictures: the folder of the images is not known (--images).")
     if labels:
@@ -188,16 +201,16 @@ def _read_objects(
     ground_truth_json: str | Path | None,
     image_root: str | Path | None,
     content: PageContent,
-) -> GallerySource | None:
-    """Ground truth, detections and fates; None where a part of them is missing."""
+) -> tuple[GallerySource | None, list[Unannotated]]:
+    """Ground truth, fates, and what seems not annotated; None where a part of them is missing."""
     if ground_truth_json is None:
         content.notes.append(
             "No fate of each object, no confusion, no pictures: the annotations of "
             f"{runs[0].dataset} are not known (--ground-truth)."
         )
-        return None
+        return None, []
     if any(run.detections is None or not run.tasks[run.main_task].classes for run in runs):
-        return None
+        return None, []
     annotations = read_annotations(ground_truth_json)
     truth = load_ground_truth(
         annotations,
@@ -207,7 +220,7 @@ def _read_objects(
         trust_annotations=True,  # they have been evaluated on
     )
     task = runs[0].main_task
-    fates = []
+    of_task, fates, unannotated = truth.for_task(task), [], []
     for run in runs:
         if len(run.tasks[run.main_task].classes or ()) != truth.num_classes:
             raise ValueError(
@@ -218,7 +231,8 @@ def _read_objects(
         table = stored.of_task(task)
         shaped = table.take(np.flatnonzero(table.has_shape(task)))
         fates.append(find_fates(truth, shaped.as_dicts(truth), task))
-    return GallerySource(truth.for_task(task), ImageFolder(""), fates, [])
+        unannotated.append(find_unannotated(of_task, shaped, fates[-1]))
+    return GallerySource(of_task, ImageFolder(""), fates, []), unannotated
 
 
 def _intervals(runs: Sequence[Run], num_resamples: int) -> dict[str, list[sections.Intervals]]:
@@ -259,9 +273,8 @@ def _gallery_entries(source: GallerySource) -> list[GalleryEntry]:
         *choose_objects(source, _NUM_FAILURES, right=False),
         *choose_objects(source, _NUM_SUCCESSES, right=True),
     ]
-    return _entries(source, chosen)
+    return _present(make_entry(source, position) for position in chosen)
 
 
-def _entries(source: GallerySource, positions: Sequence[int]) -> list[GalleryEntry]:
-    entries = [make_entry(source, position) for position in positions]
+def _present(entries: Iterable[GalleryEntry | None]) -> list[GalleryEntry]:
     return [entry for entry in entries if entry is not None]

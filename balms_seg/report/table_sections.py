@@ -9,9 +9,14 @@ from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
 from balms_seg.report import sections
 from balms_seg.report.gallery import GalleryEntry
 from balms_seg.report.run_files import Run
-from balms_seg.report.suspicious_labels import CSV_FILE, SuspiciousLabel
+from balms_seg.report.suspicious_labels import (
+    CSV_FILE,
+    KINDS,
+    SuspiciousLabel,
+    shown_number,
+)
 
-_NUM_LABELS = 30
+_NUM_LABELS = 15  # of each kind
 _THRESHOLD_COLUMNS = {
     "name": "class",
     "frequency": "group",
@@ -49,23 +54,40 @@ def threshold_section(runs: Sequence[Run]) -> str:
 def label_section(
     runs: Sequence[Run], labels: Sequence[SuspiciousLabel], entries: Sequence[GalleryEntry]
 ) -> str:
-    """Annotations that a detection of another class speaks against."""
+    """What the model, or every run, says otherwise than the annotations."""
     if not labels:
         return ""
-    rows = [
-        [one.file_name, one.annotated_as, one.predicted_as, f"{one.score:.2f}", f"{one.iou:.2f}"]
-        for one in labels[:_NUM_LABELS]
+    shown = [
+        one
+        for kind in KINDS
+        for one in [label for label in labels if label.kind == kind][:_NUM_LABELS]
     ]
-    which = "the model is" if len(runs) == 1 else "all runs are"
+    rows = [
+        [
+            *(one.file_name, one.kind),
+            *(one.annotated_as or NOT_AVAILABLE, one.predicted_as or NOT_AVAILABLE),
+            *(shown_number(one.score, 2), shown_number(one.iou, 2)),
+            shown_number(one.class_recall, 2),
+        ]
+        for one in shown
+    ]
+    counts = ", ".join(f"{sum(label.kind == kind for label in labels):,} {kind}" for kind in KINDS)
+    who = "the model" if len(runs) == 1 else "every run"
     return sections.section(
         "labels",
         "Labels to look at",
         sections.note(
-            f"Objects of which {which} surest that they are of another class: a mistake of the "
-            f"model, or of the annotation. {len(labels):,} in all, in {CSV_FILE} beside this page."
+            f"Where {who} contradicts the annotations most: objects taken for another class, sure "
+            "detections where nothing is annotated, and objects that nothing is found on though "
+            "half of their class or more are found. Each is a mistake of the model, or of the "
+            f"annotations. In all {counts}; the list is {CSV_FILE} beside this page."
         ),
         sections.gallery(runs, entries),
-        _table(["image", "annotated as", "predicted as", "score", "IoU"], rows, num_text=3),
+        _table(
+            ["image", "what", "annotated as", "predicted as", "score", "IoU", "recall of class"],
+            rows,
+            num_text=4,
+        ),
     )
 
 

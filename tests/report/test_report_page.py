@@ -97,6 +97,7 @@ def test_labels_that_all_runs_contradict_are_listed_surest_first(tmp_path: Path)
     with (tmp_path / "run" / "suspicious_labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file_name"] for row in rows] == ["1.png", "2.png"]  # the third only one run doubts
+    assert {row["kind"] for row in rows} == {"another class"}
     assert {(row["annotated_as"], row["predicted_as"]) for row in rows} == {(NAMES[2], NAMES[0])}
     assert {float(row["score"]) for row in rows} == {0.95}
     assert [float(rows[0][name]) for name in ("x", "y", "width", "height")] == box_of(3)
