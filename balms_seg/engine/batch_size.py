@@ -55,7 +55,7 @@ def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
 def _warn_of_new_schedule(given: CfgNode, scaled: CfgNode, num_processes: int) -> None:
     """Say old and new numbers before the start: the run may be eight times as long."""
     keys = ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER", "WARMUP_ITERS")
-    changes = [f"{key} {given[key]:g} -> {scaled[key]:g}" for key in keys]
+    changes = [f"{key} {_shown(given[key])} -> {_shown(scaled[key])}" for key in keys]
     logger.warning(
         "The schedule is rescaled, for SOLVER.REFERENCE_WORLD_SIZE is %d (the run has %d) and "
         "SOLVER.REFERENCE_IMS_PER_BATCH %d: %s. Where both are 0, the numbers hold as they stand.",
@@ -64,6 +64,10 @@ def _warn_of_new_schedule(given: CfgNode, scaled: CfgNode, num_processes: int) -
         given.REFERENCE_IMS_PER_BATCH,
         ", ".join(changes),
     )
+
+
+def _shown(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def follow_batch_size(cfg: CfgNode, entries: Mapping[str, Any]) -> None:

@@ -196,9 +196,9 @@ def setup(args: Namespace, *, scratch: str | None = None) -> CfgNode:
     )
     if scratch is not None:
         cfg.OUTPUT_DIR = scratch
-    _require_writable(cfg.OUTPUT_DIR)
     make_paths_absolute(cfg)
     settled = settle_settings(cfg, training=not args.eval_only, resume=args.resume)
+    _require_writable(cfg.OUTPUT_DIR)  # makes it, so that what was refused before leaves no folder
     cfg.freeze()
     moved = _set_evaluation_aside(cfg, resume=args.resume) if args.eval_only else None
     start_log(cfg.OUTPUT_DIR, comm.get_rank())

@@ -53,7 +53,10 @@ def describe_end(cfg: CfgNode) -> str:
     report = f"balms-seg report {quoted} --read-outside"
     rows = {report: "one page: the worst classes and why, with intervals and pictures"}
     if not build_job(cfg).of_images:
-        rows[f"balms-seg thresholds {quoted}"] = "the score to cut at, class by class"
+        rows[f"balms-seg thresholds {quoted}"] = (
+            f"the score to cut at, class by class, chosen on {', '.join(cfg.DATASETS.TEST)}: to "
+            "report results there, evaluate held-out images first"
+        )
     if weights.is_file():
         rows[f"balms-seg predict {quoted} IMAGES --output found"] = "on images of your own"
     width = max(map(len, rows))

@@ -69,9 +69,13 @@ def test_the_automatic_repeat_threshold_is_settled_and_told(
     assert f"REPEAT_THRESHOLD is {cfg.DATALOADER.REPEAT_THRESHOLD:g}" in log.text
 
 
-def test_a_warm_up_that_does_not_end_is_refused(plain: Settings, tmp_path: Path) -> None:
+def test_a_warm_up_that_does_not_end_is_refused_and_leaves_no_folder(
+    plain: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "refused"
     with pytest.raises(ValueError, match=r"SOLVER.WARMUP_ITERS is 2 and SOLVER.MAX_ITER 2"):
-        build_trainer({**plain, "SOLVER.WARMUP_ITERS": 2}, tmp_path)
+        build_trainer({**plain, "SOLVER.WARMUP_ITERS": 2}, folder)
+    assert not folder.exists()
 
 
 def test_a_share_of_warm_up_follows_the_length_of_the_run(plain: Settings, tmp_path: Path) -> None:
@@ -86,10 +90,10 @@ def test_a_share_of_warm_up_follows_the_length_of_the_run(plain: Settings, tmp_p
 def test_a_rescaled_schedule_is_a_warning_with_the_old_and_new_numbers(
     plain: Settings, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    settings = {**plain, "SOLVER.REFERENCE_WORLD_SIZE": 2, "SOLVER.MAX_ITER": 10}
+    settings = {**plain, "SOLVER.REFERENCE_WORLD_SIZE": 2, "SOLVER.MAX_ITER": 720_000}
     trainer = build_trainer(settings, tmp_path)
-    assert trainer.max_iter == 20
+    assert trainer.max_iter == 1_440_000
     (warning,) = [r for r in log.records if "schedule is rescaled" in r.getMessage()]
     assert warning.levelno == logging.WARNING
     assert "IMS_PER_BATCH 2 -> 1" in warning.getMessage()
-    assert "MAX_ITER 10 -> 20" in warning.getMessage()
+    assert "MAX_ITER 720000 -> 1440000" in warning.getMessage()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from balms_seg.annotations import shortened
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, layout_table
 from balms_seg.evaluation.predictions.match_file import StoredMatches
@@ -21,6 +22,7 @@ from balms_seg.evaluation.uncertainty.operating_points import (
 from balms_seg.evaluation.uncertainty.stored_runs import load_run
 
 CSV_FILE, YAML_FILE = "thresholds.csv", "thresholds.yaml"
+_NUM_NAMED = 10
 _COLUMNS = (
     *("class_id", "name", "frequency", "objects", "threshold", "threshold_low", "threshold_high"),
     *("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high"),
@@ -84,6 +86,17 @@ def choose_stored_thresholds(
         f"{output / CSV_FILE} and {output / YAML_FILE}"
     )
     table = f"{head}\n{format_groups(stored[0].frequency, points)}"
+    never = [
+        name
+        for name, point in zip(stored[0].class_names, points, strict=True)
+        if point.num_objects and point.recall == 0
+    ]
+    if never:
+        table += (
+            f"\n{len(never)} of {len(points)} classes have objects of which none is found at their "
+            "threshold, which rests on that of their group; do not rely on it before the model "
+            f"finds some: {shortened(never, _NUM_NAMED)}."
+        )
     return ChosenThresholds(stored[0].class_names, _rounded(points), table)
 
 

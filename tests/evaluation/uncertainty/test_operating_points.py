@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,22 @@ def test_files_name_every_class_and_the_fragment_is_a_configuration(tmp_path: Pa
     again = choose_stored_thresholds(tmp_path / "matches_bbox.npz", "f1", output=tmp_path / "out")
     assert again == chosen
     assert chosen.values == thresholds
+
+
+def test_classes_of_which_nothing_is_found_are_named(tmp_path: Path) -> None:
+    stored = test_set(60, 0)
+    is_class = stored.classes[stored.rows] == 1
+    for name, is_matched in (
+        ("found", stored.is_matched),
+        ("never", stored.is_matched & ~is_class[:, None]),
+    ):
+        (tmp_path / name).mkdir()
+        stored = replace(stored, is_matched=is_matched)
+        write_matches(tmp_path / name / "matches_bbox.npz", stored)
+        chosen = choose_stored_thresholds(tmp_path / name, "f1", output=tmp_path / name)
+        named = chosen.table.rpartition("finds some: ")[2]
+        assert (stored.class_names[1] in named) == (name == "never")
+        assert "classes have objects of which none is found" in chosen.table
 
 
 def test_runs_without_matches_or_detections_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""The script of docs/own_project.md runs as it stands, on a small model and made-up data."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from made_up_data import TRAIN_CLASSES, VAL_CLASSES, small_config, write_annotated_images
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_project.md"
+NAMES = ("my_train", "my_val")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder with what the script names; afterwards the names are free again."""
+    monkeypatch.chdir(tmp_path)
+    for part, classes in (("train", TRAIN_CLASSES), ("val", VAL_CLASSES)):
+        write_annotated_images(tmp_path / f"{part}_images", classes)
+        (tmp_path / f"{part}_images.json").rename(tmp_path / f"{part}.json")
+    settings = {"OUTPUT_DIR": str(tmp_path / "output"), "SOLVER.CHECKPOINT_PERIOD": 100}
+    (tmp_path / "output").mkdir()
+    Path("my_config.yaml").write_text(small_config(settings).dump())
+    yield
+    for name in NAMES:
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_script_trains_and_evaluates_by_frequency() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    scope: dict = {}
+    exec(block, scope)
+    trainer = scope["trainer"]
+    predictor = trainer.model.roi_heads.box_predictor
+    assert type(predictor.method).__name__ == "BalancedSoftmax"
+    assert predictor.cls_score.out_features == 4
+    groups = {name: trainer._last_eval_results["segm"][name] for name in ("APr", "APc", "APf")}
+    assert not any(math.isnan(value) for value in groups.values())
