@@ -262,7 +262,14 @@ def told_differences(name: str) -> set[str]:
     return told
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # One ratio of each recipe is enough every time.
+        pytest.param(name, marks=pytest.mark.slow) if re.search("rho(10|200)[.]", name) else name
+        for name in PUBLISHED
+    ],
+)
 def test_what_differs_from_what_is_published_is_said(name: str) -> None:
     cfg = load_config(ROOT / name)
     differing = set()
