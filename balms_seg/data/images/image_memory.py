@@ -23,8 +23,9 @@ def load_pixels(
     *,
     unreadable: str = "stop",
     pixel_range: Sequence[float] = (),
+    training: bool,
 ) -> Tensor:
-    """Decode all images of a training set; the last few sets are kept.
+    """Decode all images of a set; the last few sets are kept.
 
     Args:
         records: with "file_name", an address of `image_files`, and "label".
@@ -32,6 +33,7 @@ def load_pixels(
         unreadable: of images that cannot be decoded: "stop", or "skip": another image of the class
             takes their place, with a warning.
         pixel_range: as for `decode_image`.
+        training: whether the set is trained on, for messages.
 
     Returns:
         (N, 3, size, size) uint8 RGB on the CPU; not to be changed.
@@ -41,7 +43,7 @@ def load_pixels(
         ValueError: an image has another size; names it.
     """
     addresses = tuple(record["file_name"] for record in records)
-    pixels, broken = _decoded(addresses, size, unreadable, tuple(pixel_range))
+    pixels, broken = _decoded(addresses, size, unreadable, tuple(pixel_range), training)
     if not broken:
         return pixels
     labels = [record["label"] for record in records]
@@ -77,6 +79,7 @@ def _decoded(
     size: int,
     unreadable: str,
     pixel_range: tuple[float, ...],
+    training: bool,
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Pixels of all images, and which could not be decoded."""
     pixels = np.zeros((len(addresses), size, size, 3), np.uint8)
@@ -88,7 +91,7 @@ def _decoded(
             raise
         except OSError as error:
             if unreadable == "stop":
-                remedy = unreadable_remedy(training=True)
+                remedy = unreadable_remedy(training=training)
                 raise OSError(f"Cannot read image {address} ({error}); {remedy}") from error
             broken.append(row)
             continue

@@ -169,6 +169,7 @@ def build_image_train_loader(
                 options.SIZE,
                 unreadable=options.UNREADABLE,
                 pixel_range=cfg.INPUT.PIXEL_RANGE,
+                training=True,
             ).to(device),
             labels_of(dataset_dicts),
             stream,

@@ -82,6 +82,15 @@ def test_of_several_files_the_one_with_more_folders_in_common_is_taken(tmp_path:
     assert find_alike(["/elsewhere/1.jpg"], tmp_path) == {}
 
 
+def test_a_folder_named_twice_is_found_below_a_relative_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_alike(["images/images/a.jpg"], "images") == {"images/images/a.jpg": "images/a.jpg"}
+
+
 def test_two_names_never_get_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"")
     assert find_alike(["cats/1.jpg", "dogs/1.jpg"], tmp_path) == {}
