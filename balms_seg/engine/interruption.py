@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from balms_seg.distributed import (
     sum_over_ranks,
     wait_for_all,
 )
+from balms_seg.engine.checkpoints.find import FINAL, named_checkpoint
 from balms_seg.engine.weight_average import CHECKPOINT_KEY
 from balms_seg.evaluation import read_results
 from balms_seg.stop_signals import StoppedBySignal, stop_signals
@@ -69,6 +70,20 @@ def save_interrupted(trainer: Any) -> None:
     )
 
 
+class DueFinalCheckpoint(HookBase):
+    """Writes model_final where a run ended right before, with all its iterations done and saved."""
+
+    def before_train(self) -> None:
+        """As after the last iteration."""
+        trainer, done = self.trainer, self.trainer.start_iter
+        if done == 0 or done < trainer.max_iter:
+            return
+        named = named_checkpoint(trainer.cfg.OUTPUT_DIR)
+        if named is None or named.stem != FINAL:
+            with _after_iteration(trainer, done - 1):
+                trainer.checkpointer.save(FINAL, iteration=done - 1)
+
+
 class DueEvaluation(HookBase):
     """Makes up for the evaluation that the interrupted run did not get to, or through."""
 
@@ -82,10 +97,18 @@ class DueEvaluation(HookBase):
         if on_main_process(lambda: _evaluated_iteration(path)) >= done:
             return
         logger.info("Making up for the evaluation after iteration %d.", done - 1)
-        trainer.iter = trainer.storage.iter = done - 1
-        for hook in due:
-            hook._do_eval()
-        trainer.iter = trainer.storage.iter = done
+        with _after_iteration(trainer, done - 1):
+            for hook in due:
+                hook._do_eval()
+
+
+@contextmanager
+def _after_iteration(trainer: Any, iteration: int) -> Iterator[None]:
+    """Let hooks and checkpoints take it for the one that was just finished."""
+    before = trainer.iter
+    trainer.iter = trainer.storage.iter = iteration
+    yield
+    trainer.iter = trainer.storage.iter = before
 
 
 def _is_due(hook: Any, done: int) -> bool:

@@ -8,7 +8,7 @@ from detectron2.engine import hooks
 from detectron2.utils import comm
 
 from balms_seg.engine.best_checkpoint import BestCheckpoint
-from balms_seg.engine.interruption import DueEvaluation, StopHook
+from balms_seg.engine.interruption import DueEvaluation, DueFinalCheckpoint, StopHook
 from balms_seg.engine.meta.class_values import ClassValueRecorder
 from balms_seg.engine.weight_average import CHECKPOINT_KEY, WeightAverage
 
@@ -40,7 +40,8 @@ def with_run_hooks(trainer: DefaultTrainer, built: list[Any]) -> list[Any]:
         evaluated.append(hooks.EvalHook(0, lambda: trainer._test_with_augmentation()))
     if cfg.TEST.BEST_METRIC and comm.is_main_process():
         evaluated.append(BestCheckpoint(trainer.checkpointer, cfg.TEST.BEST_METRIC))
-    with_signals = _before(hooks.EvalHook, [*first, *built], [StopHook(), DueEvaluation()])
+    about_ends = [StopHook(), DueFinalCheckpoint(), DueEvaluation()]
+    with_signals = _before(hooks.EvalHook, [*first, *built], about_ends)
     return _before(hooks.PeriodicWriter, with_signals, evaluated)
 
 

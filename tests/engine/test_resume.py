@@ -138,6 +138,28 @@ def test_the_number_of_workers_does_not_change_the_weights(
     assert_same_tensors(models[0].state_dict(), models[1].state_dict())
 
 
+def test_a_run_cut_off_before_its_final_checkpoint_gets_one(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    """All iterations were done and saved, the last of them by the period."""
+    settings = {**data, **SIX_ITERATIONS, "SOLVER.EMA_DECAY": 0.5, "DATASETS.TEST": ()}
+    run_training(settings, tmp_path)
+    final = tmp_path / "model_final.pth"
+    expected = read_checkpoint(final)
+    for leftover in (None, tmp_path / "model_0000002.pth"):  # none, or of a run of three iterations
+        final.unlink()
+        if leftover is not None:
+            leftover.rename(final)
+        (tmp_path / "last_checkpoint").write_text("model_0000005.pth")
+        assert run_training(settings, tmp_path, "--resume").start_iter == 6
+        found = read_checkpoint(final)
+        for key in ("model", "raw_model"):
+            assert_same_tensors(expected[key], found[key])
+        assert found["iteration"] == expected["iteration"]
+        assert found["trainer"]["iteration"] == expected["trainer"]["iteration"]
+        assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
 def test_resuming_without_a_checkpoint_starts_from_the_beginning(
     data: dict[str, object], tmp_path: Path
 ) -> None:

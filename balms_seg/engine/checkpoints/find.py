@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 LAST_CHECKPOINT = "last_checkpoint"
 BEST = "model_best"
+FINAL = "model_final"  # the name that detectron2's hook gives it
 
 
 @dataclass(frozen=True)
