@@ -102,9 +102,10 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
+    from balms_seg.engine.launch import ending_at_once
     from balms_seg.engine.run_summary import describe_end
 
-    with errors_in_one_line("train"), stop_signals.installed():
+    with errors_in_one_line("train"), ending_at_once(), stop_signals.installed():
         import_modules(args.imports)  # a spawned rank has imported nothing yet
         cfg = setup(args)
         if args.eval_only:

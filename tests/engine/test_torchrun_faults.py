@@ -88,8 +88,8 @@ def test_torchrun_told_to_stop_leaves_a_checkpoint_to_go_on_from(
     assert f"Starting training from iteration {iteration + 1}" in resumed.stdout
 
 
-def start_ranks(words: Sequence[str], num_ranks: int) -> list[subprocess.Popen]:
-    """As a launcher that sets the least there is."""
+def start_ranks(program: Path, words: Sequence[str] = ()) -> list[subprocess.Popen]:
+    """Two, as a launcher that sets the least there is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -99,15 +99,15 @@ def start_ranks(words: Sequence[str], num_ranks: int) -> list[subprocess.Popen]:
         "PYTHONPATH": str(TRAIN_NET.parents[1]),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(num_ranks),
+        "WORLD_SIZE": "2",
     }
     return [
         subprocess.Popen(
-            [sys.executable, str(TRAIN_NET), *words],
+            [sys.executable, str(program), *words],
             env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.DEVNULL,
         )
-        for rank in range(num_ranks)
+        for rank in range(2)
     ]
 
 
@@ -115,7 +115,7 @@ def test_ranks_without_local_world_size_stop_together_with_the_code(
     data: dict[str, object], tmp_path: Path
 ) -> None:
     settings = {**data, **SETTINGS, "SOLVER.MAX_ITER": 100000}
-    ranks = start_ranks(command_line(settings, tmp_path), 2)
+    ranks = start_ranks(TRAIN_NET, command_line(settings, tmp_path))
     deadline = time.monotonic() + 300
     while not (tmp_path / "last_checkpoint").is_file() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -123,3 +123,30 @@ def test_ranks_without_local_world_size_stop_together_with_the_code(
     assert [rank.wait(120) for rank in ranks] == [75, 75]
     name = (tmp_path / "last_checkpoint").read_text()
     assert f"model_{read_checkpoint(tmp_path / name)['iteration']:07d}.pth" == name
+
+
+# A sum that ends while rank 0 has python's lock, for the last time before the interpreter goes.
+LATE_SUM = """
+import atexit, ctypes, os, time
+rank = int(os.environ["RANK"])
+if rank == 0:
+    atexit.register(ctypes.PyDLL(None).usleep, 6_000_000)
+import torch
+from balms_seg.engine.launch import _init_process_group, ending_at_once, timedelta
+from balms_seg.stop_signals import StoppedBySignal
+_init_process_group("gloo", timedelta(minutes=1))
+with ending_at_once():
+    time.sleep(3 * rank)
+    torch.distributed.all_reduce(torch.ones(1), async_op=True)
+    if IS_STOPPED:
+        raise StoppedBySignal("SIGTERM")
+"""
+
+
+@pytest.mark.parametrize(("is_stopped", "code"), [(True, 75), (False, 0)])
+def test_a_rank_ends_with_its_code_though_a_thread_holds_a_tensor(
+    is_stopped: bool, code: int, tmp_path: Path
+) -> None:
+    program = tmp_path / "late_sum.py"
+    program.write_text(LATE_SUM.replace("IS_STOPPED", str(is_stopped)))
+    assert start_ranks(program)[0].wait(120) == code
