@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from balms_seg.durable_files import clear_leftovers
+from balms_seg.durable_files import clear_leftovers, write_whole
 from balms_seg.evaluation import read_results
 from balms_seg.evaluation.predictions.staged_files import EARLIER, UNFINISHED
 
 logger = logging.getLogger(__name__)
 
+CONFIG_FILE = "config.yaml"
+
 # By these a folder is known to be used; a run that failed before its first iteration leaves none.
 _TRACES = ("*.pth", "last_checkpoint", "metrics.json", "results.json")
 _WRITTEN = (
     *_TRACES,
-    *("config.yaml", "log.txt*", "meta_rates.*", "events.out.tfevents.*", "report.html"),
+    *(CONFIG_FILE, "log.txt*", "meta_rates.*", "events.out.tfevents.*", "report.html"),
     *("inference", "inference_TTA", "training_pictures", f"{EARLIER}evaluation_*"),
 )
+_TRAINED = ("last_checkpoint", "metrics.json")  # what only a training leaves
 _EVALUATIONS = ("inference", "inference_TTA")
 _PARTS = "parts"  # folder of what an interrupted evaluation has predicted
 
@@ -107,11 +111,15 @@ def set_evaluation_aside(
     """
     folder = Path(folder)
     results = folder / "results.json"
-    if not results.is_file() or _is_repeated(results, config, weights):
+    if not results.is_file():
+        return None
+    before = _recorded_config(results)
+    is_same = before is not None and _settings(before) == _settings(config)
+    if is_same and _is_newer(results, weights):
         return None
     target = _new_folder(folder, "evaluation")
-    if (folder / "config.yaml").is_file():
-        shutil.copy2(folder / "config.yaml", target)
+    if before is not None:
+        (target / CONFIG_FILE).write_text(before, encoding="utf-8")
     results.rename(target / results.name)
     for path in [path for name in _EVALUATIONS for path in (folder / name).rglob("*")]:
         inside = path.relative_to(folder)
@@ -120,25 +128,47 @@ def set_evaluation_aside(
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
             path.rename(target / inside)
     return (
-        f"OUTPUT_DIR {folder} held the results of another evaluation; they and a copy of its "
-        f"config.yaml are now in {target}. To keep them apart, give another OUTPUT_DIR."
+        f"OUTPUT_DIR {folder} held the results of another evaluation; they and its "
+        f"configuration are now in {target}. To keep them apart, give another OUTPUT_DIR."
     )
 
 
-def _is_repeated(results: Path, config: str, weights: str) -> bool:
+def _recorded_config(results: Path) -> str | None:
+    """Configuration of the evaluation that wrote a results.json; None where it does not say."""
     try:
-        before = read_results(results).get("config")
+        config = read_results(results).get("config")
     except ValueError:
-        return False
-    is_same = isinstance(before, str) and _settings(before) == _settings(config)
-    return (
-        is_same
-        and os.path.isfile(weights)
-        and os.path.getmtime(weights) <= os.path.getmtime(results)
-    )
+        return None
+    return config if isinstance(config, str) else None
+
+
+def _is_newer(results: Path, weights: str) -> bool:
+    """Than a file of weights, which is there."""
+    return os.path.isfile(weights) and os.path.getmtime(weights) <= os.path.getmtime(results)
 
 
 def _settings(config: str) -> Any:
     """All but the seed, which is drawn anew where none is set."""
     content = yaml.safe_load(config)
     return {key: value for key, value in content.items() if key != "SEED"}
+
+
+@contextmanager
+def training_config_kept(folder: str | os.PathLike[str], is_written_over: bool) -> Iterator[None]:
+    """In the folder of a training, bring its config.yaml back at the end.
+
+    detectron2's setup of an evaluation writes its own there, which results.json has as well.
+
+    Args:
+        folder: OUTPUT_DIR.
+        is_written_over: False: nothing is done.
+    """
+    path = Path(folder) / CONFIG_FILE
+    is_of_training = path.is_file() and bool(_matches(path.parent, _TRAINED))
+    content = path.read_bytes() if is_written_over and is_of_training else None
+    try:
+        yield
+    finally:
+        if content is not None:
+            write_whole(path, lambda file: file.write(content))
+            logger.info("%s is the training's again; the evaluation's is in results.json.", path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +55,21 @@ def prepare_to_resume(cfg: CfgNode) -> None:
     for change in _changed_settings(cfg, run.entries):
         logger.warning("--resume goes on from %s with another setting: %s", run.path, change)
     follow_batch_size(cfg, run.entries)
+
+
+def saved_seed(output_dir: str | os.PathLike[str]) -> int | None:
+    """Seed of the run that --resume goes on with, from its checkpoint or else its config.yaml.
+
+    None where neither says: a kill may have cut config.yaml short, which every start writes.
+    """
+    run = next(saved_runs(output_dir), None)
+    if run is not None and "seed" in run.entries["trainer"]:
+        return run.entries["trainer"]["seed"]
+    try:
+        content = yaml.safe_load((Path(output_dir) / "config.yaml").read_text(encoding="utf-8"))
+        return content["SEED"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 from argparse import Namespace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
@@ -27,9 +26,10 @@ from balms_seg.engine.output_folder import (
     prepare_output_folder,
     require_unused,
     set_evaluation_aside,
+    training_config_kept,
 )
 from balms_seg.engine.required_weights import require_weights
-from balms_seg.engine.resume_checks import prepare_to_resume
+from balms_seg.engine.resume_checks import prepare_to_resume, saved_seed
 from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
@@ -202,7 +202,8 @@ def setup(args: Namespace, *, scratch: str | None = None) -> CfgNode:
     cfg.freeze()
     moved = _set_evaluation_aside(cfg, resume=args.resume) if args.eval_only else None
     start_log(cfg.OUTPUT_DIR, comm.get_rank())
-    default_setup(cfg, args)
+    with training_config_kept(cfg.OUTPUT_DIR, args.eval_only and comm.is_main_process()):
+        default_setup(cfg, args)
     if moved:
         logger.warning(moved)
     if seed_was_drawn:
@@ -245,7 +246,7 @@ def _prepare_training(cfg: CfgNode, args: Namespace, *, is_planned: bool) -> Non
 
 
 def _set_evaluation_aside(cfg: CfgNode, *, resume: bool) -> str | None:
-    """As `set_evaluation_aside`, before default_setup writes config.yaml over the earlier one."""
+    """As `set_evaluation_aside`, on the main process."""
     weights = "" if resume and has_checkpoints(cfg.OUTPUT_DIR) else cfg.MODEL.WEIGHTS
     return on_main_process(
         lambda: set_evaluation_aside(cfg.OUTPUT_DIR, config=cfg.dump(), weights=weights)
@@ -253,11 +254,8 @@ def _set_evaluation_aside(cfg: CfgNode, *, resume: bool) -> str | None:
 
 
 def _drawn_seed(output_dir: str, *, resume: bool) -> int:
-    """A new seed, the same on all ranks; with `resume` the one that config.yaml has."""
-    config, saved = Path(output_dir) / "config.yaml", None
-    if resume and config.is_file():
-        with config.open() as file:
-            saved = CfgNode.load_cfg(file).get("SEED")
+    """A new seed, the same on all ranks; with `resume` the one that the run has."""
+    saved = saved_seed(output_dir) if resume else None
     drawn = comm.shared_random_seed() % 2**31  # waits for all ranks, before one writes config.yaml
     return drawn if saved is None else saved
 

@@ -36,7 +36,7 @@ def test_the_results_of_another_evaluation_move_away_whole(evaluated: Path) -> N
     assert str(kept) in said
     assert (kept / "inference" / "set" / "found.csv").read_text() == "inference/set/found.csv"
     assert json.loads((kept / "results.json").read_text())["config"] == "SEED: 1\nMODEL: a\n"
-    assert (kept / "config.yaml").read_text() == "config.yaml"
+    assert (kept / "config.yaml").read_text() == "SEED: 1\nMODEL: a\n"
     assert not (evaluated / "results.json").exists()
     assert (evaluated / "inference" / "set" / "parts" / "part_0").is_file()  # to be taken up
     assert set_evaluation_aside(evaluated, config="MODEL: c\n", weights=weights) is None
@@ -71,10 +71,10 @@ def test_what_training_found_stays_beside_an_evaluation_in_its_folder(tmp_path: 
     for temperature in (2.0, 2.0, 3.0):
         key = {"MODEL.IMAGE_CLASSIFIER.CALIBRATION.TEMPERATURE": temperature}
         run_image_evaluation({**sets, **weights, **key}, run)
+        assert (run / "config.yaml").read_text() == config
     assert (run / "earlier_evaluation_1" / "results.json").read_bytes() == of_training
     assert (run / "earlier_evaluation_1" / "config.yaml").read_text() == config
-    of_second = json.loads((run / "earlier_evaluation_2" / "results.json").read_text())
-    assert "TEMPERATURE: 2.0" in of_second["config"]
+    assert "TEMPERATURE: 2.0" in (run / "earlier_evaluation_2" / "config.yaml").read_text()
     assert not (run / "earlier_evaluation_3").exists()
     assert (run / "log.txt").read_text().count("held the results of another evaluation") == 2
     assert list(prediction_files(run)) == ["inference"]

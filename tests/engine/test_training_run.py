@@ -305,6 +305,7 @@ def test_a_resumed_run_keeps_the_seed_that_was_drawn(
 ) -> None:
     settings = {**data, "SEED": -1}
     seed = run_training(settings, tmp_path).cfg.SEED
+    (tmp_path / "config.yaml").write_text("MODEL: [cut short by a ki")
     resumed = run_training({**settings, "SOLVER.MAX_ITER": 3}, tmp_path, "--resume")
     assert resumed._trainer.seed == seed
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["SEED"] == seed
