@@ -15,12 +15,17 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "kill_runs
 
 @pytest.mark.slow
 def test_killed_runs_end_with_the_weights_of_one_left_alone(tmp_path: Path) -> None:
+    """Of every stage, with data workers, in two processes."""
     output = tmp_path / "kills.json"
-    command = [sys.executable, str(TOOL), "--kills", "6", "--output", str(output)]
+    command = [sys.executable, str(TOOL), "--kills=1", "--workers=2", "--processes=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [*command, f"--output={output}"], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    kills, sequences, different = json.loads(output.read_text())["totals"]
-    assert kills >= 6
-    assert sequences >= 1
-    assert different == 0
+    record = json.loads(output.read_text())
+    assert set(record["scenarios"]) == {
+        f"{stage}/2/2" for stage in ("features", "reweighter", "sampler", "images")
+    }
+    assert all(kills >= 1 for kills, _, _ in record["scenarios"].values())
+    assert record["totals"][2] == 0

@@ -1,26 +1,24 @@
 #!/usr/bin/env python
 """Kill runs with SIGKILL at random moments, resume them, and compare the weights they end with.
 
-tools/benchmarks/kill_runs.py --kills 60 --output kills.json
+tools/benchmarks/kill_runs.py --kills 5 --output kills.json
 
 Every scenario is a stage (a detector as a whole, the reweighter and the sampler that start from it,
 an image classifier), a number of data workers and a number of processes. One run of each is left
 alone; others are killed, all processes or one of them, and started again with --resume until they
-end. Any weight that differs is a failure.
+end. Any weight that differs is a failure, and so is a run that ends with an error without a kill.
+The record is written after every run.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
 import random
-import signal
+import shutil
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from forked_ranks import Rank, ended, finish  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from balms_seg.engine import LongTailedTrainer, load_config, setup, train  # noqa: E402
+from balms_seg.engine import LongTailedTrainer, setup, train  # noqa: E402
 from balms_seg.engine.launch import _create_local_group  # noqa: E402
 from balms_seg.glyphs.glyph_config import GlyphConfig  # noqa: E402
 from balms_seg.glyphs.glyph_dataset import make_glyph_dataset  # noqa: E402
@@ -83,31 +82,31 @@ IMAGE_SETTINGS = {
     "SOLVER.BASE_LR": 0.05,
     "SOLVER.EMA_DECAY": 0.9,
 }
-_PATIENCE_SECONDS = 60  # for a rank whose partner died
+MOST_KILLS = 8  # of one run
+PATIENCE_SECONDS = 60  # for a rank whose partner died
+
+Scenario = tuple[str, int, int]  # stage, data workers, processes
 
 
 def main() -> None:
-    """Kill until there were enough."""
+    """Kill in every scenario until there were enough."""
     args = parse_arguments()
     torch.set_num_threads(1)
     rng = random.Random(args.seed)
-    scenarios = list(itertools.product(STAGES, args.workers, args.processes))
-    counts = {scenario: [0, 0, 0] for scenario in scenarios}  # kills, sequences, that differed
-    with tempfile.TemporaryDirectory() as folder:
+    scenarios = itertools.product(args.stages, args.workers, args.processes)
+    counts = {scenario: [0, 0, 0] for scenario in scenarios}  # kills, runs, that differed
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         harness = Harness(Path(folder), rng)
-        for scenario in itertools.cycle(scenarios):
-            if sum(kills for kills, _, _ in counts.values()) >= args.kills:
-                break
-            kills, differs = harness.sequence(*scenario)
-            counts[scenario] = [
-                a + b for a, b in zip(counts[scenario], (kills, 1, differs), strict=True)
-            ]
-            print(f"{scenario}: {kills} kills, {'DIFFERENT' if differs else 'equal'}", flush=True)
-    record = {"/".join(map(str, scenario)): numbers for scenario, numbers in counts.items()}
-    totals = [sum(column) for column in zip(*counts.values(), strict=True)]
-    print("{} kills in {} sequences, {} with other weights at the end".format(*totals))
-    if args.output:
-        args.output.write_text(json.dumps({"totals": totals, "scenarios": record}, indent=1) + "\n")
+        while behind := [scenario for scenario in counts if counts[scenario][0] < args.kills]:
+            for scenario in behind:
+                kills, differs = harness.sequence(*scenario)
+                new = zip(counts[scenario], (kills, 1, differs), strict=True)
+                counts[scenario] = [before + more for before, more in new]
+                outcome = "DIFFERENT" if differs else "equal"
+                print(f"{scenario}: {kills} kills, {outcome}", flush=True)
+                write_record(args.output, counts)
+    totals = total(counts)
+    print("{} kills in {} runs, {} with other weights at the end".format(*totals))
     sys.exit(totals[2] > 0)
 
 
@@ -116,12 +115,29 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=60, help="default: %(default)s")
+    parser.add_argument(
+        "--kills", type=int, default=4, help="at least, in each scenario; default: %(default)s"
+    )
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="data workers")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="JSON")
     return parser.parse_args()
+
+
+def total(counts: dict[Scenario, list[int]]) -> list[int]:
+    """Kills, runs, and runs that differed, over all scenarios."""
+    return [sum(column) for column in zip(*counts.values(), strict=True)]
+
+
+def write_record(path: Path | None, counts: dict[Scenario, list[int]]) -> None:
+    """What was found so far, a scenario a line."""
+    if path is None:
+        return
+    lines = [f'  "{"/".join(map(str, each))}": {counts[each]}' for each in counts]
+    scenarios = ",\n".join(lines)
+    path.write_text(f'{{"totals": {total(counts)},\n "scenarios": {{\n{scenarios}\n }}}}\n')
 
 
 class Harness:
@@ -134,45 +150,46 @@ class Harness:
         self._references: dict[tuple, tuple[dict[str, torch.Tensor], float]] = {}
         self._numbers = itertools.count()
 
-    def sequence(self, stage: str, workers: int, processes: int) -> tuple[int, bool]:
+    def sequence(self, *scenario: Any) -> tuple[int, bool]:
         """Kill and resume one run until it ends; number of kills, whether its weights differ."""
-        expected, seconds = self._reference(stage, workers, processes)
+        expected, seconds = self._reference(*scenario)
         output, kills = self._folder / f"run_{next(self._numbers)}", 0
         while not (output / "model_final.pth").is_file():
-            ranks = self._start(stage, output, workers, processes)
-            if kills < 8 and not ended(ranks, self._rng.uniform(0, 1.2 * seconds)):
-                victims = self._rng.choice([ranks, ranks[:1], ranks[-1:]])
-                kill(victims)
-                kills += 1
-            if not ended(ranks, _PATIENCE_SECONDS + 4 * seconds):
-                kill(ranks)
-                ended(ranks, _PATIENCE_SECONDS)
+            ranks = self._start(output, *scenario)
+            if kills == MOST_KILLS or ended(ranks, self._rng.uniform(0, 1.2 * seconds)):
+                finish(ranks)
+                continue
+            for victim in self._rng.choice([ranks, ranks[:1], ranks[-1:]]):
+                victim.kill()
+            kills += 1
+            if not ended(ranks, PATIENCE_SECONDS + 4 * seconds):  # one whose partner died
+                for rank in ranks:
+                    rank.kill()
+                ended(ranks, PATIENCE_SECONDS)
         found = final_weights(output)
+        shutil.rmtree(output)
         return kills, any(not torch.equal(found[name], expected[name]) for name in expected)
 
     def _reference(self, *scenario: Any) -> tuple[dict[str, torch.Tensor], float]:
         """Weights of a run that was left alone, and how long it took."""
         if scenario not in self._references:
-            stage, workers, processes = scenario
-            if (
-                stage in SECOND_STAGES
-                and not (self._folder / "features" / "model_final.pth").is_file()
-            ):
-                self._finish(self._start("features", self._folder / "features", 0, 1))
+            features = self._folder / "features"
+            if scenario[0] in SECOND_STAGES and not features.is_dir():
+                finish(self._start(features, "features", 0, 1))
             output = self._folder / f"run_{next(self._numbers)}"
             start = time.monotonic()
-            self._finish(self._start(stage, output, workers, processes))
+            finish(self._start(output, *scenario))
             self._references[scenario] = final_weights(output), time.monotonic() - start
         return self._references[scenario]
 
-    def _finish(self, ranks: list[int]) -> None:
-        if not ended(ranks, 900):
-            raise RuntimeError("A run that was left alone did not end.")
-
-    def _start(self, stage: str, output: Path, workers: int, processes: int) -> list[int]:
-        meeting = self._folder / f"rendezvous_{next(self._numbers)}"
+    def _start(self, output: Path, stage: str, workers: int, processes: int) -> list[Rank]:
+        number = next(self._numbers)
+        meeting = self._folder / f"rendezvous_{number}"
         return [
-            fork(lambda rank=rank: self._train(stage, output, workers, rank, processes, meeting))
+            Rank(
+                lambda rank=rank: self._train(stage, output, workers, rank, processes, meeting),
+                self._folder / f"log_{number}_{rank}.txt",
+            )
             for rank in range(processes)
         ]
 
@@ -205,7 +222,6 @@ class Harness:
             settings["MODEL.WEIGHTS"] = str(self._folder / "features" / "model_final.pth")
         words = [word for key, value in settings.items() for word in (key, str(value))]
         config = str(ROOT / "configs" / STAGES[stage])
-        load_config(config, words)
         return argparse.Namespace(
             config_file=config, opts=words, resume=True, eval_only=False, num_gpus=0
         )
@@ -219,48 +235,6 @@ def write_class_folders(folder: Path, rng: random.Random) -> None:
             pixels = rng.randbytes(3 * IMAGE_SIZE_PX**2)
             image = Image.frombytes("RGB", (IMAGE_SIZE_PX, IMAGE_SIZE_PX), pixels)
             image.save(folder / "train" / str(label) / f"{number}.png")
-
-
-def fork(function: Any) -> int:
-    """Run a function in a child, with its output in a log; its process id."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        function()
-        status = 0
-    except BaseException:
-        Path(tempfile.gettempdir(), "kill_runs_error.txt").write_text(traceback.format_exc())
-    finally:
-        os._exit(status)
-
-
-def kill(ranks: list[int]) -> None:
-    """All of them that still run: the number of one that was waited for may be another's by now."""
-    for rank in filter(is_running, ranks):
-        os.kill(rank, signal.SIGKILL)
-
-
-def ended(ranks: list[int], seconds: float) -> bool:
-    """Wait for all to end; False after so many seconds."""
-    deadline = time.monotonic() + seconds
-    waiting = [rank for rank in ranks if is_running(rank)]
-    while waiting and time.monotonic() < deadline:
-        time.sleep(0.005)
-        waiting = [rank for rank in waiting if is_running(rank)]
-    return not waiting
-
-
-def is_running(child: int) -> bool:
-    """Whether a child has not ended; one that has is forgotten."""
-    try:
-        return os.waitpid(child, os.WNOHANG)[0] == 0
-    except ChildProcessError:
-        return False
 
 
 def final_weights(output: Path) -> dict[str, torch.Tensor]:
