@@ -100,6 +100,14 @@ def test_a_stage_is_trained_once_a_seed_and_before_what_starts_from_it(
             assert run.seed == run.after.seed
 
 
+def test_a_stage_with_a_seed_of_its_own_serves_all_runs(tool: ModuleType) -> None:
+    runs = tool.TABLES["lengths"].runs()
+    assert len({run.after for run in runs}) == 1
+    assert {(run.seed, run.num_iters) for run in runs} == {
+        (seed, length) for seed in range(3) for length in (300, 1000, 3000)
+    }
+
+
 def test_published_runs_are_kept_and_only_missing_ones_are_trained(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
