@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from balms_seg.data.images.batch_augmentation import (
     Cutout,
     RandAugment,
 )
+from balms_seg.data.images.image_augmentation import _worker_transforms
 from balms_seg.data.images.pixel_operations import OPERATIONS
 
 THEIRS = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
@@ -125,3 +128,19 @@ def test_a_gpu_augments_as_the_cpu() -> None:
     ours = augment(images.cuda(), 0, positions).cpu()
     differences = (ours.int() - augment(images, 0, positions).int()).abs()
     assert (differences > 1).float().mean() < 0.01  # places halfway between two pixels
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("crop_flip", ["RandomResizedCrop", "RandomHorizontalFlip"]),
+        ("color_jitter", ["ColorJitter"]),
+        ("autoaugment", ["AutoAugment"]),
+        ("randaugment", ["RandAugment"]),
+        ("cutout", ["RandomErasing"]),
+    ],
+)
+def test_data_workers_have_torchvisions_transforms(name: str, kinds: list[str]) -> None:
+    options = SimpleNamespace(SIZE=32, CUTOUT=16, RANDAUGMENT=(2, 9))
+    built = _worker_transforms(v2, name, options)
+    assert [type(each).__name__ for each in built] == kinds

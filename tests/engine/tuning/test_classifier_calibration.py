@@ -20,6 +20,7 @@ from balms_seg.engine import ImagePredictor, evaluate, load_config
 from balms_seg.engine.tuning.calibrated_config import write_calibrated_config
 from balms_seg.engine.tuning.classifier_calibration import (
     HeldOutImages,
+    _measure,
     adjustment_offsets,
     describe_class_mix,
     tune_image_calibration,
@@ -250,3 +251,16 @@ def test_constants_of_another_model_are_refused(key: str, value: object, message
     }
     with pytest.raises(ValueError, match=message):
         load_config("classification/base.yaml", words(settings))
+
+
+def test_measures_are_those_of_the_probabilities() -> None:
+    held_out = biased(200, bias=0.4, shares=(0.7, 0.2, 0.1))
+    right = held_out.probabilities.argmax(axis=1) == held_out.labels
+    found = _measure(held_out, held_out.probabilities, np.ones(200))
+    of_classes = [right[held_out.labels == k].mean() for k in range(3)]
+    assert found["top1"] == pytest.approx(100 * right.mean())
+    assert found["balanced"] == pytest.approx(100 * np.mean(of_classes))
+    expected = F.nll_loss(
+        torch.from_numpy(held_out.probabilities).log(), torch.from_numpy(held_out.labels)
+    )
+    assert found["nll"] == pytest.approx(float(expected))

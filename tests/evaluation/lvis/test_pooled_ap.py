@@ -26,6 +26,15 @@ def test_pool_ranks_all_classes_together() -> None:
     assert np.isnan(metrics["APf_fixed"])
 
 
+def test_pool_has_objects_of_every_size() -> None:
+    small, large = BOX, [0.0, 0.0, 60.0, 60.0]
+    truth = load_ground_truth(
+        dataset([annotation(1, 1, small), annotation(2, 1, large)], num_images=2)
+    )
+    found = fixed_and_pooled_ap(truth, [detection(2, 1, large, 0.9)], "bbox")
+    assert found["AP_pool"] == pytest.approx(51 / 101)
+
+
 def test_fixed_limits_the_class_and_not_the_image() -> None:
     """300 better detections of class 1 fill the image that class 2 is in."""
     content = dataset([annotation(1, 1, BOX), annotation(1, 2, BOX)])

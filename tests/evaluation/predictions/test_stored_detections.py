@@ -301,6 +301,8 @@ def test_detections_of_one_shape_are_evaluated_where_they_can_be(
     assert "| bbox " in text
     assert "| segm " in text
     assert caplog.text.count("1 without a box (no part of the AP of bbox)") == 1
+    assert "AP_fixed" in text
+    assert "AP_fixed" not in evaluate_file(path, evaluation_set, tasks=("bbox",))
 
 
 def test_too_little_memory_is_said_before_it_is_taken(
