@@ -73,3 +73,15 @@ def test_cut_boxes_lie_anywhere_in_images_of_any_shape() -> None:
     assert torch.equal(is_other, rows[:, :, None] & columns[:, None, :])
     assert float(rows.float().mean()) == pytest.approx(float(columns.float().mean()), abs=0.06)
     assert not torch.equal(rows, columns[:, :16])
+
+
+def test_where_a_box_lies_has_no_say_in_whether_one_is_cut() -> None:
+    batch = made_up_batch()
+    mixed = LabelMixing(mixup=1.0, cutmix=1.0)(batch, 7).images
+    is_cut = (mixed == mixed.round()).flatten(start_dim=1).all(dim=1)
+    is_other = (mixed != batch.images)[is_cut, 0]
+    small = is_other[(is_other.sum(dim=(1, 2)) > 0) & (is_other.sum(dim=(1, 2)) < 100)]
+    for lines in (small.any(dim=2), small.any(dim=1)):
+        middles = (lines * torch.arange(16)).sum(dim=1) / lines.sum(dim=1)
+        assert middles.min() < 6
+        assert middles.max() > 9
