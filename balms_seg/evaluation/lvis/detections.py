@@ -60,8 +60,9 @@ def select_detections(
 
     Of each image the `max_detections` of highest score are kept, of each class over all images the
     `max_per_class`, the earlier ones where scores tie; None keeps all. Of these, detections of a
-    class that is neither annotated nor a verified negative in the image are dropped, and so are
-    those without area, as lvis-api does.
+    class that is neither annotated nor a verified negative in the image are dropped. So are those
+    without area where the file has LVIS's lists, as in lvis-api; elsewhere they are false, as in
+    pycocotools.
 
     Raises:
         ValueError: an unknown image or category, a score or box that is not finite, a missing box
@@ -83,7 +84,8 @@ def select_detections(
         areas = table.boxes[kept, 2] * table.boxes[kept, 3]
     else:
         areas = mask_areas(table.masks.take(kept))
-    kept, areas = kept[areas > 0], areas[areas > 0]
+    if ground_truth.annotations.is_lvis_style:
+        kept, areas = kept[areas > 0], areas[areas > 0]
     # The sort is stable: tied detections of one image keep the order in which they came.
     # Classes that fit into 16 bits are sorted by counting them.
     keys = (-scores[kept], classes[kept].astype(np.min_scalar_type(ground_truth.num_classes)))

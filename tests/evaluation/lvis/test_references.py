@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_utils
 import pytest
 from lvis_cases import METRICS, random_case, run_lvis_api, to_rle
 
@@ -110,6 +111,25 @@ def test_odd_areas_without_lvis_lists_count_as_in_pycocotools(areas: list[float]
     assert {name: metrics[name] for name in expected} == pytest.approx(
         expected, abs=1e-10, nan_ok=True
     )
+
+
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_detections_without_area_are_false_without_lvis_lists(task: str) -> None:
+    content, detections = random_case(9)
+    content = without_lists(content)
+    for entry in content["annotations"]:
+        entry.update(ignore=0, iscrowd=0)
+    whole = evaluate_lvis(content, detections, task).metrics["AP"]
+    empty = to_rle([[1.0] * 6], content["images"][0]["height"])
+    assert mask_utils.area(empty) == 0
+    for number, found in enumerate(detections[::3]):
+        found["bbox"][2] = (0.0, -4.0)[number % 2]
+        found["segmentation"] = empty
+        found["score"] = 0.9 + number / 1000
+    expected = pycocotools_metrics(content, detections, task)
+    metrics = evaluate_lvis(content, detections, task).metrics
+    assert {name: metrics[name] for name in expected} == near(expected)
+    assert metrics["AP"] < whole - 0.01
 
 
 @pytest.mark.parametrize("backend", ["numpy", "lvis"])
