@@ -25,7 +25,7 @@ from .fields import canonical_id
 from .mask_columns import MaskKind, build_mask_columns, farthest_px, unpack_coordinates
 from .polygons import MIN_NUMBERS, enclosing_box
 
-_AT_ONCE = 10_000
+_AT_ONCE = 4_000  # of which what is made in between stays in a processor's cache
 _NUM_DAMAGES_KEPT = 5
 _NO_BOX = (np.nan,) * 4
 

@@ -109,7 +109,7 @@ def save(annotations: Annotations, path: Path) -> None:
             "crc32": zlib.crc32(_bytes_of(array)),
         }
         position += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-    facts = dataclasses.asdict(annotations.facts)
+    facts = vars(annotations.facts)
     header = json.dumps({"facts": facts, "arrays": layout}).encode()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:

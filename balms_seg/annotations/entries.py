@@ -46,7 +46,7 @@ class AnnotationEntry(msgspec.Struct, gc=False):
 
 
 #: Polygons as text or lists, or RLE; None where there is no segmentation.
-Mask: TypeAlias = bytes | list[list[float]] | RunLengths | None
+Mask: TypeAlias = msgspec.Raw | bytes | list[list[float]] | RunLengths | None
 
 
 class AnnotationFields(NamedTuple):
@@ -114,17 +114,20 @@ def _decode_together(sources: Sequence[Source]) -> DecodedAnnotations | None:
     """Annotations all of which are as the formats say; None where one may not be."""
     try:
         columns = AnnotationFields.of(list(map(_decode_plain, sources)))
-        raw: tuple[Any, ...] = columns.segmentation
-        masks = tuple(map(_decode_mask, raw))
+        polygons = None
+        if None not in columns.segmentation:
+            polygons = parse_polygons(columns.segmentation)
+        if polygons is None:  # there are RLE, or annotations without a mask
+            masks = tuple(map(_decode_mask, columns.segmentation))
+            columns = columns._replace(segmentation=masks)
+            polygons = parse_polygons([mask if type(mask) is bytes else b"[]" for mask in masks])
     except _NOT_PLAIN:
         return None
-    columns = columns._replace(segmentation=masks)
-    if not {*columns.iscrowd, *columns.ignore} <= _FLAGS:
+    if polygons is None or not {*columns.iscrowd, *columns.ignore} <= _FLAGS:
         return None
     if _num_quotes(sources) != _explained_quotes(columns):
         return None
-    polygons = parse_polygons([mask if type(mask) is bytes else b"[]" for mask in masks])
-    return None if polygons is None else DecodedAnnotations(columns, polygons, {})
+    return DecodedAnnotations(columns, polygons, {})
 
 
 def _decode_one_by_one(
@@ -153,9 +156,9 @@ def _decode_one_by_one(
     return DecodedAnnotations(columns, FlatPolygons.of(columns.segmentation), damages)
 
 
-def polygons_of(mask: bytes | list[list[float]]) -> list[list[float]]:
+def polygons_of(mask: msgspec.Raw | bytes | list[list[float]]) -> list[list[float]]:
     """A mask's polygons as lists."""
-    return msgspec.json.decode(mask) if isinstance(mask, bytes) else mask
+    return mask if isinstance(mask, list) else msgspec.json.decode(mask)
 
 
 def content_of(source: Source, name: str) -> Mapping[str, Any]:
@@ -174,7 +177,7 @@ def _parse_entry(text: bytes, name: str) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return parse_unique(text, name)
     if isinstance(content, dict):
-        num_texts = sum(type(value) is str for value in content.values())
+        num_texts = list(map(type, content.values())).count(str)
         if text.count(b'"') == 2 * (len(content) + num_texts):
             return content
     return parse_unique(text, name)

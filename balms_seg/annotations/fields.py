@@ -132,6 +132,8 @@ def id_list(value: Any, field: str) -> list[int | str] | None:
         return None
     if not isinstance(value, list | tuple):
         raise FieldError(field, "a list of category ids", value)
+    if set(map(type, value)) == {int} and -_LARGEST_ID <= min(value) <= max(value) <= _LARGEST_ID:
+        return list(value)  # as nearly all are
     return [canonical_id(entry, field) for entry in value]
 
 

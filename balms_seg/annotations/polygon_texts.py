@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
 import simdjson
 
@@ -46,7 +47,7 @@ class FlatPolygons:
         )
 
 
-def parse_polygons(texts: Sequence[bytes]) -> FlatPolygons | None:
+def parse_polygons(texts: Sequence[msgspec.Raw | bytes]) -> FlatPolygons | None:
     """Read masks written as lists of polygons.
 
     Args:
@@ -64,17 +65,18 @@ def parse_polygons(texts: Sequence[bytes]) -> FlatPolygons | None:
         return None
     characters = np.frombuffer(text, np.uint8)
     # Between numbers nothing else looks like a bracket once two bits are set.
-    brackets = np.flatnonzero((characters | _OPEN ^ _CLOSE) == _OPEN | _CLOSE)
-    steps = np.where(characters[brackets] == _OPEN, 1, -1)
+    is_mark = (characters | _OPEN ^ _CLOSE) == _OPEN | _CLOSE
+    is_mark |= characters == _COMMA
+    marks = characters[np.flatnonzero(is_mark)]
+    brackets = np.flatnonzero(marks != _COMMA)
+    steps = np.where(marks[brackets] == _OPEN, 1, -1)
     depths = np.cumsum(steps)
     begins_mask = (steps == 1) & (depths == _POLYGON_DEPTH - 1)
     begins_polygon = np.flatnonzero((steps == 1) & (depths == _POLYGON_DEPTH))
     if depths.max() > _POLYGON_DEPTH or begins_mask.sum() != len(texts):
         return None
-    # Nothing is nested in a polygon, so that the next bracket ends it.
-    commas = np.flatnonzero(characters == _COMMA)
-    bounds = np.searchsorted(commas, brackets[[begins_polygon, begins_polygon + 1]])
-    lengths = bounds[1] - bounds[0] + 1
+    # Nothing is nested in a polygon, so that the next bracket ends it, and commas lie between.
+    lengths = brackets[begins_polygon + 1] - brackets[begins_polygon]
     if lengths.min(initial=3) < 3 or lengths.sum() != len(coordinates):
         return None
     owners = np.cumsum(begins_mask)[begins_polygon] - 1

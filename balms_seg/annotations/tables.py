@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +21,7 @@ FREQUENCIES = ("r", "c", "f")
 _COCO_2014_NAME = re.compile(r"COCO_(train|val|test)2014_\d+\.\w+")
 
 
-@dataclass(frozen=True)
-class ImageEntry:
+class ImageEntry(NamedTuple):
     """An image of a json.
 
     Attributes:
