@@ -114,11 +114,10 @@ def _decode_together(sources: Sequence[Source]) -> DecodedAnnotations | None:
     """Annotations all of which are as the formats say; None where one may not be."""
     try:
         columns = AnnotationFields.of(list(map(_decode_plain, sources)))
-        polygons = None
-        if None not in columns.segmentation:
-            polygons = parse_polygons(columns.segmentation)
+        raw: Any = columns.segmentation
+        polygons = None if None in raw else parse_polygons(raw)
         if polygons is None:  # there are RLE, or annotations without a mask
-            masks = tuple(map(_decode_mask, columns.segmentation))
+            masks = tuple(map(_decode_mask, raw))
             columns = columns._replace(segmentation=masks)
             polygons = parse_polygons([mask if type(mask) is bytes else b"[]" for mask in masks])
     except _NOT_PLAIN:
