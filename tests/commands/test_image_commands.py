@@ -16,6 +16,7 @@ from PIL import Image
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_images
+from balms_seg.data.images.contact_sheet import _font
 from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.images.accuracy import classification_rows, evaluate_classification
@@ -189,6 +190,11 @@ def test_runs_on_other_images_are_refused_in_one_line(images: Path, tmp_path: Pa
     first, second = write_run(tmp_path / "a", images, 3), write_run(tmp_path / "b", tmp_path, 3)
     with pytest.raises(SystemExit, match=r"compare: .*only in the first: 1 \(cat/003.png\)"):
         run_command("compare", [str(first), str(second)])
+
+
+def test_names_on_pictures_may_have_any_letters() -> None:
+    pytest.importorskip("matplotlib")
+    assert _font().getname()[0] == "DejaVu Sans"
 
 
 def test_pictures_show_the_worst_classes_and_images_first(

@@ -113,13 +113,23 @@ class HeldOut:
         fitted = []
         for letter in FREQUENCY_GROUPS:
             own = counts & (letters == letter)
-            odds = torch.logit(torch.as_tensor(matches.detections.scores[own]), eps=1e-6)
-            right = torch.as_tensor(is_right[own], dtype=odds.dtype)
-            losses = [
-                float(F.binary_cross_entropy_with_logits(odds / t, right)) for t in _TEMPERATURES
-            ]
-            fitted.append(float(_TEMPERATURES[int(np.argmin(losses))]) if own.any() else 1.0)
-        return tuple(round(value, 4) for value in fitted)
+            fitted.append(best_temperature(matches.detections.scores[own], is_right[own]))
+        return tuple(fitted)
+
+
+def best_temperature(scores: np.ndarray, is_right: np.ndarray) -> float:
+    """What the log-odds are best divided by, to four digits; 1 where there are none.
+
+    Args:
+        scores: (N,) in [0, 1].
+        is_right: (N,) bool.
+    """
+    if not len(scores):
+        return 1.0
+    odds = torch.logit(torch.as_tensor(scores), eps=1e-6)
+    right = torch.as_tensor(is_right, dtype=odds.dtype)
+    losses = [float(F.binary_cross_entropy_with_logits(odds / t, right)) for t in _TEMPERATURES]
+    return round(float(_TEMPERATURES[int(np.argmin(losses))]), 4)
 
 
 def try_strengths(

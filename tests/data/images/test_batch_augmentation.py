@@ -144,3 +144,5 @@ def test_data_workers_have_torchvisions_transforms(name: str, kinds: list[str]) 
     options = SimpleNamespace(SIZE=32, CUTOUT=16, RANDAUGMENT=(2, 9))
     built = _worker_transforms(v2, name, options)
     assert [type(each).__name__ for each in built] == kinds
+    if name == "cutout":  # 16 of 32 px, in height and width
+        assert (built[0].scale, built[0].ratio, built[0].p) == ((0.25, 0.25), (1.0, 1.0), 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -28,7 +29,12 @@ from balms_seg.engine.tuning.box_outputs import (
     record_box_outputs,
     save_box_outputs,
 )
-from balms_seg.engine.tuning.calibration_search import Trial, best_trial, is_validation_set
+from balms_seg.engine.tuning.calibration_search import (
+    Trial,
+    best_temperature,
+    best_trial,
+    is_validation_set,
+)
 from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import prepare_model
 
@@ -228,3 +234,13 @@ def test_a_calibration_without_the_training_set_is_an_error() -> None:
 def test_calibration_keys_are_checked(overrides: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small_config({f"MODEL.ROI_BOX_HEAD.CALIBRATION.{k}": v for k, v in overrides.items()})
+
+
+@pytest.mark.parametrize("sharpness", [0.7, 1.0, 1.6])
+def test_the_temperature_takes_back_what_made_scores_too_sharp(sharpness: float) -> None:
+    rng = np.random.default_rng(0)
+    odds = rng.normal(size=20_000)
+    is_right = rng.random(20_000) < 1 / (1 + np.exp(-odds))
+    scores = 1 / (1 + np.exp(-sharpness * odds))
+    assert best_temperature(scores, is_right) == pytest.approx(sharpness, rel=0.06)
+    assert best_temperature(scores[:0], is_right[:0]) == 1

@@ -86,6 +86,9 @@ def test_folders_that_all_images_share_make_no_other_images() -> None:
     first = stored([True, False], [0, 1], keys=["a/0.png", "b/1.png"])
     second = stored([True, False], [0, 1], keys=["photos/test/a/0.png", "photos/test/b/1.png"])
     assert compare_accuracy(first, second, num_resamples=2)["top1"].value == 0
+    flat = stored([True, False], [0, 1], keys=["0.png", "1.png"])
+    below = stored([True, False], [0, 1], keys=["photos/0.png", "photos/1.png"])
+    assert compare_accuracy(flat, below, num_resamples=2)["top1"].value == 0
     with pytest.raises(ValueError, match="Expected at least 2 resamples .* but got 1 and"):
         compare_accuracy(first, second, num_resamples=1)
 

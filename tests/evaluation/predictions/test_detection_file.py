@@ -36,3 +36,10 @@ def test_places_count_from_the_begin_of_the_file(
     monkeypatch.setattr(detection_file, "iterate_entries", lambda *_: iter(batches))
     with pytest.raises(ValueError, match=r"detections from position 4 .* at position 5: "):
         list(iterate_detections(tmp_path / "results.json"))
+
+
+def test_what_is_no_list_is_named_by_its_first_keys(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(dict.fromkeys("gfedcba", 1)))
+    with pytest.raises(ValueError, match=r"an object with the keys \['a', 'b', 'c', 'd', 'e'\]; "):
+        read_detections(path)
