@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from argparse import Namespace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine.launch import _find_free_port
+from detectron2.utils import comm
 from image_runs import build_image_trainer
 from image_sets import write_image_sets
 from made_up_data import small_config
@@ -15,7 +20,7 @@ from runs import build_trainer, run_training
 
 from balms_seg.engine import LongTailedTrainer, train
 from balms_seg.engine.batch_size import scaled_to
-from balms_seg.engine.launch import _create_local_group
+from balms_seg.engine.launch import launch
 from balms_seg.sampling import GlobalBatchSampler
 from balms_seg.sampling.training import TrainingSampler
 
@@ -191,33 +196,49 @@ def test_a_loader_of_ones_own_trains_saves_and_resumes(
     assert (resumed.start_iter, resumed.iter) == (3, 5)
 
 
+class Part(NamedTuple):
+    """A run's next iterations, by so many processes on so many machines."""
+
+    last: int
+    machines: int
+    ranks_per_machine: int
+    workers: int
+
+    @property
+    def num_ranks(self) -> int:
+        return self.machines * self.ranks_per_machine
+
+
+PARTS = (Part(3, 2, 2, 0), Part(6, 2, 1, 2), Part(9, 1, 1, 2))
+
+
 def train_on_rank(
-    rank: int,
-    num_ranks: int,
-    settings: dict,
-    folder: str,
-    last: int,
-    flags: tuple[str, ...],
-    of_images: bool,
+    local_rank: int, machine: int, part: Part, port: int, settings: dict, folder: str, stage: str
 ) -> None:
+    """As torchrun starts it."""
     torch.set_num_threads(1)
-    if num_ranks > 1:
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{folder}/meet_{last}", rank=rank, world_size=num_ranks
-        )
-        _create_local_group(num_ranks)
-    trainer = BUILD[of_images](settings, Path(folder) / "out", *flags)
-    watch = Watch(trainer)
-    if "--resume" in flags:
-        trainer.resume_or_load(resume=True)
-    TrainerEnd(trainer, last)
-    torch.save(watch.batches, f"{folder}/{last}_{rank}.pth")
+    rank = machine * part.ranks_per_machine + local_rank
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(part.num_ranks),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(part.ranks_per_machine),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
 
+    def train_part(args: Namespace) -> None:
+        assert comm.get_local_size() == part.ranks_per_machine
+        flags = ("--resume",) if part.last > PARTS[0].last else ()
+        own = {**settings, "DATALOADER.NUM_WORKERS": part.workers}
+        trainer = BUILD[stage == "images"](own, Path(folder) / "out", *flags)
+        watch = Watch(trainer)
+        trainer.resume_or_load(resume=bool(flags))
+        trainer.max_iter = part.last
+        trainer.train()
+        torch.save(watch.batches, f"{folder}/{part.last}_{rank}.pth")
 
-def TrainerEnd(trainer: LongTailedTrainer, last: int) -> None:  # noqa: N802
-    """Train up to an iteration, and save there."""
-    trainer.max_iter = last
-    trainer.train()
+    launch(train_part, Namespace(num_gpus=0))
 
 
 @pytest.mark.slow
@@ -225,21 +246,28 @@ def TrainerEnd(trainer: LongTailedTrainer, last: int) -> None:  # noqa: N802
 def test_images_of_every_global_batch_do_not_depend_on_the_processes(
     stage: str, data: dict[str, object], tmp_path: Path
 ) -> None:
-    """Four processes, then two, then one, against one alone."""
+    """Two machines of two, then two of one with data workers, then one, against one alone."""
     of_images = stage == "images"
     sets = write_image_sets(tmp_path) if of_images else data
     own = {"weights": WEIGHTS, "rates": RATES}.get(stage, {})
     settings = {**sets, **EIGHT, **own, "SOLVER.MAX_ITER": 9, "SOLVER.CHECKPOINT_PERIOD": 3}
     _, whole = watched(settings, tmp_path / "whole", of_images=of_images)
     found: list[set] = []
-    for last, num_ranks in ((3, 4), (6, 2), (9, 1)):
-        flags = ("--resume",) if last > 3 else ()
-        torch.multiprocessing.spawn(
-            train_on_rank,
-            (num_ranks, settings, str(tmp_path), last, flags, of_images),
-            nprocs=num_ranks,
-        )
-        ranks = [torch.load(tmp_path / f"{last}_{rank}.pth") for rank in range(num_ranks)]
-        found += [set().union(*batches) for batches in zip(*ranks, strict=True)]
+    for part in PARTS:
+        port = _find_free_port()
+        launches = [
+            torch.multiprocessing.spawn(
+                train_on_rank,
+                (machine, part, port, settings, str(tmp_path), stage),
+                nprocs=part.ranks_per_machine,
+                join=False,
+            )
+            for machine in range(part.machines)
+        ]
+        for ranks in launches:
+            while not ranks.join():
+                pass
+        batches = [torch.load(tmp_path / f"{part.last}_{r}.pth") for r in range(part.num_ranks)]
+        found += [set().union(*parts) for parts in zip(*batches, strict=True)]
     assert len(found) == 9
     assert found == [set(batch) for batch in whole.batches]
