@@ -8,6 +8,7 @@ import pytest
 import torch
 from runs import build_trainer
 
+from balms_seg.engine import run_results
 from balms_seg.engine.resume_checks import _changed_training
 from balms_seg.engine.run_results import current_commit
 
@@ -32,11 +33,14 @@ def test_a_new_run_draws_a_seed_of_its_own(data: dict[str, object], tmp_path: Pa
     assert build_trainer({**data, "SEED": -1}, tmp_path).cfg.SEED != 5
 
 
-def test_without_an_answer_of_git_there_is_no_commit(
+def test_the_commit_is_what_git_says_and_none_where_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git = tmp_path / "git"
-    git.write_text("#!/bin/sh\necho none\nexit 128\n")
-    git.chmod(0o755)
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(run_results, "__file__", str(tmp_path / "balms_seg" / "engine" / "a.py"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert current_commit() is None
+    git = tmp_path / "git"
+    for status, expected in ((0, "abc-dirty"), (128, None)):
+        git.write_text(f"#!/bin/sh\necho abc-dirty\nexit {status}\n")
+        git.chmod(0o755)
+        assert current_commit() == expected
