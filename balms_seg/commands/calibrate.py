@@ -12,7 +12,7 @@ Of a detector box AP decides. --save-outputs keeps what the model says of every 
 --outputs tries other constants on that without running the model again (all methods but tau_norm).
 
 Of an image classifier: logit adjustment, by tau in --strengths, which balanced accuracy decides,
-and the temperature that fits. Its decisions stay unless a gain is larger than chance.
+and the temperature that fits. Both stay as they are unless a gain is larger than chance.
 """
 
 from __future__ import annotations
@@ -170,10 +170,11 @@ def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
         TAUS,
         adjustment_offsets,
         describe_class_mix,
+        describe_temperature,
         format_trials,
-        record_held_out,
         tune_image_calibration,
     )
+    from balms_seg.engine.tuning.held_out_images import record_held_out
 
     class_mix = args.class_mix or CLASS_MIXES[0]
     held_out = record_held_out(cfg, args.dataset, allow_validation=args.allow_validation)
@@ -181,7 +182,8 @@ def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
     trials, choice = tune_image_calibration(held_out, args.strengths or TAUS, class_mix=class_mix)
     table = format_trials(trials)
     print(f"{len(held_out.labels)} images of {args.dataset}, percent:\n{table}")
-    print(f"\nChosen: tau {choice.tau:g}, temperature {choice.temperature:.3f}\n{mix}")
+    decided = describe_temperature(choice)
+    print(f"\nChosen: tau {choice.tau:g}, temperature {choice.temperature:.3f}\n{decided}\n{mix}")
     for warning in warnings:
         logger.warning(warning)
     if args.output:
@@ -191,7 +193,7 @@ def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
             "TEMPERATURE": round(choice.temperature, 6),
         }
         keys = {"NUM_CLASSES": len(held_out.class_names), "CALIBRATION": calibration}
-        chosen = f"Chosen on {args.dataset}: tau {choice.tau:g}. {mix}"
+        chosen = f"Chosen on {args.dataset}: tau {choice.tau:g}. {decided} {mix}"
         lines = [chosen, *warnings, *table.splitlines()]
         write_choice(cfg, args, {"IMAGE_CLASSIFIER": keys}, lines)
 

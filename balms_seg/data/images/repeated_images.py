@@ -1,10 +1,11 @@
-"""Pictures that lie under two classes, byte for byte: copies that somebody forgot."""
+"""Pictures that are there twice, byte for byte: under two classes, or in two sets."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,19 +31,11 @@ _Group = list[dict[str, Any]]
 def describe_repeated(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str | None:
     """A sentence on pictures that come under several classes; None where there are none.
 
-    Files are compared by their sizes, then their heads, then whole; members of archives by the
-    checksums that the archive has.
-
     Args:
         records: of a set, whose files are there.
         class_names: K names, which their labels count in.
     """
-    groups = _alike([list(records)], _stamp)
-    number = sum(map(len, groups))
-    if number > _MOST_FILES:
-        logger.info("%d images have sizes that others have; copies are not looked for.", number)
-        return None
-    groups = _alike(_alike(groups, _head), _whole)
+    groups = _copies(records)
     if not groups:
         return None
     shown = [
@@ -53,6 +46,39 @@ def describe_repeated(records: Sequence[dict[str, Any]], class_names: Sequence[s
         f"{len(groups)} pictures are in several classes, byte for byte: {shortened(shown, 3)}; "
         "leave each in one."
     )
+
+
+def pictures_of_both(
+    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Addresses of the second set's images that the first one has too, wherever they lie.
+
+    Args:
+        first: records of a set.
+        second: records of another, whose files are there.
+    """
+    marked = [
+        {"file_name": record["file_name"], "label": place}
+        for place, records in enumerate((first, second))
+        for record in records
+    ]
+    return [one["file_name"] for group in _copies(marked) for one in group if one["label"]]
+
+
+def _copies(records: Sequence[dict[str, Any]]) -> list[_Group]:
+    """Groups of equal pictures with several labels.
+
+    Compared are sizes, then the heads of files, then whole files; where members of archives are
+    among them, checksums, which the archive has.
+    """
+    groups = _alike([list(records)], _size)
+    with_members = [group for group in groups if any(map(_is_member, group))]
+    of_files = [group for group in groups if not any(map(_is_member, group))]
+    number = sum(not _is_member(record) for group in groups for record in group)
+    if number > _MOST_FILES:
+        logger.info("%d images have sizes that others have; copies are not looked for.", number)
+        return []
+    return [*_alike(with_members, _checksum), *_alike(_alike(of_files, _head), _whole)]
 
 
 def _alike(groups: Iterable[_Group], trait: Callable[[str], Hashable]) -> list[_Group]:
@@ -69,26 +95,32 @@ def _alike(groups: Iterable[_Group], trait: Callable[[str], Hashable]) -> list[_
     return found
 
 
-def _stamp(address: str) -> Hashable:
-    """Size of a file, checksum of a member; None for what is no file."""
+def _is_member(record: dict[str, Any]) -> bool:
+    return split_archive(record["file_name"]) is not None
+
+
+def _size(address: str) -> int | None:
+    """None for what is no file."""
     if is_cifar(address):
         return None
     if split_archive(address) is not None:
-        return member_checksum(address)
+        found = member_checksum(address)
+        return None if found is None else found[1]
     try:
         return os.stat(address).st_size
     except OSError:
         return None
 
 
-def _head(address: str) -> Hashable:
-    if split_archive(address) is not None:
-        return 0
+def _checksum(address: str) -> int:
+    found = member_checksum(address)
+    return zlib.crc32(read_bytes(address)) if found is None else found[0]
+
+
+def _head(address: str) -> bytes:
     with open(address, "rb") as file:
         return file.read(_HEAD_BYTES)
 
 
-def _whole(address: str) -> Hashable:
-    if split_archive(address) is not None:
-        return 0
+def _whole(address: str) -> bytes:
     return hashlib.sha256(read_bytes(address)).digest()

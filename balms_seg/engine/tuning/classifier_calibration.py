@@ -7,65 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from balms_seg.annotations import shortened
-from balms_seg.data import load_dataset_dicts, register_from_config
-from balms_seg.data.instances.registration import require_registered
-from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.mixed_precision import autocast, half_precision
-from balms_seg.engine.run import load_model
-from balms_seg.engine.tuning.calibration_search import is_validation_set
-from balms_seg.engine.tuning.search_space import CLASS_MIXES
+from balms_seg.engine.tuning.held_out_images import EVEN, HeldOutImages
 from balms_seg.evaluation.images.classifier_predictions import (
     ClassifierPredictions,
     StoredPredictions,
 )
 from balms_seg.evaluation.images.paired_accuracy import compare_accuracy
+from balms_seg.evaluation.images.paired_calibration import compare_losses, label_losses
 from balms_seg.evaluation.uncertainty.reliability import reliability
 from balms_seg.modeling.image_calibration import ImageCalibration
 
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
-
-    from balms_seg.data.training_set import TrainingSet
-
 TAUS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-EVEN, AS_HELD_OUT = CLASS_MIXES
 _FEW_IMAGES = 100  # below which a temperature is rough
 _LARGE_DISTANCE = 0.2  # of class shares from even ones, in total variation
 _TEMPERATURES = np.geomspace(0.1, 10, 201)
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOutImages:
-    """What a classifier says of images that it was not trained on.
-
-    Attributes:
-        probabilities: (n, K) float64.
-        labels: (n,) int64.
-        class_names: K names.
-        image_counts: (K,) training images, positive.
-    """
-
-    probabilities: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    image_counts: np.ndarray
-
-    @property
-    def class_sizes(self) -> np.ndarray:
-        """(K,) held-out images of each class."""
-        return np.bincount(self.labels, minlength=len(self.class_names))
-
-    def weights(self, class_mix: str) -> np.ndarray:
-        """(n,) how much each image counts: all the same, or each class the same."""
-        if class_mix == AS_HELD_OUT:
-            return np.ones(len(self.labels))
-        return 1 / self.class_sizes[self.labels]
 
 
 @dataclass(frozen=True)
@@ -74,75 +34,19 @@ class ImageTrial:
 
     Attributes:
         tau: of post-hoc logit adjustment.
-        temperature: likewise.
+        temperature: 1, unless the one that fits best is better by more than chance.
         metrics: top1, balanced, ece in percent, and nll in nats; the last two for the class mix.
         gain: of the balanced accuracy over tau 0, with the ends of its interval, in percent.
+        fitted: the temperature that fits best.
+        nll_gain: how much lower it makes nll, with the ends of the interval.
     """
 
     tau: float
     temperature: float
     metrics: dict[str, float]
     gain: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-
-def record_held_out(cfg: CfgNode, dataset: str, *, allow_validation: bool) -> HeldOutImages:
-    """Run the classifier in MODEL.WEIGHTS on a held-out set.
-
-    Raises:
-        KeyError: the set is not registered.
-        ValueError: the model was trained on images of the set, or results are reported on it.
-    """
-    if dataset in cfg.DATASETS.TRAIN:
-        raise ValueError(
-            f"The model was trained on '{dataset}' and is surer there than elsewhere; hold images "
-            "out before training, with balms-seg split."
-        )
-    if not allow_validation and (dataset in cfg.DATASETS.TEST or is_validation_set(dataset)):
-        is_named = "is in DATASETS.TEST," if dataset in cfg.DATASETS.TEST else "looks like a set"
-        raise ValueError(
-            f"'{dataset}' {is_named} on which results are reported: constants tuned there make "
-            "them too good. Register other held-out images, or say --allow-validation."
-        )
-    if not cfg.MODEL.WEIGHTS:
-        raise ValueError("Expected MODEL.WEIGHTS PATH after the flags, but got none.")
-    register_from_config(cfg)
-    require_registered(dataset)
-    training_set = build_job(cfg).load_training_set()
-    _require_unseen(dataset, training_set)
-    statistics = training_set.statistics
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASETS.CLASSES = list(statistics.class_names)
-    cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = statistics.num_classes
-    cfg.MODEL.IMAGE_CLASSIFIER.CALIBRATION.OFFSETS = []
-    cfg.MODEL.IMAGE_CLASSIFIER.CALIBRATION.TEMPERATURE = 1.0
-    loader = build_job(cfg).build_test_loader(dataset)
-    model = load_model(cfg).eval()
-    outputs, labels = [], []
-    device_type = torch.device(cfg.MODEL.DEVICE).type
-    with torch.no_grad(), autocast(device_type, half_precision(cfg)):
-        for batch in loader:
-            outputs.append(model(batch).double().cpu().numpy())
-            labels.append(batch.labels.numpy())
-    return HeldOutImages(
-        np.concatenate(outputs),
-        np.concatenate(labels),
-        statistics.class_names,
-        statistics.prior_counts("image"),
-    )
-
-
-def _require_unseen(dataset: str, training_set: TrainingSet) -> None:
-    """Stop where a set of another name holds images that were trained on."""
-    seen = {record["file_name"] for record in training_set.dicts}
-    own = [record["file_name"] for record in load_dataset_dicts(dataset)]
-    known = [address for address in own if address in seen]
-    if known:
-        raise ValueError(
-            f"The model was trained on {len(known)} of the {len(own)} images of '{dataset}', such "
-            f"as {known[0]}, and is surer there than elsewhere; hold images out before training, "
-            "with balms-seg split."
-        )
+    fitted: float = 1.0
+    nll_gain: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def tune_image_calibration(
@@ -150,8 +54,9 @@ def tune_image_calibration(
 ) -> tuple[list[ImageTrial], ImageTrial]:
     """Try calibrations: logit adjustment by each tau, and for each the temperature that fits best.
 
-    The scores keep their order (tau 0) unless a tau's gain in balanced accuracy is larger than
-    chance: its interval over images, at a level of 95 % for all of them together, is above 0.
+    The scores stay as they are (tau 0, temperature 1) unless a gain is larger than chance: in
+    balanced accuracy for a tau, in the likelihood of the labels for its temperature. Larger than
+    chance is one whose paired interval over images, at 95 % for all trials together, is above 0.
 
     Probabilities can be right for one mix of classes only: those of a model for an even mix are
     too low on frequent classes of a long-tailed set, and a temperature that makes up for it there
@@ -168,20 +73,45 @@ def tune_image_calibration(
         The trials, and the one that is chosen.
     """
     tried = [0.0, *(tau for tau in taus if tau != 0)]
-    level = 1 - 0.05 / max(len(tried) - 1, 1)
     weights = held_out.weights(class_mix)
-    before = _stored(held_out, held_out.probabilities)
-    trials = []
-    for tau in tried:
-        offsets = adjustment_offsets(held_out.image_counts, tau)
-        temperature = _fitted_temperature(held_out, offsets, weights)
-        after = _calibrated(held_out, offsets, temperature)
-        metrics = _measure(held_out, after, weights)
-        change = compare_accuracy(before, _stored(held_out, after), level=level)["balanced"]
-        gain = (100 * change.value, 100 * change.low, 100 * change.high)
-        trials.append(ImageTrial(tau, temperature, metrics, gain))
+    trials = [_try(held_out, tau, weights, level=1 - 0.05 / len(tried)) for tau in tried]
     better = [trial for trial in trials[1:] if trial.gain[1] > 0]
     return trials, max(better, key=lambda trial: trial.gain[0], default=trials[0])
+
+
+def _try(held_out: HeldOutImages, tau: float, weights: np.ndarray, *, level: float) -> ImageTrial:
+    offsets = adjustment_offsets(held_out.image_counts, tau)
+    fitted = _fitted_temperature(held_out, offsets, weights)
+    before = _stored(held_out, held_out.probabilities)
+    adjusted, scaled = (_calibrated(held_out, offsets, each) for each in (1.0, fitted))
+    stored = _stored(held_out, adjusted)
+    change = compare_accuracy(before, stored, level=level)["balanced"]
+    losses = (_losses(each, held_out.labels) for each in (scaled, adjusted))
+    taken = compare_losses(*losses, weights=weights, level=level)
+    nll_gain = (taken.value, taken.low, taken.high)
+    # Where all images are right no resample has a wrong one, and the surer scores are the better.
+    is_right = stored.predictions.is_right
+    is_better = nll_gain[1] > 0 and is_right.any() and not is_right.all()
+    return ImageTrial(
+        tau,
+        fitted if is_better else 1.0,
+        _measure(held_out, scaled if is_better else adjusted, weights),
+        (100 * change.value, 100 * change.low, 100 * change.high),
+        fitted,
+        nll_gain,
+    )
+
+
+def describe_temperature(trial: ImageTrial) -> str:
+    """How the temperature of a trial was decided."""
+    gain, low, high = trial.nll_gain
+    shown = f"lowers nll by {gain:.3f} ({low:+.3f} to {high:+.3f})"
+    if trial.temperature == trial.fitted:
+        return f"Temperature {trial.temperature:.3f} {shown}."
+    return (
+        f"The temperature that fits best, {trial.fitted:.3f}, {shown}, which these images do not "
+        "tell from chance: it stays 1."
+    )
 
 
 def describe_class_mix(held_out: HeldOutImages, class_mix: str) -> tuple[str, list[str]]:
@@ -203,7 +133,7 @@ def describe_class_mix(held_out: HeldOutImages, class_mix: str) -> tuple[str, li
             f"{shortened(absent)}."
         )
     if class_mix == EVEN:
-        number = len(present) ** 2 / (1 / present).sum()
+        number = _effective_number(held_out.weights(EVEN))
         text = (
             "The constants hold where all classes are equally frequent: each class counts alike "
             f"({largest}, an even mix {100 / len(present):.0f} %)."
@@ -246,7 +176,9 @@ def format_trials(trials: Sequence[ImageTrial]) -> str:
 def _fitted_temperature(held_out: HeldOutImages, offsets: np.ndarray, weights: np.ndarray) -> float:
     """The temperature of a fine grid that gives the held-out labels the largest likelihood."""
     losses = [
-        _nll(_calibrated(held_out, offsets, temperature), held_out.labels, weights)
+        np.average(
+            _losses(_calibrated(held_out, offsets, temperature), held_out.labels), weights=weights
+        )
         for temperature in _TEMPERATURES
     ]
     return float(_TEMPERATURES[int(np.argmin(losses))])
@@ -257,10 +189,14 @@ def _calibrated(held_out: HeldOutImages, offsets: np.ndarray, temperature: float
     return calibration(torch.from_numpy(held_out.probabilities)).numpy()
 
 
-def _nll(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    of_labels = probabilities[np.arange(len(labels)), labels]
-    losses = -np.log(np.maximum(of_labels, np.finfo(np.float64).tiny))
-    return float(np.average(losses, weights=weights))
+def _effective_number(weights: np.ndarray) -> float:
+    """How many images that count alike tell as much as these."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) negative log-likelihood of each label."""
+    return label_losses(probabilities[np.arange(len(labels)), labels])
 
 
 def _measure(
@@ -276,7 +212,7 @@ def _measure(
     return {
         "top1": 100 * float(is_right.mean()),
         "balanced": 100 * float((right[known] / images[known]).mean()),
-        "nll": _nll(probabilities, labels, weights),
+        "nll": float(np.average(_losses(probabilities, labels), weights=weights)),
         "ece": 100 * reliability(scores, is_right, weights=weights).expected_calibration_error,
     }
 

@@ -5,22 +5,18 @@ n: images, B: resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from balms_seg.evaluation.images.classifier_predictions import (
-    ClassifierPredictions,
-    StoredPredictions,
-)
+from balms_seg.evaluation.images.classifier_predictions import StoredPredictions
 from balms_seg.evaluation.images.paired_accuracy import NUM_RESAMPLES, require_same_images
 from balms_seg.evaluation.uncertainty.reliability import reliability
 
 # Of single precision, in which models say what they say: a label that they exclude costs 87 nats.
 _SMALLEST = float(np.finfo(np.float32).tiny)
-
-Measure = Callable[[np.ndarray], float]  # (n,) how often each image counts
+_DRAWS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,6 @@ def compare_calibration(
     first: StoredPredictions,
     second: StoredPredictions,
     *,
-    weights: np.ndarray | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
@@ -68,7 +63,6 @@ def compare_calibration(
     Args:
         first: a run.
         second: another on the same images, in any order.
-        weights: (n,) how much each of the first run's images counts; None: 1.
         num_resamples: B.
         seed: of the resamples.
         level: of the interval.
@@ -80,25 +74,51 @@ def compare_calibration(
         ValueError: the runs saw other images or labels.
     """
     order = require_same_images(first, second)
-    number = len(order)
-    own = np.ones(number) if weights is None else weights
-    everywhere = np.arange(number)
-    pairs = {
-        name: (measure(first.predictions, everywhere), measure(second.predictions, order))
-        for name, measure in (("ece", _ece_of), ("nll", _nll_of))
-    }
+    one, other = first.predictions, second.predictions
+    losses = label_losses(one.label_scores), label_losses(other.label_scores[order])
+    nll = compare_losses(*losses, num_resamples=num_resamples, seed=seed, level=level)
+    whole = np.arange(len(order))
+    first_ece = _ece_of(one.confidences, one.is_right)
+    second_ece = _ece_of(other.confidences[order], other.is_right[order])
     rng = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in pairs}
+    changes = []
     for _ in range(num_resamples):
-        counted = own * np.bincount(rng.integers(number, size=number), minlength=number)
-        for name, (one, other) in pairs.items():
-            drawn[name].append(other(counted) - one(counted))
-    changes = {}
-    for name, (one, other) in pairs.items():
-        before, after = one(own), other(own)
-        low, high = np.quantile(drawn[name], [(1 - level) / 2, (1 + level) / 2])
-        changes[name] = CalibrationChange(before, after, float(low), float(high))
-    return changes
+        drawn = rng.integers(len(order), size=len(order))
+        changes.append(second_ece(drawn) - first_ece(drawn))
+    ends = _ends(changes, level)
+    return {"ece": CalibrationChange(first_ece(whole), second_ece(whole), *ends), "nll": nll}
+
+
+def compare_losses(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> CalibrationChange:
+    """Compare mean losses of the same images; the interval as in `compare_calibration`.
+
+    Args:
+        first: (n,) of a run.
+        second: (n,) of another, in the same order.
+        weights: (n,) how much each image counts; None: 1.
+        num_resamples: B.
+        seed: of the resamples.
+        level: of the interval.
+    """
+    own = np.ones(len(first)) if weights is None else weights
+    changed = own * (second - first)
+    rng = np.random.default_rng(seed)
+    changes: list[float] = []
+    at_once = max(1, _DRAWS_AT_ONCE // len(first))
+    for start in range(0, num_resamples, at_once):
+        size = min(at_once, num_resamples - start)
+        drawn = rng.integers(len(first), size=(size, len(first)))
+        changes += (changed[drawn].sum(axis=1) / own[drawn].sum(axis=1)).tolist()
+    before, after = (float(np.average(losses, weights=own)) for losses in (first, second))
+    return CalibrationChange(before, after, *_ends(changes, level))
 
 
 def label_losses(label_scores: np.ndarray) -> np.ndarray:
@@ -106,15 +126,11 @@ def label_losses(label_scores: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(label_scores, _SMALLEST))
 
 
-def _nll_of(predictions: ClassifierPredictions, order: np.ndarray) -> Measure:
-    losses = label_losses(predictions.label_scores[order])
-    return lambda counted: float(np.average(losses, weights=counted))
+def _ends(changes: Sequence[float], level: float) -> tuple[float, float]:
+    low, high = np.quantile(changes, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
-def _ece_of(predictions: ClassifierPredictions, order: np.ndarray) -> Measure:
-    scores, is_right = predictions.confidences[order], predictions.is_right[order]
-
-    def measure(counted: np.ndarray) -> float:
-        return reliability(scores, is_right, weights=counted).expected_calibration_error
-
-    return measure
+def _ece_of(scores: np.ndarray, is_right: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The error on images at these places, which may come again."""
+    return lambda drawn: reliability(scores[drawn], is_right[drawn]).expected_calibration_error

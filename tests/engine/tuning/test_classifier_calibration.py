@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,19 @@ from balms_seg.data import register_images
 from balms_seg.engine import ImagePredictor, evaluate, load_config
 from balms_seg.engine.tuning.calibrated_config import write_calibrated_config
 from balms_seg.engine.tuning.classifier_calibration import (
-    HeldOutImages,
     _measure,
     adjustment_offsets,
     describe_class_mix,
+    describe_temperature,
     tune_image_calibration,
 )
+from balms_seg.engine.tuning.held_out_images import HeldOutImages
 from balms_seg.engine.tuning.search_space import CLASS_MIXES
 from balms_seg.evaluation.uncertainty.reliability import reliability
 from balms_seg.modeling.image_calibration import ImageCalibration
 
 COUNTS = np.array([100.0, 10.0, 1.0])
-PARTS = {"train": TRAIN_COUNTS, "held": (6, 2, 1), "other": (3, 3, 3)}
+PARTS = {"train": TRAIN_COUNTS, "held": (40, 30, 20), "other": (3, 3, 3)}
 
 
 def biased(
@@ -85,11 +87,33 @@ def test_an_unbiased_model_stays_as_it_is() -> None:
     assert changed <= 2
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 1.5])
+def test_few_images_do_not_make_probabilities_worse(sharpness: float) -> None:
+    """Taking whatever fits best once did, in most of such draws."""
+    draws = (biased(12, bias=0.0, sharpness=sharpness, seed=seed) for seed in range(10))
+    choices = [tune_image_calibration(held_out, taus=())[1] for held_out in draws]
+    assert {choice.temperature for choice in choices} == {1}
+    assert sum(abs(np.log(choice.fitted)) > 0.2 for choice in choices) > 5
+
+
+def test_images_that_are_all_right_do_not_tell_how_sure_to_be() -> None:
+    right = HeldOutImages(
+        np.tile([0.6, 0.3, 0.1], (40, 1)), np.zeros(40, np.int64), ("a", "b", "c"), COUNTS
+    )
+    (trial,), _ = tune_image_calibration(right, taus=())
+    assert trial.nll_gain[1] > 0
+    assert trial.temperature == 1
+    assert "it stays 1" in describe_temperature(trial)
+
+
 def test_the_temperature_makes_probabilities_mean_what_they_say() -> None:
     _, choice = tune_image_calibration(biased(3000, bias=0.0, sharpness=4.0), taus=())
     # The labels were drawn with margin 2 and noise of variance 1: the right logits are 2 x.
     assert choice.temperature == pytest.approx(4.0, rel=0.15)
     assert choice.metrics["ece"] < 3
+    gain, low, high = choice.nll_gain
+    assert 0 < low < gain < high
+    assert describe_temperature(choice).startswith(f"Temperature {choice.temperature:.3f} lowers")
 
 
 LONG_TAILED = (100 / 111, 10 / 111, 1 / 111)
@@ -105,7 +129,7 @@ def ece_on_an_even_set(temperature: float) -> float:
 
 def test_a_long_tailed_held_out_set_makes_an_even_one_better() -> None:
     """Each image counting the same, it once made that worse: an ECE of 9.9 rose to 15.4."""
-    held_out = biased(3000, bias=0.0, shares=LONG_TAILED, margins=MARGINS)
+    held_out = biased(12000, bias=0.0, shares=LONG_TAILED, margins=MARGINS)
     before = ece_on_an_even_set(1.0)
     _, even = tune_image_calibration(held_out, taus=())
     _, as_held_out = tune_image_calibration(held_out, taus=(), class_mix="held-out")
@@ -179,7 +203,7 @@ def test_evaluation_and_use_take_what_the_command_writes(
     calibrated = tmp_path / "calibrated.yaml"
     calibrate(run, "held", "--output", str(calibrated))
     shown = capsys.readouterr().out
-    assert "9 images of" in shown
+    assert "90 images of" in shown
     assert "hold where all classes are equally frequent" in shown
     before = files_of(run)
     monkeypatch.chdir(tmp_path)  # whatever the folder
@@ -204,6 +228,29 @@ def test_images_that_were_trained_on_are_refused_under_any_name(run: Path) -> No
     register_images(f"{run.parent.name}_again", f"{run.parent}/train")
     with pytest.raises(SystemExit, match="was trained on 20 of the 20 images"):
         calibrate(run, "again")
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_copies_of_images_are_known_wherever_they_lie(form: str, run: Path, tmp_path: Path) -> None:
+    """Two images of training, or three of the results, under new names beside one of its own."""
+    for part, said in (
+        ("train", "was trained on 2 of the 4 images"),
+        ("other", r"3 of the 5 images of .* are in '.*_other' of DATASETS.TEST"),
+    ):
+        copied = sorted((run.parent / part / "ape").iterdir())[: 2 if part == "train" else 3]
+        folder = tmp_path / part
+        for place, file in enumerate(
+            [*copied, *sorted((run.parent / "held" / "ape").iterdir())[:2]]
+        ):
+            (folder / "ape").mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / "ape" / f"renamed_{place}.png")
+        source = str(folder)
+        if form == "zip":
+            source = shutil.make_archive(source, "zip", folder)
+        name = f"copied_{part}_{form}"
+        register_images(f"{run.parent.name}_{name}", source)
+        with pytest.raises(SystemExit, match=said):
+            calibrate(run, name)
 
 
 def test_a_set_of_the_run_s_results_is_refused_whatever_its_name(run: Path) -> None:

@@ -10,7 +10,11 @@ from balms_seg.evaluation.images.classifier_predictions import (
     ClassifierPredictions,
     StoredPredictions,
 )
-from balms_seg.evaluation.images.paired_calibration import compare_calibration, label_losses
+from balms_seg.evaluation.images.paired_calibration import (
+    compare_calibration,
+    compare_losses,
+    label_losses,
+)
 
 NUM_CLASSES = 4
 
@@ -53,12 +57,9 @@ def test_the_errors_are_those_of_each_run() -> None:
 
 
 def test_images_count_by_their_weights() -> None:
-    labels = np.array([0, 0, 1])
-    first = np.array([[0.9, 0.1, 0, 0]] * 3)
-    run = run_of(first, labels, np.arange(3))
-    found = compare_calibration(run, run, weights=np.array([1.0, 1.0, 0.0]), num_resamples=20)
-    assert found["nll"].first == pytest.approx(-np.log(0.9))
-    assert found["ece"].first == pytest.approx(0.1)
+    first, second = np.array([1.0, 1.0, 5.0]), np.array([3.0, 1.0, 0.0])
+    found = compare_losses(first, second, weights=np.array([1.0, 3.0, 0.0]), num_resamples=20)
+    assert (found.first, found.second) == pytest.approx((1, 6 / 4))
 
 
 def test_a_run_does_not_differ_from_itself_in_another_order() -> None:
