@@ -103,15 +103,19 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
 
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
     from balms_seg.engine.launch import ending_at_once
+    from balms_seg.engine.run_data import DataSets
     from balms_seg.engine.run_summary import describe_end
 
     with errors_in_one_line("train"), ending_at_once(), stop_signals.installed():
         import_modules(args.imports)  # a spawned rank has imported nothing yet
-        cfg = setup(args)
+        sets = DataSets()
+        cfg = setup(args, sets)
         if args.eval_only:
-            evaluate(cfg, resume=args.resume)
+            evaluate(cfg, sets, resume=args.resume)
         else:
-            train(LongTailedTrainer(cfg), resume=args.resume)
+            trainer = LongTailedTrainer(cfg, sets)
+            del sets  # which hold more than is trained on
+            train(trainer, resume=args.resume)
             if comm.is_main_process():
                 draw_meta_rates(Path(cfg.OUTPUT_DIR) / "meta_rates.csv")
         if comm.is_main_process():

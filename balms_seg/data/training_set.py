@@ -75,12 +75,19 @@ class TrainingSet:
             repeat_factors=None if repeats is None else repeats(dicts, len(class_names)),
             empty_classes=empty_classes,
         )
-        if group_bounds is not None:
-            groups = group_by_bounds(statistics.image_counts, group_bounds)
-            statistics = replace(statistics, group_ids=groups)
         ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")
         category_ids = None if ids is None else tuple(sorted(ids, key=ids.__getitem__))
-        return cls(tuple(names), dicts, statistics, category_ids)
+        counted = cls(tuple(names), dicts, statistics, category_ids)
+        return counted if group_bounds is None else counted.grouped(group_bounds)
+
+    def grouped(self, bounds: tuple[int, int]) -> TrainingSet:
+        """The same with classes in other groups.
+
+        Args:
+            bounds: as `group_by_bounds` takes them.
+        """
+        groups = group_by_bounds(self.statistics.image_counts, bounds)
+        return replace(self, statistics=replace(self.statistics, group_ids=groups))
 
 
 def load_instance_dicts(

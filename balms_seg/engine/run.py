@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, loaded_classes
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.run_data import RunData, statistics_if_available
+from balms_seg.engine.run_data import DataSets, RunData, statistics_if_available
 from balms_seg.engine.run_summary import describe_start
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
@@ -51,8 +51,13 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
     return getattr(trainer, "_last_eval_results", None)
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
+def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False) -> dict[str, Any]:
     """Evaluate `MODEL.WEIGHTS`, or with `resume` the last checkpoint of `OUTPUT_DIR`.
+
+    Args:
+        cfg: a checked configuration.
+        sets: with what `setup` read for it.
+        resume: see above.
 
     Returns:
         task -> metric -> percent.
@@ -61,7 +66,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
         PreflightError: something is wrong with the data.
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
-    data = RunData(cfg, training=False)
+    data = RunData(cfg, training=False, sets=sets)
     model, classes = _load(cfg, resume=resume)
     statistics = data.statistics
     if statistics is None and classes is not None and build_job(cfg).of_images:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from balms_seg.class_statistics import ClassStatistics
-from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
+from balms_seg.data.instances.builtin import Records, load_dataset_dicts
 from balms_seg.data.instances.registration import register_from_config
 from balms_seg.data.preflight.data_checks import PreflightError
 from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.jobs.job import Job
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -22,49 +23,68 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
+class DataSets:
+    """The registered sets of a run, each read when it is first asked for, and counted once.
+
+    Attributes:
+        counted: DATASETS.TRAIN, once it was counted; to be set to None, or changed, where the
+            configuration changes in what that depends on.
+    """
+
+    def __init__(self) -> None:
+        self.counted: TrainingSet | None = None
+        self._records: dict[str, Records] = {}
+
+    def records(self, name: str) -> Records:
+        """The dataset dicts of a registered set."""
+        if name not in self._records:
+            self._records[name] = load_dataset_dicts(name)
+        return self._records[name]
+
+    def training_set(self, job: Job) -> TrainingSet:
+        """As `Job.load_training_set`, of the job's configuration."""
+        if self.counted is None:
+            self.counted = job.load_training_set(load=self.records)
+        return self.counted
+
+
 class RunData:
     """What a run needs of its data sets; to be dropped once it has been handed out.
 
     Attributes:
         job: of the configuration.
+        records: what reads a set, once.
         statistics: of the training set; None where it is not at hand in an evaluation.
     """
 
-    def __init__(self, cfg: CfgNode, *, training: bool) -> None:
+    def __init__(self, cfg: CfgNode, *, training: bool, sets: DataSets | None = None) -> None:
         """Register, read, check and count.
 
         Args:
             cfg: a checked configuration.
             training: whether DATASETS.TRAIN will be trained on; else it is only counted, where it
                 is at hand.
+            sets: with what was read of them, for this configuration; None: nothing was.
 
         Raises:
             PreflightError: lists everything that is wrong with the data.
         """
         self._cfg = cfg
-        self._records: dict[str, Records] = {}
-        self._training_set: TrainingSet | None = None
+        self._sets = DataSets() if sets is None else sets
+        self.records = self._sets.records
         self.job = build_job(cfg)
         self.job.check_data(training=training, load=self.records)
         self.statistics: ClassStatistics | None
         if training:
-            self._training_set = self.job.load_training_set(load=self.records)
-            self.statistics = self._training_set.statistics
+            self.statistics = self._sets.training_set(self.job).statistics
             _check_empty_classes(self.statistics)
         else:
-            self.statistics = statistics_if_available(cfg, load=self.records)
-
-    def records(self, name: str) -> Records:
-        """The dataset dicts of a registered set, read when it is first asked for."""
-        if name not in self._records:
-            self._records[name] = load_dataset_dicts(name)
-        return self._records[name]
+            self.statistics = statistics_if_available(cfg, self._sets)
 
     @property
     def training_set(self) -> TrainingSet:
         """What is trained on, in a training run."""
-        assert self._training_set is not None
-        return self._training_set
+        return self._sets.training_set(self.job)
 
     def load_meta_set(self) -> TrainingSet:
         """What meta batches come from: META.DATASET, or the training set itself."""
@@ -74,15 +94,13 @@ class RunData:
         return self.job.load_training_set((name,), load=self.records)
 
 
-def statistics_if_available(
-    cfg: CfgNode, *, load: Load = load_dataset_dicts
-) -> ClassStatistics | None:
+def statistics_if_available(cfg: CfgNode, sets: DataSets | None = None) -> ClassStatistics | None:
     """Statistics of DATASETS.TRAIN; None, with a warning, where it is not at hand."""
     if not cfg.DATASETS.TRAIN:
         return None
     try:
         register_from_config(cfg)
-        return build_job(cfg).load_training_set(load=load).statistics
+        return (DataSets() if sets is None else sets).training_set(build_job(cfg)).statistics
     except (FileNotFoundError, KeyError) as error:
         logger.warning(
             "No counts of the training set: %s. There are no frequency groups but those of the "

@@ -30,6 +30,7 @@ from balms_seg.engine.output_folder import (
 )
 from balms_seg.engine.required_weights import require_weights
 from balms_seg.engine.resume_checks import prepare_to_resume, saved_seed
+from balms_seg.engine.run_data import DataSets
 from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
@@ -162,11 +163,12 @@ def _require_key(cfg: CfgNode, key: str) -> None:
         node = node[part]
 
 
-def setup(args: Namespace, *, scratch: str | None = None) -> CfgNode:
+def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None = None) -> CfgNode:
     """Read, check and log the configuration; prepare output directory, seed and data sets.
 
     Args:
         args: of `detectron2.engine.default_argument_parser`.
+        sets: gets what is read of the data sets, to be handed on to the trainer or `evaluate`.
         scratch: a folder that takes the place of OUTPUT_DIR, where the run is only planned; that
             one is looked at and left as it is.
 
@@ -197,7 +199,8 @@ def setup(args: Namespace, *, scratch: str | None = None) -> CfgNode:
     if scratch is not None:
         cfg.OUTPUT_DIR = scratch
     make_paths_absolute(cfg)
-    settled = settle_settings(cfg, training=not args.eval_only, resume=args.resume)
+    sets = DataSets() if sets is None else sets
+    settled = settle_settings(cfg, sets, training=not args.eval_only, resume=args.resume)
     _require_writable(cfg.OUTPUT_DIR)  # makes it, so that what was refused before leaves no folder
     cfg.freeze()
     moved = _set_evaluation_aside(cfg, resume=args.resume) if args.eval_only else None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import TYPE_CHECKING
 
 from balms_seg.class_statistics.frequency_groups import third_bounds
 from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
-from balms_seg.data import load_dataset_dicts, register_from_config
+from balms_seg.data import register_from_config
 from balms_seg.data.images.feature_files import num_features
 from balms_seg.data.images.labelled_images import image_classes
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.run_data import DataSets
 from balms_seg.modeling.image_backbones import FEATURES
 from balms_seg.sampling import SAMPLER_REGISTRY, RepeatFactorTrainingSampler
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[str]:
+def settle_settings(
+    cfg: CfgNode, sets: DataSets, *, training: bool, resume: bool = False
+) -> list[str]:
     """Fill in what a configuration leaves to the data, in place.
 
     The classes of an image classifier that is only used are those that its checkpoint names;
@@ -35,6 +37,7 @@ def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> li
 
     Args:
         cfg: not frozen.
+        sets: of the run; gets what is read and counted.
         training: whether the run trains.
         resume: whether it goes on from a checkpoint of OUTPUT_DIR, where there is one.
 
@@ -49,7 +52,7 @@ def settle_settings(cfg: CfgNode, *, training: bool, resume: bool = False) -> li
         _take_classes_of_checkpoint(cfg, resume=resume)
     try:
         register_from_config(cfg)
-        settled = _settle_from_data(cfg, training=training)
+        settled = _settle_from_data(cfg, sets, training=training)
     except (OSError, ValueError, KeyError) as error:
         # Preflight reads the same files next, and tells everything that is wrong at once.
         logger.debug("Left for preflight: %s", error)
@@ -84,11 +87,9 @@ def _take_classes_of_checkpoint(cfg: CfgNode, *, resume: bool) -> None:
     cfg.DATASETS.CLASSES = list(classes.names)
 
 
-def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
+def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[str]:
     settled = []
-    job = build_job(cfg)
-    load = cache(load_dataset_dicts)
-    training_set = cache(lambda: job.load_training_set(load=load))
+    job, load = build_job(cfg), sets.records
     if job.of_images and cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == 0:
         cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES = len(image_classes(cfg, load=load))
     classifier = cfg.MODEL.IMAGE_CLASSIFIER
@@ -96,7 +97,7 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
     if job.of_images and classifier.BACKBONE == FEATURES and not classifier.NUM_FEATURES and names:
         classifier.NUM_FEATURES = num_features(load(names[0]))
     if training and cfg.SOLVER.EPOCHS > 0:
-        num_images = len(training_set().dicts)
+        num_images = len(sets.training_set(job).dicts)
         old = cfg.SOLVER.MAX_ITER
         cfg.SOLVER.MAX_ITER = max(
             1, round(cfg.SOLVER.EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
@@ -109,20 +110,25 @@ def _settle_from_data(cfg: CfgNode, *, training: bool) -> list[str]:
             f"{cfg.SOLVER.MAX_ITER} iterations."
         )
     if training and cfg.DATALOADER.REPEAT_THRESHOLD == AUTO_REPEAT_THRESHOLD:
-        whole = training_set()
+        whole = sets.training_set(job)
         sampler = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
         if not issubclass(sampler, RepeatFactorTrainingSampler):
             sampler = RepeatFactorTrainingSampler  # whose definition others take
         frequency = sampler.class_frequency(whole.dicts, whole.statistics.num_classes)
         threshold = cfg.DATALOADER.REPEAT_THRESHOLD = threshold_that_repeats(frequency)
+        if whole.statistics.sampled_counts is not None:
+            sets.counted = None  # how often images are drawn depends on it
         settled.append(
             f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: images of the third of the classes "
             "that fewer images show come more often."
         )
     if cfg.TEST.FIT_GROUP_BOUNDS and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
-        bounds = third_bounds(training_set().statistics.image_counts)
+        whole = sets.training_set(job)
+        bounds = third_bounds(whole.statistics.image_counts)
         if bounds is not None:
             cfg.TEST.LONG_TAILED.GROUP_BOUNDS = list(bounds)
+            if job.of_images:  # of annotations the evaluator makes the groups
+                sets.counted = whole.grouped(bounds)
             settled.append(
                 f"TEST.LONG_TAILED.GROUP_BOUNDS is {list(bounds)}: the largest numbers of training "
                 "images in the first and in the second group, with about a third of the classes "

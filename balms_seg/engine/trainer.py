@@ -29,7 +29,7 @@ from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.mixed_precision import half_precision
 from balms_seg.engine.optimizer import build_optimizer
-from balms_seg.engine.run_data import RunData, hand, statistics_if_available
+from balms_seg.engine.run_data import DataSets, RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
 from balms_seg.engine.run_state import restore_state, state_of
 from balms_seg.engine.step import TrainingStep, data_parallel
@@ -62,11 +62,12 @@ class LongTailedTrainer(DefaultTrainer):
     that a subclass defines with detectron2's own parameters is called as detectron2 calls it.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, sets: DataSets | None = None) -> None:
         """Check the data; build model, optimiser, loaders and hooks.
 
         Args:
             cfg: a checked configuration with `SEED` >= 0.
+            sets: with what `setup` read for it.
 
         Raises:
             PreflightError: something is wrong with the data.
@@ -75,7 +76,7 @@ class LongTailedTrainer(DefaultTrainer):
         # devices for data-parallel models.
         TrainerBase.__init__(self)
         given, cfg = cfg, scaled_to(cfg, comm.get_world_size())
-        data = RunData(cfg, training=True)
+        data = RunData(cfg, training=True, sets=sets)
         self.statistics = data.training_set.statistics
         model = prepare_model(self.build_model(cfg), self.statistics)
         optimizer = self.build_optimizer(cfg, model)

@@ -10,6 +10,7 @@ from image_sets import SMALL
 from made_up_data import words
 
 from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
+from balms_seg.engine.run_data import DataSets
 from balms_seg.model_zoo import get_config_file
 
 Settings = Mapping[str, object]
@@ -17,7 +18,8 @@ Settings = Mapping[str, object]
 
 def build_image_trainer(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:
     """A trainer of the small classifier, before it has loaded any checkpoint."""
-    return LongTailedTrainer(setup(_arguments(settings, output, *flags)))
+    sets = DataSets()
+    return LongTailedTrainer(setup(_arguments(settings, output, *flags), sets), sets)
 
 
 def run_image_training(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:
@@ -29,8 +31,8 @@ def run_image_training(settings: Settings, output: Path, *flags: str) -> LongTai
 
 def run_image_evaluation(settings: Settings, output: Path, *flags: str) -> dict:
     """Evaluate only."""
-    args = _arguments(settings, output, "--eval-only", *flags)
-    return evaluate(setup(args), resume=args.resume)
+    args, sets = _arguments(settings, output, "--eval-only", *flags), DataSets()
+    return evaluate(setup(args, sets), sets, resume=args.resume)
 
 
 def _arguments(settings: Settings, output: Path, *flags: str) -> object:

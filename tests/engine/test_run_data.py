@@ -11,13 +11,15 @@ import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultTrainer
 from image_runs import build_image_trainer
-from image_sets import write_image_sets
+from image_sets import CLASSES, write_folders, write_image_sets
+from image_sets import SMALL as SMALL_IMAGES
 from made_up_data import SMALL, words
 from meta_runs import RATES, WEIGHTS
 from runs import arguments, build_trainer, run_evaluation, run_training
 
 from balms_seg import ClassStatistics
 from balms_seg.annotations import reader
+from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config, train
 from balms_seg.evaluation.lvis import ground_truth
@@ -104,6 +106,40 @@ def test_whole_images_are_listed_once(tmp_path: Path, counted: Counter[str]) -> 
     build_image_trainer(sets, tmp_path / "out")
     names = (*sets["DATASETS.TRAIN"], *sets["DATASETS.TEST"])
     assert counted == {**dict.fromkeys(names, 1), "count": 1}
+
+
+def test_what_is_left_to_the_data_reads_and_counts_no_more(
+    tmp_path: Path, counted: Counter[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training and evaluation alone, as the command does them, of a set with a broken image."""
+    write_folders(tmp_path / "train", (6, 4, 2))
+    write_folders(tmp_path / "test", (2, 2, 2))
+    (tmp_path / "train" / CLASSES[0] / "000.png").write_bytes(b"broken")
+    names = [f"{tmp_path.name}_{part}" for part in ("train", "test")]
+    settings = {
+        **SMALL_IMAGES,
+        "DATASETS.REGISTER_IMAGES": [
+            [name, str(tmp_path / part), ""]
+            for name, part in zip(names, ("train", "test"), strict=True)
+        ],
+        "DATASETS.TRAIN": (names[0],),
+        "DATASETS.TEST": (names[1],),
+        "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 0,
+        "SOLVER.EPOCHS": 1,
+        "TEST.FIT_GROUP_BOUNDS": True,
+        "INPUT.IMAGES.UNREADABLE": "skip",
+    }
+    config = ["--config-file", get_config_file("classification/base.yaml"), "--num-gpus", "0"]
+    run_command("train", [*config, *words({**settings, "OUTPUT_DIR": str(tmp_path / "run")})])
+    assert counted == {**dict.fromkeys(names, 1), "count": 1}
+    counted.clear()
+    again = {
+        "OUTPUT_DIR": str(tmp_path / "again"),
+        "MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth"),
+    }
+    run_command("train", ["--eval-only", *config, *words({**settings, **again})])
+    assert counted == {**dict.fromkeys(names, 1), "count": 1}
+    assert caplog.text.count("neither trained on nor counted") == 1
 
 
 def test_overridden_hooks_with_detectron2s_parameters_are_called_as_there(

@@ -54,7 +54,7 @@ def test_epochs_classes_and_groups_follow_from_the_set(
     assert cfg.SOLVER.MAX_ITER == 3 * 20 / 4
     assert cfg.SOLVER.WARMUP_ITERS == 3
     assert cfg.TEST.LONG_TAILED.GROUP_BOUNDS == [2, 6]
-    assert read.count(cfg.DATASETS.TRAIN[0]) == 2  # for the settings, and for the run
+    assert read.count(cfg.DATASETS.TRAIN[0]) == 1  # for the settings and for the run
 
 
 def test_a_checkpoints_classes_are_those_of_its_evaluation(
