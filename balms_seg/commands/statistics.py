@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> None:
         statistics = image_statistics(args.source, args.root)
         bounds = bounds or third_bounds(statistics.image_counts)
     else:
-        names, of_config = registered_names(args.dataset, args.config_file)
-        statistics, ids = registered_statistics(names)
+        names, of_config, pixel_range = registered_names(args.dataset, args.config_file)
+        statistics, ids = registered_statistics(names, pixel_range=pixel_range)
         bounds = bounds or of_config
     if bounds:
         group_ids = group_by_bounds(statistics.image_counts, bounds)
@@ -98,10 +98,10 @@ def run(args: argparse.Namespace) -> None:
 
 def registered_names(
     dataset: Sequence[str] | None, config_file: str | None
-) -> tuple[Sequence[str], tuple[int, ...] | None]:
-    """The sets to count, and the bounds of groups where a configuration says some."""
+) -> tuple[Sequence[str], tuple[int, ...] | None, tuple[float, ...]]:
+    """The sets to count, bounds of groups where a configuration has some, and its PIXEL_RANGE."""
     if config_file is None:
-        return dataset or (), None
+        return dataset or (), None, ()
     from balms_seg.data import register_from_config
     from balms_seg.engine import load_config
 
@@ -110,47 +110,54 @@ def registered_names(
     names = dataset or cfg.DATASETS.TRAIN
     if not names:
         raise ValueError(f"{config_file} names no DATASETS.TRAIN; give --dataset NAME.")
-    return names, tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS) or None
+    bounds = tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS) or None
+    return names, bounds, tuple(cfg.INPUT.PIXEL_RANGE)
 
 
 def image_statistics(source: str, root: str) -> ClassStatistics:
     """Statistics of class folders, a zip or a list."""
     from balms_seg.class_statistics import ClassStatistics
-    from balms_seg.data.images.feature_files import holds_features
     from balms_seg.data.images.image_lists import read_image_records
 
     found = read_image_records(source, root)
     for note in found.notes:
         logger.warning(note)
-    if not holds_features(found.records):
-        _warn_of_images(found.records, found.class_names)
+    warn_of_images(found.records, found.class_names, name=source)
     labels = [record["label"] for record in found.records]
     return ClassStatistics.from_labels(
         labels, len(found.class_names), class_names=found.class_names
     )
 
 
-def _warn_of_images(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> None:
+def warn_of_images(
+    records: Sequence[dict[str, Any]],
+    class_names: Sequence[str],
+    *,
+    name: str,
+    pixel_range: Sequence[float] = (),
+) -> None:
     """Name the images that are missing or cannot be read, and those that are there twice."""
-    from balms_seg.data.images.image_files import missing_addresses
-    from balms_seg.data.images.repeated_images import describe_repeated
+    from balms_seg.data.images.feature_files import holds_features
     from balms_seg.data.preflight.header_checks import image_problems
-    from balms_seg.data.preflight.image_file_checks import describe_missing
+    from balms_seg.data.preflight.image_set_checks import look_up
 
-    addresses = [record["file_name"] for record in records]
-    missing = missing_addresses(addresses)
-    if missing:
-        logger.warning(describe_missing(missing, len(addresses), None))
-    present = sorted(set(addresses) - set(missing))
-    for problem in image_problems(present, name="images"):
-        logger.warning(problem)
-    repeated = describe_repeated(records, class_names)
-    if repeated:
-        logger.warning(repeated)
+    if holds_features(records):
+        return
+    present, missing = look_up(records, class_names, name=name)
+    problems = [missing] if missing else []
+    problems += image_problems(present, name=name, pixel_range=pixel_range)
+    for problem in problems:
+        logger.warning("Data set %r: %s", name, problem)
 
 
-def registered_statistics(names: Sequence[str]) -> tuple[ClassStatistics, Sequence[int] | None]:
+def registered_statistics(
+    names: Sequence[str], *, pixel_range: Sequence[float] = ()
+) -> tuple[ClassStatistics, Sequence[int] | None]:
     """Statistics of registered sets, one after the other; those of images match by name.
+
+    Args:
+        names: of the sets.
+        pixel_range: INPUT.PIXEL_RANGE, for warnings of images that use little of it.
 
     Returns:
         The statistics, and the annotations' category ids; None for whole images.
@@ -164,7 +171,11 @@ def registered_statistics(names: Sequence[str]) -> tuple[ClassStatistics, Sequen
     metadata = [get_metadata(name) for name in names]
     classes = list(metadata[0].thing_classes)
     if all(are_labelled(records) for records in loaded):
-        images = load_image_dicts(names, classes)
+        for name, records, own in zip(names, loaded, metadata, strict=True):
+            warn_of_images(records, own.thing_classes, name=name, pixel_range=pixel_range)
+        images = load_image_dicts(
+            names, classes, load=dict(zip(names, loaded, strict=True)).__getitem__
+        )
         return ClassStatistics.from_dataset_dicts(images, len(classes), class_names=classes), None
     dicts = join_dicts(loaded)
     for name, other in zip(names, metadata, strict=True):

@@ -217,15 +217,20 @@ def test_pictures_show_the_worst_classes_and_images_first(
     assert len({tile.color for tile in drawn[2]}) == 2
 
 
+@pytest.mark.parametrize("is_registered", [False, True])
 def test_statistics_name_what_is_missing_or_unreadable(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    is_registered: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_folders(tmp_path, (2, 1, 1))
     path = tmp_path / CLASSES[0] / "001.png"
     path.write_bytes(b"nothing")
     listed = tmp_path / "list.txt"
     listed.write_text(f"{CLASSES[0]}/000.png 0\n{CLASSES[0]}/001.png 0\ngone.png 1\n")
-    run_command("statistics", [str(listed)])
+    if is_registered:
+        register_images(f"{tmp_path.name}_list", str(listed))
+    run_command(
+        "statistics", ["--dataset", f"{tmp_path.name}_list"] if is_registered else [str(listed)]
+    )
     assert "1 of 3 images are missing" in caplog.text
     assert "gone.png" in caplog.text
     assert "1 of 2 images cannot be used" in caplog.text

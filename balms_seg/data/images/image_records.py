@@ -30,9 +30,10 @@ class ImageRecords(NamedTuple):
 def log_notes(name: str, notes: tuple[str, ...]) -> None:
     """Warn of what was noticed while a set was read; once, however often it is read."""
     for note in notes:
-        _warn_once(f"Data set {name!r}: {note}")
+        warn_once(f"Data set {name!r}: {note}")
 
 
 @lru_cache(maxsize=256)
-def _warn_once(text: str) -> None:
+def warn_once(text: str) -> None:
+    """Warn of something, once a process however often it is found."""
     logger.warning(text)

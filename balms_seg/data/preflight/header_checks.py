@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import is_cifar, read_bytes, read_image, split_archive
+from balms_seg.data.images.image_records import warn_once
 from balms_seg.data.preflight.image_headers import read_headers
 from balms_seg.decoding import ImageHeader, used_range
-
-logger = logging.getLogger(__name__)
 
 # Images decoded per data set: about a second, and enough to meet a wrong folder or format.
 NUM_DECODED = 32
@@ -67,10 +65,10 @@ def without_unreadable(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     }
     if not broken:
         return list(records)
-    logger.warning(
-        "%d of %d images cannot be read, and are neither trained on nor counted "
-        "(INPUT.IMAGES.UNREADABLE: skip): %s.",
-        *(len(broken), len(records), shortened(list(broken.values()), _NUM_NAMED)),
+    named = shortened(list(broken.values()), _NUM_NAMED)
+    warn_once(
+        f"{len(broken)} of {len(records)} images cannot be read, and are neither trained on nor "
+        f"counted (INPUT.IMAGES.UNREADABLE: skip): {named}."
     )
     kept = [record for record in records if record["file_name"] not in broken]
     if not kept:
@@ -139,20 +137,19 @@ def _warn_of_turns(headers: Mapping[str, ImageHeader], name: str) -> None:
         if header.orientation > 1 and (header.orientation < 5 or header.width == header.height)
     ]
     if turned:
-        logger.warning(
-            "Data set %r: %d of %d images are turned by EXIF, and are read upright; annotations "
-            "have to be of the upright pictures: %s.",
-            *(name, len(turned), len(headers), shortened(turned, _NUM_NAMED)),
+        warn_once(
+            f"Data set {name!r}: {len(turned)} of {len(headers)} images are turned by EXIF, and "
+            "are read upright; annotations have to be of the upright pictures: "
+            f"{shortened(turned, _NUM_NAMED)}."
         )
 
 
 def _warn_of_transparency(headers: Mapping[str, ImageHeader], name: str) -> None:
     clear = [address for address, header in headers.items() if header.has_transparency]
     if clear:
-        logger.warning(
-            "Data set %r: %d of %d images may have transparent pixels, which are laid on white: "
-            "%s.",
-            *(name, len(clear), len(headers), shortened(clear, _NUM_NAMED)),
+        warn_once(
+            f"Data set {name!r}: {len(clear)} of {len(headers)} images may have transparent "
+            f"pixels, which are laid on white: {shortened(clear, _NUM_NAMED)}."
         )
 
 
@@ -176,9 +173,9 @@ def _warn_of_small_ranges(sample: Sequence[str], name: str, pixel_range: Sequenc
         highest = max(one.highest for one in of_type)
         low, high = pixel_range or bounds
         if min(highest, high) - max(lowest, low) < _SMALL_SHARE * (high - low):
-            logger.warning(
-                "Data set %r: values of %d images of more than 8 bits lie from %g to %g, less than "
-                "a quarter of %g to %g, by which they are scaled, so that they are nearly uniform; "
-                "if that is all they use, set INPUT.PIXEL_RANGE to [%g, %g].",
-                *(name, len(of_type), lowest, highest, low, high, lowest, highest),
+            warn_once(
+                f"Data set {name!r}: values of {len(of_type)} images of more than 8 bits lie from "
+                f"{lowest:g} to {highest:g}, less than a quarter of {low:g} to {high:g}, by which "
+                "they are scaled, so that they are nearly uniform; if that is all they use, set "
+                f"INPUT.PIXEL_RANGE to [{lowest:g}, {highest:g}]."
             )

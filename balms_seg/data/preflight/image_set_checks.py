@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from balms_seg.annotations import shortened
 from balms_seg.data.images.feature_files import holds_features, load_features
 from balms_seg.data.images.image_files import missing_addresses, unreadable_remedy
+from balms_seg.data.images.image_records import warn_once
 from balms_seg.data.images.labelled_images import (
     evaluation_classes,
     image_classes,
@@ -23,9 +23,6 @@ from balms_seg.data.preflight.image_file_checks import describe_missing
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-
-
-logger = logging.getLogger(__name__)
 
 
 def image_set_problems(
@@ -51,18 +48,36 @@ def image_set_problems(
     except ValueError as error:
         yield str(error)
         return
-    missing = missing_addresses(record["file_name"] for record in records)
-    if missing:
-        yield describe_missing(missing, len(records), None)
-    absent = set(missing)
-    repeated = describe_repeated(records, MetadataCatalog.get(name).thing_classes)
-    if repeated:
-        logger.warning("Data set %r: %s", name, repeated)
-    present = [record["file_name"] for record in records if record["file_name"] not in absent]
+    present, problem = look_up(records, MetadataCatalog.get(name).thing_classes, name=name)
+    if problem:
+        yield problem
     if not trained_on or cfg.INPUT.IMAGES.UNREADABLE == "stop":
         remedy = unreadable_remedy(training=trained_on)
         for problem in image_problems(present, name=name, pixel_range=cfg.INPUT.PIXEL_RANGE):
             yield f"{problem.rstrip('.')}; {remedy}"
+
+
+def look_up(
+    records: Sequence[dict[str, Any]], class_names: Sequence[str], *, name: str
+) -> tuple[list[str], str | None]:
+    """Look all images up; those under several classes are named in a warning.
+
+    Args:
+        records: of a set.
+        class_names: K names, which their labels count in.
+        name: of the set, for the warning.
+
+    Returns:
+        Addresses of the images that are there, and a sentence on those that are not.
+    """
+    addresses = dict.fromkeys(record["file_name"] for record in records)
+    missing = missing_addresses(addresses)
+    absent = set(missing)
+    repeated = describe_repeated(records, class_names)
+    if repeated:
+        warn_once(f"Data set {name!r}: {repeated}")
+    present = [address for address in addresses if address not in absent]
+    return present, describe_missing(missing, len(addresses), None) if missing else None
 
 
 def _feature_problems(

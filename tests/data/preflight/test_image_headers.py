@@ -148,6 +148,7 @@ def test_transparency_is_said_once_with_its_number(
     paths = [str(tmp_path / f"{i}.png") for i in range(40)]
     for path in paths:
         Image.new("RGBA", SIZE).save(path)
-    assert list(image_problems([*images, *paths], name="mine")) == []
+    for _ in range(2):  # a run may look at a set more than once
+        assert list(image_problems([*images, *paths], name="mine")) == []
     assert len(caplog.records) == 1
     assert "40 of 140 images may have transparent pixels, which are laid on white" in caplog.text
