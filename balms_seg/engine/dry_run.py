@@ -13,7 +13,7 @@ from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.batch_size import scaled_to
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.run_data import RunData
+from balms_seg.engine.run_data import DataSets, RunData
 from balms_seg.engine.run_setup import setup
 from balms_seg.engine.run_summary import describe_run, in_parts
 from balms_seg.engine.step import TrainingStep
@@ -44,8 +44,9 @@ def dry_run(args: Namespace) -> str:
     num_processes = max(args.num_gpus, 1) * args.num_machines
     here = Namespace(**{**vars(args), "num_gpus": int(torch.cuda.is_available() and args.num_gpus)})
     with tempfile.TemporaryDirectory() as scratch:
-        cfg = _planned(setup(here, scratch=scratch), num_processes)
-        trainer = _PlannedTrainer(cfg)
+        sets = DataSets()
+        cfg = _planned(setup(here, sets, scratch=scratch), num_processes)
+        trainer = _PlannedTrainer(cfg, sets)
         trainer.resume_or_load(resume=False)
         return in_parts(
             {
