@@ -42,12 +42,12 @@ def picture(label: int, number: int, size: int = SIZE) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def write_folders(folder: Path, counts: Sequence[int], size: int = SIZE) -> None:
-    """CLASS/NUMBER.png below a folder."""
+def write_folders(folder: Path, counts: Sequence[int], size: int = SIZE, *, first: int = 0) -> None:
+    """CLASS/NUMBER.png below a folder; sets of another first picture have no picture in common."""
     for label, count in enumerate(counts):
         (folder / CLASSES[label]).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            picture(label, number, size).save(folder / CLASSES[label] / f"{number:03}.png")
+            picture(label, first + number, size).save(folder / CLASSES[label] / f"{number:03}.png")
 
 
 def write_zip(path: Path, parts: dict[str, Sequence[int]]) -> None:

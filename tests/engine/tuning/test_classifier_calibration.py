@@ -165,8 +165,8 @@ def test_offsets_have_mean_0_and_the_slope_of_tau() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run, with held-out images of another mix of classes registered beside its sets."""
     folder = tmp_path_factory.mktemp("calibrated")
-    for part, counts in PARTS.items():
-        write_folders(folder / part, counts)
+    for place, (part, counts) in enumerate(PARTS.items()):
+        write_folders(folder / part, counts, first=100 * place)
     names = {part: f"{folder.name}_{part}" for part in PARTS}
     settings = {
         "DATASETS.REGISTER_IMAGES": [
