@@ -58,5 +58,8 @@ class ImageJob(Job):
         self, name: str, statistics: ClassStatistics | None, *, load: Load = load_dataset_dicts
     ) -> DatasetEvaluator:
         """Accuracies, in the run's order of classes."""
-        classes = evaluation_classes(self.cfg, name, load=load)
+        if statistics is None:
+            classes = evaluation_classes(self.cfg, name, load=load)
+        else:
+            classes = list(statistics.class_names)
         return build_evaluator(self.cfg, name, statistics=statistics, class_names=classes)
