@@ -74,10 +74,12 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
     model = prepare_model(model, statistics)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
         LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
-    sets = LongTailedTrainer.build_evaluated_sets(cfg, statistics=statistics, load=data.records)
-    results = LongTailedTrainer.test(cfg, model, sets=sets)
+    evaluated = LongTailedTrainer.build_evaluated_sets(
+        cfg, statistics=statistics, load=data.records
+    )
+    results = LongTailedTrainer.test(cfg, model, sets=evaluated)
     if cfg.TEST.AUG.ENABLED:
-        results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=sets))
+        results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=evaluated))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
