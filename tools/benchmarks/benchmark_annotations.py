@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -92,14 +91,20 @@ ROWS = {
 def measure_here(name: str, path: str) -> dict[str, float]:
     """Run one row in this process."""
     run = ROWS[name](path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _memory_mib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # else the peak is at least the parent's
     start, start_wall = time.process_time(), time.perf_counter()
     run()
     return {
         "processor_s": time.process_time() - start,
         "wall_s": time.perf_counter() - start_wall,
-        "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "peak_mib": _memory_mib("VmHWM") - before,
     }
+
+
+def _memory_mib(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def share_here(path: str, num_workers: int) -> None:
