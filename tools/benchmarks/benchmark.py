@@ -20,7 +20,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +33,8 @@ from benchmark_evaluation import add_evaluation_arguments, benchmark_evaluation
 from benchmark_iteration import add_iteration_arguments, benchmark_iteration
 from benchmark_meta import add_meta_arguments, benchmark_meta
 from benchmark_meta_sampler import add_meta_sampler_arguments, benchmark_meta_sampler
-from benchmark_timing import Row, measure_alternately
+from benchmark_throughput import add_throughput_arguments, benchmark_throughput
+from benchmark_timing import Row, format_table, measure_alternately
 
 from balms_seg import losses
 
@@ -44,7 +44,10 @@ def benchmark_loss(arguments: argparse.Namespace) -> list[Row]:
     rows = []
     for num_rows in arguments.rows:
         logits, targets = _loss_inputs(num_rows, arguments)
-        for name, reference_name, loss, reference in _loss_pairs(logits, targets):
+        pairs = _loss_pairs(logits, targets)
+        if arguments.compile:
+            pairs += _compiled_pairs(logits, targets)
+        for name, reference_name, loss, reference in pairs:
             plain, ours = measure_alternately(
                 partial(_forward_backward, reference, logits),
                 partial(_forward_backward, loss, logits),
@@ -115,6 +118,39 @@ def _loss_pairs(logits: Tensor, targets: Tensor) -> list[tuple[str, str, Callabl
     ]
 
 
+def _compiled_pairs(logits: Tensor, targets: Tensor) -> list[tuple[str, str, Callable, Callable]]:
+    """Hand-written backward passes beside what torch.compile makes of the formula."""
+    columns = logits.shape[1]
+    counts = torch.logspace(0, 5, columns, device=logits.device)
+    frequency = (counts / 1.1e5).clamp(1e-5, 0.5)
+    log_counts, log_odds = counts.log(), torch.logit(frequency)
+    labels = F.one_hot(targets, columns).float()
+
+    @torch.compile
+    def softmax_formula(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits + log_counts, targets)
+
+    @torch.compile
+    def sigmoid_formula(logits: Tensor) -> Tensor:
+        shifted = logits + log_odds
+        return F.binary_cross_entropy_with_logits(shifted, labels, reduction="sum") / len(logits)
+
+    return [
+        (
+            "balanced_softmax",
+            "torch.compile of its formula",
+            lambda: losses.balanced_softmax_loss(logits, targets, counts),
+            lambda: softmax_formula(logits),
+        ),
+        (
+            "balanced_sigmoid, no background rows",
+            "torch.compile of its formula",
+            lambda: losses.balanced_sigmoid_loss(logits, targets, frequency),
+            lambda: sigmoid_formula(logits),
+        ),
+    ]
+
+
 def _forward_backward(loss: Callable[[], Tensor], logits: Tensor) -> None:
     logits.grad = None
     loss().backward()
@@ -127,6 +163,7 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[512, 8192])
     parser.add_argument("--columns", type=int, default=1204, help="LVIS v1 and background: 1204")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="also beside torch.compile")
     parser.add_argument("--repetitions", type=int, default=30)
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: busy machine"
@@ -137,6 +174,7 @@ def add_loss_arguments(parser: argparse.ArgumentParser) -> None:
 BENCHMARKS: dict[str, tuple[Callable, Callable]] = {
     "loss": (benchmark_loss, add_loss_arguments),
     "iteration": (benchmark_iteration, add_iteration_arguments),
+    "throughput": (benchmark_throughput, add_throughput_arguments),
     "meta": (benchmark_meta, add_meta_arguments),
     "meta_sampler": (benchmark_meta_sampler, add_meta_sampler_arguments),
     "classification": (benchmark_classification, add_classification_arguments),
@@ -174,23 +212,6 @@ def _hardware(device: str) -> str:
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} cores"
     return platform.processor() or platform.machine()
-
-
-def format_table(rows: list[Row]) -> str:
-    """Rows as a Markdown table; numbers to three significant digits."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, float):
-            return f"{value:#.3g}"
-        return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
-
-    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "| " + " | ".join(value.ljust(w) for value, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    ]
-    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])
 
 
 def main() -> None:

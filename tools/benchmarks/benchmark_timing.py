@@ -1,8 +1,9 @@
-"""Time of two functions side by side, and memory of one, for `benchmark.py`."""
+"""Time of two functions side by side, memory of one, and tables of them, for `benchmark.py`."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import resource
 import time
@@ -54,7 +55,7 @@ BuildStep = Callable[[str, argparse.Namespace], Callable[[], None]]
 def peak_memory_mb(
     build_step: BuildStep, scheme: str, arguments: argparse.Namespace, *, calls: int
 ) -> int:
-    """Peak of a process that runs a scheme alone: of the GPU, or of the whole process on a CPU.
+    """Peak while a scheme runs alone: of the GPU, or on a CPU of a whole process of its own.
 
     A process starts with the peak of the one that made it, so ask before taking memory here.
 
@@ -64,6 +65,11 @@ def peak_memory_mb(
         arguments: with `threads` and `device`.
         calls: steps to run.
     """
+    if arguments.device.startswith("cuda"):  # its peak can be set back
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return _run_and_measure(build_step, scheme, arguments, calls)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_run_and_measure, (build_step, scheme, arguments, calls))
 
@@ -78,3 +84,20 @@ def _run_and_measure(
     if arguments.device.startswith("cuda"):
         return round(torch.cuda.max_memory_allocated() / 2**20)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def format_table(rows: list[Row]) -> str:
+    """Rows as a Markdown table; numbers to three significant digits."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:#.3g}"
+        return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "| " + " | ".join(value.ljust(w) for value, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])

@@ -10,8 +10,9 @@ its groups; where the objects lie, and their outlines, are drawn.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,24 @@ NUM_ANNOTATIONS = 1_270_141
 _MEAN_POINTS = 42
 # Fewest and most training images of a class, by frequency group.
 _IMAGE_COUNTS = {"r": (1, 10), "c": (11, 100), "f": (101, 2000)}
+_SHAPES = ((480, 640), (427, 640), (640, 480), (640, 427))  # (height, width), in turn
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
-def write_lvis_like(path: Path, *, scale: float = 1.0, seed: int = 0) -> dict[str, int]:
+def write_lvis_like(
+    path: Path,
+    *,
+    scale: float = 1.0,
+    seed: int = 0,
+    shapes: Sequence[tuple[int, int]] = _SHAPES,
+) -> dict[str, int]:
     """Write the json piece by piece.
 
     Args:
         path: of the json.
         scale: share of LVIS v1's images, annotations and images a class.
         seed: of what is drawn.
+        shapes: (height, width) of the images, in turn.
 
     Returns:
         Numbers of images, annotations and categories.
@@ -40,14 +49,15 @@ def write_lvis_like(path: Path, *, scale: float = 1.0, seed: int = 0) -> dict[st
     num_images = max(1, round(NUM_IMAGES * scale))
     categories = _categories(scale)
     images, classes = _occurrences(rng, categories, num_images)
+    sizes = list(itertools.islice(itertools.cycle(shapes), num_images))
     num_annotations = 0
     with path.open("w") as file:
         file.write('{"info": {"description": "made up"}, "licenses": [], "categories": ')
         json.dump(categories, file)
         file.write(', "images": [')
-        _write_entries(file, _images(rng, num_images, images, classes))
+        _write_entries(file, _images(rng, sizes, images, classes))
         file.write('], "annotations": [')
-        num_annotations = _write_entries(file, _annotations(rng, num_images, images, classes))
+        num_annotations = _write_entries(file, _annotations(rng, sizes, images, classes))
         file.write("]}")
     return {
         "images": num_images,
@@ -84,17 +94,28 @@ def _occurrences(
     return flat[order], classes[order]
 
 
-def _sizes(num_images: int) -> Iterator[tuple[int, int]]:
-    shapes = ((480, 640), (427, 640), (640, 480), (640, 427))
-    return (shapes[index % len(shapes)] for index in range(num_images))
+def write_photographs(annotations: Path, folder: Path) -> None:
+    """Write a jpeg of noise for each image of a json."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    (folder / "train2017").mkdir(parents=True)
+    for image in json.loads(annotations.read_text())["images"]:
+        height, width = image["height"], image["width"]
+        coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+        name = image["coco_url"].rpartition("/")[2]
+        Image.fromarray(coarse).resize((width, height)).save(folder / "train2017" / name)
 
 
 def _images(
-    rng: np.random.Generator, num_images: int, images: np.ndarray, classes: np.ndarray
+    rng: np.random.Generator,
+    sizes: Sequence[tuple[int, int]],
+    images: np.ndarray,
+    classes: np.ndarray,
 ) -> Iterator[dict[str, Any]]:
-    bounds = np.searchsorted(images, np.arange(num_images + 1)).tolist()
+    bounds = np.searchsorted(images, np.arange(len(sizes) + 1)).tolist()
     last = int(classes.max(initial=1))
-    for index, (height, width) in enumerate(_sizes(num_images)):
+    for index, (height, width) in enumerate(sizes):
         present = classes[bounds[index] : bounds[index + 1]]
         negative = np.setdiff1d(rng.integers(1, last + 1, 5), present)
         name = f"{index + 1:012}.jpg"
@@ -111,11 +132,13 @@ def _images(
 
 
 def _annotations(
-    rng: np.random.Generator, num_images: int, images: np.ndarray, classes: np.ndarray
+    rng: np.random.Generator,
+    sizes: Sequence[tuple[int, int]],
+    images: np.ndarray,
+    classes: np.ndarray,
 ) -> Iterator[dict[str, Any]]:
-    mean = NUM_ANNOTATIONS / NUM_IMAGES * num_images / max(1, len(images))
+    mean = NUM_ANNOTATIONS / NUM_IMAGES * len(sizes) / max(1, len(images))
     counts = rng.geometric(min(1.0, 1 / mean), len(images))
-    sizes = np.array(list(_sizes(num_images)))
     number = 0
     for image, category_id, count in zip(
         images.tolist(), classes.tolist(), counts.tolist(), strict=True
