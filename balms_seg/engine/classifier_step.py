@@ -57,7 +57,6 @@ class ClassifierStep(TrainingStep):
         normaliser = num_rows / self._view.loss_weight
 
         logits = self._view.layer(rows.features)
-        self._view.log_accuracy(logits, rows.gt_classes)
         with self._keyed_sampling(batch, self.seed):
             row_losses, residuals = loss_and_residuals(
                 lambda leaf: self._view.training_losses(leaf, rows), logits
@@ -70,8 +69,9 @@ class ClassifierStep(TrainingStep):
 
         self.optimizer.zero_grad()
         logits.backward(residuals * row_weights[:, None])
+        accuracies = self._view.accuracies(logits, rows.gt_classes)
         # Raises on NaN, before any weight has changed.
-        self._write_metrics({"loss_cls": sum_over_ranks(loss)}, data_time)
+        self._write_loss(sum_over_ranks(loss), accuracies, data_time)
         for parameter in self._view.layer.parameters():
             if parameter.grad is not None:
                 parameter.grad = sum_over_ranks(parameter.grad)
@@ -119,11 +119,13 @@ class ClassifierStep(TrainingStep):
                 "The checkpoint is of a run without a meta step: what it learns starts anew."
             )
 
-    def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
-        super()._write_metrics(loss_dict, *args, **kwargs)
+    def _write_loss(self, loss: Tensor, accuracies: Mapping[str, Tensor], data_time: float) -> None:
+        """Log () loss and accuracies, which one read brings to the host together."""
+        scalars = torch.stack([loss.double(), *accuracies.values()])
+        value, *shares = scalars.tolist()
+        self._write_metrics({"loss_cls": torch.tensor(value, dtype=torch.float64)}, data_time)
         # detectron2 stops the main rank alone, and logs a loss that is the only one as total_loss.
-        for name, loss in loss_dict.items():
-            value = loss.item()
-            if not math.isfinite(value):
-                raise self._stopped(f"{name} is not finite.")
-            get_event_storage().put_scalar(name, value)
+        if not math.isfinite(value):
+            raise self._stopped("loss_cls is not finite.")
+        known = {n: share for n, share in zip(accuracies, shares, strict=True) if share == share}
+        get_event_storage().put_scalars(loss_cls=value, **known)

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from balms_seg.device_copies import sent
 from balms_seg.meta.sgd import SGDSettings, sgd_step
 
 Sum = Callable[[Tensor], Tensor]  # adds a tensor up over the ranks; out of place or not
@@ -119,7 +120,7 @@ def one_step_meta_gradient(
             loss by its logits.
         meta_normaliser: what the meta losses are divided by, usually the meta rows on all ranks.
         learned: (N,) bool, training rows whose derivative is wanted; the others get 0 at no cost.
-            None: all.
+            On the CPU nobody waits for the device. None: all.
         sum_over_ranks: adds a tensor up over the ranks, for several of them. It is called for
             the virtual gradient (weight, then bias), then for the meta gradient.
 
@@ -156,7 +157,9 @@ def one_step_meta_gradient(
 
         # <residual x features, G> = (residual @ G) . features: no (N, C, D) tensor is made.
         rate_weight, rate_bias = (settings.gradient_rate for settings in sgd)
-        rows = slice(None) if learned is None else learned.nonzero().flatten()
+        rows: slice | Tensor = slice(None)
+        if learned is not None:
+            rows = sent(learned.nonzero().flatten(), features.device)
         residuals = residuals[rows]
         inner = (residuals @ (rate_weight * meta.weight) * features[rows]).sum(dim=1)
         inner = inner + residuals @ (rate_bias * meta.bias)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from balms_seg.device_copies import sent
 from balms_seg.losses import _checks
 from balms_seg.methods.base import Method
 from balms_seg.methods.context import LossContext
@@ -116,7 +117,7 @@ class BAGS(Method):
     def _kept_rows(self, is_member: Tensor, context: LossContext) -> Tensor:
         """(R, G) bool: a group's rows, and as many of the others as the setting says."""
         # Drawn on the CPU, so that a resumed run repeats them; members come last.
-        numbers = torch.rand(is_member.shape, generator=context.generator).to(is_member.device)
+        numbers = sent(torch.rand(is_member.shape, generator=context.generator), is_member.device)
         rank = numbers.masked_fill(is_member, 2.0).argsort(dim=0).argsort(dim=0)
         others = (is_member.sum(dim=0) * self.settings.others_ratio).long()
         return is_member | (rank < others)

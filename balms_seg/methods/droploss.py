@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from balms_seg.device_copies import sent
 from balms_seg.methods.context import LossContext
 from balms_seg.methods.eql import EQL
 
@@ -49,4 +50,4 @@ class DropLoss(EQL):
 
     def _uniform(self, logits: Tensor, context: LossContext) -> Tensor:
         """(R, K) uniform numbers; drawn on the CPU, so that a resumed run repeats them."""
-        return torch.rand(logits.shape, generator=context.generator).to(logits.device)
+        return sent(torch.rand(logits.shape, generator=context.generator), logits.device)

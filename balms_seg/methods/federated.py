@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from balms_seg.device_copies import sent
 from balms_seg.methods.context import LossContext
 from balms_seg.methods.entries import binary_terms, positive_entries
 from balms_seg.methods.sigmoid import Sigmoid
@@ -75,7 +76,7 @@ class Federated(Sigmoid):
         """(K,) bool. Weights over exponential numbers: the largest are a draw without return."""
         chances = self.kept("chances")
         numbers = torch.empty(self.num_classes).exponential_(generator=context.generator)
-        order = F.pad(chances / numbers.to(chances.device), (0, 1))
+        order = F.pad(chances / sent(numbers, chances.device), (0, 1))
         is_present = torch.zeros_like(order, dtype=torch.bool).index_fill(0, targets, True)
         first = order.masked_fill(is_present, torch.inf).topk(self.settings.classes).indices
         return is_present.index_fill(0, first, True)[: self.num_classes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +13,9 @@ from balms_seg.methods.calibration import logit_adjustment_log_weights
 from balms_seg.methods.context import LossContext
 from balms_seg.methods.counting import CountingSoftmax
 from balms_seg.methods.settings import MethodSettings
+
+if TYPE_CHECKING:
+    from balms_seg.class_statistics import ClassStatistics
 
 
 class LogitAdjustment(CountingSoftmax):
@@ -35,14 +39,20 @@ class LogitAdjustment(CountingSoftmax):
 
     settings: Settings
 
+    def prepare(self, statistics: ClassStatistics | None) -> None:
+        """Keep the counts, and what takes their place beside background."""
+        super().prepare(statistics)
+        counts = None if statistics is None else self.kept("counts")
+        powers = None if counts is None else (counts / counts.mean()) ** self.settings.tau
+        self.keep("powers", powers)
+
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """Logit-adjusted loss, with or without background."""
-        counts, tau = self.kept("counts"), self.settings.tau
         if not self.has_background:
+            counts, tau = self.kept("counts"), self.settings.tau
             return logit_adjusted_loss(logits, targets, counts, tau=tau, reduction="none")
-        powers = (counts / counts.mean()) ** tau
         return balanced_softmax_loss_with_background(
-            logits, targets, powers, background="factored", reduction="none"
+            logits, targets, self.kept("powers"), background="factored", reduction="none"
         )
 
 

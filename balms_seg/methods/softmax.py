@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balms_seg.losses import _checks, balanced_softmax_loss
+from balms_seg.losses import _checks
+from balms_seg.losses._cross_entropy import shifted_cross_entropy
 from balms_seg.methods.base import Method
 from balms_seg.methods.context import LossContext
 
@@ -19,9 +19,10 @@ class Softmax(Method):
         return F.cross_entropy(_checks.widen(logits), targets, reduction="none")
 
     def plain_loss(self, logits: Tensor, targets: Tensor) -> Tensor | None:
-        """Cross-entropy: Balanced Softmax with equal counts, whose kernel is the faster one."""
-        equal = torch.ones(logits.shape[1], device=logits.device)
-        return balanced_softmax_loss(logits, targets, equal, reduction="none")
+        """Cross-entropy: Balanced Softmax without a shift, whose kernel is the faster one."""
+        _checks.check_logits_and_targets(logits, targets)
+        logits = _checks.widen(logits)
+        return shifted_cross_entropy(logits, targets, logits.new_zeros(logits.shape[1]))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over all columns."""

@@ -159,7 +159,7 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         else:
             gt_classes = torch.empty(0, dtype=torch.int64, device=logits.device)
             proposal_boxes = gt_boxes = deltas.new_empty((0, 4))
-        self.log_accuracy(logits, gt_classes)
+        log_classification_statistics(self.method.decision_scores(logits.detach()), gt_classes)
         features = getattr(predictions, "features", None)
         context = self.loss_context(features, columns_of(proposals))
         is_trained = self.training and torch.is_grad_enabled()
@@ -174,9 +174,20 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
         """What the method is told of rows with these (R, D) features and (R, K) known classes."""
         return build_context(self.schedule, features=features, columns=columns)
 
-    def log_accuracy(self, logits: Tensor, gt_classes: Tensor) -> None:
-        """Put the accuracies of (R, C) logits into the event storage."""
-        log_classification_statistics(self.method.decision_scores(logits.detach()), gt_classes)
+    def accuracies(self, logits: Tensor, gt_classes: Tensor) -> dict[str, Tensor]:
+        """What detectron2 logs of (R, C) logits, without its masks; see `ClassifierView`."""
+        scores = self.method.decision_scores(logits.detach())
+        background = scores.shape[1] - 1
+        predicted = scores.argmax(dim=1)
+        is_right = (predicted == gt_classes).double()
+        is_foreground = (gt_classes < background).double()
+        num_foreground = is_foreground.sum()
+        is_missed = (predicted == background).double() * is_foreground
+        return {
+            "fast_rcnn/cls_accuracy": is_right.mean(),
+            "fast_rcnn/fg_cls_accuracy": (is_right * is_foreground).sum() / num_foreground,
+            "fast_rcnn/false_negative": is_missed.sum() / num_foreground,
+        }
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

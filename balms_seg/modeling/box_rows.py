@@ -62,7 +62,7 @@ def box_classifier_view(model: GeneralizedRCNN) -> ClassifierView:
         method=predictor.method,
         compute_rows=partial(compute_box_rows, model),
         context=lambda rows: predictor.loss_context(rows.features, rows.columns),
-        log_accuracy=predictor.log_accuracy,
+        accuracies=predictor.accuracies,
         loss_weight=predictor.loss_weight.get("loss_cls", 1.0),
         has_background=True,
     )

@@ -40,7 +40,8 @@ class ClassifierView:
         method: gives its loss.
         compute_rows: runs everything before the classifier on a batch, without gradients.
         context: what the method is told of rows.
-        log_accuracy: puts the accuracy of (R, C) logits for (R,) classes into the event storage.
+        accuracies: () float64 shares of rows by their names in the log, of (R, C) logits for (R,)
+            classes; they stay where the logits are, so that nobody waits. NaN: of no row.
         loss_weight: factor on the loss.
         has_background: whether rows may be of class K.
     """
@@ -49,7 +50,7 @@ class ClassifierView:
     method: Method
     compute_rows: Callable[[Any], ClassifierRows]
     context: Callable[[ClassifierRows], LossContext]
-    log_accuracy: Callable[[Tensor, Tensor], None]
+    accuracies: Callable[[Tensor, Tensor], dict[str, Tensor]]
     loss_weight: float = 1.0
     has_background: bool = False
 

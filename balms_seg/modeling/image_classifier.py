@@ -129,7 +129,10 @@ class ImageClassifier(nn.Module):
             return self.probabilities(batch.images)
         features = self.features(batch.images)
         logits = self.classifier(features)
-        self.log_accuracy(logits, batch.labels)
+        storage = event_storage()
+        if storage is not None and len(batch):
+            for name, share in self.accuracies(logits, batch.labels).items():
+                storage.put_scalar(name, share.item())
         return {"loss_cls": self._loss(logits, features, batch)}
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -165,12 +168,10 @@ class ImageClassifier(nn.Module):
         normalised = (pixels - self.pixel_mean) / self.pixel_std
         return normalised.contiguous(memory_format=self._memory_format)
 
-    def log_accuracy(self, logits: Tensor, labels: Tensor) -> None:
-        """Put the share of images that the (B, C) logits decide rightly into the storage."""
-        storage = event_storage()
-        if storage is not None and len(labels):
-            is_right = self.method.decision_scores(logits.detach()).argmax(dim=1) == labels
-            storage.put_scalar("accuracy", is_right.float().mean().item())
+    def accuracies(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """() share of images that the (B, C) logits decide rightly; see `ClassifierView`."""
+        is_right = self.method.decision_scores(logits.detach()).argmax(dim=1) == labels
+        return {"accuracy": is_right.double().mean()}
 
     def loss_context(self, features: Tensor) -> LossContext:
         """What the method is told of images with these (B, D) features."""

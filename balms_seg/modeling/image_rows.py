@@ -50,5 +50,5 @@ def image_classifier_view(model: ImageClassifier) -> ClassifierView:
         method=model.method,
         compute_rows=partial(compute_image_rows, model),
         context=lambda rows: model.loss_context(rows.features),
-        log_accuracy=model.log_accuracy,
+        accuracies=model.accuracies,
     )

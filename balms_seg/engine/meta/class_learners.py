@@ -32,8 +32,8 @@ class ClassLearner(Protocol):
     def weigh(self, batch: list[dict], rows: ClassifierRows) -> Tensor:
         """(R,) constant loss weights of a batch's rows."""
 
-    def learns_from(self, rows: ClassifierRows) -> Tensor | None:
-        """(R,) bool: rows whose weights depend on psi; None: all."""
+    def learns_from(self, gt_classes: Tensor) -> Tensor | None:
+        """(R,) bool: rows, by their classes, whose weights depend on psi; None: all."""
 
     def learn(self, batch: list[dict], rows: ClassifierRows, weight_gradient: Tensor) -> Tensor:
         """Move psi along the meta loss; returns the weights of the real step.
@@ -74,9 +74,9 @@ class LearnedWeights:
         self._weighed = self.reweighter.weigh(rows.gt_classes)
         return self._weighed.weights
 
-    def learns_from(self, rows: ClassifierRows) -> Tensor:
+    def learns_from(self, gt_classes: Tensor) -> Tensor:
         """The foreground."""
-        return rows.gt_classes < len(self.reweighter.rates)
+        return gt_classes < len(self.reweighter.rates)
 
     def learn(self, batch: list[dict], rows: ClassifierRows, weight_gradient: Tensor) -> Tensor:
         """One Adam step; the batch weighed anew."""
@@ -122,7 +122,7 @@ class LearnedRates:
         weights = self.sampler.loss_weights(draws_of(batch))
         return sent(weights.to(rows.features.dtype), rows.features.device)[rows.images]
 
-    def learns_from(self, rows: ClassifierRows) -> None:
+    def learns_from(self, gt_classes: Tensor) -> None:
         """All: every row has its image's weight."""
 
     def learn(self, batch: list[dict], rows: ClassifierRows, weight_gradient: Tensor) -> Tensor:

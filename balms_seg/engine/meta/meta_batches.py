@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from detectron2.utils import comm
@@ -21,6 +21,13 @@ RowsOf = Callable[
 ]  # of a batch and the seed that keys its randomness
 
 
+class RowPlaces(NamedTuple):
+    """(R,) classes and (R,) images of a batch's rows, on the CPU."""
+
+    gt_classes: Tensor
+    images: Tensor
+
+
 class MetaBatches(Protocol):
     """A source of class-balanced rows."""
 
@@ -30,8 +37,8 @@ class MetaBatches(Protocol):
     def next_rows(self, iteration: int, rows_of: RowsOf) -> ClassifierRows:
         """This rank's part of the next meta batch; may be empty."""
 
-    def add(self, batch: list[dict], rows: ClassifierRows) -> None:
-        """Take note of a training batch that was used."""
+    def add(self, batch: list[dict], features: Tensor, places: RowPlaces) -> None:
+        """Take note of the (R, D) features of a training batch that was used."""
 
     def state_dict(self) -> dict[str, Any]:
         """What makes the next meta batch come out the same."""
@@ -59,7 +66,7 @@ class LoadedBatches:
         with EventStorage():  # its proposal counts are not those of training
             return rows_of(next(self._iterator), self.loader.seed)
 
-    def add(self, batch: list[dict], rows: ClassifierRows) -> None:
+    def add(self, batch: list[dict], features: Tensor, places: RowPlaces) -> None:
         """Nothing to note."""
 
 
@@ -101,11 +108,10 @@ class BankedBatches:
         features, classes = (sent(part[share], self._device) for part in (features, classes))
         return ClassifierRows(features, classes, images=torch.zeros_like(classes))
 
-    def add(self, batch: list[dict], rows: ClassifierRows) -> None:
+    def add(self, batch: list[dict], features: Tensor, places: RowPlaces) -> None:
         """Take in the foreground of all ranks' images, and as much background of each image."""
         num_classes = len(self.bank.sizes) - 1
-        # One read of the device; what follows is bookkeeping of the host.
-        classes, images = torch.stack([rows.gt_classes, rows.images]).cpu()
+        classes, images = places
         is_foreground = classes < num_classes
         count = torch.bincount(images[is_foreground], minlength=len(batch))
         # Rows come image by image, and the background of an image in random order.
@@ -116,7 +122,7 @@ class BankedBatches:
 
         positions = torch.tensor(positions_of(batch))
         row_positions, classes = positions[images[kept]], classes[kept]
-        features = rows.features[sent(kept, rows.features.device)].half()
+        features = features[sent(kept, features.device)].half()
         if comm.get_world_size() > 1:
             features = features.cpu()
         parts = comm.all_gather((row_positions, features, classes))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from balms_seg.distributed import sum_over_ranks
 from balms_seg.engine.meta.class_learners import ClassLearner
-from balms_seg.engine.meta.meta_batches import MetaBatches, RowsOf
+from balms_seg.engine.meta.meta_batches import MetaBatches, RowPlaces, RowsOf
 from balms_seg.meta import linear_classifier, one_step_meta_gradient, sgd_settings
 from balms_seg.methods import Method
 from balms_seg.modeling.classifier_rows import ClassifierRows, ClassifierView
@@ -99,11 +99,13 @@ class MetaStep:
             FloatingPointError: class parameters would not be finite; names the classes.
         """
         weights = self.learner.weigh(batch, rows)
-        if iteration % self.period == 0:
+        is_due = iteration % self.period == 0
+        meta = self.batches.next_rows(iteration, rows_of) if is_due else None
+        places, meta_classes = _on_host(rows, meta)
+        if meta is not None:
             self.learner.set_meta_classes(self.batches.has_samples(), warn=False)
-            meta = self.batches.next_rows(iteration, rows_of)
-            is_foreground = meta.gt_classes < self.classifier.method.num_classes
-            counts = torch.stack([torch.ones_like(is_foreground).sum(), is_foreground.sum()])
+            is_foreground = meta_classes < self.classifier.method.num_classes
+            counts = torch.tensor([len(is_foreground), int(is_foreground.sum())])
             num_meta, num_foreground = sum_over_ranks(counts)
             if num_foreground > 0:  # the same on all ranks
                 gradient = self._weight_gradient(
@@ -111,11 +113,12 @@ class MetaStep:
                     meta,
                     weights,
                     residuals=residuals,
+                    learned=self.learner.learns_from(places.gt_classes),
                     normaliser=normaliser,
                     num_meta=num_meta,
                 )
                 weights = self.learner.learn(batch, rows, gradient)
-        self.batches.add(batch, rows)
+        self.batches.add(batch, rows.features, places)
         return weights
 
     def _weight_gradient(
@@ -125,6 +128,7 @@ class MetaStep:
         weights: Tensor,
         *,
         residuals: Tensor,
+        learned: Tensor | None,
         normaliser: Tensor,
         num_meta: Tensor,
     ) -> Tensor:
@@ -136,7 +140,7 @@ class MetaStep:
             features=rows.features,
             residuals=residuals,
             sample_weights=weights,
-            learned=self.learner.learns_from(rows),
+            learned=learned,
             normaliser=normaliser,
             meta_features=meta.features,
             meta_residuals=lambda virtual: loss_and_residuals(
@@ -168,6 +172,14 @@ class MetaStep:
             )
         self.learner.load_state_dict(state["learner"])
         self.batches.load_state_dict(state["batches"])
+
+
+def _on_host(rows: ClassifierRows, meta: ClassifierRows | None) -> tuple[RowPlaces, Tensor]:
+    """Classes and images of a batch's rows, and classes of the meta rows: one read of a device."""
+    meta_classes = rows.gt_classes[:0] if meta is None else meta.gt_classes
+    parts = [rows.gt_classes, rows.images, meta_classes]
+    classes, images, meta_classes = torch.cat(parts).cpu().split([len(part) for part in parts])
+    return RowPlaces(classes, images), meta_classes
 
 
 def loss_and_residuals(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from balms_seg.engine.meta.meta_batches import BankedBatches
+from balms_seg.engine.meta.meta_batches import BankedBatches, RowPlaces
 from balms_seg.meta import FeatureBank
-from balms_seg.modeling.classifier_rows import ClassifierRows
 
 K = 3
 
@@ -18,12 +17,9 @@ def banked(classes: list[int], images: list[int], num_images: int) -> tuple[list
     batches = BankedBatches(
         bank, num_foreground=1, num_background=1, seed=0, device=torch.device("cpu")
     )
-    rows = ClassifierRows(
-        features=torch.arange(len(classes), dtype=torch.float32)[:, None],
-        gt_classes=torch.tensor(classes),
-        images=torch.tensor(images),
-    )
-    batches.add([{"stream_position": i} for i in range(num_images)], rows)
+    places = RowPlaces(gt_classes=torch.tensor(classes), images=torch.tensor(images))
+    rows = torch.arange(len(classes), dtype=torch.float32)[:, None]
+    batches.add([{"stream_position": i} for i in range(num_images)], rows, places)
     features, kept = bank.draw(200, 400, torch.Generator().manual_seed(0))
     background = sorted({value for value in features[kept == K].flatten().tolist()})
     return bank.sizes.tolist(), background
