@@ -194,6 +194,15 @@ def test_a_classifier_starts_from_the_generator_alone(method: Method) -> None:
     assert first.bias.unique().tolist() == pytest.approx([method.initial_bias])
 
 
+def test_nothing_is_drawn_from_the_global_generator(method: Method) -> None:
+    before = torch.get_rng_state()
+    train_a_batch(method)
+    logits, targets = logits_of(method).detach(), targets_of(method)
+    method.plain_loss(logits, targets)
+    method.probabilities(logits)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_settings_of_another_class_are_refused(method: Method) -> None:
     with pytest.raises(TypeError, match=r"settings of .*Settings, but got str"):
         type(method)(K, has_background=True, settings="softmax")  # type: ignore[arg-type]
