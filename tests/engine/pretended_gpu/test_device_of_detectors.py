@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from made_up_data import SMALL, words
 from runs import build_trainer, run_evaluation, run_training
 
+from balms_seg.commands.command_line import run_command
 from balms_seg.engine import LongTailedTrainer, train
-from balms_seg.methods import METHODS
+from balms_seg.methods import METHODS, calibration
+from balms_seg.model_zoo import get_config_file
 
 CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 2}
 ON_IT = ("--num-gpus", "1")
@@ -33,6 +36,31 @@ SCENARIOS: dict[str, dict[str, object]] = {
         "TEST.AUG.ENABLED": True,
         "TEST.AUG.MIN_SIZES": (64, 80),
     },
+    **{
+        f"{form}_background": {
+            "MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_softmax",
+            "MODEL.METHODS.BALANCED_SOFTMAX.BACKGROUND": form,
+        }
+        for form in ("neutral", "factored", "prior")
+    },
+    **{
+        f"calibrated_by_{name}": {"MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD": name}
+        for name in ("norcal", "group_temperature")
+    },
+    "synchronised_norm": {"MODEL.RESNETS.NORM": "SyncBN", "MODEL.FPN.NORM": "SyncBN"},
+    "precise_norm": {
+        "TEST.PRECISE_BN.ENABLED": True,
+        "TEST.PRECISE_BN.NUM_ITER": 1,
+        "TEST.EVAL_PERIOD": 2,
+    },
+}
+RESUMED = {
+    "softmax": SCENARIOS["softmax"],
+    "cascade": {**SCENARIOS["cascade"], **SGD},
+    "float16": {**SCENARIOS["float16"], **SGD},
+    "averaged": {"SOLVER.EMA_DECAY": 0.9, **SGD},
+    "synchronised_norm": {**SCENARIOS["synchronised_norm"], **SGD},
+    "stateful": {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "seesaw", **SGD},
 }
 
 
@@ -46,11 +74,12 @@ def test_it_trains_and_evaluates(scenario: str, data: dict[str, object], tmp_pat
     assert trainer._trainer.grad_scaler.is_enabled() == is_scaled
 
 
+@pytest.mark.parametrize("scenario", RESUMED)
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    data: dict[str, object], tmp_path: Path
+    scenario: str, data: dict[str, object], tmp_path: Path
 ) -> None:
     same_rates = {"SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR", "SOLVER.STEPS": ()}
-    settings = {**data, **CUDA, **SGD, **same_rates, "DATASETS.TEST": ()}
+    settings = {**data, **CUDA, **RESUMED[scenario], **same_rates, "DATASETS.TEST": ()}
     straight = run_training(settings, tmp_path / "straight", *ON_IT)
     run_training({**settings, "SOLVER.MAX_ITER": 1}, tmp_path / "halves", *ON_IT)
     resumed = run_training(settings, tmp_path / "halves", *ON_IT, "--resume")
@@ -67,6 +96,35 @@ def test_a_checkpoint_of_the_device_is_evaluated_on_the_cpu(
     weights = {"MODEL.WEIGHTS": str(tmp_path / "there" / "model_final.pth")}
     here = run_evaluation({**data, **weights}, tmp_path / "here")
     assert here["bbox"]["AP"] == pytest.approx(trainer._last_eval_results["bbox"]["AP"], abs=0.1)
+
+
+def test_weights_are_tau_normalised_and_calibrated_there(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {**data, **CUDA, **SCENARIOS["softmax"]}
+    run_training({**settings, "DATASETS.TEST": ()}, tmp_path / "run", *ON_IT)
+    settings["MODEL.WEIGHTS"] = str(tmp_path / "run" / "model_final.pth")
+    tau = {"MODEL.INIT_CLASSIFIER": "tau_norm"}
+    assert "bbox" in run_evaluation({**settings, **tau}, tmp_path / "tau", *ON_IT)
+    written = tmp_path / "calibrated.yaml"
+    flags = ["--config-file", get_config_file("toy/base.yaml"), *ON_IT, "--output", str(written)]
+    flags += ["--dataset", data["DATASETS.TEST"][0], "--allow-validation"]
+    run_command("calibrate", [*flags, *words({**SMALL, **settings})])
+    assert written.is_file()
+
+
+def test_a_calibration_that_stays_on_the_cpu_is_seen(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = calibration.reweigh
+    monkeypatch.setattr(
+        calibration,
+        "reweigh",
+        lambda scores, log_weights, **kwargs: right(scores.cpu(), log_weights, **kwargs),
+    )
+    settings = {**data, **CUDA, **SCENARIOS["calibrated_by_norcal"]}
+    with pytest.raises(RuntimeError, match="device"):
+        run_training(settings, tmp_path, *ON_IT)
 
 
 def test_a_loss_that_adds_something_of_the_cpu_is_seen(

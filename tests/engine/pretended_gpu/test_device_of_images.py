@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from image_runs import run_image_training
 from image_sets import write_image_sets
 
@@ -41,6 +42,25 @@ def test_methods_train_from_the_files(method: str, tmp_path: Path) -> None:
     }
     trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    same_rates = {"SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR", "SOLVER.STEPS": ()}
+    settings = {**write_image_sets(tmp_path), **CUDA, **AUGMENTED, **same_rates}
+    settings["DATASETS.TEST"] = ()
+    straight = run_image_training(settings, tmp_path / "straight", *ON_IT)
+    run_image_training({**settings, "SOLVER.MAX_ITER": 1}, tmp_path / "halves", *ON_IT)
+    resumed = run_image_training(settings, tmp_path / "halves", *ON_IT, "--resume")
+    assert resumed.start_iter == 1
+    for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(one.cpu(), other.cpu(), rtol=1e-4, atol=1e-5)
+
+
+def test_its_calibration_is_applied_there(tmp_path: Path) -> None:
+    settings = {**write_image_sets(tmp_path), **CUDA}
+    settings["MODEL.IMAGE_CLASSIFIER.CALIBRATION.TEMPERATURE"] = 2.0
+    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
+    assert 0 <= trainer._last_eval_results["classification"]["top1"] <= 100
 
 
 def test_labels_that_stay_on_the_cpu_are_seen(

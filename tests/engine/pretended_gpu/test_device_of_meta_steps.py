@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,20 @@ def test_weights_are_learned_on_whole_images(in_memory: bool, tmp_path: Path) ->
     }
     trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
     assert class_values(trainer).isfinite().all()
+
+
+@pytest.mark.parametrize("scheme", ["DECOUPLED", "LOADER", "BANK"])
+def test_the_benchmark_of_the_meta_step_runs_there(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tools" / "benchmarks"))
+    benchmark = importlib.import_module("benchmark_meta")
+    arguments = Namespace(
+        config="toy/base.yaml", device="cuda", batch=2, size=(64, 64), classes=3, rows=8
+    )
+    step = benchmark.build_step(getattr(benchmark, scheme), arguments)
+    for _ in range(2):
+        step()
 
 
 def test_a_buffer_that_stays_on_the_cpu_is_seen(

@@ -14,6 +14,7 @@ from runs import build_trainer
 
 from balms_seg.config.meta_learning import META_SAMPLER
 from balms_seg.engine import LongTailedTrainer, train
+from balms_seg.engine.meta import meta_batches
 
 ON_IT = ("--num-gpus", "1")
 COUNTED = range(3, 6)  # iterations; what comes once has passed
@@ -27,14 +28,14 @@ CLASSIFIER_ALONE = {
 # Settings, and the most waits of a step.
 DETECTORS = {
     "plain": ({}, 2),  # backward, of masks in detectron2
-    "weights_from_bank": ({**WEIGHTS, **BANK}, 5),
-    "rates_from_bank": ({**RATES, **BANK}, 5),
-    "weights_from_loader": (WEIGHTS, 4),
+    "weights_from_bank": ({**WEIGHTS, **BANK}, 3),
+    "rates_from_bank": ({**RATES, **BANK}, 3),
+    "weights_from_loader": (WEIGHTS, 3),
 }
 IMAGES = {
     "crop_flip": ({AUGMENTATIONS: ["crop_flip"]}, 1),
     "autoaugment": ({AUGMENTATIONS: ["crop_flip", "autoaugment", "cutout"]}, 1),
-    "rates": ({**CLASSIFIER_ALONE, "DATALOADER.SAMPLER_TRAIN": META_SAMPLER}, 6),
+    "rates": ({**CLASSIFIER_ALONE, "DATALOADER.SAMPLER_TRAIN": META_SAMPLER}, 3),
 }
 
 
@@ -71,6 +72,16 @@ def test_a_detectors_step_waits_no_more_than(
 ) -> None:
     settings, most = DETECTORS[case]
     assert_at_most(most, build_trainer({**data, **settings, **CUDA}, tmp_path, *ON_IT))
+
+
+def test_a_copy_from_pageable_memory_is_counted(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meta_batches, "sent", lambda tensor, device: tensor.to(device))
+    settings, most = DETECTORS["weights_from_bank"]
+    trainer = build_trainer({**data, **settings, **CUDA}, tmp_path, *ON_IT)
+    with pytest.raises(AssertionError, match=r"meta_batches.py:\d+ to the device"):
+        assert_at_most(most, trainer)
 
 
 @pytest.mark.parametrize("case", IMAGES)
