@@ -209,7 +209,8 @@ def _next_commands(absent: Sequence[Part], root: Path, names: Sequence[str]) -> 
         path = next(part.path for part in absent if part.url == url)
         folder = shlex.quote(str(root.absolute() / path.partition("/")[0]))
         archive = url.rpartition("/")[2]
-        yield f"  curl -LO {url} && unzip -q {archive} -d {folder}"
+        unpack = f"mkdir -p {folder} && unzip -q {archive} -d {folder}"
+        yield f"  curl -LO {url} && {unpack}"
     if absent:
         yield f"  python datasets/prepare_lvis_and_coco.py {' '.join(names)}"
     elif configs := [_FIRST_CONFIG[name] for name in names if name in _FIRST_CONFIG]:

@@ -6,7 +6,6 @@ import tempfile
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from detectron2.utils.events import EventStorage
 
 from balms_seg.class_statistics import ClassStatistics
@@ -40,12 +39,13 @@ def dry_run(args: Namespace) -> str:
         ValueError: with --resume or --eval-only, or the batch cannot be shared out.
     """
     if args.resume or args.eval_only:
-        raise ValueError("Expected --dry-run of a new training, but got --resume or --eval-only.")
+        raise ValueError(
+            "Expected --dry-run of a new training, but got --resume or --eval-only; leave it out."
+        )
     num_processes = max(args.num_gpus, 1) * args.num_machines
-    here = Namespace(**{**vars(args), "num_gpus": int(torch.cuda.is_available() and args.num_gpus)})
     with tempfile.TemporaryDirectory() as scratch:
         sets = DataSets()
-        cfg = _planned(setup(here, sets, scratch=scratch), num_processes)
+        cfg = _planned(setup(args, sets, scratch=scratch), num_processes)
         trainer = _PlannedTrainer(cfg, sets)
         trainer.resume_or_load(resume=False)
         return in_parts(

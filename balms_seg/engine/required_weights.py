@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 
-def require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool) -> None:
+def require_weights(
+    cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool, num_gpus: int
+) -> None:
     """Stop where a run has no weights to start from, or to evaluate.
 
     Args:
@@ -21,6 +23,7 @@ def require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bo
         resume: the last checkpoint of OUTPUT_DIR will do, where there is one.
         eval_only: nothing is trained.
         is_named: the command line names MODEL.WEIGHTS.
+        num_gpus: of the command line.
 
     Raises:
         FileNotFoundError: MODEL.WEIGHTS leads nowhere.
@@ -36,7 +39,8 @@ def require_weights(cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bo
             f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
         )
     if cfg.MODEL.WEIGHTS:
-        _require_local_file(cfg, stage_one=cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else "")
+        stage_one = cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else ""
+        _require_local_file(cfg, stage_one=stage_one, num_gpus=num_gpus)
     elif eval_only:
         final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
         hint = f"; there is {final}" if final.is_file() else ""
@@ -53,7 +57,7 @@ def _trains_nothing(cfg: CfgNode) -> bool:
     return cfg.MODEL.INIT_CLASSIFIER == "tau_norm" or method.startswith("post_hoc_")
 
 
-def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
+def _require_local_file(cfg: CfgNode, *, stage_one: str, num_gpus: int) -> None:
     """Stop where `MODEL.WEIGHTS` is a path, not an address, and leads nowhere."""
     path = cfg.MODEL.WEIGHTS.partition("?")[0]  # detectron2 takes options after a question mark
     if "://" in path or os.path.isfile(path):
@@ -62,8 +66,7 @@ def _require_local_file(cfg: CfgNode, *, stage_one: str) -> None:
     if stage_one:
         remedy = (
             "it is what the stage before this one writes, so train that first: "
-            f"balms-seg train --config-file {stage_one} --num-gpus "
-            f"{0 if cfg.MODEL.DEVICE == 'cpu' else 8}; "
+            f"balms-seg train --config-file {stage_one} --num-gpus {num_gpus}; "
             "or give the path of its checkpoint."
         )
     raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")

@@ -179,7 +179,7 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
     config_file = find_config_file(args.config_file)
     args = Namespace(**{**vars(args), "config_file": config_file})  # default_setup reads it, too
     cfg = load_config(config_file, args.opts)
-    _choose_device(cfg, args.num_gpus)
+    _choose_device(cfg, args.num_gpus, is_planned=scratch is not None)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm" and not args.eval_only:
         raise ValueError(
             "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
@@ -195,6 +195,7 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         resume=args.resume,
         eval_only=args.eval_only,
         is_named="MODEL.WEIGHTS" in args.opts[::2],
+        num_gpus=args.num_gpus,
     )
     if scratch is not None:
         cfg.OUTPUT_DIR = scratch
@@ -217,9 +218,13 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
     return cfg
 
 
-def _choose_device(cfg: CfgNode, num_gpus: int) -> None:
-    """The CPU where no GPU is asked for; stop where the device asked for is not there."""
-    if num_gpus == 0 and cfg.MODEL.DEVICE == "cuda":
+def _choose_device(cfg: CfgNode, num_gpus: int, *, is_planned: bool) -> None:
+    """The CPU where no GPU is asked for; stop where the device asked for is not there.
+
+    A run that is only planned is planned on the CPU then.
+    """
+    does_without = num_gpus == 0 or (is_planned and not torch.cuda.is_available())
+    if does_without and cfg.MODEL.DEVICE == "cuda":
         cfg.MODEL.DEVICE = "cpu"
     if num_gpus > 0 and comm.get_world_size() > 1 and cfg.MODEL.DEVICE == "cpu":
         raise ValueError(

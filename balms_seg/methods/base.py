@@ -176,8 +176,9 @@ class Method(nn.Module, ABC):
         if buffer is None:
             raise RuntimeError(
                 f"{type(self).__name__} needs the training set's ClassStatistics, but got none; "
-                "register the sets in DATASETS.TRAIN before building the model, or call "
-                "prepare(statistics)."
+                "name the sets in DATASETS.TRAIN of a run of this package; elsewhere call "
+                "balms_seg.modeling.prepare_model(model, ClassStatistics.from_json(...)), or give "
+                "replace_box_classifier the statistics."
             )
         return buffer
 

@@ -88,6 +88,7 @@ class LossContext:
         if value is None:
             raise ValueError(
                 f"The loss of {type(reader).__name__} reads {name}, but got none; give it "
-                f"LossContext({name}=...), as this package's models do in a run."
+                f"LossContext({name}=...), as this package's models do in a run (progress: of the "
+                "`schedule` that replace_box_classifier takes)."
             )
         return value

@@ -46,8 +46,10 @@ def test_empty_tree_names_what_is_missing_and_where_it_is_from(tmp_path: Path) -
 def test_what_is_missing_comes_with_the_commands_that_get_it(tmp_path: Path) -> None:
     said = format_status(prepare(["small"], tmp_path), tmp_path, ["small"]).splitlines()
     assert said[-3:] == [
-        f"  curl -LO https://example.org/zips/val.zip && unzip -q val.zip -d {tmp_path}/coco",
-        f"  curl -LO https://example.org/val.json.zip && unzip -q val.json.zip -d {tmp_path}/lvis",
+        f"  curl -LO https://example.org/zips/val.zip && mkdir -p {tmp_path}/coco"
+        f" && unzip -q val.zip -d {tmp_path}/coco",
+        f"  curl -LO https://example.org/val.json.zip && mkdir -p {tmp_path}/lvis"
+        f" && unzip -q val.json.zip -d {tmp_path}/lvis",
         "  python datasets/prepare_lvis_and_coco.py small",
     ]
 

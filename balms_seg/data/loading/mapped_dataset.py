@@ -92,7 +92,8 @@ class KeyedMapDataset(Dataset):
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"Image file {self.describe(index)} of the training set does not exist ({error}); "
-                "restore it or check the image root that the data set was registered with."
+                "restore it or check the image root that the data set was registered with; if only "
+                "the folders differ, set DATASETS.MATCH_FILE_NAMES to basename."
             ) from error
         except (OSError, SyntaxError, EOFError) as error:  # what PIL raises on broken files
             raise OSError(
