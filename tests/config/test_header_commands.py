@@ -57,7 +57,6 @@ def forget_sets() -> None:
 
 
 def check_header_command(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_sets()
     monkeypatch.chdir(folder)
     forget_sets()
     # Asks compilers for their versions, which takes longer than all else.
