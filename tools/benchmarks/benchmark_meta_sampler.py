@@ -202,7 +202,7 @@ class MadeUpMetaBatches:
         features, labels = self.problem.meta_images()
         return ClassifierRows(features, labels, torch.arange(len(labels), device=labels.device))
 
-    def add(self, batch: Any, rows: Any) -> None:
+    def add(self, batch: Any, features: Any, places: Any) -> None:
         """Nothing to note."""
 
 
