@@ -59,7 +59,8 @@ def find_unannotated(
     kept: list[int] = []
     order = np.argsort(sure.images, kind="stable")
     places, starts = np.unique(sure.images[order], return_index=True)
-    for place, own in zip(places.tolist(), np.split(order, starts[1:]), strict=True):
+    groups = np.split(order, starts[1:]) if len(order) else []  # of nothing it makes one part
+    for place, own in zip(places.tolist(), groups, strict=True):
         kept += _free_places(ground_truth, place, boxes, own)
     final = np.array(sorted(kept), dtype=np.int64)
     chosen = sure.take(final)

@@ -42,6 +42,10 @@ def seen(image: int, category: int, score: float, box: list[float] = FREE) -> di
     return {"image_id": image, "category_id": category, "bbox": box, "score": score}
 
 
+def test_of_a_model_that_finds_nothing_rightly_no_detection_is_a_sign() -> None:
+    assert of_kind(found_in(annotations(), [seen(3, 2, 0.9)]), NOT_ANNOTATED) == []
+
+
 def test_sure_detections_without_an_annotation_are_listed_surest_first() -> None:
     """Right detections have 0.9: what is less sure, or lies on an object, is no sign."""
     run = [
