@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 # What the CUDA context and the libraries take on a device before the first tensor.
 CONTEXT_BYTES = 2**29
-_STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors that an optimiser keeps of each weight
+_STATES = {"SGD": 1, "AdamW": 2}  # tensors that an optimiser keeps of each weight
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TrainingMemory:
     Attributes:
         weights: of the model, buffers included.
         gradients: of what is trained.
-        optimizer: momentum, or Adam's two moments, of what is trained.
+        optimizer: momentum, or AdamW's two moments, of what is trained.
         average: the moving average's copy of the weights; 0 without one.
         activations: what a forward pass keeps of one image for the backward pass.
     """
@@ -48,7 +48,7 @@ def training_memory(
     Args:
         model: its parameters that require a gradient are those trained.
         activations: bytes of one image, see `activation_bytes`.
-        optimizer: "SGD", "Adam" or "AdamW".
+        optimizer: "SGD" or "AdamW".
         has_average: whether a moving average of the weights is kept.
     """
     trained = sum(_bytes(p) for p in model.parameters() if p.requires_grad)

@@ -13,8 +13,9 @@ import numpy as np
 from balms_seg.annotations import ImageFolder, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
+from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
-from balms_seg.evaluation.uncertainty.run_comparison import Difference, compare_runs
+from balms_seg.evaluation.uncertainty.run_comparison import compare_runs
 from balms_seg.report import (
     figure_sections,
     image_confusion,

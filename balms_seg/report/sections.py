@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.jackknife import MEANING
-from balms_seg.evaluation.uncertainty.run_comparison import Difference
 from balms_seg.report.findings import METRIC_OF_GROUP, ClassFinding, summarise_run, worst_classes
 from balms_seg.report.gallery import GalleryEntry
 from balms_seg.report.run_files import TASK_NAMES, Run

@@ -3,19 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.report.class_table import format_class_statistics, write_class_csv
-
-
-@pytest.fixture
-def statistics() -> ClassStatistics:
-    counts = [300, 40, 12, 5, 1, 0]
-    labels = np.repeat(np.arange(6), counts)
-    dicts = [{"annotations": [{"category_id": int(k)}]} for k in labels]
-    names = ["ant", "bee", "cat", "dog", "eel", "fox"]
-    return ClassStatistics.from_dataset_dicts(dicts, 6, class_names=names)
 
 
 def test_table_names_groups_ends_and_empty_classes(statistics: ClassStatistics) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from balms_seg.class_statistics import ClassStatistics
@@ -12,15 +11,6 @@ METRICS = {
     "bbox": {"AP": 44.1, "APr": None, "APc": 40.2, "APf": 51.3},
     "segm": {"AP": 36.8, "APr": float("nan"), "APc": 38.1, "APf": 45.7},
 }
-
-
-@pytest.fixture
-def statistics() -> ClassStatistics:
-    counts = [300, 40, 12, 5, 1, 0]
-    labels = np.repeat(np.arange(6), counts)
-    dicts = [{"annotations": [{"category_id": int(k)}]} for k in labels]
-    names = ["ant", "bee", "cat", "dog", "eel", "fox"]
-    return ClassStatistics.from_dataset_dicts(dicts, 6, class_names=names)
 
 
 def test_frequency_figure_has_one_bar_for_each_class_with_an_image(

@@ -14,45 +14,32 @@ import numpy as np
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS
 from balms_seg.evaluation.images.classifier_predictions import StoredPredictions
+from balms_seg.evaluation.uncertainty.difference import Difference
 
 NUM_RESAMPLES = 1000  # wherever nobody asks for another number, so that intervals agree
 _RESAMPLES_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
-class AccuracyChange:
+class AccuracyChange(Difference):
     """How a second run's accuracy differs from a first one's; fractions, nan where unknown.
 
     Attributes:
-        first: accuracy of the first run.
-        second: of the second.
-        low: end of the interval of second - first.
-        high: the other end.
         num_gained: images that only the second gets right.
         num_lost: images that only the first gets right.
         p_value: of McNemar's exact test.
         level: of the interval.
     """
 
-    first: float
-    second: float
-    low: float
-    high: float
     num_gained: int
     num_lost: int
     p_value: float
     level: float = 0.95
 
     @property
-    def value(self) -> float:
-        """Second minus first."""
-        return self.second - self.first
-
-    @property
     def is_larger_than_chance(self) -> bool:
-        """Whether the interval leaves out zero and the test agrees, which needs six images."""
-        leaves_out_zero = self.low > 0 or self.high < 0
-        return leaves_out_zero and self.p_value < 1 - self.level
+        """Whether the interval leaves out 0 and the test agrees, which needs six images."""
+        return super().is_larger_than_chance and self.p_value < 1 - self.level
 
 
 def require_same_images(first: StoredPredictions, second: StoredPredictions) -> np.ndarray:

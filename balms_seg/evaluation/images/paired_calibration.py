@@ -6,44 +6,17 @@ n: images, B: resamples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from balms_seg.evaluation.images.classifier_predictions import StoredPredictions
 from balms_seg.evaluation.images.paired_accuracy import NUM_RESAMPLES, require_same_images
+from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.reliability import reliability
 
 # Of single precision, in which models say what they say: a label that they exclude costs 87 nats.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _DRAWS_AT_ONCE = 1 << 20
-
-
-@dataclass(frozen=True)
-class CalibrationChange:
-    """How a second run's error differs from a first one's.
-
-    Attributes:
-        first: error of the first run.
-        second: of the second.
-        low: end of the interval of second - first.
-        high: the other end.
-    """
-
-    first: float
-    second: float
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """Second minus first."""
-        return self.second - self.first
-
-    @property
-    def is_larger_than_chance(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
 
 
 def compare_calibration(
@@ -53,7 +26,7 @@ def compare_calibration(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
-) -> dict[str, CalibrationChange]:
+) -> dict[str, Difference]:
     """Compare the expected calibration error and the negative log-likelihood of the labels.
 
     The interval is the percentile interval of a paired bootstrap over images. On few images an
@@ -86,7 +59,7 @@ def compare_calibration(
         drawn = rng.integers(len(order), size=len(order))
         changes.append(second_ece(drawn) - first_ece(drawn))
     ends = _ends(changes, level)
-    return {"ece": CalibrationChange(first_ece(whole), second_ece(whole), *ends), "nll": nll}
+    return {"ece": Difference(first_ece(whole), second_ece(whole), *ends), "nll": nll}
 
 
 def compare_losses(
@@ -97,7 +70,7 @@ def compare_losses(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
-) -> CalibrationChange:
+) -> Difference:
     """Compare mean losses of the same images; the interval as in `compare_calibration`.
 
     Args:
@@ -118,7 +91,7 @@ def compare_losses(
         drawn = rng.integers(len(first), size=(size, len(first)))
         changes += (changed[drawn].sum(axis=1) / own[drawn].sum(axis=1)).tolist()
     before, after = (float(np.average(losses, weights=own)) for losses in (first, second))
-    return CalibrationChange(before, after, *_ends(changes, level))
+    return Difference(before, after, *_ends(changes, level))
 
 
 def label_losses(label_scores: np.ndarray) -> np.ndarray:

@@ -14,11 +14,12 @@ from balms_seg.evaluation.images.paired_accuracy import (
     AccuracyChange,
     compare_accuracy,
 )
-from balms_seg.evaluation.images.paired_calibration import CalibrationChange, compare_calibration
+from balms_seg.evaluation.images.paired_calibration import compare_calibration
 from balms_seg.evaluation.images.run_differences import TrainedClasses, describe_differences
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.result_table import layout_table
 from balms_seg.evaluation.predictions.run_folder import contained, files_of_run
+from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
@@ -139,7 +140,7 @@ def format_changes(
 
 
 def format_errors(
-    changes: dict[str, CalibrationChange], *, names: tuple[str, str], level: float = 0.95
+    changes: dict[str, Difference], *, names: tuple[str, str], level: float = 0.95
 ) -> str:
     """A table of how far probabilities are from the truth: ECE in percent, likelihood in nats."""
     first, second = names

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches
+from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.jackknife import (
     jackknife_error,
     leave_out_weights,
@@ -21,28 +21,6 @@ from balms_seg.evaluation.uncertainty.resampled_ap import (
 )
 
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of two runs, as fractions; nan where there is no ground truth.
-
-    Attributes:
-        first: of the first run, on the images as they are.
-        second: of the second.
-        low: lower end of the interval of second - first.
-        high: upper end.
-    """
-
-    first: float
-    second: float
-    low: float
-    high: float
-
-    @property
-    def is_larger_than_chance(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
 
 
 def compare_runs(
@@ -139,7 +117,7 @@ def format_comparison(
                 name,
                 f"{100 * one.first:.2f}",
                 f"{100 * one.second:.2f}",
-                f"{100 * (one.second - one.first):+.2f}",
+                f"{100 * one.value:+.2f}",
                 ends,
                 "yes" if one.is_larger_than_chance else "no",
             ]

@@ -9,6 +9,7 @@ from lvis_cases import random_case
 from balms_seg.evaluation import evaluate_lvis, load_ground_truth
 from balms_seg.evaluation.lvis.analysis import analyse_task
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches, write_matches
+from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.resampled_ap import (
     _levels_reached,
     draw_weights,
@@ -16,11 +17,7 @@ from balms_seg.evaluation.uncertainty.resampled_ap import (
     interval,
     resampled_class_ap,
 )
-from balms_seg.evaluation.uncertainty.run_comparison import (
-    Difference,
-    compare_runs,
-    format_comparison,
-)
+from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
 
 
 def without_ties(detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
