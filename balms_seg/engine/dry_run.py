@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.batch_size import scaled_to
+from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run_data import DataSets, RunData
 from balms_seg.engine.run_setup import setup
@@ -124,12 +125,15 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int) -> list[str]:
         f"{num_images} x activations": num_images * memory.activations,
     }
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
+    where = "the device" if num_processes == 1 else f"each of {num_processes} devices"
+    on_top = "buffers of convolutions and larger images"
+    if isinstance(step, ClassifierStep):
+        on_top += ", and what the trunk holds on its way, which needs no gradients,"
     return [
-        f"about {_mib(memory.total(num_images))} on each of {num_processes} devices: {told}, CUDA "
-        "512 MiB",
+        f"about {_mib(memory.total(num_images))} on {where}: {told}, CUDA 512 MiB",
         "activations are what the backward pass needs of the first image drawn"
-        f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; buffers of "
-        "convolutions and larger images come on top",
+        f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top} "
+        "come on top",
     ]
 
 

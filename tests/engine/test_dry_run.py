@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_sets import SMALL as IMAGES
+from image_sets import write_image_sets
 from made_up_data import SMALL, words
+from meta_runs import WEIGHTS
 from runs import build_trainer
 from torch import nn
 
@@ -32,7 +35,33 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     assert "iterations 0 to 2 of 2 images" in told
     before, after = re.search(r"rare ([\d.]+)% -> ([\d.]+)%", told).groups()
     assert float(after) > float(before)
-    assert re.search(r"about \d+ MiB on each of 1 devices: weights .* 2 x activations", told)
+    assert re.search(r"about \d+ MiB on the device: weights .* 2 x activations", told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_alone_keeps_its_rows_for_the_backward_pass(
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run({**data, **WEIGHTS, "OUTPUT_DIR": str(tmp_path / "out")})
+    told = capsys.readouterr().out
+    assert "what the trunk holds on its way" in told
+    trained = re.search(r"parameters, of which ([\d,]+) are trained", told)[1]
+    assert int(trained.replace(",", "")) < 1000
+
+
+def test_images_are_planned_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {
+        **IMAGES,
+        **write_image_sets(tmp_path),
+        "TEST.LONG_TAILED.GROUP_BOUNDS": (2, 6),  # of 2, 6 and 12 images
+        "DATALOADER.SAMPLER_TRAIN": "ClassBalancedTrainingSampler",
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
+    base = ["--config-file", "classification/base.yaml", "--num-gpus", "0", "--dry-run"]
+    run_command("train", [*base, *words(settings)])
+    told = capsys.readouterr().out
+    shares = "few 10.0% -> 33.3%, medium 30.0% -> 33.3%, many 60.0% -> 33.3%"
+    assert f"share of images, in the set -> as drawn at first: {shares}" in told
     assert not (tmp_path / "out").exists()
 
 
