@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from small_sets import LINE, SQUARE, annotation, changed, coco_style, lvis_style
+from small_sets import LINE, SQUARE, changed, coco_style, lvis_style
 
 from balms_seg.annotations import AnnotationError, read_annotations
 from balms_seg.annotations.polygons import has_extent
@@ -182,164 +182,15 @@ def test_negative_ids_outside_the_categories_are_dropped_and_counted(
     assert "1 id in neg_category_ids not among the categories" in warnings_of(caplog)[0]
 
 
-def test_missing_json_says_what_exists_instead(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"at .*/gone\.json.*json files.*other\.json"):
-        load_annotations(tmp_path / "gone.json", "root")
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} exists, the rest"):
-        load_annotations(tmp_path / "no" / "such" / "gone.json", "root")
-
-
-def test_folder_instead_of_json(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="is a folder"):
-        load_annotations(tmp_path, "root")
-
-
-@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.999])
-def test_truncated_json_is_called_cut_short(tmp_path: Path, keep: float) -> None:
-    text = json.dumps(lvis_style())
-    assert "is cut short" in error_of(tmp_path, text[: int(keep * len(text))])
-
-
-def test_truncated_json_with_a_closing_brace_at_the_cut(tmp_path: Path) -> None:
-    text = json.dumps(lvis_style())
-    assert "is cut short" in error_of(tmp_path, text[: text.index("}") + 1])
-
-
-def test_malformed_json_names_the_place(tmp_path: Path) -> None:
-    text = json.dumps(lvis_style(), indent=1).replace('"width": 20', '"width" 20', 1)
-    line = next(i for i, row in enumerate(text.splitlines(), 1) if '"width" 20' in row)
-    message = error_of(tmp_path, text)
-    byte = text.index('"width" 20') + len('"width" ')
-    assert f"is not valid json at byte {byte} of {len(text)} (line {line}, column" in message
-    assert "Expecting ':' delimiter" in message
-    assert "cut short" not in message
-
-
-def test_empty_json(tmp_path: Path) -> None:
-    assert "is empty" in error_of(tmp_path, " \n")
-
-
-def test_compressed_json(tmp_path: Path) -> None:
-    path = tmp_path / "annotations.json"
-    path.write_bytes(b"\x1f\x8b\x08\x00")
-    with pytest.raises(AnnotationError, match="is compressed; unpack it"):
-        load_annotations(path, "root")
-
-
-def test_text_that_is_not_utf8(tmp_path: Path) -> None:
-    path = tmp_path / "annotations.json"
-    path.write_bytes(b'{"images": "\xff\xfe\xff"}')
-    with pytest.raises(AnnotationError, match="not UTF-8 text: byte 12"):
-        load_annotations(path, "root")
-
-
-def test_list_of_results(tmp_path: Path) -> None:
-    assert "holds a list" in error_of(tmp_path, [{"image_id": 1}])
-
-
-@pytest.mark.parametrize("section", ["images", "categories"])
-def test_json_without_a_section(tmp_path: Path, section: str) -> None:
-    content = lvis_style()
-    del content[section]
-    assert f"has no list named {section};" in error_of(tmp_path, content)
-
-
 def test_json_without_annotations_has_images_only(tmp_path: Path) -> None:
     content = lvis_style()
     del content["annotations"]
     assert [record["annotations"] for record in load(tmp_path, content)] == [[], [], []]
 
 
-def test_json_without_any_category(tmp_path: Path) -> None:
-    assert "list of categories" in error_of(tmp_path, {**lvis_style(), "categories": []})
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"image_id": 77}, "1 annotation in .* image_id .* images: 2 .image_id 77"),
-        ({"category_id": 5}, "1 annotation in .* category_id .* categories: 2 .category_id 5"),
-    ],
-)
-def test_annotation_of_something_unknown(tmp_path: Path, fields: dict, expected: str) -> None:
-    import re
-
-    message = error_of(tmp_path, changed(lvis_style(), "annotations", 1, **fields))
-    assert re.search(expected, message)
-
-
-def test_only_the_first_of_many_unknown_are_named(tmp_path: Path) -> None:
-    content = lvis_style()
-    content["annotations"] = [annotation(i, 99, 3) for i in range(8)]
-    message = error_of(tmp_path, content)
-    assert message.startswith("8 annotations")
-    assert message.endswith("4 (image_id 99) and 3 more.")
-
-
-@pytest.mark.parametrize(
-    ("section", "kind"),
-    [("images", "image"), ("categories", "category"), ("annotations", "annotation")],
-)
-def test_duplicate_ids(tmp_path: Path, section: str, kind: str) -> None:
-    content = lvis_style()
-    content[section].append(dict(content[section][0]))
-    message = error_of(tmp_path, content)
-    assert f"uses 1 {kind} id more than once: {content[section][0]['id']}." in message
-
-
-@pytest.mark.parametrize("section", ["images", "categories", "annotations"])
-@pytest.mark.parametrize("value", [7.5, [7], True, 2**63, -(2**80), {"$oid": "7"}])
-def test_id_that_is_none(tmp_path: Path, section: str, value: object) -> None:
-    message = error_of(tmp_path, changed(lvis_style(), section, 0, id=value))
-    assert f"has id {value!r}; expected an integer of at most 64 bits, or text." in message
-
-
-def test_reference_that_is_a_list(tmp_path: Path) -> None:
-    content = changed(lvis_style(), "annotations", 1, image_id=[10])
-    assert "Annotation 2 in" in error_of(tmp_path, content)
-    assert "has image_id [10]; expected an integer" in error_of(tmp_path, content)
-
-
-@pytest.mark.parametrize(
-    ("section", "field", "noun"),
-    [
-        ("images", "id", "image"),
-        ("categories", "id", "category"),
-        ("annotations", "category_id", "annotation"),
-        ("annotations", "image_id", "annotation"),
-    ],
-)
-def test_entry_without_a_field(tmp_path: Path, section: str, field: str, noun: str) -> None:
-    content = changed(lvis_style(), section, 1, **{field: None})
-    message = error_of(tmp_path, content)
-    assert message.startswith(f"1 {noun} in")
-    assert f"without {field!r} (positions in the list: 1)" in message
-
-
 def test_image_without_a_name(tmp_path: Path) -> None:
     content = changed(lvis_style(), "images", 1, file_name=None)
     assert "Image 10" in error_of(tmp_path, content)
-
-
-def test_box_of_another_length(tmp_path: Path) -> None:
-    content = changed(lvis_style(), "annotations", 0, bbox=[1.0, 2.0])
-    assert "Annotation 1 of image 10" in error_of(tmp_path, content)
-
-
-def test_unknown_frequency(tmp_path: Path) -> None:
-    content = changed(lvis_style(), "categories", 0, frequency="x")
-    assert "frequency x; expected 'r', 'c' or 'f'" in error_of(tmp_path, content)
-
-
-def test_garbage_collection_is_on_afterwards_even_after_an_error(tmp_path: Path) -> None:
-    import gc
-
-    load(tmp_path, lvis_style())
-    assert gc.isenabled()
-    with pytest.raises(AnnotationError):
-        load(tmp_path, [])
-    assert gc.isenabled()
 
 
 @pytest.mark.data
