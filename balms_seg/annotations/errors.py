@@ -37,7 +37,7 @@ def shortened(values: Iterable[object], limit: int = NUM_NAMED, *, total: int | 
 
 def counted(number: int, noun: str) -> str:
     """The number with the noun, in the plural where it is not one."""
-    endings = {"y": f"{noun[:-1]}ies", "x": f"{noun}es"}
+    endings = {"y": f"{noun[:-1]}ies", "x": f"{noun}es", "s": f"{noun}es"}
     plural = endings.get(noun[-1], f"{noun}s")
     return f"{number} {noun if number == 1 else plural}"
 

@@ -94,6 +94,7 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
     import numpy as np
 
     from balms_seg.annotations import read_annotations
+    from balms_seg.annotations.errors import counted
     from balms_seg.annotations.json_file import read_json
     from balms_seg.data.instances.instance_split import draw_held_out, part_of
 
@@ -114,7 +115,7 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
     absent = np.setdiff1d(np.unique(annotations.classes), held)
     if absent.size:
         names = ", ".join(annotations.class_names[c] for c in absent)
-        print(f"In no held-out image ({len(absent)} classes): {names}")
+        print(f"In no held-out image ({counted(len(absent), 'class')}): {names}")
     print(
         "DATASETS.REGISTER \"[['my_train','"
         f"{output / 'train.json'}','IMAGES'],['my_held_out','{output / 'held_out.json'}',"

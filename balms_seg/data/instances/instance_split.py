@@ -21,6 +21,8 @@ def draw_held_out(annotations: Annotations, share: float, *, seed: int = 0) -> n
 
     A class in n_c images gets round(h n_c) of them held out, at least one where n_c >= 2, as far as
     its images allow: no image goes that is the last of one of its classes on the training side.
+    A class that gets none because rarer ones had settled its images takes one of these, even
+    where a rarer class then has more than its share held out.
     Images without a class follow the share.
 
     Args:
@@ -53,6 +55,15 @@ def draw_held_out(annotations: Annotations, share: float, *, seed: int = 0) -> n
                 staying[own] -= 1
         # What a rare class leaves stays, or more frequent classes would take more of it.
         is_open &= ~shows[:, c]
+    for c in np.argsort(counts, kind="stable"):
+        if targets[c] > held[c] == 0:
+            images = order[shows[order, c]]
+            left = [staying[shows[image]].min() for image in images]
+            if max(left) > 1:
+                image = images[np.argmax(left)]
+                is_held[image] = True
+                held[shows[image]] += 1
+                staying[shows[image]] -= 1
     without = order[~shows[order].any(axis=1)]
     is_held[without[: round(share * len(without))]] = True
     if not is_held.any():

@@ -52,6 +52,24 @@ def test_each_class_gives_about_its_share_and_is_on_both_sides(
     assert (np.abs(held - wanted) <= np.maximum(2, 0.5 * wanted)).all()
 
 
+def test_a_class_whose_images_rarer_classes_keep_is_held_out_too(tmp_path: Path) -> None:
+    # r is in images 0, 1 and 4, s in 2, 3 and 5: where 4 and 5 are held out, a's images are settled.
+    images = [{"id": i, "file_name": f"{i}.png", "height": 16, "width": 20} for i in range(6)]
+    shown = {"r": (0, 1, 4), "s": (2, 3, 5), "a": (0, 1, 2, 3)}
+    pairs = [(image, c + 1) for c, places in enumerate(shown.values()) for image in places]
+    content = {
+        "images": images,
+        "annotations": [annotation(k + 1, *pair) for k, pair in enumerate(pairs)],
+        "categories": [{"id": c + 1, "name": name} for c, name in enumerate(shown)],
+    }
+    (tmp_path / "whole.json").write_text(json.dumps(content))
+    annotations = read_annotations(tmp_path / "whole.json")
+    for seed in range(30):
+        is_held = draw_held_out(annotations, 0.3, seed=seed)
+        assert (images_of_classes(annotations, is_held) >= 1).all(), seed
+        assert (images_of_classes(annotations, ~is_held) >= 1).all(), seed
+
+
 def test_the_seed_decides_which(tmp_path: Path) -> None:
     annotations = read_annotations(long_tailed(tmp_path))
     one, same, other = (draw_held_out(annotations, 0.2, seed=seed) for seed in (1, 1, 2))
@@ -84,7 +102,7 @@ def test_a_class_that_cannot_be_on_both_sides_is_named(
 ) -> None:
     source = write_set(tmp_path, coco_style())  # "dog" is in one image of three
     run_command("split", [str(source), "--held-out", "0.3", "--output", str(tmp_path / "parts")])
-    assert "In no held-out image (1 classes): dog" in capsys.readouterr().out
+    assert "In no held-out image (1 class): dog" in capsys.readouterr().out
 
 
 def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:
