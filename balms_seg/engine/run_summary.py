@@ -30,7 +30,7 @@ def describe_run(trainer: LongTailedTrainer) -> dict[str, list[str]]:
     return {
         "data": _describe_data(cfg, trainer.statistics),
         "model": _describe_model(cfg, trainer.model, trainer.start_iter),
-        "schedule": _describe_schedule(cfg, trainer.start_iter),
+        "schedule": _describe_schedule(cfg, trainer.statistics.num_images, trainer.start_iter),
     }
 
 
@@ -95,11 +95,13 @@ def _describe_model(cfg: CfgNode, model: nn.Module, start_iter: int) -> list[str
     ]
 
 
-def _describe_schedule(cfg: CfgNode, start_iter: int) -> list[str]:
+def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[str]:
     solver = cfg.SOLVER
     every = cfg.TEST.EVAL_PERIOD
+    rounds = solver.MAX_ITER * solver.IMS_PER_BATCH / num_images
     return [
-        f"iterations {start_iter} to {solver.MAX_ITER} of {solver.IMS_PER_BATCH} images; "
+        f"iterations {start_iter} to {solver.MAX_ITER} of {solver.IMS_PER_BATCH} images, in all "
+        f"{rounds:.3g} times the training set; "
         f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
         f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}",
         f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end; "

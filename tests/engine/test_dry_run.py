@@ -32,7 +32,7 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     dry_run({**data, **threshold, "OUTPUT_DIR": str(tmp_path / "out")})
     told = capsys.readouterr().out
     assert "3 classes (1 rare, 1 common, 1 frequent)" in told
-    assert "iterations 0 to 2 of 2 images" in told
+    assert "iterations 0 to 2 of 2 images, in all 0.667 times the training set" in told
     before, after = re.search(r"rare ([\d.]+)% -> ([\d.]+)%", told).groups()
     assert float(after) > float(before)
     assert re.search(r"about \d+ MiB on the device: weights .* 2 x activations", told)

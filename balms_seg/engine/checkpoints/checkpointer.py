@@ -6,9 +6,11 @@ import re
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import Detectron2Handler
 from torch import Tensor, nn
 
 from balms_seg.distributed import on_main_process
@@ -109,11 +111,20 @@ class LongTailedCheckpointer(DetectionCheckpointer):
 
         Raises:
             RuntimeError: there are checkpoints, but none of them can be read.
+            ConnectionError: `path` is an address from which nothing could be downloaded.
         """
         self._resumes = resume and self.has_checkpoint()
         if self._resumes:
             return self.load(on_main_process(self._whole_checkpoint))
-        return self.load(path, checkpointables=[])
+        try:
+            return self.load(path, checkpointables=[])
+        except URLError as error:
+            address = path.replace("detectron2://", Detectron2Handler.S3_DETECTRON2_PREFIX)
+            raise ConnectionError(
+                f"MODEL.WEIGHTS is {path}, which could not be downloaded ({error.reason}). "
+                f"Download {address} where there is a network, copy the file to this machine, and "
+                "give its path: MODEL.WEIGHTS FILE."
+            ) from error
 
     def _whole_checkpoint(self) -> str:
         problems = []

@@ -1,4 +1,4 @@
-"""What to do where a table's APr, APc or APf has no classes."""
+"""What to do where a table's APr, APc or APf has no classes, or one alone."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ NO_GROUPS = (
 def describe_empty_groups(
     group_sizes: Mapping[str, Mapping[str, int]], image_counts: Iterable[int]
 ) -> str | None:
-    """Say which groups have no class, and propose bounds by which all three have some.
+    """Say which groups have no class or one, and propose bounds by which all three have some.
 
     Args:
         group_sizes: `classes` per group name, as in `LVISResult`.
         image_counts: training images of each class; empty where unknown.
 
     Returns:
-        A sentence or two; None where no group is empty.
+        A sentence or two; None where every group has classes.
     """
-    names = FREQUENCY_GROUPS.values()
-    empty = [name for name in names if not group_sizes.get(name, {}).get("classes")]
-    if not empty:
-        return None
-    if len(empty) == len(FREQUENCY_GROUPS):
+    sizes = {
+        name: group_sizes.get(name, {}).get("classes", 0) for name in FREQUENCY_GROUPS.values()
+    }
+    if not any(sizes.values()):
         return NO_GROUPS
-    text = f"No class is {' or '.join(empty)} by these groups."
+    empty = [name for name, size in sizes.items() if size == 0]
+    single = [name for name, size in sizes.items() if size == 1]
+    said = [f"No class is {' or '.join(empty)} by these groups."] if empty else []
+    if single and sum(sizes.values()) >= 2 * len(sizes):  # enough for two in each
+        said.append(f"One class alone is {' or '.join(single)} by these groups.")
+    if not said:
+        return None
+    text = " ".join(said)
     counts = np.array([*image_counts])
     bounds = third_bounds(counts) if counts.size else None
     if bounds is None:

@@ -53,7 +53,7 @@ def test_each_class_gives_about_its_share_and_is_on_both_sides(
 
 
 def test_a_class_whose_images_rarer_classes_keep_is_held_out_too(tmp_path: Path) -> None:
-    # r is in images 0, 1 and 4, s in 2, 3 and 5: where 4 and 5 are held out, a's images are settled.
+    # Where r gives image 4 and s image 5, the images of a are settled.
     images = [{"id": i, "file_name": f"{i}.png", "height": 16, "width": 20} for i in range(6)]
     shown = {"r": (0, 1, 4), "s": (2, 3, 5), "a": (0, 1, 2, 3)}
     pairs = [(image, c + 1) for c, places in enumerate(shown.values()) for image in places]

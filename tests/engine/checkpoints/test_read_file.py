@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import random
+import socket
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -14,9 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.utils.file_io import Detectron2Handler
 from fvcore.common.config import CfgNode
+from torch import nn
 
 from balms_seg.engine.checkpoints import checksum
+from balms_seg.engine.checkpoints.checkpointer import LongTailedCheckpointer
 from balms_seg.engine.checkpoints.read_file import (
     DamagedCheckpointError,
     RefusedCheckpointError,
@@ -194,3 +198,18 @@ def test_the_checksum_does_not_depend_on_the_file() -> None:
     torch.save(CONTENT, buffer)
     buffer.seek(0)
     assert checksum.checksum(torch.load(buffer)) == checksum.checksum(CONTENT)
+
+
+@pytest.mark.parametrize("address", ["{server}/R-50.pkl", "detectron2://R-50.pkl"])
+def test_weights_that_cannot_be_downloaded_are_named_with_a_way_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    with socket.socket() as closed:  # bound, but nobody listens
+        closed.bind(("127.0.0.1", 0))
+        server = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setattr(Detectron2Handler, "S3_DETECTRON2_PREFIX", f"{server}/")
+        checkpointer = LongTailedCheckpointer(nn.Linear(2, 2), str(tmp_path))
+        with pytest.raises(ConnectionError) as caught:
+            checkpointer.resume_or_load(address.format(server=server), resume=False)
+    assert f"MODEL.WEIGHTS is {address.format(server=server)}" in str(caught.value)
+    assert f"Download {server}/R-50.pkl where there is a network" in str(caught.value)
