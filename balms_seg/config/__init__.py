@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.config import (
     box_classifier,
+    copy_paste,
     data_sets,
     evaluation,
     image_classification,
@@ -31,6 +32,7 @@ SUBJECTS = (
     data_sets,
     image_classification,
     image_input,
+    copy_paste,
     methods,
     box_classifier,
     mask_head,

@@ -111,7 +111,7 @@ def _transformed(
     return Boxes(torch.as_tensor(boxes.astype("float32")))
 
 
-def build_mapper(cfg: Any) -> Callable[[dict], dict | None]:
+def build_mapper(cfg: Any) -> InstanceMapper:
     """The training mapper of a configuration: detectron2's augmentations, random crops and all."""
     return InstanceMapper(cfg, True)
 

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
 from balms_seg.data.images.labelled_images import image_classes, load_image_dicts
 from balms_seg.data.instances.builtin import Records
+from balms_seg.data.instances.copy_paste import CopyPasteMapper
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.mapper import build_mapper
 from balms_seg.data.loading.image_loader import build_image_train_loader
@@ -36,7 +37,7 @@ def build_train_loader(
     """The training loader of a configuration.
 
     Reads `DATALOADER.SAMPLER_TRAIN` and what that sampler reads, `DATALOADER.NUM_WORKERS`,
-    `DATALOADER.ASPECT_RATIO_GROUPING`, `SOLVER.IMS_PER_BATCH` and `SEED`.
+    `DATALOADER.ASPECT_RATIO_GROUPING`, `INPUT.COPY_PASTE`, `SOLVER.IMS_PER_BATCH` and `SEED`.
 
     Args:
         cfg: detectron2 configuration.
@@ -68,9 +69,14 @@ def build_train_loader(
         return build_image_train_loader(
             cfg, list(dataset_dicts), stream, seed=seed, start_method=start_method
         )
+    if mapper is None:
+        mapper = build_mapper(cfg)
+        # A configuration of plain detectron2 has no such key.
+        if "COPY_PASTE" in cfg.INPUT and cfg.INPUT.COPY_PASTE.PROBABILITY > 0:
+            mapper = CopyPasteMapper.of(cfg, mapper, dataset_dicts, node.NUM_CLASSES)
     groups = aspect_ratio_groups(dataset_dicts) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     return TrainLoader(
-        KeyedMapDataset(dataset_dicts, build_mapper(cfg) if mapper is None else mapper),
+        KeyedMapDataset(dataset_dicts, mapper),
         stream,
         cfg.SOLVER.IMS_PER_BATCH,
         seed=seed,

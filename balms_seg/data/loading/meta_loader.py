@@ -39,6 +39,7 @@ def _meta_config(cfg: Any) -> Any:
     """The configuration as the training loader would have to read it to draw meta batches."""
     cfg = cfg.clone()
     cfg.defrost()
+    cfg.INPUT.COPY_PASTE.PROBABILITY = 0.0
     cfg.DATALOADER.SAMPLER_TRAIN = "ClassBalancedTrainingSampler"
     cfg.SOLVER.IMS_PER_BATCH = cfg.META.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
     return cfg
