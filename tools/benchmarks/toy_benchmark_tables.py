@@ -171,6 +171,18 @@ def _length_rows() -> dict[str, Recipe]:
     }
 
 
+_COPY_PASTE = "balanced_softmax, copy-paste"
+
+
+def _copy_paste_rows() -> dict[str, Recipe]:
+    """Rare-class copy-paste off and on; what it cuts out and covers needs bitmasks in both."""
+    alone = (*_method("balanced_softmax").overrides, "INPUT.MASK_FORMAT", "bitmask")
+    return {
+        "balanced_softmax": Recipe(alone),
+        _COPY_PASTE: Recipe((*alone, "INPUT.COPY_PASTE.PROBABILITY", "0.5")),
+    }
+
+
 TABLES = {
     "balms": Table(
         "BALMS against its static controls, from the same features",
@@ -206,6 +218,14 @@ TABLES = {
         seeds=3,
         num_iters=500,
         rows=_background_rows(),
+    ),
+    "copy_paste": Table(
+        "Rare-class copy-paste off and on",
+        "glyphs_val",
+        seeds=3,
+        num_iters=1500,
+        rows=_copy_paste_rows(),
+        pairs=((_COPY_PASTE, "balanced_softmax"),),
     ),
     "lengths": Table(
         "Balanced Softmax beside softmax, by iterations of two images from a trained detector",
