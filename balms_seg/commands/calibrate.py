@@ -8,11 +8,13 @@ The data set is a held-out part of the training data, registered by name (balms-
 one); sets on which results are reported are refused. The yaml builds on the configuration; it has
 the weights and an OUTPUT_DIR of its own, so that the run's results stay.
 
-Of a detector box AP decides. --save-outputs keeps what the model says of every proposal, and
---outputs tries other constants on that without running the model again (all methods but tau_norm).
+Of a detector box AP decides. One run over the images serves all constants, tau_norm's and the
+temperatures apart, which take one each. The weights may be anybody's, such as the model zoo's.
 
 Of an image classifier: logit adjustment, by tau in --strengths, which balanced accuracy decides,
-and the temperature that fits. Both stay as they are unless a gain is larger than chance.
+and the temperature that fits.
+
+Scores stay as they are unless a gain is larger than chance.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # What only one of the two jobs reads.
-_OF_DETECTORS = ("methods", "metric", "counts", "save_outputs", "outputs", "report_on", "table")
+_OF_DETECTORS = ("methods", "metric", "counts", "report_on", "table")
 _OF_CLASSIFIERS = ("class_mix",)
 
 
@@ -66,10 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boxes.add_argument("--methods", nargs="+", choices=METHODS, help="default: all")
     boxes.add_argument("--metric", choices=METRICS, help="what decides; default: AP")
     boxes.add_argument("--counts", choices=("image", "instance"), help="default: image")
-    boxes.add_argument(
-        "--save-outputs", type=output_path, metavar="FILE", help="keep the model's outputs"
-    )
-    boxes.add_argument("--outputs", type=Path, metavar="FILE", help="use kept outputs")
     boxes.add_argument("--report-on", metavar="NAME", help="also measure each choice on this set")
     boxes.add_argument(
         "--table", type=output_path, metavar="JSON", help="write all that was measured"
@@ -104,49 +101,37 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
     from balms_seg.engine.run_results import current_commit, package_versions
     from balms_seg.engine.tuning.calibration_run import (
         Session,
-        format_trials,
-        measure_on,
+        format_results,
         refuse_unfit_set,
         tune,
     )
-    from balms_seg.engine.tuning.calibration_search import best_trial
+    from balms_seg.engine.tuning.calibration_search import best_result, choose, gains
 
     command, metric = shlex.join(sys.argv), args.metric or "AP"
     session = Session(cfg, counts=args.counts or "image")
     refuse_unfit_set(args.dataset, cfg, allow_validation=args.allow_validation)
-    trials, best = tune(
-        session,
-        args.dataset,
-        methods=args.methods or METHODS,
-        strengths=args.strengths,
-        metric=metric,
-        outputs_file=args.outputs,
-        save_outputs=args.save_outputs,
+    results = tune(session, args.dataset, methods=args.methods or METHODS, strengths=args.strengths)
+    best = {
+        method: best_result([one for one in results if one.trial.method == method], metric)
+        for method in dict.fromkeys(one.trial.method for one in results)
+    }
+    choice = choose(results, metric)
+    decided = (
+        f"Chosen by {metric} of boxes: {choice.trial.name}. A gain counts whose interval over "
+        f"images, at 95 % for all {len(results) - 1} constants together, is above 0."
     )
-    shown = [
-        (t.method if t.strength is None else f"{t.method} {t.strength:g}", t.metrics)
-        for t in trials
-    ]
-    print(f"Boxes on {args.dataset}, percent:\n{format_trials(shown)}")
-    choice = best_trial(list(best.values()), metric)
-    print(
-        f"\nChosen by {metric}: {choice.method}"
-        + (f" {choice.strength:g}" if choice.strength is not None else "")
-    )
-    reported = measure_on(session, args.report_on, best) if args.report_on else {}
-    if reported:
-        print(
-            f"\nEach method's best, on {args.report_on}:\n{format_trials(list(reported.items()))}"
-        )
+    print(f"Boxes on {args.dataset}, percent:\n{format_results(results, metric)}\n\n{decided}")
+    reported = []
+    if args.report_on:
+        trials = [one.trial for one in best.values()]
+        reported = session.measure(session.held_out(args.report_on), args.report_on, trials)
+        print(f"\nEach method's best, on {args.report_on}:\n{format_results(reported)}")
     if args.output:
-        table = format_trials([(name, trial.metrics) for name, trial in best.items()])
-        write_choice(
-            cfg,
-            args,
-            choice.keys,
-            [f"Chosen by {metric} of boxes on {args.dataset}:", *table.splitlines()],
-        )
+        table = format_results(list(best.values())).splitlines()
+        write_choice(cfg, args, choice.trial.keys, [f"On {args.dataset}. {decided}", *table])
     if args.table:
+        found = gains(results, metric)
+        intervals = [None, *([gain.value, gain.low, gain.high] for gain in found)]
         record = {
             "command": command,
             "commit": current_commit(),
@@ -155,10 +140,20 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
             "reported_on": args.report_on,
             "metric": metric,
             "trials": [
-                {"method": t.method, "strength": t.strength, "metrics": t.metrics} for t in trials
+                {
+                    "method": one.trial.method,
+                    "strength": one.trial.strength,
+                    "metrics": one.metrics,
+                    "gain": gain,
+                }
+                for one, gain in zip(results, intervals, strict=True)
             ],
-            "best": {name: {"strength": t.strength, "keys": t.keys} for name, t in best.items()},
-            "reported": reported,
+            "best": {
+                name: {"strength": one.trial.strength, "keys": one.trial.keys}
+                for name, one in best.items()
+            },
+            "chosen": choice.trial.name,
+            "reported": {one.trial.method: one.metrics for one in reported},
         }
         args.table.parent.mkdir(parents=True, exist_ok=True)
         args.table.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 
 from balms_seg.annotations import read_annotations
@@ -20,23 +20,21 @@ from balms_seg.data.training_set import describe_difference
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model
 from balms_seg.engine.trainer import LongTailedTrainer
-from balms_seg.engine.tuning.box_outputs import (
-    BoxOutputs,
-    DetectionRule,
-    load_box_outputs,
-    record_box_outputs,
-    save_box_outputs,
-)
 from balms_seg.engine.tuning.calibration_search import (
     HeldOut,
+    Result,
     Trial,
-    best_trial,
+    gains,
     is_validation_set,
+    plain_trial,
+    temperature_trial,
     training_fractal_dimensions,
-    try_strengths,
+    trials_of,
 )
 from balms_seg.engine.tuning.search_space import METHODS, METRICS, STRENGTHS
+from balms_seg.engine.tuning.trial_detections import DetectionRule, detect_under
 from balms_seg.evaluation import load_ground_truth
+from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.output.result_table import format_percent
 from balms_seg.methods import find_method
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
@@ -88,7 +86,6 @@ class Session:
         load_dataset_dicts(name)  # fills in the metadata
         metadata = get_metadata(name)
         annotations = read_annotations(metadata.json_file)
-        ids = list(annotations.contiguous_ids)
         # Those of the training set are checked against the checkpoint's when that is loaded.
         trained = list(self.statistics.class_names)
         difference = describe_difference(trained, metadata.thing_classes)
@@ -99,7 +96,9 @@ class Session:
             )
         letters = {
             category_id: self.statistics.group_names[group][0]
-            for category_id, group in zip(ids, self.statistics.group_ids, strict=True)
+            for category_id, group in zip(
+                annotations.contiguous_ids, self.statistics.group_ids, strict=True
+            )
         }
         return HeldOut(
             load_ground_truth(
@@ -107,17 +106,37 @@ class Session:
                 class_frequency=letters,
                 trust_annotations=metadata.get("trust_annotations", False),
             ),
-            ids,
             self.statistics,
             self._rule,
             self._counts,
             find_method(method_name(self.cfg)).independent_scores,
         )
 
-    def record(self, name: str, model: Any = None) -> list[BoxOutputs]:
-        """What a model says of a set's images."""
-        loader = LongTailedTrainer.build_test_loader(self.cfg, name)
-        return record_box_outputs(self.model if model is None else model, loader)
+    def detect(
+        self, held_out: HeldOut, name: str, trials: Sequence[Trial], model: Any = None
+    ) -> list[DetectionTable]:
+        """What a model finds on a registered set under each of several calibrations."""
+        found = detect_under(
+            {trial.name: trial.calibrate for trial in trials},
+            self.model if model is None else model,
+            LongTailedTrainer.build_test_loader(self.cfg, name),
+            held_out.rule,
+            held_out.ground_truth,
+        )
+        return [found[trial.name] for trial in trials]
+
+    def measure(self, held_out: HeldOut, name: str, trials: Sequence[Trial]) -> list[Result]:
+        """What each trial gives on a registered set; each tau takes a run over its images."""
+        found = {}
+        shared = [trial for trial in trials if trial.method != "tau_norm"]
+        for trial, table in zip(shared, self.detect(held_out, name, shared), strict=True):
+            found[trial.name] = held_out.measure(trial, table)
+        for trial in trials:
+            if trial.method == "tau_norm":
+                model = self.normalised_model(trial.strength or 0.0)
+                (table,) = self.detect(held_out, name, [trial], model)
+                found[trial.name] = held_out.measure(trial, table)
+        return [found[trial.name] for trial in trials]
 
     def normalised_model(self, tau: float) -> Any:
         """A copy whose classifier is tau-normalised."""
@@ -154,109 +173,64 @@ def tune(
     *,
     methods: Sequence[str] = METHODS,
     strengths: Sequence[float] | None = None,
-    metric: str = "AP",
-    outputs_file: Path | None = None,
-    save_outputs: Path | None = None,
-) -> tuple[list[Trial], dict[str, Trial]]:
-    """Measure calibrations on a held-out set.
+) -> list[Result]:
+    """Measure calibrations on a held-out set: one run over it for all that leave the weights.
 
     Args:
         session: of the model.
         dataset: registered name of the set.
         methods: of `METHODS`.
         strengths: constants to try; each method's own where None.
-        metric: what decides.
-        outputs_file: kept outputs of the model on the set; None runs the model.
-        save_outputs: file to keep the outputs in.
 
     Returns:
-        All trials, and the best one of "none" and of each method.
+        What each gives, the scores as they are first.
 
     Raises:
-        ValueError: the kept outputs are of another set, or the set has other classes.
+        ValueError: the set has other classes.
     """
     held_out = session.held_out(dataset)
-    outputs = _outputs(session, dataset, outputs_file)
-    if save_outputs:
-        about = {
-            "dataset": dataset,
-            "weights": str(session.cfg.MODEL.WEIGHTS),
-            "classes": list(session.statistics.class_names),
-        }
-        save_box_outputs(save_outputs, outputs, about=about)
-    base = {"ROI_BOX_HEAD": {"CALIBRATION": {"METHOD": "none"}}}
-    trials = [Trial("none", None, held_out.measure(outputs, None), base)]
+    shared, others = [plain_trial()], []
     for method in methods:
         constants = strengths or STRENGTHS.get(method, ())
         if method == "tau_norm":
-            trials += [_try_tau(session, held_out, dataset, tau) for tau in constants]
-            continue
-        dimensions: Any = ()
-        if method == "fracal":
-            dimensions = training_fractal_dimensions(
-                session.training_set.dicts, session.statistics.num_classes
-            )
-        trials += try_strengths(held_out, outputs, method, constants, dimensions=dimensions)
-    best = {
-        method: best_trial([trial for trial in trials if trial.method == method], metric)
-        for method in ("none", *methods)
-    }
-    return trials, best
+            others += [_tau_trial(tau) for tau in constants]
+        elif method != "group_temperature":
+            dimensions: Any = ()
+            if method == "fracal":
+                dimensions = training_fractal_dimensions(
+                    session.training_set.dicts, session.statistics.num_classes
+                )
+            shared += trials_of(held_out, method, constants, dimensions=dimensions)
+    tables = session.detect(held_out, dataset, shared)
+    if "group_temperature" in methods:
+        others.append(temperature_trial(held_out, tables[0]))
+    results = [held_out.measure(trial, table) for trial, table in zip(shared, tables, strict=True)]
+    return results + session.measure(held_out, dataset, others)
 
 
-def _outputs(session: Session, dataset: str, file: Path | None) -> list[BoxOutputs]:
-    if file is None:
-        return session.record(dataset)
-    outputs, found = load_box_outputs(file)
-    if found["dataset"] != dataset:
-        raise ValueError(
-            f"Expected outputs on '{dataset}', but {file} is of '{found['dataset']}'; record them "
-            "again."
-        )
-    difference = describe_difference(found["classes"], list(session.statistics.class_names))
-    if difference:
-        raise ValueError(
-            f"The classes of the model whose outputs are in {file} and those of this training set "
-            f"differ: {difference} Use the annotations that it was trained on."
-        )
-    return outputs
+def _tau_trial(tau: float) -> Trial:
+    return Trial(
+        "tau_norm", tau, {"INIT_CLASSIFIER": "tau_norm", "INIT_CLASSIFIER_TAU": float(tau)}
+    )
 
 
-def _try_tau(session: Session, held_out: HeldOut, dataset: str, tau: float) -> Trial:
-    outputs = session.record(dataset, session.normalised_model(tau))
-    keys = {"INIT_CLASSIFIER": "tau_norm", "INIT_CLASSIFIER_TAU": float(tau)}
-    return Trial("tau_norm", tau, held_out.measure(outputs, None), keys)
+def format_results(results: Sequence[Result], metric: str | None = None) -> str:
+    """One line a result: its metrics in percent, and its gain over the first with its interval.
 
-
-def measure_on(
-    session: Session, name: str, best: Mapping[str, Trial]
-) -> dict[str, dict[str, float]]:
-    """What the best trial of each method gives on another registered set."""
-    held_out = session.held_out(name)
-    outputs = session.record(name)
-    found = {}
-    for method, trial in best.items():
-        if method == "none":
-            found[method] = held_out.measure(outputs, None)
-        elif method == "tau_norm":
-            model = session.normalised_model(trial.strength or 0.0)
-            found[method] = held_out.measure(session.record(name, model), None)
-        else:
-            keys = trial.keys["ROI_BOX_HEAD"]["CALIBRATION"]
-            constants = {"strength": "STRENGTH", "temperatures": "TEMPERATURES"}
-            given = {name: keys[key] for name, key in constants.items() if key in keys}
-            if "DIMENSIONS" in keys:
-                given["dimensions"] = torch.tensor(keys["DIMENSIONS"])
-            found[method] = held_out.measure(outputs, held_out.calibration(method, **given))
-    return found
-
-
-def format_trials(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
-    """One line a row of metrics."""
-    width = max(len(name) for name, _ in rows)
+    Args:
+        results: plain scores first where gains are wanted.
+        metric: whose gain is shown; None: of none.
+    """
+    width = max(len(result.trial.name) for result in results)
     lines = [" " * width + "".join(f"{column:>8}" for column in METRICS)]
     lines += [
-        name.ljust(width) + "".join(f"{format_percent(metrics[column]):>8}" for column in METRICS)
-        for name, metrics in rows
+        result.trial.name.ljust(width)
+        + "".join(f"{format_percent(result.metrics[column]):>8}" for column in METRICS)
+        for result in results
     ]
+    if metric is not None:
+        lines[0] += f"  gain in {metric} (interval)"
+        for number, gain in enumerate(gains(results, metric), start=2):
+            ends = "n/a" if math.isnan(gain.low) else f"{gain.low:+.1f} to {gain.high:+.1f}"
+            lines[number] += f"  {gain.value:+.1f} ({ends})"
     return "\n".join(lines)

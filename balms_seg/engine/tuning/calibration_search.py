@@ -3,45 +3,92 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.fractal_dimension import fractal_dimensions
-from balms_seg.engine.tuning.box_outputs import BoxOutputs, DetectionRule, detect
+from balms_seg.engine.tuning.search_space import METRICS
+from balms_seg.engine.tuning.trial_detections import Calibrate, DetectionRule
+from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS, GroundTruth
-from balms_seg.evaluation.lvis.lvis_ap import evaluate_lvis, find_matches
-from balms_seg.evaluation.uncertainty.reliability import calibration_by_group, judge_detections
+from balms_seg.evaluation.lvis.lvis_ap import find_matches
+from balms_seg.evaluation.predictions.match_file import reduce_matches
+from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.jackknife import leave_out_weights, student_reach
+from balms_seg.evaluation.uncertainty.reliability import (
+    calibration_error_without_blocks,
+    judge_detections,
+)
+from balms_seg.evaluation.uncertainty.resampled_ap import group_means, resampled_class_ap
 from balms_seg.methods.calibration import ScoreCalibration
-from balms_seg.progress import with_progress
 
 _TEMPERATURES = np.geomspace(0.25, 4, 33)
 _VALIDATION_NAME = re.compile(r"(^|[^a-z])(mini)?(val|validation|test)(?![a-z])")
+UNCHANGED = "none"
 
-Calibrate = Callable[[Tensor], Tensor]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
-    """A constant and what it gave.
+    """A calibration with its constant.
 
     Attributes:
         method: name of the calibration; "none" for the scores as they are.
         strength: its constant, None where it has none.
-        metrics: percent per metric: AP, APr, APc, APf, and the expected calibration error, ECE.
         keys: configuration keys below MODEL that choose it.
+        calibrate: what it does with the scores; None: nothing.
     """
 
     method: str
     strength: float | None
-    metrics: dict[str, float]
     keys: dict[str, Any]
+    calibrate: Calibrate = None
+
+    @property
+    def name(self) -> str:
+        """The method with its constant."""
+        return self.method if self.strength is None else f"{self.method} {self.strength:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a trial gives.
+
+    Attributes:
+        trial: the calibration.
+        values: (1 + G,) percent of each of `METRICS`: on all images, and without each block.
+    """
+
+    trial: Trial
+    values: dict[str, np.ndarray]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Percent per metric, on all images."""
+        return {name: float(values[0]) for name, values in self.values.items()}
+
+    def gain_over(self, plain: Result, metric: str, level: float) -> Difference:
+        """How much better a metric is than with plain scores; in percent, more is better.
+
+        The interval is Student's of a jackknife over images; nan where too few objects count.
+
+        Args:
+            plain: what the scores give as they are.
+            metric: of `METRICS`; of the calibration errors, lower ones are better.
+            level: of the interval.
+        """
+        sign = -1 if metric.startswith("ECE") else 1
+        before, after = (sign * result.values[metric] for result in (plain, self))
+        gains = after - before
+        reach = student_reach(gains[0], gains[1:], level)
+        return Difference(
+            float(before[0]), float(after[0]), float(gains[0] - reach), float(gains[0] + reach)
+        )
 
 
 def is_validation_set(name: str) -> bool:
@@ -55,7 +102,6 @@ class HeldOut:
 
     Attributes:
         ground_truth: of the held-out images.
-        category_ids: of the json by contiguous class id.
         statistics: of the training set.
         rule: how boxes become detections.
         counts: kind of training counts, "image" or "instance".
@@ -63,7 +109,6 @@ class HeldOut:
     """
 
     ground_truth: GroundTruth
-    category_ids: Sequence[int | str]
     statistics: ClassStatistics
     rule: DetectionRule
     counts: str = "image"
@@ -79,35 +124,35 @@ class HeldOut:
             **constants,
         )
 
-    def measure(
-        self, outputs: Iterable[BoxOutputs], calibrate: Calibrate | None
-    ) -> dict[str, float]:
-        """Box AP in percent, overall and by group, and the expected calibration error."""
-        detections = self._detections(outputs, calibrate)
-        result = evaluate_lvis(self.ground_truth, detections, "bbox")
-        metrics = {name: 100 * result.metrics[name] for name in ("AP", "APr", "APc", "APf")}
-        matches = find_matches(self.ground_truth, detections, "bbox")
-        reliability = calibration_by_group(self.ground_truth, matches)
-        for name, group in {
-            "ECE": "all",
-            **{f"ECE{k}": v for k, v in FREQUENCY_GROUPS.items()},
-        }.items():
-            metrics[name] = 100 * reliability[group].expected_calibration_error
-        return metrics
+    def measure(self, trial: Trial, detections: DetectionTable) -> Result:
+        """AP of boxes and the expected calibration error, overall and by group."""
+        truth = self.ground_truth.for_task("bbox")
+        matches = find_matches(truth, detections, "bbox")
+        left_out = leave_out_weights(truth.num_images)
+        weights = np.concatenate([np.ones_like(left_out[:, :1]), left_out], axis=1)
+        stored = reduce_matches(truth, matches, "bbox")
+        values = group_means(resampled_class_ap(stored, weights), truth.frequency)
 
-    def _detections(
-        self, outputs: Iterable[BoxOutputs], calibrate: Calibrate | None
-    ) -> list[dict[str, Any]]:
-        found = detect(outputs, calibrate, self.rule)
-        return [{**one, "category_id": self.category_ids[one["category_id"]]} for one in found]
+        blocks = left_out.argmin(axis=1)[matches.detections.images]
+        counts, is_right = judge_detections(matches)
+        letters = np.array(truth.frequency)[matches.detections.classes]
+        for letter in ("", *FREQUENCY_GROUPS):
+            own = counts & (letters == letter) if letter else counts
+            values[f"ECE{letter}"] = calibration_error_without_blocks(
+                matches.detections.scores[own], is_right[own], blocks[own], left_out.shape[1]
+            )
+        return Result(trial, {name: 100 * values[name] for name in METRICS})
 
-    def fit_temperatures(self, outputs: Iterable[BoxOutputs]) -> tuple[float, ...]:
+    def fit_temperatures(self, detections: DetectionTable) -> tuple[float, ...]:
         """Temperature of each group that makes its detections' scores most likely.
 
         Right is a detection that matches an annotation (IoU from 0.5). A group without detections
         keeps 1.
+
+        Args:
+            detections: with the scores as they are.
         """
-        matches = find_matches(self.ground_truth, self._detections(outputs, None), "bbox")
+        matches = find_matches(self.ground_truth.for_task("bbox"), detections, "bbox")
         counts, is_right = judge_detections(matches)
         letters = np.array(self.ground_truth.frequency)[matches.detections.classes]
         fitted = []
@@ -132,36 +177,48 @@ def best_temperature(scores: np.ndarray, is_right: np.ndarray) -> float:
     return round(float(_TEMPERATURES[int(np.argmin(losses))]), 4)
 
 
-def try_strengths(
+def plain_trial() -> Trial:
+    """The scores as they are."""
+    return Trial(UNCHANGED, None, {"ROI_BOX_HEAD": {"CALIBRATION": {"METHOD": "none"}}})
+
+
+def trials_of(
     held_out: HeldOut,
-    outputs: Sequence[BoxOutputs],
     method: str,
     strengths: Sequence[float],
     *,
     dimensions: Sequence[float] = (),
 ) -> list[Trial]:
-    """Measure a calibration of stored outputs at several constants.
+    """A calibration with several constants.
 
     Args:
-        held_out: what to measure on.
-        outputs: of the held-out images, from a model without calibration.
-        method: norcal, logit_adjustment, fracal or group_temperature (which fits its own).
+        held_out: whose counts it uses.
+        method: norcal, logit_adjustment or fracal.
         strengths: constants to try.
         dimensions: fractal dimension per class, for fracal.
     """
-    if method == "group_temperature":
-        temperatures = held_out.fit_temperatures(outputs)
-        calibrate = held_out.calibration(method, temperatures=temperatures)
-        keys = _keys(held_out, method, TEMPERATURES=list(temperatures))
-        return [Trial(method, None, held_out.measure(outputs, calibrate), keys)]
     more = {"dimensions": torch.as_tensor(list(dimensions))} if method == "fracal" else {}
     written = {"DIMENSIONS": [round(float(d), 4) for d in dimensions]} if method == "fracal" else {}
-    trials = []
-    for strength in with_progress(strengths, label=method, unit="constant"):
-        calibrate = held_out.calibration(method, strength=strength, **more)
-        keys = _keys(held_out, method, STRENGTH=float(strength), **written)
-        trials.append(Trial(method, strength, held_out.measure(outputs, calibrate), keys))
-    return trials
+    return [
+        Trial(
+            method,
+            strength,
+            _keys(held_out, method, STRENGTH=float(strength), **written),
+            held_out.calibration(method, strength=strength, **more),
+        )
+        for strength in strengths
+    ]
+
+
+def temperature_trial(held_out: HeldOut, plain: DetectionTable) -> Trial:
+    """The temperatures of groups that fit detections with the scores as they are."""
+    temperatures = held_out.fit_temperatures(plain)
+    return Trial(
+        "group_temperature",
+        None,
+        _keys(held_out, "group_temperature", TEMPERATURES=list(temperatures)),
+        held_out.calibration("group_temperature", temperatures=temperatures),
+    )
 
 
 def _keys(held_out: HeldOut, method: str, **entries: Any) -> dict[str, Any]:
@@ -169,16 +226,43 @@ def _keys(held_out: HeldOut, method: str, **entries: Any) -> dict[str, Any]:
     return {"ROI_BOX_HEAD": {"CALIBRATION": calibration}}
 
 
-def best_trial(trials: Sequence[Trial], metric: str) -> Trial:
+def best_result(results: Sequence[Result], metric: str) -> Result:
     """The one of highest AP (lowest ECE); of equal ones the first."""
 
-    def merit(trial: Trial) -> float:
-        value = trial.metrics[metric]
+    def merit(result: Result) -> float:
+        value = result.metrics[metric]
         if np.isnan(value):
             return -np.inf
         return -value if metric.startswith("ECE") else value
 
-    return max(trials, key=merit)
+    return max(results, key=merit)
+
+
+def gains(results: Sequence[Result], metric: str, level: float = 0.95) -> list[Difference]:
+    """Gain of each result over the first, with intervals that hold together at a level.
+
+    Bonferroni's correction: of m others, each gets an interval of 1 - (1 - level) / m.
+
+    Args:
+        results: plain scores first.
+        metric: of `METRICS`.
+        level: at which all of the intervals hold their values.
+    """
+    plain, *others = results
+    each = 1 - (1 - level) / max(len(others), 1)
+    return [result.gain_over(plain, metric, each) for result in others]
+
+
+def choose(results: Sequence[Result], metric: str) -> Result:
+    """The best of those whose gain is larger than chance, or the scores as they are.
+
+    Args:
+        results: plain scores first.
+        metric: of `METRICS`, which decides.
+    """
+    found = zip(results[1:], gains(results, metric), strict=True)
+    proven = [result for result, gain in found if gain.low > 0]
+    return best_result(proven, metric) if proven else results[0]
 
 
 def training_fractal_dimensions(

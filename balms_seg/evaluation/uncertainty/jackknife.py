@@ -20,6 +20,7 @@ from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.resampled_ap import group_means, resampled_class_ap
 
 MAX_BLOCKS = 60
+_ROUNDING = 1e-12
 
 #: What an interval of this module means, for tables and pages.
 MEANING = (
@@ -51,6 +52,24 @@ def jackknife_error(values: np.ndarray) -> float:
     if len(values) < 2:
         return math.nan
     return math.sqrt((len(values) - 1) * float(values.var()))
+
+
+def student_reach(value: float, without_block: np.ndarray, level: float) -> float:
+    """Half of Student's interval around a value; nan where it cannot be computed.
+
+    Blocks without which nothing changes hold no object that matters, and give no degree of freedom;
+    two others are needed.
+
+    Args:
+        value: on all images.
+        without_block: (G,) values without each block.
+        level: of the interval.
+    """
+    error = jackknife_error(without_block)
+    num_changing = int((np.abs(without_block - value) > _ROUNDING).sum())
+    if math.isnan(error) or num_changing < 2:
+        return math.nan
+    return t_quantile((1 + level) / 2, num_changing - 1) * error
 
 
 def ap_intervals(stored: StoredMatches, *, level: float = 0.95) -> dict[str, tuple[float, float]]:

@@ -105,6 +105,41 @@ def calibration_by_group(
     }
 
 
+def calibration_error_without_blocks(
+    scores: np.ndarray,
+    is_right: np.ndarray,
+    blocks: np.ndarray,
+    num_blocks: int,
+    *,
+    num_bins: int = NUM_BINS,
+) -> np.ndarray:
+    """Expected calibration error of all detections, and without those of each block of images.
+
+    Args:
+        scores: (n,) in [0, 1].
+        is_right: (n,) bool.
+        blocks: (n,) block of each detection's image.
+        num_blocks: G.
+        num_bins: B, as for `reliability`.
+
+    Returns:
+        (1 + G,), nan where no detection is left.
+    """
+    bins = np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
+    places, shape = bins * num_blocks + blocks, (num_bins, num_blocks)
+    number, score_sum, right_sum = (
+        np.bincount(places, weights, num_bins * num_blocks).reshape(shape)
+        for weights in (None, scores, is_right)
+    )
+    # Of everything, and of everything but each block.
+    left, gaps = (
+        cells.sum(axis=1, keepdims=True) - np.pad(cells, ((0, 0), (1, 0)))
+        for cells in (number, score_sum - right_sum)
+    )
+    with np.errstate(invalid="ignore"):
+        return np.abs(gaps).sum(axis=0) / left.sum(axis=0)
+
+
 def judge_detections(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Which detections LVIS counts, and which of these are right at IoU 0.5: (n,) bool each."""
     counts = ~matches.is_excused[:, 0]

@@ -9,9 +9,8 @@ import numpy as np
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.jackknife import (
-    jackknife_error,
     leave_out_weights,
-    t_quantile,
+    student_reach,
 )
 from balms_seg.evaluation.uncertainty.resampled_ap import (
     draw_weights,
@@ -19,8 +18,6 @@ from balms_seg.evaluation.uncertainty.resampled_ap import (
     interval,
     resampled_class_ap,
 )
-
-_ROUNDING = 1e-12
 
 
 def compare_runs(
@@ -76,7 +73,7 @@ def compare_runs(
             theirs[name] - values, [1, 1 + left_out.shape[1]]
         )
         percentiles = interval(resampled, level)
-        reach = _student_reach(difference[0], without_block, level)
+        reach = np.nan_to_num(student_reach(difference[0], without_block, level))
         found[name] = Difference(
             float(values[0]),
             float(theirs[name][0]),
@@ -84,18 +81,6 @@ def compare_runs(
             max(percentiles[1], float(difference[0] + reach)),
         )
     return found
-
-
-def _student_reach(difference: float, without_block: np.ndarray, level: float) -> float:
-    """Half of Student's interval of the jackknife; 0 where it cannot be computed.
-
-    Blocks without which nothing changes hold no object that matters, and give no degree of freedom.
-    """
-    error = jackknife_error(without_block)
-    num_changing = int((np.abs(without_block - difference) > _ROUNDING).sum())
-    if math.isnan(error) or num_changing < 2:
-        return 0.0
-    return t_quantile((1 + level) / 2, num_changing - 1) * error
 
 
 def format_comparison(

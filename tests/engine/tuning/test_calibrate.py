@@ -1,14 +1,16 @@
-"""Stored box outputs give what the model gives, and the tool tunes on held-out images only."""
+"""Calibrations tried beside each other give what the model gives, and gains have to be proven."""
 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from made_up_data import (
     NUM_CLASSES,
@@ -22,19 +24,17 @@ from made_up_data import (
 from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config
-from balms_seg.engine.tuning.box_outputs import (
-    DetectionRule,
-    detect,
-    load_box_outputs,
-    record_box_outputs,
-    save_box_outputs,
-)
 from balms_seg.engine.tuning.calibration_search import (
+    Result,
     Trial,
+    best_result,
     best_temperature,
-    best_trial,
+    choose,
+    gains,
     is_validation_set,
 )
+from balms_seg.engine.tuning.trial_detections import DetectionRule, detect_under
+from balms_seg.evaluation import load_ground_truth
 from balms_seg.model_zoo import get_config_file
 from balms_seg.modeling import prepare_model
 
@@ -68,7 +68,7 @@ def detections_of(model: torch.nn.Module, loader: list) -> list[tuple]:
     return sorted(found)
 
 
-def as_rows(detections: list[dict]) -> list[tuple]:
+def as_rows(detections: Iterable[dict]) -> list[tuple]:
     rows = []
     for one in detections:
         x, y, width, height = one["bbox"]
@@ -79,8 +79,8 @@ def as_rows(detections: list[dict]) -> list[tuple]:
 
 @pytest.mark.parametrize("heads", [{}, CASCADE], ids=["standard", "cascade"])
 @pytest.mark.parametrize("classifier", ["softmax", "sigmoid"])
-def test_calibrating_stored_outputs_is_calibrating_in_the_model(
-    data: dict[str, object], tmp_path: Path, classifier: str, heads: dict[str, object]
+def test_calibrations_beside_each_other_are_calibrating_in_the_model(
+    data: dict[str, object], classifier: str, heads: dict[str, object]
 ) -> None:
     settings = {**data, **heads, "MODEL.ROI_BOX_HEAD.CLASSIFIER": classifier}
     if heads:
@@ -91,21 +91,26 @@ def test_calibrating_stored_outputs_is_calibrating_in_the_model(
     model = build_model(plain)
     other = prepare_model(build_model(calibrated), made_up_statistics())
     other.load_state_dict(model.state_dict())  # strict: calibration adds nothing to checkpoints
-    loader = list(LongTailedTrainer.build_test_loader(plain, plain.DATASETS.TEST[0]))
-    outputs = record_box_outputs(model, loader)
-    save_box_outputs(tmp_path / "outputs.pth", outputs, about={"dataset": "here"})
-    outputs, about = load_box_outputs(tmp_path / "outputs.pth")
-    assert about == {"dataset": "here"}
+    name = plain.DATASETS.TEST[0]
+    loader = list(LongTailedTrainer.build_test_loader(plain, name))
     head = plain.MODEL.ROI_HEADS
     rule = DetectionRule(
         head.SCORE_THRESH_TEST, head.NMS_THRESH_TEST, plain.TEST.DETECTIONS_PER_IMAGE
     )
-    assert as_rows(detect(outputs, None, rule)) == detections_of(model, loader)
+    truth = load_ground_truth(MetadataCatalog.get(name).json_file)
     predictors = other.roi_heads.box_predictor
     module = (predictors[0] if heads else predictors).calibration
-    found = as_rows(detect(outputs, module, rule))
-    assert found == detections_of(other, loader)
-    assert found != as_rows(detect(outputs, None, rule))
+    calibrations = {"none": None, "norcal": module}
+    found = {
+        name: as_rows(
+            {**one, "category_id": truth.category_ids.index(one["category_id"])}
+            for one in table.as_dicts(truth)
+        )
+        for name, table in detect_under(calibrations, model, loader, rule, truth).items()
+    }
+    assert found["none"] == detections_of(model, loader)
+    assert found["norcal"] == detections_of(other, loader)
+    assert found["norcal"] != found["none"]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
@@ -145,14 +150,41 @@ def test_names_of_validation_sets_are_recognised() -> None:
         assert not is_validation_set(name), name
 
 
-def test_the_best_trial_has_the_highest_ap_or_the_lowest_ece() -> None:
-    trials = [
-        Trial("a", 0.1, {"AP": 3.0, "ECE": 2.0}, {}),
-        Trial("b", 0.2, {"AP": 5.0, "ECE": 9.0}, {}),
-        Trial("c", 0.3, {"AP": float("nan"), "ECE": float("nan")}, {}),
+def result(name: str, **values: object) -> Result:
+    """Percent on all images and without each of four blocks, or on all images alone."""
+    arrays = {metric: np.atleast_1d(np.array(value, float)) for metric, value in values.items()}
+    return Result(Trial(name, None, {}), arrays)
+
+
+def test_the_best_result_has_the_highest_ap_or_the_lowest_ece() -> None:
+    results = [
+        result("a", AP=3.0, ECE=2.0),
+        result("b", AP=5.0, ECE=9.0),
+        result("c", AP=float("nan"), ECE=float("nan")),
     ]
-    assert best_trial(trials, "AP").method == "b"
-    assert best_trial(trials, "ECE").method == "a"
+    assert best_result(results, "AP").trial.name == "b"
+    assert best_result(results, "ECE").trial.name == "a"
+
+
+def test_a_gain_has_to_be_larger_than_chance_for_all_trials_together() -> None:
+    plain = result("none", AP=[50, 50, 50, 50, 50], ECE=[9, 9, 9, 9, 9])
+    steady = result("steady", AP=[51, 51.02, 50.98, 51.01, 50.99], ECE=[9, 8.5, 9.5, 9, 9])
+    wild = result("wild", AP=[54, 56, 52, 53, 55], ECE=[5, 5.01, 4.99, 5, 5])
+    assert choose([plain, steady, wild], "AP") is steady  # though wild has the higher AP
+    assert choose([plain, steady, wild], "ECE") is wild  # whose errors are lower
+    assert choose([plain, wild], "AP") is plain
+    (alone,), (first, _) = gains([plain, steady], "AP"), gains([plain, steady, wild], "AP")
+    # Jackknife error of [1.02, 0.98, 1.01, 0.99] - 1; Student's quantiles of 3 degrees at 97.5 and
+    # 98.75 %, of scipy.stats.t.ppf: 3.182 and 4.177.
+    error = np.sqrt(3 * np.var([1.02, 0.98, 1.01, 0.99]))
+    assert alone.low == pytest.approx(1 - 3.182 * error, abs=1e-3)
+    assert first.low == pytest.approx(1 - 4.177 * error, abs=1e-3)
+
+
+def test_a_gain_that_rests_on_one_block_is_not_proven() -> None:
+    plain, other = result("none", AP=[50, 50, 50, 50]), result("other", AP=[60, 60, 60, 50])
+    assert np.isnan(gains([plain, other], "AP")[0].low)
+    assert choose([plain, other], "AP") is plain
 
 
 def command(data: dict[str, object], dataset: str, *more: str) -> list[str]:
@@ -168,21 +200,22 @@ def test_validation_and_training_sets_are_refused(data: dict[str, object]) -> No
         run_command("calibrate", command(data, data["DATASETS.TRAIN"][0]))
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_a_model_of_other_classes_is_refused(
-    kept: bool, data: dict[str, object], tmp_path: Path
-) -> None:
-    """By the class names in its checkpoint, or in a file of its outputs."""
+def test_a_model_of_other_classes_is_refused(data: dict[str, object], tmp_path: Path) -> None:
+    """By the class names in its checkpoint."""
     names = ["class 0", "class 2", "class 1"]
     model = build_model(small_config({**data, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}))
     content = {"model": model.state_dict(), "classes": {"names": names}}
     torch.save(content, tmp_path / "model.pth")
-    about = {"dataset": data["DATASETS.TEST"][0], "classes": names}
-    save_box_outputs(tmp_path / "outputs.pth", [], about=about)
-    flags = ("--outputs", str(tmp_path / "outputs.pth")) if kept else ()
-    words = command(data, data["DATASETS.TEST"][0], "--allow-validation", *flags)
+    words = command(data, data["DATASETS.TEST"][0], "--allow-validation")
     with pytest.raises(SystemExit, match="differ: another order, from class 1: 'class 2'"):
         run_command("calibrate", [*words, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+
+
+def evaluate_box_ap(settings: dict[str, object], model: torch.nn.Module) -> float:
+    """Percent, by the evaluation of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = small_config({**settings, "OUTPUT_DIR": folder})
+        return LongTailedTrainer.test(cfg, model)["bbox"]["AP"]
 
 
 def test_the_tool_writes_a_configuration_that_loads(
@@ -205,13 +238,12 @@ def test_the_tool_writes_a_configuration_that_loads(
         *("none", "norcal", "logit_adjustment", "fracal", "tau_norm", "group_temperature")
     }
     assert table["reported"]["none"] == table["trials"][0]["metrics"]
+    assert table["chosen"] == "none"  # nothing that an untrained model gains is proven
+    assert [len(trial["gain"]) for trial in table["trials"][1:]] == [3] * 27
+    result = evaluate_box_ap(settings, model)
+    assert table["trials"][0]["metrics"]["AP"] == pytest.approx(result, abs=1e-9)
     cfg = load_config(tmp_path / "made" / "calibrated.yaml", words({**SMALL, **data}))
-    written = yaml.safe_load((tmp_path / "made" / "calibrated.yaml").read_text())["MODEL"]
-    if "ROI_BOX_HEAD" in written:
-        chosen = written["ROI_BOX_HEAD"]["CALIBRATION"]["METHOD"]
-        assert chosen == cfg.MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD
-    else:
-        assert cfg.MODEL.INIT_CLASSIFIER == "tau_norm"
+    assert cfg.MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD == "none"
 
 
 def test_a_calibration_without_the_training_set_is_an_error() -> None:

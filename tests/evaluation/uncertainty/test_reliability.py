@@ -4,7 +4,10 @@ from lvis_cases import annotation, dataset, detection
 
 from balms_seg.evaluation import load_ground_truth
 from balms_seg.evaluation.lvis.analysis import analyse_task
-from balms_seg.evaluation.uncertainty.reliability import reliability
+from balms_seg.evaluation.uncertainty.reliability import (
+    calibration_error_without_blocks,
+    reliability,
+)
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 AWAY = [45.0, 45.0, 10.0, 10.0]
@@ -62,3 +65,14 @@ def test_logits_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) ->
     truth = load_ground_truth(dataset([annotation(1, 1, BOX)]))
     assert analyse_task(truth, [detection(1, 1, BOX, 4.2)], "bbox").calibration is None
     assert "outside [0, 1]" in caplog.text
+
+
+def test_errors_without_blocks_are_those_of_the_other_detections() -> None:
+    rng = np.random.default_rng(0)
+    scores, is_right = rng.random(500), rng.random(500) < 0.4
+    blocks = rng.integers(4, size=500)
+    found = calibration_error_without_blocks(scores, is_right, blocks, 5)
+    parts = [np.ones(500, bool), *(blocks != block for block in range(5))]
+    expected = [reliability(scores[p], is_right[p]).expected_calibration_error for p in parts]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.isnan(calibration_error_without_blocks(scores[:0], is_right[:0], blocks[:0], 2)).all()
