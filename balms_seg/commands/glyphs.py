@@ -38,6 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train-images",
     )
     parser.add_argument(
+        "--tail", choices=("exponential", "lvis"), help="form of the counts: lvis is LVIS v1's"
+    )
+    parser.add_argument(
+        "--federated",
+        action="store_true",
+        default=None,
+        help="annotate a part of the classes of each image, as LVIS does",
+    )
+    parser.add_argument(
         "--tail-exponent",
         type=float,
         metavar="X",

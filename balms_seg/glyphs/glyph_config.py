@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from balms_seg.glyphs.glyph_alphabet import SIMILAR_PAIRS
-from balms_seg.glyphs.glyph_counts import highest_count, tail_counts
+from balms_seg.glyphs.glyph_counts import highest_count, lvis_counts, tail_counts
+from balms_seg.glyphs.glyph_labels import shown_counts
 from balms_seg.glyphs.glyph_outlines import FACE_SETS
 
 _ROOM_PX = 20  # an image has room for a crowd of n glyphs where its side is this times sqrt(n)
@@ -30,6 +33,8 @@ class GlyphConfig:
         instances_per_image: least and greatest number of glyphs in an image.
         similar: draw pairs of look-alikes, of which one is frequent and the other rare.
         faces: "bold" or "all"; thin strokes cost mask AP.
+        tail: "exponential", see `tail_counts`, or "lvis", see `lvis_counts`.
+        federated: annotate a part of the classes of each image, see `federated_labels`; else all.
     """
 
     num_classes: int = 40
@@ -43,6 +48,18 @@ class GlyphConfig:
     instances_per_image: tuple[int, int] = (2, 6)
     similar: bool = False
     faces: str = "bold"
+    tail: str = "exponential"
+    federated: bool = False
+
+    def annotated_counts(self, highest: int) -> np.ndarray:
+        """(K,) training images that annotate each class, from the most to the least frequent."""
+        if self.tail == "lvis":
+            return lvis_counts(self.num_classes, highest)
+        return tail_counts(self.num_classes, self.min_count, highest, self.tail_exponent)
+
+    def shown_counts(self, annotated_counts: np.ndarray) -> np.ndarray:
+        """(K,) training images that show each class."""
+        return shown_counts(annotated_counts) if self.federated else annotated_counts
 
     def resolved(self) -> GlyphConfig:
         """The same with every None replaced by its value.
@@ -62,8 +79,8 @@ class GlyphConfig:
             )
         assert highest is not None
         if num_images is None:
-            tail = tail_counts(self.num_classes, self.min_count, highest, self.tail_exponent)
-            num_images = max(math.ceil(int(tail.sum()) / mean), highest)
+            shown = self.shown_counts(self.annotated_counts(highest))
+            num_images = max(math.ceil(int(shown.sum()) / mean), int(shown.max()))
         least_val_images = math.ceil(self.num_classes / mean)
         val_images = self.val_images
         if val_images is None:
@@ -81,6 +98,16 @@ class GlyphConfig:
 PRESETS = {
     "default": GlyphConfig(),
     "benchmark": GlyphConfig(train_images=843, min_count=3, max_count=400, val_images=200),
+    # LVIS v1 in small: 300 classes, its image counts and its way of annotating.
+    "lvis": GlyphConfig(
+        num_classes=300,
+        max_count=2000,
+        val_images=1000,
+        size=144,
+        instances_per_image=(5, 17),
+        tail="lvis",
+        federated=True,
+    ),
 }
 
 
@@ -109,6 +136,17 @@ def _check_ranges(config: GlyphConfig) -> None:
             )
         ],
         "tail_exponent": [(0 < config.tail_exponent < math.inf, "a positive number")],
+        "tail": [
+            (config.tail in ("exponential", "lvis"), "exponential or lvis"),
+            (
+                config.tail != "lvis" or (config.min_count == 1 and config.tail_exponent == 1),
+                "exponential with a min_count or tail_exponent, which lvis has of its own",
+            ),
+            (
+                config.tail != "lvis" or (config.max_count or 0) > 100,
+                "exponential where max_count is not above 100, as lvis needs it",
+            ),
+        ],
         "val_images": [(config.val_images is None or config.val_images >= 1, "at least 1")],
         "size": [
             (

@@ -22,6 +22,33 @@ def tail_counts(num_classes: int, low: int, high: int, exponent: float = 1.0) ->
     return np.rint(high * (low / high) ** (ranks**exponent)).astype(np.int64)
 
 
+# LVIS v1's training images a class at shares of its 1203 classes, from the rarest on
+# (lvis_v1_train.json, as detectron2's lvis_v1_category_image_count.py has them).
+_LVIS_SHARES = (0, 0.05, 0.1, 0.2, 0.28, 0.4, 0.5, 0.6, 0.66, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1)
+_LVIS_COUNTS = (1, 1, 3, 6, 10, 22, 37, 66, 99, 130, 221, 358, 725, 1400, 1876, 1977)
+
+
+def lvis_counts(num_classes: int, high: int) -> np.ndarray:
+    """Images per class with LVIS v1's quantiles, from the most to the least frequent.
+
+    Counts above 100, where LVIS's frequent classes begin, are stretched on a logarithmic scale to
+    end at `high`.
+
+    Args:
+        num_classes: K.
+        high: images of the first class, more than 100.
+
+    Returns:
+        (K,) int64.
+    """
+    shares = (np.arange(num_classes) + 0.5) / num_classes
+    logs = np.interp(shares, _LVIS_SHARES, np.log(_LVIS_COUNTS))
+    first = np.log(100)
+    stretch = (np.log(high) - first) / (np.log(_LVIS_COUNTS[-1]) - first)
+    logs = np.where(logs > first, first + stretch * (logs - first), logs)
+    return np.rint(np.exp(logs)).astype(np.int64)[::-1].copy()
+
+
 def highest_count(
     num_classes: int, low: int, total: float, limit: int, exponent: float = 1.0
 ) -> int:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from balms_seg.glyphs.glyph_config import PRESETS, GlyphConfig
+from balms_seg.glyphs.glyph_labels import annotated_of
 from balms_seg.glyphs.glyph_outlines import category_name, import_matplotlib
 from balms_seg.glyphs.glyph_plan import SPLITS, GlyphPlan, keyed_generator, plan_glyphs
 from balms_seg.glyphs.glyph_rendering import render_image
@@ -63,8 +64,7 @@ def make_glyph_dataset(
     workers = _available_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Expected at least 1 worker process, but got {workers}.")
-    arguments = {"version": _VERSION, **dataclasses.asdict(config)}
-    arguments["instances_per_image"] = list(config.instances_per_image)
+    arguments = _arguments(config)
     if _is_complete(output, arguments):
         logger.info("%s already holds this data set", output)
         return False
@@ -83,7 +83,8 @@ def make_glyph_dataset(
             stale.unlink()
     annotations = _draw_all(output, plan, config, workers)
     instance_counts = np.bincount(
-        [c for image in plan.instances["train"] for c in image], minlength=config.num_classes
+        [annotation["category_id"] - 1 for image in annotations["train"] for annotation in image],
+        minlength=config.num_classes,
     )
     categories = _categories(plan, instance_counts)
     files = {}
@@ -107,11 +108,19 @@ def _write_json(path: Path, content: dict) -> None:
     os.replace(temporary, path)
 
 
+def _arguments(config: GlyphConfig) -> dict:
+    """What a data set is made of, as its stamp has it."""
+    pair = {"instances_per_image": list(config.instances_per_image)}
+    return {"version": _VERSION, **dataclasses.asdict(config), **pair}
+
+
 def _read_stamp(output: Path) -> dict | None:
     try:
-        return json.loads((output / STAMP).read_text(encoding="utf-8"))
+        stamp = json.loads((output / STAMP).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
+    # An argument that came later had its default then.
+    return {**stamp, "arguments": {**_arguments(GlyphConfig()), **stamp["arguments"]}}
 
 
 def _is_complete(output: Path, arguments: dict) -> bool:
@@ -165,8 +174,8 @@ def _draw_all(
     progress = require("tqdm", "The glyph data set").tqdm(
         results, total=len(tasks), desc="glyphs", unit="image", disable=None
     )
-    for (split, _, _), drawn in zip(tasks, progress, strict=True):
-        annotations[split].append(drawn)
+    for (split, index, _), drawn in zip(tasks, progress, strict=True):
+        annotations[split].append(annotated_of(drawn, plan.labels[split][index]))
     return annotations
 
 
@@ -231,19 +240,17 @@ def _lvis_json(
     categories: list[dict],
     drawn: list[list[dict]],
 ) -> dict:
-    every = np.arange(1, config.num_classes + 1)
     images: list[dict] = []
     annotations: list[dict] = []
-    for index, (classes, found) in enumerate(zip(plan.instances[split], drawn, strict=True)):
-        absent = np.delete(every, sorted(set(classes)))
+    for index, (labels, found) in enumerate(zip(plan.labels[split], drawn, strict=True)):
         images.append(
             {
                 "id": index + 1,
                 "file_name": _file_name(index),
                 "width": config.size,
                 "height": config.size,
-                "neg_category_ids": absent.tolist(),
-                "not_exhaustive_category_ids": [],
+                "neg_category_ids": [c + 1 for c in labels.negative],
+                "not_exhaustive_category_ids": [c + 1 for c in labels.not_exhaustive],
             }
         )
         for annotation in found:
