@@ -45,6 +45,16 @@ class Method(nn.Module, ABC):
     needs_cosines: ClassVar[bool] = False
 
     settings: MethodSettings
+    __jit_ignored_attributes__: ClassVar[tuple[str, ...]] = ("settings",)
+    __jit_unused_properties__: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keep from TorchScript what it would compile or resolve needlessly, and cannot."""
+        super().__init_subclass__(**kwargs)
+        cls.__jit_ignored_attributes__ = (*cls.__jit_ignored_attributes__, *cls.__annotations__)
+        cls.__jit_unused_properties__ = tuple(
+            name for name in dir(cls) if isinstance(getattr(cls, name, None), property)
+        )
 
     def __init__(
         self, num_classes: int, *, has_background: bool, settings: MethodSettings | None = None

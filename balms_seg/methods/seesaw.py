@@ -109,7 +109,7 @@ class Seesaw(Method):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over the classes; for boxes times p(foreground), and p(background) last."""
-        classes = logits[:, self.foreground_columns].softmax(dim=1)
+        classes = logits[:, : self.num_classes].softmax(dim=1)
         if not self.has_background:
             return classes
         foreground, background = logits[:, self.num_classes :].softmax(dim=1).split(1, dim=1)

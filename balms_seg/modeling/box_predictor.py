@@ -15,13 +15,15 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.fast_rcnn import (
     _log_classification_stats as log_classification_statistics,
 )
-from torch import Tensor
+from detectron2.structures import Instances  # at run time: TorchScript reads the annotations
+from torch import Tensor, nn
 
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE, build_classifier
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 from balms_seg.modeling.loss_context import TrainingSchedule, build_context, row_losses
+from balms_seg.modeling.own_losses import refuse_own_losses
 from balms_seg.modeling.partial_labels import columns_of
 from balms_seg.modeling.scaled_linear import ScaledLinear
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from detectron2.config import CfgNode
-    from detectron2.structures import Instances
 
     from balms_seg.class_statistics import ClassStatistics
 
@@ -48,8 +49,9 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     the number of columns agrees.
     """
 
-    cls_score: Any  # a linear classifier, of cosines, or with learned scales
-    method: Method
+    if TYPE_CHECKING:  # TorchScript cannot resolve these
+        cls_score: Any  # a linear classifier, of cosines, or with learned scales
+        method: Method
 
     @configurable
     def __init__(
@@ -75,15 +77,22 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             calibrate: statistics of the training set -> calibration of the scores at inference;
                 None: there is none.
             schedule: tells methods how far training is; None: they are not told.
-            kwargs: those of detectron2's `FastRCNNOutputLayers`.
+            kwargs: those of detectron2's `FastRCNNOutputLayers`, but for its own losses.
+
+        Raises:
+            ValueError: one of detectron2's own classification losses is asked for.
         """
+        refuse_own_losses(method, kwargs)
         super().__init__(input_shape, **kwargs)
         self.method, self.schedule = method, schedule
         self.calibrate = calibrate
         self.calibration: ScoreCalibration | None = None
-        self.cls_score = build_classifier(
-            self.cls_score.in_features, method, kind=layer, cosine_scale=cosine_scale
-        )
+        drawn = self.cls_score
+        with torch.random.fork_rng(devices=[]):  # what is built later draws as in detectron2
+            self.cls_score = build_classifier(
+                drawn.in_features, method, kind=layer, cosine_scale=cosine_scale
+            )
+        self._start_classifier_as(drawn)
         if learn_scales:
             self.cls_score = ScaledLinear(self.cls_score)
 
@@ -118,18 +127,22 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
             The predictor itself.
         """
         self.bbox_pred.load_state_dict(drawn.bbox_pred.state_dict())
+        self._start_classifier_as(drawn.cls_score)
+        return self
+
+    @torch.no_grad()
+    def _start_classifier_as(self, drawn: nn.Linear) -> None:
+        """Take weights that detectron2 drew, where the method does not start in its own way."""
         has_own_start = type(self.method).init_classifier is not Method.init_classifier
         is_cosine = isinstance(self.cls_score, CosineClassifier)
-        if self.cls_score.weight.shape == drawn.cls_score.weight.shape and not (
-            has_own_start or is_cosine
-        ):
-            self.cls_score.weight.copy_(drawn.cls_score.weight)
-        return self
+        has_same_columns = self.cls_score.weight.shape == drawn.weight.shape
+        if has_same_columns and not (has_own_start or is_cosine):
+            self.cls_score.weight.copy_(drawn.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and box deltas; in training they carry their features, which losses may read."""
         x = x.flatten(start_dim=1)
-        predictions = super().forward(x)
+        predictions = (self.cls_score(x), self.bbox_pred(x))
         if self.training:
             predictions = BoxPredictions(predictions)
             predictions.features = x
@@ -191,7 +204,7 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> tuple[Tensor, ...]:
+    ) -> list[Tensor]:
         """Scores of each image's proposals, (R_i, K + 1), background last.
 
         Raises:
@@ -205,7 +218,8 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
                 "The calibration of the scores needs the class counts of the training set; call "
                 "balms_seg.modeling.prepare_model(model, statistics) first."
             )
-        return probabilities.split([len(p) for p in proposals])
+        # Sizes of tensors, and no `len`, which a trace would keep as a number.
+        return probabilities.split([p.proposal_boxes.tensor.shape[0] for p in proposals])
 
     def prepare(self, statistics: ClassStatistics | None) -> None:
         """Take what method and calibration need from the training set.

@@ -12,6 +12,7 @@ from torch import nn
 from balms_seg.methods import Method, MethodSettings, find_method
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.loss_context import TrainingSchedule
+from balms_seg.modeling.own_losses import warn_of_lost_losses
 from balms_seg.modeling.replaced_parameters import note_replaced
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def replace_box_classifier(
             )
         new_method = _method_of(method, old.num_classes, settings)
         new_method.prepare(statistics)
+        warn_of_lost_losses(old, new_method)
         return _with_method(old, new_method, schedule)
 
     if isinstance(predictor, nn.ModuleList):

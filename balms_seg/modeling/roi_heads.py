@@ -12,6 +12,8 @@ from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
     StandardROIHeads,
 )
+from detectron2.structures import Instances  # at run time: TorchScript reads the annotations
+from torch import Tensor
 
 from balms_seg.methods import METHODS
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
@@ -21,15 +23,19 @@ from balms_seg.modeling.partial_labels import with_known_classes
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-    from detectron2.structures import Instances
-    from torch import Tensor
 
 
 class _LongTailedClassification:
     """What the standard and the cascade heads share."""
 
-    classifier: str | None = None  # the method that the head's name fixes
-    class_thresholds: Tensor | None
+    classifier = ""  # the method that the head's name fixes
+    if TYPE_CHECKING:  # TorchScript cannot resolve it
+        class_thresholds: Tensor | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Tell TorchScript what is fixed, which detectron2 does for its own class alone."""
+        super().__init_subclass__(**kwargs)
+        cls.__annotations__ |= dict.fromkeys(("mask_on", "keypoint_on"), torch.jit.Final[bool])
 
     @configurable
     def __init__(self, *, class_thresholds: Sequence[float] = (), **kwargs: Any) -> None:
@@ -60,14 +66,21 @@ class _LongTailedClassification:
             "class_thresholds": cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS,
         }
 
-    def _forward_box(
-        self, features: dict[str, Tensor], proposals: list[Instances], *targets: Any
-    ) -> Any:
-        """As detectron2's; detections below their class's threshold are left out."""
-        found = super()._forward_box(features, proposals, *targets)  # type: ignore[misc]
-        if self.class_thresholds is None or self.training:  # type: ignore[attr-defined]
-            return found
-        return [each[each.scores >= self.class_thresholds[each.pred_classes]] for each in found]
+    def forward_with_given_boxes(
+        self,
+        features: dict[str, Tensor],
+        instances: list[Instances],
+    ) -> list[Instances]:
+        """As detectron2's; detections below their class's threshold are left out.
+
+        Written out, for TorchScript compiles no call of the class above. Boxes of test-time
+        augmentation, which are whole already, have no scores.
+        """
+        thresholds = self.class_thresholds
+        if thresholds is not None and instances[0].has("scores"):
+            instances = [each[each.scores >= thresholds[each.pred_classes]] for each in instances]
+        instances = self._forward_mask(features, instances)  # type: ignore[attr-defined]
+        return self._forward_keypoint(features, instances)  # type: ignore[attr-defined]
 
     @classmethod
     def _with_classifier(cls, cfg: CfgNode) -> CfgNode:

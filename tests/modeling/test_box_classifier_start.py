@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from made_up_data import NUM_CLASSES, made_up_batch, made_up_statistics, small_config
 from torch import nn
 
 from balms_seg.methods import METHODS
 from balms_seg.methods.softmax import Softmax
-from balms_seg.modeling import prepare_model
+from balms_seg.modeling import LongTailedBoxPredictor, prepare_model
 from balms_seg.modeling.classifier_init import reset_classifiers, tau_normalise_classifiers
 from balms_seg.modeling.cosine_classifier import CosineClassifier
 
@@ -43,6 +46,44 @@ def test_a_seed_gives_detectron2s_own_initial_weights(theirs: str, name: str) ->
     differ = {key for key in expected if key not in own or not torch.equal(own[key], expected[key])}
     classifiers = {key for key in expected if "cls_score" in key}
     assert differ == (classifiers if name in ("sigmoid", "ldam") else set())
+
+
+@pytest.mark.parametrize("theirs", list(HEADS))
+def test_a_seed_gives_detectron2s_own_losses(theirs: str) -> None:
+    """Model, proposals and losses from one generator, as in detectron2's test of its heads."""
+    found = []
+    for name, method in ((theirs, ""), (HEADS[theirs], "softmax")):
+        settings = {"MODEL.ROI_HEADS.NAME": name, "MODEL.PROPOSAL_GENERATOR.NAME": "RPN"}
+        model = built({**settings, "MODEL.ROI_BOX_HEAD.CLASSIFIER": method})
+        found.append({key: loss.item() for key, loss in losses_of(model).items()})
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+def test_a_predictor_alone_starts_as_detectron2s_and_draws_as_much() -> None:
+    """Its test of the box predictor, whose losses are golden numbers of its own."""
+    torch.manual_seed(132)
+    predictor = LongTailedBoxPredictor(
+        ShapeSpec(channels=8),
+        box2box_transform=Box2BoxTransform(weights=(10, 10, 5, 5)),
+        num_classes=5,
+        method=Softmax(5, has_background=True),
+    )
+    predictions = predictor(torch.rand(2, 8))
+    boxes = torch.tensor([[0.8, 1.1, 3.2, 2.8], [2.3, 2.5, 7, 8]])
+    proposals = Instances((10, 10), proposal_boxes=Boxes(boxes), gt_classes=torch.tensor([1, 2]))
+    proposals.gt_boxes = Boxes(torch.tensor([[1.0, 1, 3, 3], [2, 2, 6, 6]]))
+    with EventStorage():
+        losses = predictor.losses(predictions, [proposals])
+    expected = {"loss_cls": 1.7951188087, "loss_box_reg": 4.0357131958}
+    assert {key: loss.item() for key, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "ours"), [("use_sigmoid_ce", "sigmoid"), ("use_fed_loss", "federated")]
+)
+def test_detectron2s_own_losses_are_refused_beside_a_method(own: str, ours: str) -> None:
+    with pytest.raises(ValueError, match=f"of Softmax alone, but {own} .*the method '{ours}'"):
+        LongTailedBoxPredictor(8, method=Softmax(5, has_background=True), **{own: True})
 
 
 def test_the_stages_of_a_cascade_start_differently() -> None:

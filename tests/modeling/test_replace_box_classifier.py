@@ -159,6 +159,18 @@ def test_statistics_of_another_data_set_are_refused_before_anything_changes(head
     assert stages(model) == before
 
 
+@pytest.mark.parametrize("heads", HEADS)
+def test_a_loss_of_detectron2s_that_goes_is_told(
+    heads: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = detectron2_model(heads)
+    for stage in stages(model):
+        stage.use_sigmoid_ce = True  # version 0.6 has no such thing
+    replace_box_classifier(model, "balanced_softmax", made_up_statistics())
+    assert "had detectron2's use_sigmoid_ce, which is gone" in caplog.text
+    assert "the loss of BalancedSoftmax now. With a loss like it there is sigmoid" in caplog.text
+
+
 def test_a_model_without_roi_heads_is_refused() -> None:
     with pytest.raises(TypeError, match="StandardROIHeads"):
         replace_box_classifier(nn.Linear(2, 2), "softmax", None)
