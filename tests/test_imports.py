@@ -20,7 +20,7 @@ LAYERS = (
     | {"needs_detectron2", "stop_signals"},
     {"losses", "class_statistics"},
     {"methods", "sampling", "meta", "image_batch", "training_objects"},
-    {"data", "modeling", "evaluation"},
+    {"data", "modeling", "evaluation", "integrations"},
     {"glyphs", "config"},
     {"engine"},
     {"report", "commands"},
