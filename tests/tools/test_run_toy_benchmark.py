@@ -9,7 +9,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from balms_seg.engine import load_config
 from balms_seg.evaluation import write_results
+from balms_seg.methods import METHODS
+from balms_seg.model_zoo import get_config_file
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "run_toy_benchmark.py"
 
@@ -106,6 +109,17 @@ def test_a_stage_with_a_seed_of_its_own_serves_all_runs(tool: ModuleType) -> Non
     assert {(run.seed, run.num_iters) for run in runs} == {
         (seed, length) for seed in range(3) for length in (300, 1000, 3000)
     }
+
+
+def test_the_zoo_has_every_method_in_a_configuration_that_holds(tool: ModuleType) -> None:
+    """At LVIS's defaults some would be refused, or have no class that is rare."""
+    runs = tool.TABLES["zoo"].runs()
+    assert [run.row.partition(",")[0] for run in runs] == list(METHODS)
+    for run in runs:
+        cfg = load_config(get_config_file(f"toy/{run.config}.yaml"), run.overrides)
+        assert run.overrides[1] == cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
+    shared = {run.name for run in tool.TABLES["methods"].runs()}
+    assert {"softmax_1500_seed0", "sigmoid_1500_seed0"} <= shared & {run.name for run in runs}
 
 
 def test_published_runs_are_kept_and_only_missing_ones_are_trained(
