@@ -15,7 +15,6 @@ from .usability import (
     is_trained_on,
     require_boxes,
     require_whole_masks,
-    say_once,
     warn_once,
 )
 
@@ -40,7 +39,6 @@ __all__ = [
     "require_boxes",
     "require_trust",
     "require_whole_masks",
-    "say_once",
     "shortened",
     "warn_once",
     "with_image_sizes",

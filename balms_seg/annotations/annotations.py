@@ -29,6 +29,7 @@ class Facts:
         num_unknown_listed: by LVIS list, how many of its ids are not among the categories.
         damages: the first damaged masks: place of the annotation, and what is wrong.
         suspicions: signs that the file as a whole means something else than it says.
+        num_sharing: how many images have the file of another one.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Facts:
     num_unknown_listed: dict[str, int] = field(default_factory=dict)
     damages: list[tuple[int, str]] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
+    num_sharing: int = 0
 
 
 @dataclass(frozen=True, eq=False)

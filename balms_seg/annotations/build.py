@@ -11,7 +11,7 @@ from .annotations import Annotations, Facts, ImageTable, Masks
 from .arrays import Ids, Ragged, Texts
 from .json_file import paused_garbage_collection
 from .sections import Sections
-from .suspicions import find_suspicions
+from .suspicions import find_suspicions, shared_paths
 from .tables import LVIS_IMAGE_FIELDS, ImageEntry, flat_lists, read_categories, read_images
 
 #: Shows how far an iteration over the sizes of parts has come, given their sum.
@@ -48,6 +48,7 @@ def build_annotations(
         arrays = columns.finish()
         image_table, num_unknown = _image_table(images, columns.sizes, class_index)
     by_image = np.argsort(arrays["images"], kind="stable")
+    paths = [image.path for image in images]
     return Annotations(
         facts=Facts(
             source=source,
@@ -58,8 +59,9 @@ def build_annotations(
             suspicions=find_suspicions(
                 arrays["boxes"],
                 columns.sizes[arrays["images"]],
-                [image.path for image in images],
+                paths,
             ),
+            num_sharing=sum(shared_paths(paths).values()),
         ),
         image_table=image_table,
         ids=Ids.of(columns.ids),

@@ -77,7 +77,7 @@ _decode_run_lengths = msgspec.json.Decoder(RunLengths | None).decode
 _decode_lists = msgspec.json.Decoder(list[list[float]]).decode
 _decode_values = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _FLAGS = {None, 0, 1}
-_NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, TypeError)
+_NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 
 
 class DecodedAnnotations(NamedTuple):
@@ -173,7 +173,7 @@ def _parse_entry(text: bytes, name: str) -> Any:
     """As `parse_unique`, and fast where the quotation marks say that no key comes twice."""
     try:
         content = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NOT_PLAIN:
         return parse_unique(text, name)
     if isinstance(content, dict):
         num_texts = list(map(type, content.values())).count(str)
@@ -268,7 +268,7 @@ def _quotes_of_mask(segmentation: Any) -> int:
 def _has_distinct_keys(source: Source, entry: Any) -> bool:
     try:
         values = _decode_values(source)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # of keys that nobody reads
+    except _NOT_PLAIN:  # of keys that nobody reads
         return False
     inside = {key: bytes(value).count(b'"') for key, value in values.items()}
     if bytes(source).count(b'"') != 2 * len(values) + sum(inside.values()):

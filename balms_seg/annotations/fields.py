@@ -41,9 +41,12 @@ def number(value: Any, field: str) -> float:
     """A number, or a numeral as text; nan and infinite ones are passed on."""
     if type(value) is float:  # as nearly all are; asking for a kind of number takes long
         return value
-    if isinstance(value, bool) or not isinstance(value, Real | str):
+    is_text = isinstance(value, str)
+    if isinstance(value, bool) or not (isinstance(value, Real) or is_text):
         raise FieldError(field, "a number", value)
     try:
+        if is_text and "_" in value:  # which Python takes between digits, and no other program
+            raise ValueError
         return float(value)
     except (ValueError, OverflowError):
         raise FieldError(field, "a number", value) from None
@@ -93,10 +96,10 @@ def flag(value: Any, field: str) -> int:
         return int(value)
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return int(value.lower() == "true")
-    set_to = number(value, field)
-    if set_to not in (0, 1):
-        raise FieldError(field, "0 or 1", value)
-    return int(set_to)
+    try:
+        return {0.0: 0, 1.0: 1}[number(value, field)]
+    except (FieldError, KeyError):
+        raise FieldError(field, "0 or 1", value) from None
 
 
 def text(value: Any, field: str) -> str:

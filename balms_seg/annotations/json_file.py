@@ -32,6 +32,8 @@ def read_json(
         raise ValueError(encoding_message(path, error.start, len(raw))) from error
     except json.JSONDecodeError as error:
         raise ValueError(_malformed_message(path, error, len(raw))) from error
+    except RecursionError:
+        raise ValueError(f"{path} is not valid json: values are nested too deep.") from None
 
 
 def check_is_file(path: str | Path) -> Path:

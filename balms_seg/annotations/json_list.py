@@ -1,6 +1,6 @@
 """Reading the entries of a json list of any length, with a part of the file in memory at a time.
 
-Text is UTF-8 or, behind its byte order mark, UTF-16.
+Text is UTF-8, UTF-16 or UTF-32, with or without a byte order mark, as for Python's json.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from balms_seg.annotations.json_file import check_is_file, check_start, encoding
 
 BLOCK_BYTES = 1 << 22
 BATCH_BYTES = 1 << 22
-_ENCODINGS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+_MARK_BYTES = {"utf-8-sig": 3, "utf-16": 2, "utf-32": 4}  # by encodings with a byte order mark
 # Where an entry, an object, begins behind another one; looked for from the end of a block.
 _LONGEST_GAP = 1 << 10
 _MOST_TRIES = 1 << 10
@@ -37,7 +33,7 @@ def is_json_list(path: str | Path) -> bool:
     with path.open("rb") as file:
         start = file.read(BLOCK_BYTES)
     check_start(path, start)
-    text = codecs.getincrementaldecoder(_encoding_of(start))("replace").decode(start)
+    text = codecs.getincrementaldecoder(json.detect_encoding(start))("replace").decode(start)
     return text.lstrip(" \t\n\r")[:1] == "["
 
 
@@ -100,10 +96,6 @@ def _last_gap(block: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _encoding_of(start: bytes) -> str:
-    return next((name for mark, name in _ENCODINGS.items() if start.startswith(mark)), "utf-8")
-
-
 def iterate_json_list(path: str | Path) -> Iterator[Any]:
     """The entries of a file that holds a json list, one by one.
 
@@ -137,13 +129,14 @@ class _SlidingText:
         self._path = path
         self._file = file
         self._size = path.stat().st_size
-        encoding = _encoding_of(file.read(4))
+        encoding = json.detect_encoding(file.read(4))
         file.seek(0)
         self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._codec = "utf-16-le" if encoding == "utf-16" else "utf-8"  # for counting bytes
+        width = encoding[:6]
+        self._codec = f"{width}-le" if width in _MARK_BYTES else "utf-8"  # for counting bytes
         self._text = ""
         self._at = 0  # place in the text
-        self._bytes_before = {"utf-8": 0, "utf-8-sig": 3, "utf-16": 2}[encoding]
+        self._bytes_before = _MARK_BYTES.get(encoding, 0)
         self._has_more = True
 
     def next_character(self) -> str:

@@ -59,7 +59,7 @@ def read_sections(path: Path) -> Sections:
         text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             lists = msgspec.json.decode(text, type=_Lists)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return sections_of(_read_whole(path), str(path))
     outline = _outline(text, lists)
     content = parse_unique(outline, str(path))
@@ -101,7 +101,7 @@ def _read_whole(path: Path) -> Any:
     """The content by Python's own reader, which takes NaN and says what is wrong with the rest."""
     try:
         return read_json(path, object_pairs_hook=unique_keys(str(path)))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise AnnotationError(str(error)) from error
 
 

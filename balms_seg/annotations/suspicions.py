@@ -33,16 +33,19 @@ def find_suspicions(boxes: np.ndarray, sizes: np.ndarray, paths: Sequence[str]) 
     known = (sizes.min(axis=1, initial=1) > 0) & ~np.isnan(boxes[:, 0])
     if known.sum() >= _FEWEST:
         found += _box_suspicions(boxes[known], sizes[known])
-    named = [path for path in paths if path]
-    repeated = {path: times for path, times in Counter(named).items() if times > 1}
-    if sum(repeated.values()) > _MOST * len(named):
-        first = next(iter(repeated))
+    shared = shared_paths(paths)
+    if sum(shared.values()) > _MOST * sum(map(bool, paths)):
         found.append(
-            f"{sum(repeated.values())} of {len(named)} images share their file with another one, "
-            f"the first is {first}; expected one image for each file, with all its annotations, "
-            "since what another image of the file holds would be trained on as background"
+            f"{sum(shared.values())} of {len(paths)} images share their file with another one, "
+            f"the first is {next(iter(shared))}; expected one image for each file, with all its "
+            "annotations, since what another of the file holds would be trained on as background"
         )
     return found
+
+
+def shared_paths(paths: Sequence[str]) -> dict[str, int]:
+    """The paths that several images have, each with their number."""
+    return {path: times for path, times in Counter(paths).items() if path and times > 1}
 
 
 def is_beyond_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

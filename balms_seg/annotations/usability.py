@@ -6,7 +6,7 @@ Symbols: A annotations.
 from __future__ import annotations
 
 import logging
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import numpy as np
 
@@ -28,8 +28,8 @@ _DEFAULTS = {
     "an unmatched detection is a false positive",
 }
 _NUM_DAMAGES_NAMED = 3
-# What was said of each file.
-_said: WeakKeyDictionary[Facts, set[str]] = WeakKeyDictionary()
+# The files of which everything was said.
+_said: WeakSet[Facts] = WeakSet()
 
 
 def has_box(annotations: Annotations) -> np.ndarray:
@@ -98,25 +98,15 @@ def _damages(annotations: Annotations) -> str:
 
 def warn_once(annotations: Annotations) -> None:
     """Log, once a file and process, what stands in for absent fields and what is left out."""
-    if annotations.facts in _said:
+    facts = annotations.facts
+    if facts in _said:
         return
+    _said.add(facts)
     notes = [*_default_notes(annotations), *_left_out_notes(annotations)]
-    say_once(annotations, f"has {'; '.join(notes)}." if notes else "")
-    for suspicion in annotations.facts.suspicions:
-        say_once(annotations, f"looks wrong: {suspicion}.")
-
-
-def say_once(annotations: Annotations, text: str) -> None:
-    """Warn of something about a file, once a file and process, whoever finds it how often.
-
-    Args:
-        annotations: of the file.
-        text: a sentence that goes on behind the file's name; empty for nothing.
-    """
-    said = _said.setdefault(annotations.facts, set())
-    if text and text not in said:
-        logger.warning("%s %s", annotations.facts.source, text)
-    said.add(text)
+    texts = [f"has {'; '.join(notes)}"] if notes else []
+    texts += [f"looks wrong, and is taken as it is: {one}" for one in facts.suspicions]
+    if texts:
+        logger.warning("%s %s.", facts.source, "; it ".join(texts))
 
 
 def _default_notes(annotations: Annotations) -> list[str]:
@@ -151,8 +141,14 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
         (masks.kinds == MaskKind.POLYGONS) & ~masks.is_usable
     )
     left_out = "(not trained on, not counted)"
+    of_crowds = "(iscrowd: not trained on, not counted)"
+    if annotations.is_lvis_style:
+        of_crowds = (
+            "(iscrowd: not trained on, not counted, but evaluated as objects: as in lvis-api, "
+            "which reads no iscrowd)"
+        )
     found: list[tuple[str, str, np.ndarray]] = [
-        ("crowd region", "(iscrowd: not trained on, not counted)", annotations.is_crowd),
+        ("crowd region", of_crowds, annotations.is_crowd),
         (
             "ignored region",
             "(ignore: no object, not counted; a proposal on one is neither foreground nor "
@@ -177,6 +173,17 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
             ~masks.has_extent & ~np.repeat(is_flat, np.diff(masks.polygon_offsets)),
         ),
     ]
+    if annotations.is_lvis_style:
+        without_area = (
+            "without an area above 0 (not evaluated, as in lvis-api: detections of the same class "
+            "do not count there either, unless the lists name it)"
+        )
+        found.append(("annotation", without_area, ~(annotations.areas > 0)))
     texts = [f"{counted(int(own.sum()), noun)} {rest}" for noun, rest, own in found if own.any()]
+    if annotations.facts.num_sharing:
+        texts.append(
+            f"{counted(annotations.facts.num_sharing, 'image')} with the file of another image "
+            "(what the other one holds is trained on as background)"
+        )
     damages = _damages(annotations)
     return [*texts, f"{damages} (an error where masks are used)"] if damages else texts

@@ -13,7 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from balms_seg.annotations import Annotations, annotations_of, is_counted, warn_once
+from balms_seg.annotations import (
+    Annotations,
+    annotations_of,
+    is_counted,
+    require_trust,
+    warn_once,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +39,17 @@ def checked_counts(
 
 
 def countable(
-    source: str | Path | Annotations, with_masks: bool | None
+    source: str | Path | Annotations, with_masks: bool | None, *, is_trusted: bool
 ) -> tuple[Annotations, np.ndarray]:
     """Annotations, and which of them can be trained on.
 
     Args:
         source: the json's path, or what was read from it.
         with_masks: whether masks are learned; None: whether the json has masks.
+        is_trusted: whether a file that looks as if it meant something else is taken.
     """
     annotations = annotations_of(source)
+    require_trust(annotations, is_trusted=is_trusted)
     if not annotations.facts.has_list:
         raise ValueError(
             f"{annotations.facts.source} has no list named annotations; there is nothing to count."

@@ -145,9 +145,6 @@ class ClassStatistics:
             repeat_factors: (len(dataset_dicts),) how often the sampler repeats each image.
             empty_classes: see the class.
 
-        Returns:
-            The statistics.
-
         Raises:
             ValueError: a class id is out of range, or an argument has the wrong length.
         """
@@ -171,6 +168,7 @@ class ClassStatistics:
         *,
         with_masks: bool | None = None,
         empty_classes: str = "floor",
+        trust_annotations: bool = False,
     ) -> ClassStatistics:
         """Count what can be trained on of a COCO- or LVIS-style json.
 
@@ -182,12 +180,13 @@ class ClassStatistics:
             with_masks: whether masks are learned, so that an instance whose mask has no extent
                 does not count. None: whether the json has masks.
             empty_classes: see the class.
+            trust_annotations: take a file that looks as if it meant something else.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is no annotation file, or has no list of annotations.
         """
-        annotations, counted = countable(source, with_masks)
+        annotations, counted = countable(source, with_masks, is_trusted=trust_annotations)
         return cls._from_arrays(
             annotations.images[counted].astype(np.int64),
             annotations.classes[counted].astype(np.int64),

@@ -111,7 +111,9 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
     from balms_seg.evaluation.lvis.category_counts import TrainingCounts
     from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
 
-    training = TrainingCounts.from_json(args.training) if args.training else None
+    training = None
+    if args.training:
+        training = TrainingCounts.from_json(args.training, trust_annotations=args.trust_annotations)
     bounds = tuple(args.group_bounds) if args.group_bounds else None
     if args.ground_truth is not None:
         return EvaluationSet.from_json(

@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("RARE", "COMMON"),
         help="largest numbers of training images in the first and in the second group",
     )
+    parser.add_argument(
+        "--trust-annotations",
+        action="store_true",
+        help="count annotations that look as if they meant something else, as corners for sizes",
+    )
     parser.add_argument("--figure", type=output_path, help="write the figure of image counts here")
     parser.add_argument("--csv", type=output_path, help="write one line a class here")
     parser.add_argument("--list", type=int, default=5, help="classes to list at either end")
@@ -75,7 +80,9 @@ def run(args: argparse.Namespace) -> None:
     bounds = tuple(args.group_bounds) if args.group_bounds else None
     if args.source is not None and args.source.lower().endswith(".json"):
         annotations = read_annotations(args.source)
-        statistics = ClassStatistics.from_json(annotations)
+        statistics = ClassStatistics.from_json(
+            annotations, trust_annotations=args.trust_annotations
+        )
         ids = [category["id"] for category in annotations.facts.categories]
     elif args.source is not None:
         statistics = image_statistics(args.source, args.root)

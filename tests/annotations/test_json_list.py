@@ -98,7 +98,9 @@ OBJECTS = [
 
 @pytest.mark.parametrize("batch_bytes", [1, 7, 50, 300, 1 << 20])
 @pytest.mark.parametrize("indent", [None, 1])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be"]
+)
 def test_batches_hold_the_entries_however_the_file_is_cut(
     batch_bytes: int,
     indent: int | None,

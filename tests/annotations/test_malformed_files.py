@@ -48,6 +48,16 @@ def test_truncated_json_with_a_closing_brace_at_the_cut(tmp_path: Path) -> None:
     assert "is cut short" in error_of(tmp_path, text[: text.index("}") + 1])
 
 
+@pytest.mark.parametrize("depth", [980, 5_000])
+@pytest.mark.parametrize("field", ["area", "bbox", "segmentation", "unknown"])
+def test_what_is_nested_too_deep_is_said(tmp_path: Path, depth: int, field: str) -> None:
+    """Each decoder has a depth of its own at which it gives up."""
+    text = json.dumps(lvis_style())
+    where = text.index('"annotations": [{') + len('"annotations": [{')
+    deep = f'"{field}": {"[" * depth}{"]" * depth}, '
+    error_of(tmp_path, text[:where] + deep + text[where:])
+
+
 def test_malformed_json_names_the_place(tmp_path: Path) -> None:
     text = json.dumps(lvis_style(), indent=1).replace('"width": 20', '"width" 20', 1)
     line = next(i for i, row in enumerate(text.splitlines(), 1) if '"width" 20' in row)

@@ -141,8 +141,10 @@ REFUSED = {
     "box with true": ({"bbox": [True, 1, 2, 3]}, "bbox True; expected a number"),
     "box far away": ({"bbox": [1e9, 1, 2, 3]}, "bbox [1000000000.0, 1.0, 2.0, 3.0] in an image"),
     "box in words": ({"bbox": ["a", 1, 2, 3]}, "bbox 'a'; expected a number"),
+    "box of Python's numerals": ({"bbox": ["1_0", 1, 2, 3]}, "bbox '1_0'; expected a number"),
     "area in words": ({"area": "large"}, "area 'large'; expected a number"),
     "crowd flag 2": ({"iscrowd": 2}, "iscrowd 2; expected 0 or 1"),
+    "crowd flag in words": ({"iscrowd": "no"}, "iscrowd 'no'; expected 0 or 1"),
     "id true": ({"id": True}, "id True; expected an integer"),
     "id beyond 64 bits": ({"id": 2**63}, "id 9223372036854775808; expected an integer"),
     "image beyond 64 bits": ({"image_id": 2**70}, "expected an integer of at most 64 bits"),
@@ -342,11 +344,18 @@ def test_several_damaged_masks_are_counted_and_the_first_are_named(tmp_path: Pat
     assert " and 4 more. " in message
 
 
-def test_what_is_said_of_a_file_is_said_once(tmp_path: Path, caplog: Any) -> None:
-    path = write(tmp_path, with_annotation(iscrowd=1))
+@pytest.mark.parametrize("lists", [{}, {"neg_category_ids": [], "not_exhaustive_category_ids": []}])
+def test_what_is_said_of_a_file_is_said_once(tmp_path: Path, lists: dict, caplog: Any) -> None:
+    json_content = with_annotation(iscrowd=1)
+    json_content["annotations"][2]["area"] = 0
+    for image in json_content["images"]:
+        image.update(lists)
+    path = write(tmp_path, json_content)
     for _ in range(2):
         warn_once(read_annotations(path))
         ClassStatistics.from_json(path)
         load_ground_truth(path)
-    said = [record for record in caplog.records if str(path) in record.getMessage()]
-    assert len(said) == 1
+    (said,) = [r.getMessage() for r in caplog.records if str(path) in r.getMessage()]
+    assert "1 crowd region (iscrowd: not trained on, not counted" in said
+    assert ("but evaluated as objects" in said) == bool(lists)
+    assert ("1 annotation without an area above 0 (not evaluated" in said) == bool(lists)

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from annotation_files import HEIGHT, WIDTH, content, write
 
+from balms_seg import ClassStatistics
 from balms_seg.annotations import AnnotationError, read_annotations, require_trust, warn_once
+from balms_seg.evaluation import load_ground_truth
+from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 
 
 def with_boxes(boxes: list[list[float]]) -> dict[str, Any]:
@@ -80,6 +83,30 @@ def test_a_file_under_several_ids_is_recognised(tmp_path: Path) -> None:
         image["file_name"] = "same.png"
     message = refusal(tmp_path, changed)
     assert "2 of 2 images share their file with another one, the first is same.png" in message
+
+
+def test_single_files_under_several_ids_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = content()
+    changed["images"] += [{"id": number, "file_name": f"{number}.png"} for number in (3, 4)]
+    changed["images"][1]["file_name"] = changed["images"][0]["file_name"]
+    read = read_annotations(write(tmp_path, changed))
+    require_trust(read, is_trusted=False)
+    warn_once(read)
+    assert "2 images with the file of another image" in caplog.text
+
+
+def test_all_readers_refuse_what_looks_wrong_until_it_is_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, with_boxes((drawn_boxes() / [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist()))
+    for read in (ClassStatistics.from_json, TrainingCounts.from_json, load_ground_truth):
+        with pytest.raises(AnnotationError, match="as shares of the image have"):
+            read(path)
+        read(path, trust_annotations=True)
+    (warning,) = caplog.records
+    assert "looks wrong, and is taken as it is: all 40 boxes" in warning.getMessage()
 
 
 @pytest.mark.data

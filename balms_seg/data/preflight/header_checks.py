@@ -8,6 +8,7 @@ from typing import Any
 from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import is_cifar, read_bytes, read_image, split_archive
 from balms_seg.data.images.image_records import warn_once
+from balms_seg.data.preflight.image_file_checks import is_remote
 from balms_seg.data.preflight.image_headers import read_headers
 from balms_seg.decoding import ImageHeader, used_range
 
@@ -78,7 +79,7 @@ def without_unreadable(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]
 
 def _headers(addresses: Sequence[str]) -> dict[str, ImageHeader | OSError]:
     """Of those that are files or members of archives."""
-    in_files = [address for address in addresses if not is_cifar(address) and "://" not in address]
+    in_files = [address for address in addresses if not (is_cifar(address) or is_remote(address))]
     return dict(zip(in_files, read_headers(in_files), strict=True))
 
 

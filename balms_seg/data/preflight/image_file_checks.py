@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from balms_seg.annotations import describe_alike, shortened
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_remote(address: str) -> bool:
+    """Whether an image lies behind a prefix such as s3://, where detectron2 fetches it."""
+    return _SCHEME.match(address) is not None
 
 
 def missing_images(file_names: Iterable[str]) -> list[str]:
@@ -15,7 +23,7 @@ def missing_images(file_names: Iterable[str]) -> list[str]:
     missing = []
     for file_name in file_names:
         folder, name = os.path.split(file_name)
-        if "://" in folder:
+        if is_remote(file_name):
             continue
         if folder not in listings:
             listings[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
@@ -40,9 +48,9 @@ def describe_missing(missing: Sequence[str], num_images: int, image_root: str | 
 
 def _folder_that_would_do(missing: Sequence[str], root: Path) -> Path | None:
     try:
-        relative = Path(missing[0]).relative_to(root)
+        names = [Path(path).relative_to(root) for path in missing]
     except ValueError:
         return None
     below = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
     candidates = [root.parent, root.parent.parent, *below]
-    return next((folder for folder in candidates if (folder / relative).is_file()), None)
+    return next((f for f in candidates if all((f / name).is_file() for name in names)), None)

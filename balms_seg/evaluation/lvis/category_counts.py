@@ -22,15 +22,19 @@ class TrainingCounts:
     instances: Mapping[Any, int] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, path: str | Path) -> TrainingCounts:
+    def from_json(cls, path: str | Path, *, trust_annotations: bool = False) -> TrainingCounts:
         """Count a COCO- or LVIS-style json with the training annotations.
+
+        Args:
+            path: of the json.
+            trust_annotations: take a file that looks as if it meant something else.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it cannot be read or contradicts itself.
         """
         annotations = read_annotations(path)
-        counted = ClassStatistics.from_json(annotations)
+        counted = ClassStatistics.from_json(annotations, trust_annotations=trust_annotations)
         ids = list(annotations.contiguous_ids)
         return cls(
             images=dict(zip(ids, counted.image_counts.tolist(), strict=True)),

@@ -22,11 +22,9 @@ from balms_seg.annotations import (
     require_boxes,
     require_trust,
     require_whole_masks,
-    say_once,
     warn_once,
     with_image_sizes,
 )
-from balms_seg.annotations.errors import counted
 from balms_seg.evaluation.lvis.federated import federated_rules
 
 #: LVIS's frequency letters, rarest first, with the names that tables use.
@@ -213,7 +211,6 @@ def build_ground_truth(annotations: Annotations) -> GroundTruth:
         kept = np.flatnonzero(annotations.areas > 0)
     is_crowd = annotations.is_crowd & (not is_lvis_style)
     is_verified, is_not_exhaustive = federated_rules(annotations, positive=kept)
-    _note_differences(annotations, num_dropped=len(annotations) - len(kept))
     sizes = table.sizes.tolist()
     return GroundTruth(
         image_ids=tuple(table.ids.to_list()),
@@ -247,20 +244,3 @@ def _frequency(
     if wrong:
         raise ValueError(f"Expected a class frequency of 'r', 'c' or 'f', but got {wrong}.")
     return letters
-
-
-def _note_differences(annotations: Annotations, *, num_dropped: int) -> None:
-    num_crowd = int(annotations.is_crowd.sum())
-    if annotations.is_lvis_style and num_crowd:
-        say_once(
-            annotations,
-            f"has LVIS's lists and {counted(num_crowd, 'crowd region')}, evaluated as objects: "
-            "as in lvis-api, which reads no iscrowd.",
-        )
-    if num_dropped:
-        say_once(
-            annotations,
-            f"has {counted(num_dropped, 'annotation')} without an area above 0, not evaluated: as "
-            "in lvis-api, detections of the same class do not count there either, unless the lists "
-            "name it.",
-        )

@@ -22,6 +22,11 @@ def _last_part(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def _without_folder(value: Any) -> Any:
+    """A result file's name for an image without the folder that its program found it in."""
+    return _last_part(value) if isinstance(value, str) else value
+
+
 def _number(name: str) -> int | str:
     """The stem as a number where it is one, as ultralytics writes it."""
     stem = _stem(name)
@@ -61,7 +66,8 @@ def resolve_images(
         return indices
     for what, read in _READINGS.items():
         by_name = _unique(map(read, names))
-        named = [by_name.get(value, -1) for value in found]
+        values = found if read is str else list(map(_without_folder, found))
+        named = [by_name.get(value, -1) for value in values]
         if -1 not in named:
             logger.warning(
                 "%s names images by %s, such as %r; they were matched so.", source, what, found[0]

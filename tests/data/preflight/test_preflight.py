@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -102,6 +103,31 @@ def test_image_folder_one_level_off_is_guessed(tmp_path: Path) -> None:
     problem = only_problem_of(cfg)
     assert "3 of 3 images are missing" in problem
     assert f"with image folder {tmp_path}/train/images." in problem
+
+
+def test_image_folder_of_some_images_is_not_guessed(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    images = tmp_path / "train" / "images"
+    for number, path in enumerate(sorted(images.iterdir())):
+        (images / f"part_{number % 2}").mkdir(exist_ok=True)
+        path.rename(images / f"part_{number % 2}" / path.name)
+    problem = only_problem_of(cfg)
+    assert "with image folder" not in problem
+    assert "All of them lie in" in problem
+
+
+@pytest.mark.parametrize("match", ["exact", "basename"])
+def test_addresses_on_the_net_for_names_are_missing_files(tmp_path: Path, match: str) -> None:
+    content = lvis_style()
+    for image in content["images"]:
+        image["file_name"] = f"http://example.org/{image['file_name']}"
+    cfg = config(tmp_path)
+    (tmp_path / "train" / "annotations.json").write_text(json.dumps(content))
+    cfg.DATASETS.MATCH_FILE_NAMES = match
+    if match == "exact":
+        assert "3 of 3 images are missing" in only_problem_of(cfg)
+    else:
+        preflight(cfg, training=True)
 
 
 def test_image_that_cannot_be_decoded(tmp_path: Path) -> None:

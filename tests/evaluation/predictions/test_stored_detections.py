@@ -124,6 +124,7 @@ OTHER_PROGRAMS = {
     ),
     "file names": by_name(str),
     "last parts": by_name(lambda name: name.removeprefix("photos/")),
+    "foreign folders": by_name(lambda name: "C:\\elsewhere\\" + Path(name).name),
     "stems": by_name(lambda name: Path(name).stem),
     "stems as numbers": by_name(lambda name: int(Path(name).stem)),
     "runs as lists": of_each(lambda d: {"segmentation": runs_of(d["segmentation"])}),
@@ -148,8 +149,8 @@ def test_files_of_other_programs_give_the_same_tables(
     assert_same_tables(stored(tmp_path, content, written), content, detections)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_byte_order_marks_are_taken(
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_other_encodings_are_taken_with_and_without_a_mark(
     encoding: str, case: tuple[Content, list[Content]], tmp_path: Path
 ) -> None:
     content, detections = case
