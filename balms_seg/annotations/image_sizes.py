@@ -35,12 +35,13 @@ def with_image_sizes(annotations: Annotations, folder: ImageFolder) -> Annotatio
     paths = [folder.path(table.paths[image]) for image in unknown]
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         found = list(threads.map(_header_size, paths))
-    unreadable = [path for path, size in zip(paths, found, strict=True) if size is None]
-    if unreadable:
+    errors = [size for size in found if isinstance(size, OSError)]
+    if errors:
+        first = str(errors[0]).rstrip(".")
         raise AnnotationError(
-            f"{counted(len(unreadable), 'image')} in {annotations.facts.source} without width and "
-            f"height, and without a file to read them from, the first {unreadable[0]}; add them to "
-            "the json, or correct the folder of the images."
+            f"{counted(len(errors), 'image')} in {annotations.facts.source} without width and "
+            f"height, and without a file to read them from, the first: {first}; add them to the "
+            "json, or correct the images or their folder."
         )
     sizes = table.sizes.copy()
     sizes[unknown] = found
@@ -50,10 +51,10 @@ def with_image_sizes(annotations: Annotations, folder: ImageFolder) -> Annotatio
     )
 
 
-def _header_size(path: str) -> tuple[int, int] | None:
-    """Height and width of the upright picture; None where it cannot be read."""
+def _header_size(path: str) -> tuple[int, int] | OSError:
+    """Height and width of the upright picture, or why it cannot be read."""
     try:
         width, height = read_header(path).shown_size
-    except OSError:
-        return None
+    except OSError as error:
+        return error
     return height, width

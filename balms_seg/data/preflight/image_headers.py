@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
@@ -15,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from balms_seg.data.images.image_files import read_bytes, split_archive
-from balms_seg.decoding import ImageHeader, read_header
+from balms_seg.decoding import ImageHeader, decode_image, read_header
 from balms_seg.progress import with_progress
 
 logger = logging.getLogger(__name__)
 
-_FORMAT_VERSION = 1  # part of the cache's name: raise it when a header says something else
+_FORMAT_VERSION = 2  # part of the cache's name: raise it when a header says something else
 _NUM_THREADS = 16  # most of the time goes into waiting for the disk
+_ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))  # how JPEG and PNG begin and end
+_TAIL_BYTES = 1 << 12  # some programs leave a little behind the end
+_one_at_a_time = threading.Lock()  # decoding may take gigabytes
 _DTYPE = np.dtype(
     [
         *(("size", "i8"), ("time", "i8")),  # of the file: bytes, nanoseconds
@@ -34,7 +38,7 @@ _DTYPE = np.dtype(
 def read_headers(
     addresses: Sequence[str], cache_dir: str | Path | None = None
 ) -> list[ImageHeader | OSError]:
-    """The header of each image, or why it cannot be read.
+    """The header of each image, or why it cannot be read; one that may be cut short is decoded.
 
     What was read is kept; an image is read again where the size or the time of its file (of the
     archive, for a member) is another. A cache that cannot be read or written costs the time alone.
@@ -70,10 +74,26 @@ def _read_row(address: str, known: np.void) -> tuple[Any, ...] | OSError:
         stamp = status.st_size, status.st_mtime_ns
         if stamp == (known["size"], known["time"]):
             return tuple(known.item())
-        header = read_header(address if inside is None else read_bytes(address))
+        source = address if inside is None else read_bytes(address)
+        header = read_header(source)
+        if _lacks_its_end(source):
+            with _one_at_a_time:
+                decode_image(source)  # which says what is missing, if anything is
     except OSError as error:
         return error if inside is None else OSError(f"{address}: {error}")
     return (*stamp, *astuple(header))
+
+
+def _lacks_its_end(source: str | bytes) -> bool:
+    """Whether a file may have been cut short: no end is near where that of its format has to be."""
+    if isinstance(source, bytes):
+        start, tail = source[:4], source[-_TAIL_BYTES:]
+    else:
+        with open(source, "rb") as file:
+            start = file.read(4)
+            file.seek(-min(_TAIL_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            tail = file.read()
+    return any(start.startswith(begin) and end not in tail for begin, end in _ENDS)
 
 
 def _cache_path(addresses: Sequence[str], cache_dir: str | Path | None) -> Path:

@@ -53,6 +53,41 @@ def test_what_was_read_is_not_read_again(
     assert sorted(read) == sorted(images[3:5])
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_an_image_cut_short_is_found_wherever_it_lies(
+    suffix: str, images: list[str], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = tmp_path / f"whole{suffix}"
+    Image.fromarray(pixels).save(whole)
+    content = whole.read_bytes()
+    variants = {
+        "cut": content[: len(content) // 2],
+        "no_end_mark": content[:-2] if suffix == ".jpg" else content[:-12],
+        "something_behind": content + b"behind" * 100,
+    }
+    paths = []
+    for name, text in variants.items():
+        paths.append(str(tmp_path / f"{name}{suffix}"))
+        Path(paths[-1]).write_bytes(text)
+    with_pixels = [*images[:50], *paths, *images[50:]]
+    problems = list(image_problems(with_pixels, name="mine"))
+    decodes = {path: is_decoded(path) for path in paths}
+    assert not decodes[paths[0]]
+    assert decodes[paths[2]]
+    broken = [path for path, whole in decodes.items() if not whole]
+    assert problems[0].startswith(f"{len(broken)} of {len(with_pixels)} images cannot be used")
+    assert all(path in problems[0] for path in broken)
+
+
+def is_decoded(path: str) -> bool:
+    try:
+        Image.open(path).load()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("content", [b"", b"no table", b"\x93NUMPY\x01\x00"])
 def test_a_damaged_cache_is_read_anew(
     content: bytes, images: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -124,8 +159,9 @@ def test_every_file_that_is_no_image_is_found(images: list[str]) -> None:
 
 def test_a_damaged_picture_of_the_sample_is_found(images: list[str]) -> None:
     for path in images:
-        Image.effect_noise(SIZE, 99).save(path, quality=99)
-        Path(path).write_bytes(Path(path).read_bytes()[:-99])
+        Image.effect_noise(SIZE, 99).save(path, "PNG")
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[:100] + b"damaged" + content[107:])
     assert len(problems_of(images)) == 32
     assert "0.jpg: " in problems_of(images)[0]
 
