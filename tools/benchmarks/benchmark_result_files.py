@@ -60,7 +60,7 @@ def measure(checkout: Path, command: list[str]) -> dict[str, Any]:
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         text = said.read()
-    measured = {
+    measured: dict[str, Any] = {
         "processor_s": round(used.ru_utime + used.ru_stime, 2),
         "peak_mib": used.ru_maxrss // 1024,
     }
