@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from documented_commands import DOCUMENTS, FOREIGN, ROOT, commands_of, parse
@@ -27,7 +28,19 @@ def test_every_command_is_understood(document: str) -> None:
 @pytest.mark.parametrize("script", [name for name in DOCUMENTS if name.endswith(".sh")])
 def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
+    submitted = re.search(r"\bsbatch .*?(slurm_\w+\.sh)", (ROOT / script).read_text())
+    if submitted:  # what it hands over is a script of its own
+        script = str(Path(script).with_name(submitted[1]))
     assert any(command[:2] == ["balms-seg", "train"] for command in commands_of(script))
+
+
+def test_configurations_that_scripts_name_are_there() -> None:
+    for path in (ROOT / "docs" / "examples").glob("*.sh"):
+        text = path.read_text()
+        for name in re.findall(r"lvis_v[\d.]+/[\w${}]+\.yaml", text):
+            listed = re.findall(r"for name in (.*?);", text)
+            for value in listed[0].split() if "$" in name else [""]:
+                assert (ROOT / "configs" / name.replace("${name}", value)).is_file(), name
 
 
 def test_the_documents_have_commands() -> None:

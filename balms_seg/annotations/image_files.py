@@ -112,7 +112,8 @@ def describe_alike(missing: Sequence[str], root: str | Path) -> str:
     return (
         f" {number} lie in {root} under the last part of their names, {name!r} as "
         f"{os.path.relpath(file, root)!r}: what differs is {_difference(name, file)}. Correct "
-        "file_name in the json, or set DATASETS.MATCH_FILE_NAMES to basename to take them so."
+        "the names in the json or the folder, or set DATASETS.MATCH_FILE_NAMES to basename to "
+        "take them so."
     )
 
 

@@ -40,12 +40,24 @@ def usual_bounds(group_names: tuple[str, ...]) -> tuple[int, int]:
 def third_bounds(image_counts: np.ndarray) -> tuple[int, int] | None:
     """Bounds that put about a third of the classes into each group; classes of one count together.
 
+    Where so many classes share a count that thirds do not part, the bounds that come next to it.
+
     Returns:
-        As `group_by_bounds` takes them; None where the counts do not make three groups.
+        As `group_by_bounds` takes them; None where there are fewer than three different counts.
     """
     counts = np.sort(image_counts)
     first, second = (int(counts[-(-part * len(counts) // 3) - 1]) for part in (1, 2))
-    return (first, second) if first < second < counts[-1] else None
+    if first < second < counts[-1]:
+        return first, second
+    different, numbers = np.unique(counts, return_counts=True)
+    if len(different) < 3:
+        return None
+    below = np.cumsum(numbers)
+    # Sums of squares of the groups' sizes are least where they are most alike.
+    lower, upper = np.triu_indices(len(different) - 1, k=1)
+    sizes = np.stack([below[lower], below[upper] - below[lower], len(counts) - below[upper]])
+    best = int((sizes**2).sum(axis=0).argmin())
+    return int(different[lower[best]]), int(different[upper[best]])
 
 
 def group_spans(

@@ -8,20 +8,31 @@ import numpy as np
 
 
 def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float:
-    """Smallest threshold, to three digits, at which `share` of the present classes repeat.
+    """A threshold, of three digits, below which `share` of the present classes lie.
+
+    It is the frequency of the next class above them: of 40 classes in one image each and 20 in two,
+    the 40 are drawn sqrt(2) times as often, where a threshold just above theirs would change
+    nothing.
 
     Args:
         frequency: (K,) share of images that show each class; 0 for absent classes.
         share: in (0, 1].
 
     Returns:
-        A threshold above the frequency of the rarest ceil(share * present) classes; inf where no
-        class is present.
+        A threshold above the frequency of the rarest ceil(share * present) classes; just above
+        where no class is more frequent, and inf where none is present.
     """
     present = np.sort(frequency[frequency > 0])
     if present.size == 0:
         return math.inf
     bound = float(present[math.ceil(share * present.size) - 1])
-    step = 10.0 ** (math.floor(math.log10(bound)) - 2)
+    above = present[present > bound * (1 + 1e-9)]
+    threshold = _three_digits(float(above[0]), up=False) if above.size else bound
+    return threshold if threshold > bound else _three_digits(bound, up=True)
+
+
+def _three_digits(value: float, *, up: bool) -> float:
+    """The number of three digits next to a value: above it, or the value or below."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
     digits = max(0, -round(math.log10(step)))
-    return round((math.floor(bound / step * (1 + 1e-9)) + 1) * step, digits)
+    return round((math.floor(value / step * (1 + 1e-9)) + up) * step, digits)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
 
     folder = read_yolo_folder(args.source)
     args.output.mkdir(parents=True, exist_ok=True)
-    sets = []
+    sets, num_outlines = [], 0
     for split in folder.images:
         content = to_coco(folder, split)
         path = args.output / f"{split}.json"
@@ -37,5 +37,14 @@ def run(args: argparse.Namespace) -> None:
             f"{path}: {len(content['images'])} images, {len(content['annotations'])} objects, "
             f"{with_masks} of them with an outline"
         )
+        num_outlines += with_masks
         sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
-    print(f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)} DATASETS.REGISTER {str(sets)!r}")
+    keys = [f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)}"]
+    if num_outlines == 0:
+        keys.append("MODEL.MASK_ON False")
+    if "train" in folder.images:
+        keys.append("DATASETS.TRAIN \"('my_train',)\"")
+    others = [f"my_{split}" for split in folder.images if split != "train"][:1]
+    if others:
+        keys.append(f"DATASETS.TEST \"('{others[0]}',)\"")
+    print("To train on them:", *keys, f"DATASETS.REGISTER {str(sets)!r}")

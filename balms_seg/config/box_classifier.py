@@ -72,6 +72,21 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
                 "MODEL.PARTIAL_LABELS is True, which detectors read whose MODEL.ROI_HEADS.NAME is "
                 f"LongTailedROIHeads or one like it, but it is {name!r}; set one of them."
             ]
+        ignored = [
+            f"MODEL.ROI_BOX_HEAD.{key}"
+            for key, is_set in {
+                "CLASS_THRESHOLDS": len(head.CLASS_THRESHOLDS) > 0,
+                "CALIBRATION.METHOD": head.CALIBRATION.METHOD != "none",
+            }.items()
+            if is_set
+        ]
+        if ignored and not of_images:
+            return [
+                f"{' and '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} set, but "
+                f"MODEL.ROI_HEADS.NAME is {name!r}, which reads neither; set the name to "
+                "LongTailedROIHeads and, for a classifier of detectron2's own, "
+                "MODEL.ROI_BOX_HEAD.CLASSIFIER to softmax."
+            ]
         if not head.CLASSIFIER:
             return []
         if of_images:

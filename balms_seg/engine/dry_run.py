@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,14 @@ from balms_seg.engine.run_setup import setup
 from balms_seg.engine.run_summary import describe_run, in_parts
 from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.trainer import LongTailedTrainer
-from balms_seg.engine.training_memory import activation_bytes, training_memory
+from balms_seg.engine.training_memory import CONTEXT_BYTES, activation_bytes, training_memory
 from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import expected_repeats
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
 
 
 def dry_run(args: Namespace) -> str:
@@ -31,7 +34,8 @@ def dry_run(args: Namespace) -> str:
 
     Data are read and checked, the model is built and its weights are loaded, and one batch goes
     forward, all on the CPU where there is no CUDA. Schedule and memory are those of
-    --num-gpus times --num-machines processes.
+    --num-gpus times --num-machines processes. Weights that cannot be downloaded, and those of a
+    stage that has not been trained, are warned of and left out.
 
     Args:
         args: of `balms-seg train`.
@@ -48,12 +52,15 @@ def dry_run(args: Namespace) -> str:
         sets = DataSets()
         cfg = _planned(setup(args, sets, scratch=scratch), num_processes)
         trainer = _PlannedTrainer(cfg, sets)
-        trainer.resume_or_load(resume=False)
+        try:
+            trainer.resume_or_load(resume=False)
+        except ConnectionError as error:
+            logger.warning("%s The plan goes on from scratch.", error)
         return in_parts(
             {
                 **describe_run(trainer),
                 "sampling": _describe_sampling(cfg, trainer.training_set),
-                "memory": _describe_memory(trainer, num_processes),
+                "memory": _describe_memory(trainer, num_processes, on_gpus=args.num_gpus > 0),
             }
         )
 
@@ -103,7 +110,7 @@ def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
     ]
 
 
-def _describe_memory(trainer: _PlannedTrainer, num_processes: int) -> list[str]:
+def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: bool) -> list[str]:
     cfg, step = trainer.cfg, trainer._trainer
     batch: Any = next(iter(step.data_loader))
     # Normalisation over a batch needs two images.
@@ -122,15 +129,18 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int) -> list[str]:
         "gradients": memory.gradients,
         "optimiser": memory.optimizer,
         "moving average": memory.average,
-        f"{num_images} x activations": num_images * memory.activations,
+        f"activations ({num_images} x {_mib(memory.activations)})": num_images * memory.activations,
     }
+    if on_gpus:
+        parts["CUDA"] = CONTEXT_BYTES
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
-    where = "the device" if num_processes == 1 else f"each of {num_processes} devices"
+    one, many = ("the GPU", "GPUs") if on_gpus else ("the CPU", "processes")
+    where = one if num_processes == 1 else f"each of {num_processes} {many}"
     on_top = "buffers of convolutions and larger images"
     if isinstance(step, ClassifierStep):
         on_top += ", and what the trunk holds on its way, which needs no gradients,"
     return [
-        f"about {_mib(memory.total(num_images))} on {where}: {told}, CUDA 512 MiB",
+        f"at least {_mib(sum(parts.values()))} on {where}: {told}",
         "activations are what the backward pass needs of the first image drawn"
         f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top} "
         "come on top",

@@ -44,7 +44,8 @@ def launch(main: Callable[[Namespace], Any], args: Namespace) -> Any:
     if args.num_gpus > 0 and not torch.cuda.is_available():
         raise RuntimeError(
             f"--num-gpus is {args.num_gpus} but CUDA is not available; use --num-gpus 0 for the "
-            "CPU, or check the driver and the torch build."
+            "CPU, add --dry-run to plan the run without one, or check the driver and the torch "
+            "build."
         )
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
         return _join(main, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,21 @@ from balms_seg.engine.jobs.choice import build_job
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
+logger = logging.getLogger(__name__)
+
 
 def require_weights(
-    cfg: CfgNode, *, resume: bool, eval_only: bool, is_named: bool, num_gpus: int
+    cfg: CfgNode,
+    *,
+    resume: bool,
+    eval_only: bool,
+    is_named: bool,
+    num_gpus: int,
+    is_planned: bool = False,
 ) -> None:
     """Stop where a run has no weights to start from, or to evaluate.
+
+    A run that is only planned warns of a stage that has not been trained and goes on without.
 
     Args:
         cfg: the configuration.
@@ -24,6 +35,7 @@ def require_weights(
         eval_only: nothing is trained.
         is_named: the command line names MODEL.WEIGHTS.
         num_gpus: of the command line.
+        is_planned: nothing is run; MODEL.WEIGHTS is emptied where the stage before left none.
 
     Raises:
         FileNotFoundError: MODEL.WEIGHTS leads nowhere.
@@ -38,9 +50,21 @@ def require_weights(
             "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
             f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
         )
+    if not eval_only and cfg.MODEL.TRAIN_ONLY and not cfg.MODEL.WEIGHTS:
+        logger.warning(
+            "MODEL.WEIGHTS is empty and MODEL.TRAIN_ONLY trains %s alone: the rest stays as it is "
+            "drawn at random. Name the checkpoint of the stage before.",
+            ", ".join(cfg.MODEL.TRAIN_ONLY),
+        )
     if cfg.MODEL.WEIGHTS:
         stage_one = cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else ""
-        _require_local_file(cfg, stage_one=stage_one, num_gpus=num_gpus)
+        try:
+            _require_local_file(cfg, stage_one=stage_one, num_gpus=num_gpus)
+        except FileNotFoundError as error:
+            if not (is_planned and stage_one):
+                raise
+            logger.warning("%s The plan goes on from scratch.", error)
+            cfg.MODEL.WEIGHTS = ""
     elif eval_only:
         final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
         hint = f"; there is {final}" if final.is_file() else ""

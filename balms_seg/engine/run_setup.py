@@ -112,6 +112,12 @@ def find_config_file(name: str) -> str:
 
 
 def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
+    flags = [word for word in overrides if word.startswith("--")]
+    if flags:
+        raise ValueError(
+            f"{flags[0]} stands behind the first KEY VALUE pair ({overrides[0]}), where only pairs "
+            "are read; put flags before it."
+        )
     if len(overrides) % 2:
         raise ValueError(
             f"Expected KEY VALUE pairs after the flags, but got {len(overrides)} words: "
@@ -196,6 +202,7 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         eval_only=args.eval_only,
         is_named="MODEL.WEIGHTS" in args.opts[::2],
         num_gpus=args.num_gpus,
+        is_planned=scratch is not None,
     )
     if scratch is not None:
         cfg.OUTPUT_DIR = scratch
@@ -211,7 +218,8 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
     if moved:
         logger.warning(moved)
     if seed_was_drawn:
-        logger.info("SEED was not set: it is %d (saved in config.yaml and checkpoints).", cfg.SEED)
+        saved = "" if scratch is not None else " (saved in config.yaml and checkpoints)"
+        logger.info("SEED was not set: it is %d%s.", cfg.SEED, saved)
     for note in settled:
         logger.info(note)
     register_from_config(cfg)

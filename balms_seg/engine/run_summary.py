@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.evaluation.output.group_hints import describe_empty_groups
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -71,11 +72,16 @@ def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
     if not build_job(cfg).of_images:
         counted.append(f"{statistics.instance_counts.sum()} objects")
     without = f"; {absent} of them without a training image" if absent else ""
-    return [
+    told = [
         f"{', '.join(cfg.DATASETS.TRAIN)}: {', '.join(counted)}, "
         f"{statistics.num_classes} classes ({groups}{without})",
         f"evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing: DATASETS.TEST is empty'}",
     ]
+    if not build_job(cfg).of_images:
+        sizes = {name: {"classes": len(ids)} for name, ids in statistics.groups.items()}
+        hint = describe_empty_groups(sizes, statistics.image_counts)
+        told += [hint] if hint else []
+    return told
 
 
 def _describe_model(cfg: CfgNode, model: nn.Module, start_iter: int) -> list[str]:

@@ -34,11 +34,6 @@ class TrainingMemory:
     average: int
     activations: int
 
-    def total(self, num_images: int) -> int:
-        """Bytes with so many images on a device, the CUDA context included."""
-        fixed = self.weights + self.gradients + self.optimizer + self.average
-        return CONTEXT_BYTES + fixed + num_images * self.activations
-
 
 def training_memory(
     model: nn.Module, activations: int, *, optimizer: str, has_average: bool

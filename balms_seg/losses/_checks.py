@@ -95,7 +95,7 @@ def _check_values(vector: Tensor, *, name: str, upper: float) -> None:
         interval = f"in (0, {upper:g})" if math.isfinite(upper) else "positive and finite"
         raise ValueError(
             f"Expected {name} {interval}, but got values from {lowest:g} to {highest:g}; "
-            "ClassStatistics floors or clamps classes without a sample."
+            "prior_counts of ClassStatistics has a value for classes without a sample."
         )
 
 

@@ -166,8 +166,9 @@ def repeat_factor_settings(cfg: Any) -> dict[str, Any]:
 
     detectron2 main has `DATALOADER.REPEAT_SQRT`; 0.6 lacks the key and always takes the root.
     """
+    threshold = cfg.DATALOADER.REPEAT_THRESHOLD  # "auto" where a script has set it by hand
     return {
-        "threshold": cfg.DATALOADER.REPEAT_THRESHOLD,
+        "threshold": AUTO_REPEAT_THRESHOLD if threshold == "auto" else threshold,
         "sqrt": getattr(cfg.DATALOADER, "REPEAT_SQRT", True),
     }
 

@@ -109,7 +109,9 @@ def test_the_command_writes_what_training_reads(
     run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "coco")])
     said = capsys.readouterr().out
     assert "3 images, 3 objects, 3 of them with an outline" in said
-    assert "MODEL.ROI_HEADS.NUM_CLASSES 2 DATASETS.REGISTER \"[['my_train', " in said
+    assert "MODEL.ROI_HEADS.NUM_CLASSES 2 DATASETS.TRAIN \"('my_train',)\" DATASETS.REG" in said
+    assert "DATASETS.REGISTER \"[['my_train', " in said
+    assert "MASK_ON" not in said
     statistics = ClassStatistics.from_json(tmp_path / "coco" / "train.json")
     assert statistics.instance_counts.tolist() == [0, 3]
     assert statistics.image_counts.tolist() == [0, 2]

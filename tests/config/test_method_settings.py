@@ -148,3 +148,19 @@ def test_a_method_registered_too_late_says_so() -> None:
     with pytest.raises(KeyError, match=r"register the method 'focal' before add_balms_config"):
         settings_from(cfg.MODEL.METHODS, "focal")
     check_config(cfg)  # which is of the methods that were known then
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS", [0.5] * 80), "CLASS_THRESHOLDS"),
+        (("MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD", "norcal"), "CALIBRATION.METHOD"),
+    ],
+)
+def test_what_detectron2s_heads_do_not_read_is_refused(words: tuple, key: str) -> None:
+    cfg = get_cfg()
+    add_balms_config(cfg)
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.merge_from_list(list(words))
+    with pytest.raises(ValueError, match=rf"{key} is set, but MODEL.ROI_HEADS.NAME"):
+        check_config(cfg)

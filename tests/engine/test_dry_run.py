@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     assert "iterations 0 to 2 of 2 images, in all 0.667 times the training set" in told
     before, after = re.search(r"rare ([\d.]+)% -> ([\d.]+)%", told).groups()
     assert float(after) > float(before)
-    assert re.search(r"about \d+ MiB on the device: weights .* 2 x activations", told)
+    assert re.search(
+        r"at least \d+ MiB on the CPU: weights .* activations \(2 x \d+ MiB\) \d", told
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -76,7 +79,7 @@ def test_the_schedule_is_that_of_the_processes_asked_for(
     dry_run({**data, **settings}, "--num-gpus", "4")
     told = capsys.readouterr().out
     assert "iterations 0 to 2 of 8 images" in told
-    assert "on each of 4 devices" in told
+    assert "on each of 4 GPUs" in told
 
 
 def test_what_stops_a_run_stops_its_dry_run(data: dict[str, object], tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_activations_are_what_the_backward_pass_keeps() -> None:
     weights, trained = 4 * (5 * 7 + 7 + 7 * 3 + 3), 4 * (7 * 3 + 3)
     assert (memory.weights, memory.average) == (weights, weights)
     assert (memory.gradients, memory.optimizer) == (trained, 2 * trained)
-    assert memory.total(3) - memory.total(1) == 20
+    assert memory.activations == 10
 
 
 def test_a_device_without_memory_left_names_the_key_to_halve(
@@ -117,3 +120,35 @@ def test_a_device_without_memory_left_names_the_key_to_halve(
     keys = r"SOLVER\.IMS_PER_BATCH 3 SOLVER\.REFERENCE_IMS_PER_BATCH 6"
     with pytest.raises(torch.OutOfMemoryError, match=keys):
         train(trainer)
+
+
+def test_a_second_stage_is_planned_before_the_first_is_trained(
+    data: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = {
+        "MODEL.STAGE_ONE_CONFIG": "toy/feature_softmax.yaml",
+        "MODEL.WEIGHTS": str(tmp_path / "absent" / "model_final.pth"),
+        "MODEL.TRAIN_ONLY": ["roi_heads.box_predictor.cls_score"],
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
+    dry_run({**data, **settings})
+    assert "iterations 0 to 2" in capsys.readouterr().out
+    assert "so train that first" in caplog.text
+    assert "The plan goes on from scratch" in caplog.text
+
+
+def test_weights_that_cannot_be_downloaded_do_not_stop_a_plan(
+    data: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.socket() as closed:  # bound, but nobody listens
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/R-50.pkl"
+        dry_run({**data, "MODEL.WEIGHTS": address, "OUTPUT_DIR": str(tmp_path / "out")})
+    assert "iterations 0 to 2" in capsys.readouterr().out
+    assert f"Download {address}" in caplog.text

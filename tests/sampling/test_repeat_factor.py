@@ -191,17 +191,37 @@ def test_a_run_without_repeats_warns_and_names_a_threshold_that_repeats(
     assert not caplog.records
 
 
-def test_the_suggested_threshold_is_the_smallest_that_repeats_a_third(
+def test_a_third_of_the_classes_lie_below_the_suggested_threshold(
     dataset_dicts: list[dict],
 ) -> None:
     frequency = compute_image_frequency(dataset_dicts, NUM_CLASSES)
-    present = (frequency > 0).sum()
+    present = np.sort(frequency[frequency > 0])
     threshold = threshold_that_repeats(frequency)
-    assert ((frequency > 0) & (frequency < threshold)).sum() >= present / 3
-    assert ((frequency > 0) & (frequency < 0.98 * threshold)).sum() < present / 3
+    third = present[math.ceil(len(present) / 3) - 1]
+    assert ((frequency > 0) & (frequency < threshold)).sum() == (present <= third).sum()
+
+
+def test_classes_in_one_image_each_repeat_beside_classes_in_two() -> None:
+    """As in 46 photographs, where most classes are in one and a step above 1/46 repeats nothing."""
+    counts = np.repeat([0, 1, 2, 5, 30], [3, 43, 10, 5, 1])
+    threshold = threshold_that_repeats(counts / 46)
+    factors = class_repeat_factors(counts, 46, threshold)
+    assert factors[counts == 1] == pytest.approx(np.sqrt(2), abs=0.01)
+    assert (factors[counts > 1] == 1).all()
 
 
 @pytest.mark.parametrize("frequency", [1.0, 0.4, 0.05, 1 / 3, 1e-5])
 def test_the_suggested_threshold_lies_above_the_frequency(frequency: float) -> None:
     threshold = threshold_that_repeats(np.array([frequency, 0.0]))
     assert frequency < threshold <= 1.011 * frequency
+
+
+def test_auto_by_hand_is_the_number_that_a_run_settles(dataset_dicts: list[dict]) -> None:
+    cfg = _config(0.001)
+    cfg.DATALOADER.REPEAT_THRESHOLD = "auto"  # which no file could, where the key is a number
+    frequency = compute_image_frequency(dataset_dicts, NUM_CLASSES)
+    expected = compute_repeat_factors(dataset_dicts, NUM_CLASSES, threshold_that_repeats(frequency))
+    found = RepeatFactorTrainingSampler.expected_repeats(
+        cfg, dataset_dicts, num_classes=NUM_CLASSES
+    )
+    np.testing.assert_array_equal(found, expected)

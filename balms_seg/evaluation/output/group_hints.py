@@ -47,7 +47,7 @@ def describe_empty_groups(
         return text
     rare, common = bounds
     return (
-        f"{text} By training images, TEST.LONG_TAILED.GROUP_BOUNDS [{rare},{common}] "
-        f"(balms-seg evaluate: --group-bounds {rare} {common}) puts about a third of the classes "
-        "into each."
+        f"{text} TEST.LONG_TAILED.GROUP_BOUNDS [{rare},{common}] "
+        f"(balms-seg evaluate: --group-bounds {rare} {common}) makes three groups by "
+        "training images, as even as the counts allow."
     )
