@@ -6,29 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-transformers = pytest.importorskip("transformers", reason="an integration for who has transformers")
+pytest.importorskip("transformers", reason="an integration for who has transformers")
 pytest.importorskip("scipy", reason="Mask2Former matches with scipy")
+
+from mask2former_models import K, tiny_mask2former  # noqa: E402
 
 from balms_seg.integrations import BalancedMask2FormerLoss  # noqa: E402
 from balms_seg.losses import balanced_softmax_loss_with_background  # noqa: E402
-
-K = 3
-
-
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    backbone = transformers.SwinConfig(
-        image_size=32, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4
-    )
-    backbone.out_features = ["stage1", "stage2", "stage3", "stage4"]
-    config = transformers.Mask2FormerConfig(
-        backbone_config=backbone,
-        num_labels=K,
-        **{"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "num_queries": 10},
-        **{"encoder_feedforward_dim": 32, "dim_feedforward": 32, "num_attention_heads": 2},
-        **{"encoder_layers": 1, "decoder_layers": 2, "train_num_points": 64, "dropout": 0.0},
-    )
-    return transformers.Mask2FormerForUniversalSegmentation(config).train()
 
 
 def loss_of(model: nn.Module) -> Tensor:
@@ -44,14 +28,14 @@ def loss_of(model: nn.Module) -> Tensor:
 
 
 def balanced(counts: list[int]) -> nn.Module:
-    made = model()
+    made = tiny_mask2former()
     counts_of = torch.tensor(counts)
     made.criterion = BalancedMask2FormerLoss(made.config, made.weight_dict, counts_of)
     return made
 
 
 def test_equal_counts_give_its_own_loss_and_gradients() -> None:
-    theirs, ours = model(), balanced([37] * K)
+    theirs, ours = tiny_mask2former(), balanced([37] * K)
     expected, found = loss_of(theirs), loss_of(ours)
     assert found.item() == expected.item()
     expected.backward()
@@ -77,4 +61,4 @@ def test_matched_queries_take_our_balanced_softmax() -> None:
 
 
 def test_counts_move_the_loss() -> None:
-    assert loss_of(balanced([3, 30, 90])).item() != loss_of(model()).item()
+    assert loss_of(balanced([3, 30, 90])).item() != loss_of(tiny_mask2former()).item()

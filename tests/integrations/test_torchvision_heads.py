@@ -9,50 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision_models import COUNTS, K, tiny_mask_rcnn, tiny_retinanet
 
 from balms_seg.integrations import BalancedRetinaNetHead, BalancedRoIHeads
 from balms_seg.losses import balanced_softmax_loss_with_background
 
-K = 3
-COUNTS = torch.tensor([90, 9, 3])
-
-
-class Backbone(nn.Sequential):
-    out_channels = 8
-
-    def __init__(self) -> None:
-        super().__init__(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU())
-
-
-def detector(kind: type[nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    sizes = {"min_size": 64, "max_size": 64}
-    anchors = AnchorGenerator(((16, 32),), ((1.0,),))
-    if kind is RetinaNet:
-        return RetinaNet(Backbone(), K + 1, anchor_generator=anchors, **sizes)
-    return MaskRCNN(
-        Backbone(),
-        rpn_anchor_generator=anchors,
-        box_roi_pool=MultiScaleRoIAlign(["0"], 2, 1),
-        mask_roi_pool=MultiScaleRoIAlign(["0"], 4, 1),
-        box_head=nn.Sequential(nn.Flatten(), nn.Linear(32, 16), nn.ReLU()),
-        box_predictor=Predictor(),
-        mask_head=nn.Conv2d(8, 8, 3, padding=1),
-        mask_predictor=nn.ConvTranspose2d(8, K + 1, 2, stride=2),
-        box_batch_size_per_image=16,
-        **sizes,
-    )
-
-
-class Predictor(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.cls_score, self.bbox_pred = nn.Linear(16, K + 1), nn.Linear(16, 4 * (K + 1))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(features), self.bbox_pred(features)
+TINY = {MaskRCNN: tiny_mask_rcnn, RetinaNet: tiny_retinanet}
 
 
 def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -70,13 +32,13 @@ def losses(model: nn.Module) -> dict[str, Tensor]:
 
 
 def balanced_rcnn(counts: Tensor) -> nn.Module:
-    model = detector(MaskRCNN)
+    model = tiny_mask_rcnn()
     model.roi_heads = BalancedRoIHeads(model.roi_heads, counts)
     return model
 
 
 def balanced_retinanet(frequency: Tensor) -> nn.Module:
-    model = detector(RetinaNet)
+    model = tiny_retinanet()
     head = model.head.classification_head
     model.head.classification_head = BalancedRetinaNetHead(head, frequency)
     return model
@@ -84,7 +46,7 @@ def balanced_retinanet(frequency: Tensor) -> nn.Module:
 
 @pytest.mark.parametrize("kind", [MaskRCNN, RetinaNet])
 def test_equal_classes_give_torchvisions_own_losses_and_gradients(kind: type[nn.Module]) -> None:
-    theirs = detector(kind)
+    theirs = TINY[kind]()
     equal = {MaskRCNN: torch.full((K,), 37), RetinaNet: torch.full((K + 1,), 0.5)}[kind]
     ours = (balanced_rcnn if kind is MaskRCNN else balanced_retinanet)(equal)
     expected, found = losses(theirs), losses(ours)
@@ -136,11 +98,11 @@ def relabelled(model: nn.Module) -> Tensor:
 
 def test_rare_classes_of_retinanet_are_pushed_up_by_anchors_of_objects_alone() -> None:
     frequency = torch.tensor([0.5, 0.6, 0.2, 0.02])
-    plain = losses(detector(RetinaNet))["classification"]
+    plain = losses(tiny_retinanet())["classification"]
     assert losses(balanced_retinanet(frequency))["classification"] > plain
     images, targets = batch()
     empty = [{key: value[:0] for key, value in target.items()} for target in targets]
-    ours, theirs = balanced_retinanet(frequency), detector(RetinaNet)
+    ours, theirs = balanced_retinanet(frequency), tiny_retinanet()
     assert torch.equal(
         ours.train()(images, empty)["classification"],
         theirs.train()(images, empty)["classification"],
@@ -149,7 +111,7 @@ def test_rare_classes_of_retinanet_are_pushed_up_by_anchors_of_objects_alone() -
 
 @pytest.mark.parametrize("kind", [MaskRCNN, RetinaNet])
 def test_inference_and_the_weights_names_are_torchvisions(kind: type[nn.Module]) -> None:
-    theirs = detector(kind).eval()
+    theirs = TINY[kind]().eval()
     made = balanced_rcnn(COUNTS) if kind is MaskRCNN else balanced_retinanet(torch.full((4,), 0.1))
     assert made.state_dict().keys() == theirs.state_dict().keys()
     images, _ = batch()

@@ -20,7 +20,7 @@ from made_up_data import (
 from torch import Tensor, nn
 
 from balms_seg.methods import METHODS
-from balms_seg.modeling import LongTailedBoxPredictor, TrainingSchedule
+from balms_seg.modeling import LongTailedBoxPredictor, TrainingSchedule, prepare_model
 from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, method_name
 
 K = NUM_CLASSES
@@ -239,16 +239,24 @@ def test_cascade_softmax_trains_exactly_as_detectron2s_own_cascade() -> None:
         assert torch.equal(value, theirs.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("softmax", "sigmoid") else pytest.param(name, marks=pytest.mark.slow)
+        for name in METHODS
+    ],
+)
 def test_test_time_augmentation_with_one_view_is_the_plain_prediction(name: str) -> None:
     overrides = {
+        "MODEL.METHODS.FEDERATED.CLASSES": 2,
+        "MODEL.METHODS.BAGS.BOUNDS": (50,),
         "MODEL.ROI_BOX_HEAD.CLASSIFIER": name,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
         "TEST.AUG.MIN_SIZES": (64,),
         "TEST.AUG.MAX_SIZE": 64,
         "TEST.AUG.FLIP": False,
     }
-    model = built(overrides).eval()
+    model = prepare_model(built(overrides), made_up_statistics()).eval()
     batch = [{key: image[key] for key in ("image", "height", "width")} for image in made_up_batch()]
     with torch.no_grad():
         plain = model(batch)
