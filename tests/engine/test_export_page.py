@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -31,22 +32,41 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return found
 
 
-def test_a_detector_becomes_torchscript(blocks: dict[str, str]) -> None:
+@pytest.fixture
+def traced(blocks: dict[str, str]) -> dict:
+    """What the first block makes of a detector that finds something."""
     torch.manual_seed(0)
     cfg = small_config({"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0})
     Path("output/my_data/config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, "output/my_data/model_final.pth")
     scope: dict = {}
     exec(blocks["A detector as TorchScript"], scope)
-    other = torch.rand(3, 96, 64) * 255  # of another size than the traced one
+    return scope
+
+
+def assert_detections(found: Sequence[torch.Tensor], scope: dict, image: torch.Tensor) -> None:
+    """Boxes, classes, masks and scores are those of the model itself."""
     with torch.no_grad():
-        expected = scope["model"].inference([{"image": other}], do_postprocess=False)[0]
-    boxes, classes, masks, scores, _ = torch.jit.load("detector.ts")(other)
+        expected = scope["model"].inference([{"image": image}], do_postprocess=False)[0]
     assert len(expected) > 0
-    torch.testing.assert_close(boxes, expected.pred_boxes.tensor)
-    torch.testing.assert_close(scores, expected.scores)
-    torch.testing.assert_close(masks, expected.pred_masks)
-    assert torch.equal(classes, expected.pred_classes)
+    torch.testing.assert_close(found[0], expected.pred_boxes.tensor)
+    assert torch.equal(found[1], expected.pred_classes)
+    torch.testing.assert_close(found[2], expected.pred_masks)
+    torch.testing.assert_close(found[3], expected.scores)
+
+
+def test_a_detector_becomes_torchscript(traced: dict) -> None:
+    other = torch.rand(3, 96, 64) * 255  # of another size than the traced one
+    assert_detections(torch.jit.load("detector.ts")(other)[:4], traced, other)
+
+
+def test_a_detector_becomes_onnx(traced: dict, blocks: dict[str, str]) -> None:
+    pytest.importorskip("onnx", reason="an export for those who have onnx")
+    pytest.importorskip("onnxruntime", reason="an export for those who have onnxruntime")
+    exec(blocks["A detector as ONNX"], traced)
+    other = torch.rand(3, 96, 64) * 255
+    found = traced["session"].run(None, {"image": other.numpy()})
+    assert_detections([torch.from_numpy(each) for each in found[:4]], traced, other)
 
 
 def test_predictions_become_supervisions_detections(blocks: dict[str, str]) -> None:

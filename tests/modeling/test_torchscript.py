@@ -53,6 +53,29 @@ def test_a_trace_takes_another_number_of_proposals(name: str) -> None:
             torch.testing.assert_close(traced(*given), scores(*given))
 
 
+class Classification(nn.Module):
+    """From features of boxes to their scores and deltas."""
+
+    def __init__(self, predictor: LongTailedBoxPredictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = self.predictor(features)
+        return self.predictor.method.probabilities(logits), deltas
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(METHODS))
+def test_torch_export_takes_the_box_predictor_for_any_number_of_boxes(name: str) -> None:
+    model = Classification(predictor(name)).eval()
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(model, (torch.randn(7, 4),), dynamic_shapes=shapes)
+    for number in (3, 20):
+        features = torch.randn(number, 4)
+        torch.testing.assert_close(program.module()(features), model(features))
+
+
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - NOT_COMPILED))
 def test_scores_can_be_compiled(name: str) -> None:
     own, logits = predictor(name).method.eval(), torch.randn(3, predictor(name).method.num_columns)
