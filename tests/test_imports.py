@@ -23,6 +23,7 @@ LAYERS = (
     {"data", "modeling", "evaluation", "integrations"},
     {"glyphs", "config"},
     {"engine"},
+    {"experiments"},
     {"report", "commands"},
     {"balms_seg"},
     {"tools"},

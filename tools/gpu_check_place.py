@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from table_records import hardware
-from table_runs import ROOT
 
-__all__ = ["ROOT", "Place"]
+from balms_seg.experiments.machine import describe_hardware
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,6 @@ class Place:
         return {
             "commit": found.stdout.strip() or "unknown",
             "torch": torch.__version__,
-            "hardware": hardware(gpu=self.kind == "gpu"),
+            "hardware": describe_hardware(num_gpus=int(self.kind == "gpu")),
             "device": self.kind,
         }

@@ -15,15 +15,18 @@ import pytest
 from PIL import Image
 
 from balms_seg.engine import load_config
+from balms_seg.experiments.cost import read_cost
+from balms_seg.experiments.machine import places
+from balms_seg.experiments.runs import train_all
 from balms_seg.model_zoo import get_config_file
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools" / "benchmarks"
 sys.path.insert(0, str(TOOLS))
 
 import feature_tables  # noqa: E402
+import forked_runs  # noqa: E402
 import run_cifar_table as tool  # noqa: E402
 import table_figure  # noqa: E402
-import table_runs  # noqa: E402
 from feature_tables import FEATURE_TABLES, FeatureRow, FeatureTable  # noqa: E402
 
 PER_CLASS, RHO = 40, 10
@@ -105,35 +108,38 @@ def test_runs_train_in_turn_and_say_what_they_cost(features: Path, tmp_path: Pat
         assert 0 < softmax["processor_seconds"] < tau["processor_seconds"]
     assert content["paired_differences"][0]["seeds"] == 2
     text = (tmp_path / "results" / "cifar_made_up.md").read_text()
-    assert "processor s, all stages |" in text
+    assert "| processor seconds |" in text
     assert "rho 10, seed that of the run." in text
 
 
 def test_forks_run_scripts_to_their_exit_status(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(table_runs, "_prepare_forks", lambda: None)
     script = tmp_path / "script.py"
     script.write_text(
         "import pathlib, sys\nprint(sys.argv[1:])\n"
-        "if sys.argv[1] == 'good':\n    pathlib.Path(sys.argv[2], 'results.json').touch()\n"
+        'results = \'{"schema_version": 1, "metrics": {}}\'\n'
+        "if sys.argv[1] == 'good':\n"
+        "    pathlib.Path(sys.argv[2], 'results.json').write_text(results)\n"
         "else:\n    sys.exit('a reason')\n"
     )
     runs = [SimpleNamespace(name=name, after=None) for name in ("good", "bad")]
-    table_runs.train_all(
+    failed = train_all(
         runs,
         tmp_path,
         lambda run, output: [sys.executable, str(script), run.name, str(output / run.name)],
-        jobs=1,
-        forks=True,
+        places=places(1),
+        start=forked_runs.start_fork,
     )
+    assert failed == ["bad"]
     printed = capsys.readouterr().out
-    assert "good: done" in printed
-    assert "bad: FAILED (1)" in printed
+    assert "[1/2] good: done" in printed
+    assert "bad: FAILED (exit status 1)" in printed
+    assert printed.endswith("a reason\n")
     assert (tmp_path / "good" / "stdout.txt").read_text().startswith("['good', ")
     assert (tmp_path / "bad" / "stdout.txt").read_text().endswith("a reason\n")
-    assert (tmp_path / "good" / table_runs.PROCESSOR_SECONDS_FILE).is_file()
-    assert not (tmp_path / "bad" / table_runs.PROCESSOR_SECONDS_FILE).exists()
+    cost = read_cost(tmp_path / "good")
+    assert cost.processor_seconds <= cost.seconds
 
 
 def test_a_figure_has_a_pair_a_line_and_skips_those_of_one_seed(tmp_path: Path) -> None:

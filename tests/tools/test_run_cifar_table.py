@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from balms_seg.engine import load_config
 from balms_seg.evaluation import write_results
+from balms_seg.experiments.processes import Process, start_process
 from balms_seg.model_zoo import get_config_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmarks"))
 
 import run_cifar_table as tool  # noqa: E402
-import table_records  # noqa: E402
-import table_runs  # noqa: E402
 
 
 def write_run(folder: Path, top1: float) -> None:
@@ -41,7 +39,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """Trainings that were asked for, as (folder, stage one); each leaves made-up results."""
     asked: list[tuple[str, str | None]] = []
 
-    def train(command: list[str], **_: object) -> SimpleNamespace:
+    def train(command: list[str], *how: Any) -> Process:
         words = command[command.index("--resume") + 1 :]
         settings = dict(zip(words[::2], words[1::2], strict=True))
         folder = Path(settings["OUTPUT_DIR"])
@@ -49,9 +47,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
         assert weights is None or Path(weights).is_file()
         asked.append((folder.name, weights and Path(weights).parent.name))
         write_run(folder, 60.0 + int(settings["SEED"]) + 10 * ("balanced" in folder.name))
-        return SimpleNamespace(returncode=0)
+        return start_process(["true"], *how)
 
-    monkeypatch.setattr(subprocess, "run", train)
+    monkeypatch.setattr(tool, "start_process", train)
     return asked
 
 
@@ -75,19 +73,6 @@ def test_a_table_has_means_paired_differences_and_its_subset(tmp_path: Path, tra
     assert "| 61.0 ± 1.0 (60.0 to 62.0) |" in text
     assert "| 77.4 |" in text
     assert (tmp_path / "results" / "cifar_cpu.csv").read_text().count("\n") == 1 + 15
-
-
-def test_an_interval_is_students() -> None:
-    records = [
-        {"row": row, "seed": seed, "top1": 50.0 + seed * (row == "new") + 3 * (row == "new")}
-        for row in ("new", "old")
-        for seed in range(3)
-    ]
-    gap = table_records.paired_difference(records, ["top1"], "new", "old")["top1"]
-    error = 1 / 3**0.5
-    assert gap["mean"] == 4
-    assert gap["standard_error"] == pytest.approx(error)
-    assert gap["interval"] == pytest.approx([4 - 4.3027 * error, 4 + 4.3027 * error], abs=1e-3)
 
 
 def test_stage_one_is_trained_once_a_seed_and_is_the_row_of_softmax(
@@ -135,32 +120,11 @@ def test_every_run_has_a_configuration_and_a_folder_of_its_own(name: str) -> Non
             assert f"classification/{run.after.config}" == cfg.MODEL.STAGE_ONE_CONFIG
 
 
-def test_runs_under_way_end_in_time_and_are_taken_up_again(tmp_path: Path) -> None:
-    """With processes: one that would take minutes is ended, and nothing starts after it."""
-    started = threading.Event()
-
-    def command(run: SimpleNamespace, output: Path) -> list[str]:
-        started.set()
-        return [sys.executable, "-c", "import time; time.sleep(300)"]
-
-    runs = [SimpleNamespace(name=name, after=None) for name in ("first", "second")]
-    begin = time.monotonic()
-    table_runs.train_all(runs, tmp_path, command, jobs=1, minutes=0.02, interrupt=True)
-    assert time.monotonic() - begin < 60
-    assert started.is_set()
-    assert [path.name for path in tmp_path.iterdir()] == ["first"]
-    finish = [sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write('{}')"]
-    table_runs.train_all(
-        runs, tmp_path, lambda run, output: [*finish, f"{output / run.name}/results.json"], jobs=2
-    )
-    assert all((tmp_path / run.name / "results.json").is_file() for run in runs)
-
-
 @pytest.mark.parametrize(("cores", "free", "expected"), [(16, "140000", 16), (16, "9000", 2)])
 def test_as_many_runs_as_cores_and_memory_hold(
     cores: int, free: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tool.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(tool, "num_cores", lambda: cores)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=f"{free}\n"))
     assert tool.runs_side_by_side(cpu=False) == expected
     assert tool.runs_side_by_side(cpu=True) == cores

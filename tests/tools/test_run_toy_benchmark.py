@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from balms_seg.engine import load_config
 from balms_seg.evaluation import write_results
+from balms_seg.experiments.processes import Process, start_process
 from balms_seg.methods import METHODS
 from balms_seg.model_zoo import get_config_file
 
@@ -45,7 +46,7 @@ def test_tables_give_means_ranges_and_paired_differences(tool: ModuleType, tmp_p
         # seeds shift both sides alike; the gap grows by 1 a seed
         gap = run.seed if run.row == "balanced_softmax" else 0
         _write_run(tmp_path / "runs" / run.name, base[run.row] + 5 * run.seed + gap)
-    tool.write_table("methods", table, tmp_path / "runs", tmp_path / "results")
+    tool.collect("methods", table, tmp_path / "runs", tmp_path / "results")
     content = json.loads((tmp_path / "results" / "toy_methods.json").read_text())
     softmax = next(row for row in content["rows"] if row["row"] == "softmax")
     spread = softmax["segm/AP"]
@@ -56,14 +57,14 @@ def test_tables_give_means_ranges_and_paired_differences(tool: ModuleType, tmp_p
     assert pair["segm/APr"]["mean"] == pytest.approx(4.0)
     assert pair["segm/APr"]["standard_error"] == pytest.approx(0.5**0.5)
     text = (tmp_path / "results" / "toy_methods.md").read_text()
-    assert "30.0 (20.0 to 40.0)" in text
-    assert "+4.0 (+2.0 to +6.0)" in text  # 2.776 standard errors of four degrees of freedom
+    assert "| 30.0 ± 7.9 (20.0 to 40.0) |" in text
+    assert "| +4.0 ± 0.7 (+2.0 to +6.0) |" in text  # 2.776 errors of four degrees of freedom
 
 
 def test_rows_without_a_run_are_left_out(tool: ModuleType, tmp_path: Path) -> None:
     table = tool.TABLES["methods"]
     _write_run(tmp_path / "runs" / table.runs()[0].name, 20.0)
-    tool.write_table("methods", table, tmp_path / "runs", tmp_path / "results")
+    tool.collect("methods", table, tmp_path / "runs", tmp_path / "results")
     content = json.loads((tmp_path / "results" / "toy_methods.json").read_text())
     assert [row["row"] for row in content["rows"]] == ["softmax"]
 
@@ -75,11 +76,11 @@ def test_every_run_of_a_table_has_its_own_folder(tool: ModuleType) -> None:
 
 
 def test_a_stage_is_trained_once_a_seed_and_before_what_starts_from_it(
-    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ModuleType, tmp_path: Path
 ) -> None:
     commands = []
 
-    def train(command: list[str], **_: object) -> SimpleNamespace:
+    def train(command: list[str], *how: Any) -> Process:
         settings = dict(zip(command[7::2], command[8::2], strict=True))
         weights = settings.get("MODEL.WEIGHTS")
         assert weights is None or Path(weights).is_file()
@@ -87,11 +88,10 @@ def test_a_stage_is_trained_once_a_seed_and_before_what_starts_from_it(
         _write_run(folder, 20.0)
         (folder / "model_final.pth").touch()
         commands.append((folder.name, weights))
-        return SimpleNamespace(returncode=0)
+        return start_process(["true"], *how)
 
-    monkeypatch.setattr(subprocess, "run", train)
     table = tool.TABLES["balms"]
-    tool.train_all(table.runs(), tmp_path, tool._command, jobs=2)
+    tool.train_all(table.runs(), tmp_path, tool._command, places=tool.places(2), start=train)
     names = [name for name, _ in commands]
     features = {f"softmax_1000_seed{seed}" for seed in range(table.seeds)}
     assert len(set(names)) == len(names) == len(table.runs()) + len(features)
@@ -130,7 +130,7 @@ def test_published_runs_are_kept_and_only_missing_ones_are_trained(
     for run in table.runs():
         if run.seed < 4:
             _write_run(tmp_path / "first" / run.name, 20.0 + run.seed)
-    tool.write_table("methods", table, tmp_path / "first", results)
+    tool.collect("methods", table, tmp_path / "first", results)
     monkeypatch.setattr(tool, "make_glyph_dataset", lambda *_: None)
     monkeypatch.setattr(tool, "train_all", lambda runs, *_, **__: trained.extend(runs))
     argv = ["tool", "--table", "methods", "--output", str(tmp_path / "second")]

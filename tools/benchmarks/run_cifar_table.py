@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 r"""Train the tables of CIFAR-LT: several methods and seeds, resumable, several runs side by side.
 
+`balms-seg compare-methods` trains methods x seeds of any one configuration. These tables are made
+by the same code, and have second stages, configurations and images of their own.
+
 DETECTRON2_DATASETS=../shared/data python tools/benchmarks/run_cifar_table.py --cpu
 DETECTRON2_DATASETS=pack python tools/benchmarks/run_cifar_table.py --minutes 9
 python tools/benchmarks/run_cifar_table.py --cpu --table features_rho200 \
@@ -15,8 +18,6 @@ Tables of frozen features take those that `balms-seg features` wrote.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,16 +26,20 @@ from typing import Any
 
 from cifar_tables import TABLES, Run, Table
 from feature_tables import FEATURE_TABLES, FeatureTable, data_overrides
-from table_records import hardware, paired_difference, summarise, write_csv
-from table_runs import PROCESSOR_SECONDS_FILE, ROOT, train_all
+from forked_runs import prepare_forks, start_fork
 
-from balms_seg.annotations.json_file import read_json
 from balms_seg.data.images.image_lists import read_image_records
-from balms_seg.evaluation.output.results_file import read_results
+from balms_seg.experiments.cost import read_cost
+from balms_seg.experiments.machine import describe_hardware, num_cores, places
+from balms_seg.experiments.processes import start_process
+from balms_seg.experiments.records import IMAGE_COLUMNS, read_record
+from balms_seg.experiments.runs import is_finished, train_all
+from balms_seg.experiments.table import build_table, published_runs, write_table
 from balms_seg.model_zoo import get_config_file
 
 ALL_TABLES: dict[str, Table | FeatureTable] = {**TABLES, **FEATURE_TABLES}
-COLUMNS = ("top1", "top1-many", "top1-medium", "top1-few", "ece", "processor_seconds")
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = (*IMAGE_COLUMNS, "processor_seconds")
 _MEMORY_OF_A_RUN_MB = 4096
 
 
@@ -65,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     output, results = Path(args.output).resolve(), Path(args.results)
     missing: dict[str, Run] = {}
     for name in names:
-        published = _published(name, results)
+        published = published_runs(results / f"cifar_{name}.json")
         for run in ALL_TABLES[name].runs():
             wanted = args.seeds is None or run.seed < args.seeds
             if wanted and (run.row, run.seed) not in published:
@@ -74,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     if of_features:
         for file in args.features.resolve().glob("cifar10_*.npz"):  # read once: forks share it
             read_image_records(str(file), "")
+        prepare_forks()
 
     def command(run: Run, output: Path) -> list[str]:
         data = data_overrides(run, args.features.resolve()) if run.data else []
@@ -83,13 +89,14 @@ def main(arguments: list[str] | None = None) -> None:
         list(missing.values()),
         output,
         command,
-        jobs=args.jobs or runs_side_by_side(cpu=args.cpu),
+        places=places(args.jobs or runs_side_by_side(cpu=args.cpu)),
         minutes=args.minutes,
-        interrupt=True,
-        forks=bool(of_features),  # seconds each, which is less than a process takes to start
+        # Those of features take seconds, which is less than a process takes to start.
+        start=start_fork if of_features else start_process,
+        folder=ROOT,
     )
     for name in names:
-        write_table(name, ALL_TABLES[name], output, results)
+        collect(name, ALL_TABLES[name], output, results)
 
 
 def train_command(run: Run, output: Path, data: Sequence[str] = (), *, gpus: int) -> list[str]:
@@ -117,7 +124,7 @@ def train_command(run: Run, output: Path, data: Sequence[str] = (), *, gpus: int
 
 def runs_side_by_side(*, cpu: bool) -> int:
     """One a core, and on a GPU no more than its memory holds."""
-    cores = os.cpu_count() or 1
+    cores = num_cores()
     if cpu:
         return cores
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
@@ -129,113 +136,54 @@ def runs_side_by_side(*, cpu: bool) -> int:
     return max(1, min(cores, free_mb // _MEMORY_OF_A_RUN_MB))
 
 
-def _published(name: str, results: Path) -> dict[tuple[str, int], dict]:
-    path = results / f"cifar_{name}.json"
-    if not path.is_file():
-        return {}
-    return {(record["row"], record["seed"]): record for record in read_json(path)["runs"]}
-
-
-def write_table(name: str, table: Table | FeatureTable, output: Path, results: Path) -> None:
-    """Collect finished runs into json, csv and markdown; rows without a run are left out."""
-    published = _published(name, results)
+def collect(name: str, table: Table | FeatureTable, output: Path, results: Path) -> None:
+    """Write the table of the finished runs; rows without a run are left out."""
+    path = results / f"cifar_{name}"
+    published = published_runs(path.with_suffix(".json"))
     records = []
     for run in table.runs():
         if (run.row, run.seed) in published:
             records.append(published[run.row, run.seed])
-        elif (output / run.name / "results.json").is_file():
+        elif is_finished(output / run.name):
             records.append(_record(run, output))
     if not records:
         print(f"{name}: no finished run")
         return
-    columns = [c for c in COLUMNS if all(record.get(c) is not None for record in records)]
-    content = {
-        "title": table.title,
-        "command": "python tools/benchmarks/run_cifar_table.py"
+    subset = table.subset()
+    content = build_table(
+        records,
+        COLUMNS,
+        table.pairs,
+        title=table.title,
+        command="python tools/benchmarks/run_cifar_table.py"
         f"{' --cpu' * table.cpu} --table {name}"
         f"{' --features output/cifar10_features' * (name in FEATURE_TABLES)}",
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "hardware": hardware(gpu=not table.cpu),
-        "subset": table.subset(),
-        "rows": summarise(records, columns),
-        "paired_differences": [paired_difference(records, columns, *pair) for pair in table.pairs],
-        "runs": records,
-    }
-    results.mkdir(parents=True, exist_ok=True)
-    path = results / f"cifar_{name}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    write_csv(path.with_suffix(".csv"), records, columns)
-    text = _markdown(content, table, columns)
-    path.with_suffix(".md").write_text(text)
-    print(text)
+        hardware=describe_hardware(num_gpus=0 if table.cpu else 1),
+        subset=subset,
+    )
+    note = (
+        f"{'Held-out training images' if table.held_out else 'cifar10_test'}, percent. Training "
+        f"images: {subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Processor "
+        "seconds are those of all stages."
+    )
+    cited = None
+    if table.published:
+        figures = {row: recipe.published for row, recipe in table.rows.items()}
+        cited = (f"top-1 in the {table.published}", figures)
+    print(write_table(content, path, note=note, cited=cited))
 
 
 def _record(run: Run, output: Path) -> dict[str, Any]:
-    results = read_results(output / run.name / "results.json")
-    (metrics,) = results["metrics"].values()
-    values = {c: v for c in COLUMNS if (v := metrics["classification"].get(c)) == v}
-    source = {key: results[key] for key in ("iteration", "commit", "time_seconds", "versions")}
-    record = {"row": run.row, "seed": run.seed, "config": run.config, **values, **source}
+    record = {**read_record(output / run.name, run.row, run.seed), "config": run.config}
     seconds = _processor_seconds(run, output)
-    return record if seconds is None else {**record, "processor_seconds": seconds}
+    return record | {"processor_seconds": seconds}
 
 
 def _processor_seconds(run: Run, output: Path) -> float | None:
     """Of a run and of the stages before it, where they were measured."""
-    file = output / run.name / PROCESSOR_SECONDS_FILE
-    if not file.is_file():
-        return None
+    cost = read_cost(output / run.name)
     before = _processor_seconds(run.after, output) if run.after else 0.0
-    return None if before is None else before + float(file.read_text())
-
-
-def _markdown(content: dict[str, Any], table: Table | FeatureTable, columns: list[str]) -> str:
-    subset = content["subset"]
-    published = [f"top-1 in the {table.published}"] if table.published else []
-    lines = [
-        f"### {content['title']}",
-        "",
-        f"{'Held-out training images' if table.held_out else 'cifar10_test'}, percent, mean over "
-        "seeds ± standard deviation (least to greatest). Training images: "
-        f"{subset['kind']} subset, rho {subset['rho']}, seed {subset['seed']}. Differences "
-        "are over paired seeds: mean ± standard error (95 % interval). "
-        f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. Hardware: "
-        f"{content['hardware']}.",
-        "",
-        "| row | seeds | " + " | ".join([*map(_heading, columns), *published]) + " |",
-        "|---|---|" + "---|" * (len(columns) + len(published)),
-    ]
-    for row in content["rows"]:
-        cells = [_spread(row[column]) for column in columns]
-        if published:
-            value = table.rows[row["row"]].published
-            cells.append("-" if value is None else f"{value:g}")
-        lines.append(f"| {row['row']} | {row['seeds']} | " + " | ".join(cells) + " |")
-    for pair in content["paired_differences"]:
-        if columns[0] in pair:
-            name = f"{pair['left']} - {pair['right']}"
-            cells = [_difference(pair[column]) for column in columns]
-            cells += ["-"] * len(published)
-            lines.append(f"| {name} | {pair['seeds']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _heading(column: str) -> str:
-    return "processor s, all stages" if column == "processor_seconds" else column
-
-
-def _spread(value: dict[str, float | None]) -> str:
-    if value["standard_deviation"] is None:
-        return f"{value['mean']:.1f}"
-    return (
-        f"{value['mean']:.1f} ± {value['standard_deviation']:.1f} "
-        f"({value['min']:.1f} to {value['max']:.1f})"
-    )
-
-
-def _difference(value: dict[str, Any]) -> str:
-    low, high = value["interval"]
-    return f"{value['mean']:+.1f} ± {value['standard_error']:.1f} ({low:+.1f} to {high:+.1f})"
+    return None if cost is None or before is None else before + cost.processor_seconds
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Train the toy benchmark's tables: several methods and seeds, resumable, several runs at once.
 
+`balms-seg compare-methods` trains methods x seeds of any one configuration. These tables are made
+by the same code, and have second stages, lengths and settings of their own.
+
 Runs that the table's json in `--results` already holds are kept and not repeated, so a table can be
 finished on another machine; each run keeps its own commit there. Delete the json to start afresh.
 
@@ -10,23 +13,22 @@ Example: python tools/benchmarks/run_toy_benchmark.py --table methods --jobs 2
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from table_records import hardware, paired_difference, summarise, write_csv
-from table_runs import train_all
 from toy_benchmark_tables import TABLES, Run, Table
 
 from balms_seg.annotations.json_file import read_json
-from balms_seg.evaluation.output.results_file import read_results
+from balms_seg.experiments.machine import describe_hardware, places
+from balms_seg.experiments.records import BOX_COLUMNS, read_record
+from balms_seg.experiments.runs import is_finished, train_all
+from balms_seg.experiments.table import build_table, published_runs, write_table
 from balms_seg.glyphs.glyph_dataset import PRESETS, make_glyph_dataset
 from balms_seg.model_zoo import get_config_file
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "datasets" / "glyphs_benchmark"
-GROUPS = ("AP", "APr", "APc", "APf")
-TASKS = ("segm", "bbox")
+COLUMNS = (*BOX_COLUMNS, "processor_seconds")
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("--output", default="output/toy_benchmark", help="folder of the runs")
     parser.add_argument("--results", default="docs/results", help="folder of the tables")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
-    parser.add_argument("--minutes", type=float, help="start no run after so many minutes")
+    parser.add_argument("--minutes", type=float, help="end after so many, to be resumed")
     args = parser.parse_args()
     make_glyph_dataset(DATA, PRESETS["benchmark"])
     names = args.table or list(TABLES)
@@ -49,11 +51,12 @@ def main() -> None:
         sorted(missing.values(), key=lambda run: run.num_iters),
         Path(args.output),
         _command,
-        jobs=args.jobs,
+        places=places(args.jobs),
         minutes=args.minutes,
+        folder=ROOT,
     )
     for name in names:
-        write_table(name, TABLES[name], Path(args.output), Path(args.results))
+        collect(name, TABLES[name], Path(args.output), Path(args.results))
 
 
 def _command(run: Run, output: Path) -> list[str]:
@@ -85,77 +88,34 @@ def _published(name: str, table: Table, results: Path) -> dict[tuple[str, int], 
     if not path.is_file():
         return {}
     content = read_json(path)
-    if (content["iterations"], content["split"]) != (table.num_iters, table.split):
-        return {}
-    return {(record["row"], record["seed"]): record for record in content["runs"]}
+    same = (content["iterations"], content["split"]) == (table.num_iters, table.split)
+    return published_runs(path) if same else {}
 
 
-def write_table(name: str, table: Table, output: Path, results: Path) -> None:
-    """Collect finished runs into json, csv and markdown; rows without a run are left out."""
+def collect(name: str, table: Table, output: Path, results: Path) -> None:
+    """Write the table of the finished runs; rows without a run are left out."""
     published = _published(name, table, results)
     records = []
     for run in table.runs():
-        path = output / run.name / "results.json"
         if (run.row, run.seed) in published:
             records.append(published[run.row, run.seed])
-        elif path.is_file():
-            record = read_results(path)
-            metrics = record["metrics"][table.split]
-            values = {f"{task}/{key}": metrics[task][key] for task in TASKS for key in GROUPS}
-            source = {key: record[key] for key in ("commit", "time_seconds", "versions")}
-            records.append({"row": run.row, "seed": run.seed, **values, **source})
+        elif is_finished(output / run.name):
+            records.append(read_record(output / run.name, run.row, run.seed, table.split))
     if not records:
         print(f"{name}: no finished run")
         return
-    columns = [f"{task}/{key}" for task in TASKS for key in GROUPS]
-    summary = summarise(records, columns)
-    differences = [paired_difference(records, columns, *pair) for pair in table.pairs]
-    content = {
-        "title": table.title,
-        "split": table.split,
-        "iterations": table.num_iters,
-        "command": f"python tools/benchmarks/run_toy_benchmark.py --table {name}",
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "hardware": hardware(),
-        "rows": summary,
-        "paired_differences": differences,
-        "runs": records,
-    }
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"toy_{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    write_csv(results / f"toy_{name}.csv", records, columns)
-    text = _markdown(content, columns)
-    (results / f"toy_{name}.md").write_text(text)
-    print(text)
-
-
-def _markdown(content: dict, columns: list[str]) -> str:
-    lines = [
-        f"### {content['title']}",
-        "",
-        f"{content['iterations']} iterations, {content['split']}, mean over seeds (min to max), of "
-        "differences over paired seeds with Student's 95 % interval. "
-        f"Command: `{content['command']}`. Commit {', '.join(content['commits'])}. "
-        f"Hardware: {content['hardware']}.",
-        "",
-        "| row | seeds | " + " | ".join(columns) + " |",
-        "|---|---|" + "---|" * len(columns),
-    ]
-    for row in content["rows"]:
-        cells = [
-            f"{row[c]['mean']:.1f} ({row[c]['min']:.1f} to {row[c]['max']:.1f})" for c in columns
-        ]
-        lines.append(f"| {row['row']} | {row['seeds']} | " + " | ".join(cells) + " |")
-    for pair in content["paired_differences"]:
-        if columns[0] in pair:
-            cells = [
-                f"{pair[c]['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
-                for c in columns
-                for low, high in [pair[c]["interval"]]
-            ]
-            name = f"{pair['left']} - {pair['right']} (95 % interval)"
-            lines.append(f"| {name} | {pair['seeds']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    content = build_table(
+        records,
+        COLUMNS,
+        table.pairs,
+        title=table.title,
+        split=table.split,
+        iterations=table.num_iters,
+        command=f"python tools/benchmarks/run_toy_benchmark.py --table {name}",
+        hardware=describe_hardware(),
+    )
+    note = f"{table.num_iters} iterations, {table.split}, percent."
+    print(write_table(content, results / f"toy_{name}", note=note))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Several trainings side by side, and one table of what came out."""
