@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "compare": "compare",
+    "compare-methods": "compare_methods",
     "report": "report",
     "calibrate": "calibrate",
     "thresholds": "thresholds",
