@@ -12,6 +12,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 
 from balms_seg.engine.checkpoints.find import BEST
 from balms_seg.engine.checkpoints.read_file import read_entries
+from balms_seg.engine.interruption import after_iteration
 
 if TYPE_CHECKING:
     from balms_seg.engine.checkpoints import LongTailedCheckpointer
@@ -66,12 +67,14 @@ class BestCheckpoint(HookBase):
             return
         logger.info("%s is %.4f, the best so far.", self._metric, value)
         self._best = value
-        self._checkpointer.save(
-            BEST,
-            tag=False,  # it is overwritten
-            iteration=min(iteration, self.trainer.max_iter - 1),
-            best={"metric": self._metric, "value": value},
-        )
+        finished = min(iteration, self.trainer.max_iter - 1)
+        with after_iteration(self.trainer, finished):  # else a run would go on one too late
+            self._checkpointer.save(
+                BEST,
+                tag=False,  # it is overwritten
+                iteration=finished,
+                best={"metric": self._metric, "value": value},
+            )
 
     def _require_known(self) -> None:
         results = flatten_results_dict(getattr(self.trainer, "_last_eval_results", None) or {})

@@ -80,7 +80,7 @@ class DueFinalCheckpoint(HookBase):
             return
         named = named_checkpoint(trainer.cfg.OUTPUT_DIR)
         if named is None or named.stem != FINAL:
-            with _after_iteration(trainer, done - 1):
+            with after_iteration(trainer, done - 1):
                 trainer.checkpointer.save(FINAL, iteration=done - 1)
 
 
@@ -97,13 +97,13 @@ class DueEvaluation(HookBase):
         if on_main_process(lambda: _evaluated_iteration(path)) >= done:
             return
         logger.info("Making up for the evaluation after iteration %d.", done - 1)
-        with _after_iteration(trainer, done - 1):
+        with after_iteration(trainer, done - 1):
             for hook in due:
                 hook._do_eval()
 
 
 @contextmanager
-def _after_iteration(trainer: Any, iteration: int) -> Iterator[None]:
+def after_iteration(trainer: Any, iteration: int) -> Iterator[None]:
     """Let hooks and checkpoints take it for the one that was just finished."""
     before = trainer.iter
     trainer.iter = trainer.storage.iter = iteration

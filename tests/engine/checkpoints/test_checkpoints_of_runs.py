@@ -150,6 +150,22 @@ def test_the_best_checkpoint_is_that_of_the_highest_score(
     assert read_checkpoint(tmp_path / "model_best.pth")["best"]["value"] == 30.0
 
 
+def test_a_run_goes_on_from_the_best_checkpoint_after_its_iteration(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of an evaluation after training, then one of an evaluation that is made up for."""
+    scores = iter([1.0, 2.0, 0.0])
+    monkeypatch.setattr(
+        LongTailedTrainer, "test", lambda *args, **handed: {"segm": {"AP": next(scores)}}
+    )
+    settings = {**data, "TEST.EVAL_PERIOD": 2, "TEST.BEST_METRIC": "segm/AP"}
+    for value, length in ((1.0, 2), (2.0, 3)):
+        run_training({**settings, "SOLVER.MAX_ITER": length}, tmp_path, "--resume")
+        best = read_checkpoint(tmp_path / "model_best.pth")
+        assert best["best"]["value"] == value
+        assert (best["iteration"], best["trainer"]["iteration"]) == (1, 1)
+
+
 def test_a_metric_that_does_not_exist_is_named(data: dict[str, object], tmp_path: Path) -> None:
     settings = {**data, "TEST.EVAL_PERIOD": 1, "TEST.BEST_METRIC": "segm/mAP"}
     with pytest.raises(ValueError, match=r"TEST\.BEST_METRIC is 'segm/mAP'.*segm/AP"):
