@@ -39,7 +39,7 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
     """Stop where a data set would be labelled with other classes than the model has.
 
     Args:
-        cfg: names the data sets; those that are not registered are passed over.
+        cfg: names the data sets; those not registered, or whose json is gone, are passed over.
         record: plain values of the checkpoint; without classes nothing is checked.
 
     Raises:
@@ -54,7 +54,7 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
         _check_image_classes(cfg, classes)
         return
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        names = MetadataCatalog.get(name).get("thing_classes") if name in MetadataCatalog else None
+        names = _names_at_hand(name)
         difference = describe_difference(list(classes.names), names) if names else ""
         if difference:
             raise ValueError(
@@ -62,6 +62,14 @@ def check_classes(cfg: CfgNode, record: Mapping[str, Any]) -> None:
                 f"differ: {difference} Its labels would be wrong; register the set with the "
                 "classes in the checkpoint's order."
             )
+
+
+def _names_at_hand(name: str) -> list[str] | None:
+    """Of a data set's classes; None where nothing says them, as where a model has moved alone."""
+    try:
+        return MetadataCatalog.get(name).get("thing_classes") if name in MetadataCatalog else None
+    except FileNotFoundError:
+        return None
 
 
 def _tell_of_thresholds(cfg: CfgNode, classes: ClassRecord) -> None:

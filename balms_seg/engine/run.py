@@ -115,10 +115,10 @@ def load_model_and_classes(
     if classes is not None and classes.thresholds and not _own_thresholds(cfg):
         heads: Any = model.roi_heads
         heads.cut_at(classes.thresholds)
-    statistics = statistics_if_available(cfg)
-    if statistics is None and classes is not None and classes.image_counts:
-        statistics = classes.to_statistics()
-    return prepare_model(model, statistics), classes
+    if classes is None or not classes.image_counts:
+        return prepare_model(model, statistics_if_available(cfg)), classes
+    statistics = statistics_if_available(cfg, consequence="Those in the checkpoint will do.")
+    return prepare_model(model, statistics or classes.to_statistics()), classes
 
 
 def has_class_thresholds(cfg: CfgNode, classes: ClassRecord | None) -> bool:

@@ -94,8 +94,22 @@ class RunData:
         return self.job.load_training_set((name,), load=self.records)
 
 
-def statistics_if_available(cfg: CfgNode, sets: DataSets | None = None) -> ClassStatistics | None:
-    """Statistics of DATASETS.TRAIN; None, with a warning, where it is not at hand."""
+_NO_COUNTS = (
+    "There are no frequency groups but those of the evaluated annotations, and the model's loss "
+    "cannot be computed."
+)
+
+
+def statistics_if_available(
+    cfg: CfgNode, sets: DataSets | None = None, *, consequence: str = _NO_COUNTS
+) -> ClassStatistics | None:
+    """Statistics of DATASETS.TRAIN; None, with a warning, where it is not at hand.
+
+    Args:
+        cfg: names the set.
+        sets: with what was read of it.
+        consequence: sentence that ends the warning.
+    """
     if not cfg.DATASETS.TRAIN:
         return None
     try:
@@ -103,9 +117,9 @@ def statistics_if_available(cfg: CfgNode, sets: DataSets | None = None) -> Class
         return (DataSets() if sets is None else sets).training_set(build_job(cfg)).statistics
     except (FileNotFoundError, KeyError) as error:
         logger.warning(
-            "No counts of the training set: %s. There are no frequency groups but those of the "
-            "evaluated annotations, and the model's loss cannot be computed.",
-            str(error.args[0] if isinstance(error, KeyError) else error),
+            "No counts of the training set: %s. %s",
+            str(error.args[0] if isinstance(error, KeyError) else error).rstrip("."),
+            consequence,
         )
         return None
 

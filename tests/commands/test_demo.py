@@ -13,8 +13,7 @@ from made_up_data import SMALL, small_config, words, write_data_sets
 
 from balms_seg.class_statistics.class_record import ClassRecord
 from balms_seg.commands.command_line import run_command
-from balms_seg.commands.demo import categories_of, read_categories
-from balms_seg.engine.run import load_model_and_classes
+from balms_seg.commands.demo import read_categories
 from balms_seg.model_zoo import get_config_file
 
 
@@ -93,12 +92,27 @@ def test_bad_input_is_one_line(weights: Path, tmp_path: Path) -> None:
         run_command("demo", command(tmp_path, Path(), {}, "--input", __file__)[:-2])
 
 
-def test_names_and_groups_come_with_the_checkpoint(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    classes = ClassRecord(("ant", "bee", "cat"), groups=("frequent", "common", "rare"))
+@pytest.mark.parametrize("registered", [False, True])
+def test_names_and_groups_come_with_the_checkpoint(
+    registered: bool, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the configuration registers a training set that did not move along."""
+    write_data_sets(tmp_path / "data")
+    classes = ClassRecord(
+        ("ant", "bee", "cat"), (1, 2, 3), ("frequent", "common", "rare"), (6, 2, 1), (6, 2, 1)
+    )
     path = tmp_path / "model.pth"
-    content = {"model": build_model(small_config()).state_dict(), "classes": classes.to_plain()}
-    torch.save(content, path)
-    loaded = load_model_and_classes(small_config({"MODEL.WEIGHTS": str(path)}))[1]
-    assert loaded == classes
-    assert categories_of(loaded)[2] == {"name": "cat", "frequency": "r"}
+    torch.save({**torch.load(weights), "classes": classes.to_plain()}, path)
+    name = f"gone_{tmp_path.name}"  # detectron2's catalogue is global
+    gone = {
+        "DATASETS.REGISTER": [[name, str(tmp_path / "gone.json"), str(tmp_path)]],
+        "DATASETS.TRAIN": (name,),
+    }
+    drawn = []
+    monkeypatch.setattr(
+        "balms_seg.report.instance_drawing.draw_instances",
+        lambda pixels, found, categories, **look: drawn.append(categories) or pixels,
+    )
+    images = str(tmp_path / "data" / "val" / "1.png")
+    run_command("demo", command(tmp_path, path, gone if registered else {}, "--input", images))
+    assert drawn[0][2] == {"name": "cat", "frequency": "r"}
