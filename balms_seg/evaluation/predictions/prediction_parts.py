@@ -3,7 +3,8 @@
 Name and first line of a file say which weights, settings and data set it belongs to, so that
 evaluations of several write beside each other; of one and the same, a single process writes each
 file. An interrupted inference leaves its files behind; what they hold need not be predicted again.
-A line that is cut off or broken is passed over, and its image predicted anew.
+A line that is cut off or broken is named and passed over, and its image predicted anew; of a file
+whose first line is broken, all of them.
 """
 
 from __future__ import annotations
@@ -123,6 +124,12 @@ def finished_images(paths: Iterable[Path], fingerprint: str) -> set[Any]:
     for path in paths:
         if is_part_of(path, fingerprint):
             found.update(one.image_id for one in _read_part(path))
+        elif path.is_file() and path.stat().st_size:
+            logger.warning(
+                "The first line of %s is broken, or of another version: what it holds is predicted "
+                "again.",
+                path,
+            )
     return found
 
 
@@ -210,7 +217,7 @@ def _header(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         try:
             header = json.loads(file.readline())
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     is_ours = isinstance(header, dict) and header.get("version") == _VERSION
     return header if is_ours else {}

@@ -185,6 +185,19 @@ def test_a_broken_line_is_named_and_its_image_predicted_again(
     assert [one.image_id for one in read_parts([path], "a")] == [1, 3, 2]
 
 
+@pytest.mark.parametrize("line", [b'{"version": 1, "fing', b"[" * 100_000])
+def test_a_file_whose_first_line_is_broken_is_named_and_written_anew(
+    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = part_path(tmp_path, "a", 0)
+    write_images(path, [1, 2])
+    path.write_bytes(b"\n".join([line, *path.read_bytes().splitlines()[1:], b""]))
+    assert finished_images([path], "a") == set()
+    assert f"The first line of {path} is broken" in caplog.text
+    write_images(path, [3], keep=True)
+    assert [one.image_id for one in read_parts([path], "a")] == [3]
+
+
 def test_parts_that_nobody_takes_up_are_removed_after_a_week(tmp_path: Path) -> None:
     old, new = part_path(tmp_path, "a", 0), part_path(tmp_path, "b", 0)
     for path in (old, new):
