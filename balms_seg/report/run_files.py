@@ -134,6 +134,8 @@ def read_run(
             f"Expected metrics of {', '.join(TASK_NAMES)} or {IMAGE_TASK} on '{dataset}' in "
             f"{folder}, but got {sorted(metrics)}; evaluate with this package's evaluators."
         )
+    for task in tasks:
+        _require_numbers(metrics[task], folder / "results.json")
     return Run(
         name=name or folder.resolve().name,
         folder=folder,
@@ -151,6 +153,15 @@ def read_run(
         record=record,
         missing=missing,
     )
+
+
+def _require_numbers(metrics: dict[str, float], path: Path) -> None:
+    for name, value in metrics.items():
+        if not isinstance(value, int | float):
+            raise ValueError(
+                f"Expected numbers as metrics in {path}, but {name[:60]!r} is a "
+                f"{type(value).__name__}; evaluate again with --eval-only."
+            )
 
 
 def names_of(folders: list[Path]) -> list[str]:

@@ -61,6 +61,15 @@ def test_a_file_with_odd_content_is_told_in_a_line(
         one_line_or_none("compare", str(run), str(odd))
 
 
+def test_a_metric_that_is_no_number_is_named_with_its_file(run: Path, tmp_path: Path) -> None:
+    odd = Path(shutil.copytree(run, tmp_path / "odd"))
+    record = json.loads((odd / "results.json").read_text())
+    record["metrics"][DATASET]["segm"]["AP"] = "33.1"
+    (odd / "results.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="numbers as metrics in .*results.json, but 'AP' is a str"):
+        run_command("report", [str(odd)])
+
+
 @pytest.mark.parametrize(
     "change",
     [
