@@ -7,8 +7,10 @@ balms-seg train --config-file F --num-gpus 8 --dry-run
 balms-seg train --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
 torchrun --nproc-per-node 8 -m balms_seg train --config-file F
 balms-seg train --import my_method --config-file F MODEL.ROI_BOX_HEAD.CLASSIFIER mine
+balms-seg train --num-gpus 8 X.py train.max_iter=2000
 
 F is a yaml file, or the name of one that comes with the package. The flags are detectron2's.
+X.py is a Python configuration (detectron2's LazyConfig): code, which is run. configs/lazy has some.
 SIGTERM, SIGUSR1, SIGHUP and Ctrl-C end the run after the iteration, with a checkpoint and exit code
 75: the same command with --resume goes on. A second one ends it at once.
 """
@@ -82,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
         print(describe_config_files())
         return
+    is_python = name_python_config(args)
     if args.dry_run:
         from balms_seg.engine.dry_run import dry_run
 
@@ -92,9 +95,39 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.engine.launch import launch
 
     try:
-        launch(run_on_this_rank, args)
+        launch(run_lazily_on_this_rank if is_python else run_on_this_rank, args)
     except ProcessExitedException as error:
         sys.exit(error.exit_code)  # the rank that ended has said why
+
+
+def name_python_config(args: argparse.Namespace) -> bool:
+    """Whether the run is of a Python configuration, whose path `config_file` then is.
+
+    Raises:
+        ValueError: there are flags after the file, or some that only yaml has.
+    """
+    if not args.config_file and args.opts and args.opts[0].endswith(".py"):
+        args.config_file, *args.opts = args.opts
+    if not args.config_file.endswith(".py"):
+        return False
+    late = [word for word in args.opts if word.startswith("--")]
+    if late:
+        raise ValueError(f"Expected flags before {args.config_file}, but got {late[0]} after it.")
+    if args.dry_run or args.overwrite:
+        raise ValueError(
+            "--dry-run and --overwrite are for yaml configurations; a Python configuration, here "
+            f"{args.config_file}, is trained by detectron2's own loop, which has neither."
+        )
+    return True
+
+
+def run_lazily_on_this_rank(args: argparse.Namespace) -> None:
+    """Train or evaluate a Python configuration as one of the ranks."""
+    from balms_seg.engine.lazy_run import run_lazily
+
+    with errors_in_one_line("train"):
+        import_modules(args.imports)
+        run_lazily(args)
 
 
 def run_on_this_rank(args: argparse.Namespace) -> None:

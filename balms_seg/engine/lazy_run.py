@@ -1,0 +1,94 @@
+"""Training by a Python configuration: detectron2's own loop, with our classifier prepared.
+
+What yaml configurations have beyond that (checks of the data before the start, seeded draws, class
+names in checkpoints, a dry run) is not there.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_setup, hooks
+from detectron2.engine.defaults import default_writers
+from detectron2.evaluation import inference_on_dataset
+from detectron2.utils import comm
+from torch import nn
+
+from balms_seg.modeling import prepare_model
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train", "statistics")
+
+
+def load_lazy_config(path: str, overrides: list[str]) -> Any:
+    """Run a Python configuration, which is code, and apply `key=value` overrides.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it lacks a part.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"Expected a Python configuration at {path}, but there is none.")
+    cfg = LazyConfig.apply_overrides(LazyConfig.load(path), overrides)
+    missing = [part for part in PARTS if part not in cfg]
+    if missing:
+        raise ValueError(
+            f"Expected {', '.join(PARTS)} in {path}, but it lacks {', '.join(missing)}; "
+            "configs/lazy shows each (statistics: of the training set, for the box classifier)."
+        )
+    return cfg
+
+
+def run_lazily(args: Namespace) -> None:
+    """Train or evaluate on this rank.
+
+    Args:
+        args: of `balms-seg train`; `config_file` is Python, `opts` are `key=value`.
+    """
+    cfg = load_lazy_config(args.config_file, args.opts)
+    if args.num_gpus == 0:
+        cfg.train.device = "cpu"
+    default_setup(cfg, args)
+    model = prepare_model(instantiate(cfg.model), instantiate(cfg.statistics))
+    model.to(cfg.train.device)
+    if args.eval_only:
+        DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
+        _evaluate(cfg, model)
+    else:
+        _train(cfg, model, resume=args.resume)
+
+
+def _evaluate(cfg: Any, model: nn.Module) -> Any:
+    if "evaluator" not in cfg.dataloader:
+        return None
+    evaluator = instantiate(cfg.dataloader.evaluator)
+    return inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluator)
+
+
+def _train(cfg: Any, model: nn.Module, *, resume: bool) -> None:
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    loader = instantiate(cfg.dataloader.train)
+    model = create_ddp_model(model, **cfg.train.ddp)
+    trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
+    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    own_hooks = [
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        hooks.EvalHook(cfg.train.eval_period, lambda: _evaluate(cfg, model)),
+    ]
+    if comm.is_main_process():
+        writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
+        # Checkpoints before the evaluation, which may fail; scalars last, when all are there.
+        own_hooks.insert(2, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
+        own_hooks.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+    trainer.register_hooks(own_hooks)
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    is_resumed = resume and checkpointer.has_checkpoint()
+    trainer.train(trainer.iter + 1 if is_resumed else 0, cfg.train.max_iter)
