@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from balms_seg.annotations import Annotations, MaskKind
+from balms_seg.annotations import Annotations, MaskKind, shortened
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
 from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
@@ -148,11 +148,31 @@ def _content_problems(
         pixel_range=cfg.INPUT.PIXEL_RANGE,
         sizes=[(record.get("width"), record.get("height")) for record in present],
     )
+    yield from _length_problems(cfg, images, is_trained_on)
     num_instances, num_without, num_rle = _mask_counts(records)
     if is_trained_on and not num_instances:
         yield f"it has no usable annotation to train on{unused_regions(records)}."
     if cfg.MODEL.MASK_ON:
         yield from _mask_problems(cfg, num_instances, num_without, num_rle, is_trained_on)
+
+
+def _length_problems(
+    cfg: CfgNode, images: Sequence[dict[str, Any]], is_trained_on: bool
+) -> Iterator[str]:
+    """Of images that are so long that their short side is resized to no pixel."""
+    keys = ["INPUT.MAX_SIZE_TEST"] if cfg.INPUT.MIN_SIZE_TEST else []
+    keys += ["INPUT.MAX_SIZE_TRAIN"] if is_trained_on else []
+    for key in keys:
+        longest = cfg.INPUT[key.removeprefix("INPUT.")]
+        sides = {i["file_name"]: (i.get("width") or 1, i.get("height") or 1) for i in images}
+        # As detectron2 rounds: half a pixel becomes one.
+        lines = [name for name, own in sides.items() if 2 * longest * min(own) < max(own)]
+        if lines:
+            yield (
+                f"{len(lines)} of {len(images)} images are so long that no pixel is left of their "
+                f"short side at {key} {longest}: {shortened(lines, 3)}; cut them into tiles, leave "
+                f"them out, or raise {key}."
+            )
 
 
 def _mask_counts(records: Records) -> tuple[int, int, int]:

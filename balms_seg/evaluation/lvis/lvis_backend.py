@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from balms_seg.annotations import MaskKind, annotation_content, image_content
+from balms_seg.annotations import MaskKind, annotation_content, canonical_id, image_content
 from balms_seg.evaluation.lvis.federated import federated_rules
 from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS, GroundTruth
 
@@ -50,8 +50,16 @@ def precision_recall_of_lvis_api(
         ModuleNotFoundError: lvis is not installed.
         ValueError: there are no detections, which lvis-api cannot evaluate.
     """
-    keys = ("image_id", "category_id", "score", _KEY_OF_TASK[iou_type])
-    copies = [{key: found[key] for key in keys} for found in detections]
+    keys = ("score", _KEY_OF_TASK[iou_type])
+    image_numbers, class_numbers = _numbers(ground_truth)
+    copies = [
+        {key: found[key] for key in keys}
+        | {
+            "image_id": _number(image_numbers, found["image_id"]),
+            "category_id": _number(class_numbers, found["category_id"]),
+        }
+        for found in detections
+    ]
     if ground_truth.is_crowd.any():
         logger.warning(
             "lvis-api reads no iscrowd: it takes the %d crowd regions for objects, unlike the "
@@ -108,20 +116,35 @@ def _numpy_with_float(module: Any) -> Iterator[None]:
         module.np = before
 
 
+def _numbers(ground_truth: GroundTruth) -> tuple[dict[Any, int], dict[Any, int]]:
+    """A number for each image's and category's id; lvis-api sorts them, which texts may not be."""
+    ids = (ground_truth.image_ids, ground_truth.category_ids)
+    images, categories = ({one: number for number, one in enumerate(own, start=1)} for own in ids)
+    return images, categories
+
+
+def _number(numbers: Mapping[Any, int], identifier: Any) -> int:
+    number = numbers.get(canonical_id(identifier))
+    if number is None:
+        raise ValueError(f"Expected ids of the ground truth, but a detection has {identifier!r}.")
+    return number
+
+
 def _as_json(ground_truth: GroundTruth, iou_type: str) -> dict[str, Any]:
-    """The json as it is, with the defaults filled in that lvis-api expects.
+    """The json as it is, but for ids, with the defaults filled in that lvis-api expects.
 
     For masks, annotations without one that can be drawn are left out.
     """
     annotations = ground_truth.annotations
-    category_ids = ground_truth.category_ids
+    image_numbers, class_numbers = _numbers(ground_truth)
     nothing = np.zeros(0, dtype=np.int64)
     is_negative, _ = federated_rules(annotations, positive=nothing)
     images = [
         {
             **image_content(annotations, image),
-            "neg_category_ids": [category_ids[k] for k in np.flatnonzero(negative)],
-            "not_exhaustive_category_ids": [category_ids[k] for k in np.flatnonzero(incomplete)],
+            "id": image + 1,
+            "neg_category_ids": (np.flatnonzero(negative) + 1).tolist(),
+            "not_exhaustive_category_ids": (np.flatnonzero(incomplete) + 1).tolist(),
         }
         for image, (negative, incomplete) in enumerate(
             zip(is_negative, ground_truth.is_not_exhaustive, strict=True)
@@ -131,12 +154,20 @@ def _as_json(ground_truth: GroundTruth, iou_type: str) -> dict[str, Any]:
     places = np.flatnonzero(~is_flat) if iou_type == "segm" else np.arange(len(annotations))
     entries = [annotation_content(annotations, place) for place in places.tolist()]
     # From 1: lvis-api takes a match to id 0 for none.
-    numbered = [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
+    numbered = [
+        {
+            **entry,
+            "id": number,
+            "image_id": image_numbers[entry["image_id"]],
+            "category_id": class_numbers[entry["category_id"]],
+        }
+        for number, entry in enumerate(entries, start=1)
+    ]
     # Its groups are not read, so a class without one may stand in any.
     categories = [
-        {"id": id_, "name": name, "frequency": letter or "f"}
-        for id_, name, letter in zip(
-            category_ids, ground_truth.class_names, ground_truth.frequency, strict=True
+        {"id": number, "name": name, "frequency": letter or "f"}
+        for number, (name, letter) in enumerate(
+            zip(ground_truth.class_names, ground_truth.frequency, strict=True), start=1
         )
     ]
     return {"images": images, "annotations": numbered, "categories": categories}

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("detectron2")
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.transforms import AugInput, ResizeShortestEdge
 from PIL import Image
 from small_sets import LINE, changed, coco_style, lvis_style, new_name, write_set
 
@@ -135,6 +137,23 @@ def test_image_that_cannot_be_decoded(tmp_path: Path) -> None:
     path = tmp_path / "train" / "images" / "b.png"
     path.write_bytes(path.read_bytes()[:60])
     assert f"Cannot read {path}: " in only_problem_of(cfg)
+
+
+def test_images_that_are_resized_to_no_pixel(tmp_path: Path) -> None:
+    """detectron2's own resizing ends in an error at these."""
+    content = lvis_style()
+    content["images"][0].update(width=200, height=3)
+    cfg = config(tmp_path, val=content)
+    Image.new("RGB", (200, 3)).save(tmp_path / "val" / "images" / "c.png")
+    resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, 33)
+    with pytest.raises(ValueError, match="must be > 0"):
+        resize(AugInput(np.zeros((3, 200, 3), np.uint8)))
+    cfg.INPUT.MAX_SIZE_TEST = 33
+    problem = only_problem_of(cfg)
+    assert "1 of 3 images are so long" in problem
+    assert "at INPUT.MAX_SIZE_TEST 33: " in problem
+    cfg.INPUT.MAX_SIZE_TEST = 34
+    preflight(cfg, training=True)
 
 
 def test_image_of_another_size(tmp_path: Path) -> None:

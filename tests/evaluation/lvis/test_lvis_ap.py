@@ -330,6 +330,27 @@ def test_lvis_backend_gives_the_same_tables(iou_type: str) -> None:
     assert not hasattr(np, "float")
 
 
+def test_lvis_backend_takes_ids_that_cannot_be_sorted() -> None:
+    names = {1: -5, 2: "a b", 3: "007", 4: 2**63 - 1}
+    found = [detection(image, 1 + image % 2, BOX, image / 5) for image in names]
+    content = dataset([annotation(image, 1, BOX) for image in names], num_images=4)
+    expected = evaluate_lvis(content, found, "bbox")
+    for entry in content["images"]:
+        entry["id"] = names[entry["id"]]
+    for entry in (*content["annotations"], *found):
+        entry.update(image_id=names[entry["image_id"]], category_id=f"c{entry['category_id']}")
+    for entry in content["categories"]:
+        entry["id"] = f"c{entry['id']}"
+    for entry in content["images"]:
+        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+            entry[key] = [f"c{identifier}" for identifier in entry[key]]
+    for backend in ("numpy", "lvis"):
+        metrics = evaluate_lvis(content, found, "bbox", backend=backend).metrics
+        assert metrics["AP"] == pytest.approx(expected.metrics["AP"], abs=1e-12)
+    with pytest.raises(ValueError, match="a detection has 'elsewhere'"):
+        evaluate_lvis(content, [{**found[0], "image_id": "elsewhere"}], "bbox", backend="lvis")
+
+
 @pytest.mark.slow
 @TASKS
 @pytest.mark.parametrize(("num_images", "per_image"), [(200, 300), (1000, 40)])
