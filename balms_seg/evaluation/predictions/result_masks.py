@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +21,7 @@ from balms_seg.annotations.mask_columns import farthest_px
 from balms_seg.annotations.run_lengths import run_length_problems
 from balms_seg.evaluation.lvis.detection_table import MaskColumn
 
+_COUNTS_AND_SIZE = itemgetter("counts", "size")
 _MIN_NUMBERS = 6  # of a polygon with three points
 #: What is drawn once its image is known: runs, or polygons. Arrays take a quarter of lists' memory.
 Drawing: TypeAlias = array | list[array]
@@ -40,12 +43,13 @@ class MaskBuilder:
         Raises:
             BadMask: one has no form that a mask can have.
         """
-        texts, sizes = _texts_of(segmentations)
-        if texts is None:
-            texts, sizes = [], np.zeros((len(segmentations), 2), np.int64)
-            for place, value in enumerate(segmentations):
-                texts.append(self._take(value, place, sizes))
-        self._counts.append(b"".join(texts))
+        texts: Sequence[str | bytes]
+        joined, texts, sizes = _texts_of(segmentations)
+        if joined is None:
+            sizes = np.zeros((len(segmentations), 2), np.int64)
+            taken = [self._take(value, at, sizes) for at, value in enumerate(segmentations)]
+            joined, texts = b"".join(taken), taken
+        self._counts.append(joined)
         self._lengths.append(np.fromiter(map(len, texts), np.int64, len(texts)))
         self._sizes.append(sizes)
         self._number += len(segmentations)
@@ -129,27 +133,34 @@ class BadMask(ValueError):
         super().__init__(reason)
 
 
-def _texts_of(segmentations: Sequence[Any]) -> tuple[list[bytes] | None, np.ndarray]:
-    """Characters and sizes where all masks are compressed RLE, as nearly all results are."""
-    none = None, np.zeros((0, 2), np.int64)
+def _texts_of(
+    segmentations: Sequence[Any],
+) -> tuple[bytes | None, Sequence[str | bytes], np.ndarray]:
+    """Characters of all, those of each, and sizes, where all masks are compressed RLE.
+
+    As nearly all results are; else None, and nothing. Without any mask there are no characters.
+    """
+    none = None, (), np.zeros((0, 2), np.int64)
     if set(map(type, segmentations)) != {dict}:
         if all(value is None for value in segmentations):
-            return [b""] * len(segmentations), np.zeros((len(segmentations), 2), np.int64)
+            number = len(segmentations)
+            return b"", [""] * number, np.zeros((number, 2), np.int64)
         return none
     try:
-        counts = [mask["counts"] for mask in segmentations]
-        sizes = [mask["size"] for mask in segmentations]
+        counts, sizes = zip(*map(_COUNTS_AND_SIZE, segmentations), strict=True)
     except KeyError:
         return none
-    if not set(map(type, counts)) <= {str, bytes} or not all(counts):
+    kinds = set(map(type, counts))
+    if kinds not in ({str}, {bytes}) or not all(counts):
         return none
-    if not set(map(type, sizes)) <= {list, tuple} or any(len(size) != 2 for size in sizes):
+    if not set(map(type, sizes)) <= {list, tuple} or set(map(len, sizes)) != {2}:
         return none
-    if not set(map(type, [side for size in sizes for side in size])) <= {int}:
+    sides = list(chain.from_iterable(sizes))
+    if set(map(type, sides)) != {int}:
         return none
     try:
-        texts = [c.encode("ascii") if type(c) is str else c for c in counts]
-        return texts, np.array(sizes, np.int64)
+        joined = b"".join(counts) if bytes in kinds else "".join(counts).encode("ascii")
+        return joined, counts, np.array(sides, np.int64).reshape(-1, 2)
     except (UnicodeEncodeError, OverflowError):
         return none
 

@@ -108,18 +108,21 @@ class TableBuilder:
     def _add_typed(self, entries: Sequence[Any]) -> None:
         """The same, faster, for `DetectionEntry`."""
         boxes = [entry.bbox for entry in entries]
+        masks = [entry.segmentation for entry in entries]
         for key, ids in (
             ("image_id", [entry.image_id for entry in entries]),
             ("category_id", [entry.category_id for entry in entries]),
         ):
             self._codes[key].append(self._add_ids(key, ids, entries))
         self._scores.append(np.array([entry.score for entry in entries], np.float64))
-        if None in boxes:
+        if boxes.count(None) == len(boxes) and all(masks):  # of masks alone
+            self._boxes.append(np.full((len(boxes), 4), np.nan))
+        elif None in boxes:
             self._boxes.append(self._add_boxes(boxes, entries))
         else:
             flat = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes))
             self._boxes.append(flat.reshape(-1, 4))
-        self._add_masks([entry.segmentation for entry in entries], entries)
+        self._add_masks(masks, entries)
 
     def _add_masks(self, masks: list[Any], entries: Sequence[Any]) -> None:
         if self._masks is not None:
