@@ -1,16 +1,16 @@
 """Proposal and anchor sampling that is a function of (seed, stream position).
 
 detectron2 draws both from the global generator, so the sampled proposals of an image depend on
-everything drawn before it. Inside `keyed_sampling` each image has a generator of its own, which
-makes a resumed run equal an uninterrupted one and the result independent of how a batch is shared
-out. Outside of it (another project's training loop) nothing changes.
+everything drawn before it. Inside `keyed_sampling` each image has a generator of its own, on the
+CPU, which makes a resumed run equal an uninterrupted one and the draws independent of how a batch
+is shared out and of the device. Outside of it (another project's training loop) nothing changes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +18,9 @@ import torch
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from balms_seg.device_copies import sent
 from balms_seg.modeling.ignored_regions import lies_on_ignored
 from balms_seg.sampling.keyed import position_seed
 
@@ -70,17 +72,27 @@ def batch_generator() -> torch.Generator | None:
     return None if keys is None else keys.of_batch
 
 
-@contextmanager
-def next_image(purpose: str, device: torch.device) -> Iterator[None]:
-    """Draw from the generator of the next image of the batch, and restore the global one after."""
+class _PermutationsOfHost(TorchFunctionMode):
+    """detectron2 permutes on the device, whose generator gives other numbers than the CPU's."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is not torch.randperm:
+            return func(*args, **kwargs)
+        device = kwargs.pop("device", "cpu")
+        return sent(func(*args, generator=self._generator, **kwargs), device)
+
+
+def next_image(purpose: str) -> AbstractContextManager[Any]:
+    """Within it permutations are drawn by the generator of the batch's next image."""
     keys = _KEYS.get()
-    if keys is None:
-        yield
-        return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(keys.next_seed(purpose))
-        yield
+    return nullcontext() if keys is None else _PermutationsOfHost(keys.next_seed(purpose))
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -110,5 +122,5 @@ class KeyedRPN(RPN):
         is_on_region = next(self._on_regions, None)
         if is_on_region is not None:
             label = torch.where(is_on_region, label.new_tensor(-1), label)
-        with next_image("anchors", label.device):
+        with next_image("anchors"):
             return super()._subsample_labels(label)

@@ -117,7 +117,7 @@ class _LongTailedClassification:
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        with next_image("proposals", matched_idxs.device):
+        with next_image("proposals"):
             return super()._sample_proposals(  # type: ignore[misc]  # of the heads mixed in
                 matched_idxs, matched_labels, gt_classes
             )

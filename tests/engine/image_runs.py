@@ -9,11 +9,35 @@ from detectron2.engine import default_argument_parser
 from image_sets import SMALL
 from made_up_data import words
 
+from balms_seg.config.meta_learning import META_SAMPLER
 from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
 from balms_seg.engine.run_data import DataSets
 from balms_seg.model_zoo import get_config_file
+from balms_seg.sampling import ESTIMATORS
 
 Settings = Mapping[str, object]
+
+# Runs with a meta step.
+META = {
+    "MODEL.TRAIN_ONLY": ["classifier"],
+    "MODEL.FROZEN_NORM": "train",
+    "MODEL.IMAGE_CLASSIFIER.METHOD": "balanced_softmax",
+    "DATASETS.TEST": (),
+    "SOLVER.MAX_ITER": 4,
+    "META.SOURCE": "loader",
+    "META.LR": 0.1,
+    "META.BLOCK": 4,
+    "META.LOOKAHEAD": 0,
+}
+WEIGHTS = {**META, "META.LEARN": "weights"}
+RATES = {**META, "DATALOADER.SAMPLER_TRAIN": META_SAMPLER}
+BANK = {"META.SOURCE": "feature_bank", "MODEL.FROZEN_NORM": "eval"}
+META_RUNS: dict[str, Settings] = {
+    "weights": WEIGHTS,
+    "weights_bank": {**WEIGHTS, **BANK},
+    **{name: {**RATES, "META.ESTIMATOR": name} for name in ESTIMATORS},
+    "rates_bank": {**RATES, **BANK},
+}
 
 
 def build_image_trainer(settings: Settings, output: Path, *flags: str) -> LongTailedTrainer:

@@ -16,6 +16,15 @@ from balms_seg.model_zoo import get_config_file
 
 Settings = Mapping[str, object]
 
+# Of methods whose defaults are for more classes than three, or for rarer ones.
+OF_METHODS: dict[str, Settings] = {
+    "federated": {"MODEL.METHODS.FEDERATED.CLASSES": 2},
+    "bags": {"MODEL.METHODS.BAGS.BOUNDS": (4,)},
+    "droploss": {"MODEL.METHODS.DROPLOSS.THRESHOLD": 0.9},
+    "gol": {"MODEL.METHODS.GOL.THRESHOLD": 0.9},
+    "feature_balanced": {"MODEL.METHODS.FEATURE_BALANCED.RAMP": 0.5},
+}
+
 
 def arguments(settings: Settings, output: Path, *flags: str) -> Namespace:
     """The parsed command line of a run of the small model."""

@@ -6,25 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import assert_same_tensors, read_checkpoint, run_training
+from runs import OF_METHODS, assert_same_tensors, read_checkpoint, run_training
 
 from balms_seg.methods import METHODS
 
-# Of methods whose defaults are for more classes than three, or for rarer ones.
-SETTINGS: dict[str, dict[str, object]] = {
-    "federated": {"MODEL.METHODS.FEDERATED.CLASSES": 2},
-    "bags": {"MODEL.METHODS.BAGS.BOUNDS": (4,)},
-    "droploss": {"MODEL.METHODS.DROPLOSS.THRESHOLD": 0.9},
-    "gol": {"MODEL.METHODS.GOL.THRESHOLD": 0.9},
-    "feature_balanced": {"MODEL.METHODS.FEATURE_BALANCED.RAMP": 0.5},
-}
 DRAWING = ("federated", "bags", "droploss")
 
 
 def settings_of(name: str, data: dict, num_iters: int) -> dict[str, object]:
     return {
         **data,
-        **SETTINGS.get(name, {}),
+        **OF_METHODS.get(name, {}),
         "MODEL.ROI_BOX_HEAD.CLASSIFIER": name,
         "MODEL.ROI_BOX_HEAD.CLASSIFIER_LAYER": "auto",
         "DATASETS.TEST": (),

@@ -7,35 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from image_runs import build_image_trainer, run_image_training
+from image_runs import BANK, META_RUNS, RATES, build_image_trainer, run_image_training
 from image_sets import TRAIN_COUNTS, write_image_sets
 from meta_runs import assert_equal_states, class_values
 from runs import assert_same_tensors, read_checkpoint
 from torch import Tensor
 
 from balms_seg.engine.meta.meta_step import loss_and_residuals
-
-ESTIMATORS = ("score", "gumbel_image", "gumbel_class")
-META = {
-    "MODEL.TRAIN_ONLY": ["classifier"],
-    "MODEL.FROZEN_NORM": "train",
-    "MODEL.IMAGE_CLASSIFIER.METHOD": "balanced_softmax",
-    "DATASETS.TEST": (),
-    "SOLVER.MAX_ITER": 4,
-    "META.SOURCE": "loader",
-    "META.LR": 0.1,
-    "META.BLOCK": 4,
-    "META.LOOKAHEAD": 0,
-}
-WEIGHTS = {**META, "META.LEARN": "weights"}
-RATES = {**META, "DATALOADER.SAMPLER_TRAIN": "MetaRepeatFactorTrainingSampler"}
-BANK = {"META.SOURCE": "feature_bank", "MODEL.FROZEN_NORM": "eval"}
-CASES = {
-    "weights": WEIGHTS,
-    "weights_bank": {**WEIGHTS, **BANK},
-    **{name: {**RATES, "META.ESTIMATOR": name} for name in ESTIMATORS},
-    "rates_bank": {**RATES, **BANK},
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +23,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "name",
-    ["score", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "score")],
+    ["score", *(pytest.param(n, marks=pytest.mark.slow) for n in META_RUNS if n != "score")],
 )
 def test_a_resumed_run_repeats_the_uninterrupted_one(
     name: str, images: dict, tmp_path: Path
 ) -> None:
-    settings = {**images, **CASES[name], "SOLVER.MAX_ITER": 5, "SOLVER.CHECKPOINT_PERIOD": 2}
+    settings = {**images, **META_RUNS[name], "SOLVER.MAX_ITER": 5, "SOLVER.CHECKPOINT_PERIOD": 2}
     straight = run_image_training(settings, tmp_path / "straight")
     halves = tmp_path / "halves"
     halves.mkdir()
@@ -134,7 +112,7 @@ def test_features_without_normalisation_by_the_batch_do_not_age(
 
 
 def test_the_bank_holds_images_of_each_class(images: dict, tmp_path: Path) -> None:
-    trainer = run_image_training({**images, **CASES["rates_bank"]}, tmp_path)
+    trainer = run_image_training({**images, **META_RUNS["rates_bank"]}, tmp_path)
     sizes = trainer._trainer.meta.batches.bank.sizes
     assert sizes.sum() == 4 * 4
     assert sizes[-1] == 0

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from pretended_cuda import build_guard, pretended_cuda
+
+
+@pytest.fixture(scope="package")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a pretended device needs, compiled."""
+    if not shutil.which("g++"):
+        pytest.skip("the pretended device needs g++")
+    return build_guard(tmp_path_factory.mktemp("guard"))
 
 
 @pytest.fixture(
@@ -18,16 +27,12 @@ from pretended_cuda import build_guard, pretended_cuda
         pytest.param("real", marks=pytest.mark.gpu),
     ],
 )
-def device(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Its kind; either way it is "cuda" to the code."""
     if request.param == "real":
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
         yield "real"
         return
-    if not shutil.which("g++"):
-        pytest.skip("the pretended device needs g++")
-    with pretended_cuda(build_guard(tmp_path_factory.mktemp("guard"))):
+    with pretended_cuda(request.getfixturevalue("guard")):
         yield "pretended"

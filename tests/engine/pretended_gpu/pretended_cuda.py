@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pretended_device
 import pytest
 import torch
 from pretended_device import PretendedTensor, Pretending, is_cuda
@@ -28,7 +29,6 @@ _ANSWERS: dict[str, Any] = {
     "memory_allocated": 0,
 }
 _NOTHING = ("_lazy_init", "set_device", "synchronize", "reset_peak_memory_stats", "empty_cache")
-_NO_STATES = ("manual_seed", "manual_seed_all", "set_rng_state")
 
 
 def build_guard(folder: Path) -> Path:
@@ -48,9 +48,11 @@ def pretended_cuda(guard: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, answer in _ANSWERS.items():
             patch.setattr(torch.cuda, name, _returning(answer))
-        for name in (*_NOTHING, *_NO_STATES):
+        for name in _NOTHING:
             patch.setattr(torch.cuda, name, _returning(None))
-        patch.setattr(torch.cuda, "get_rng_state", lambda *a: torch.zeros(16, dtype=torch.uint8))
+        for name in ("manual_seed", "manual_seed_all", "get_rng_state", "set_rng_state"):
+            patch.setattr(torch.cuda, name, getattr(pretended_device, name))
+        patch.setattr(torch.cuda, "set_sync_debug_mode", pretended_device.set_sync_debug_mode)
         patch.setattr(
             "torch.cuda.amp.common.amp_definitely_not_available", lambda: False, raising=False
         )

@@ -1,25 +1,22 @@
 """Tensors that say they are on cuda:0 and compute on the CPU, so that device errors show there.
 
 An operation that mixes such a tensor with one of the CPU raises, as does drawing on the device with
-a generator of the CPU; what makes the host wait for the device is counted with the line behind it.
+a generator of the CPU; of what makes the host wait for the device it warns, where it is asked to.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-
-import balms_seg
+from waits import warn_of_wait
 
 aten = torch.ops.aten
 DEVICE = torch.device("cuda", 0)
-_PACKAGE = str(Path(balms_seg.__file__).parent) + "/"
 
 # Their result's shape, or the result itself, is known on the host only after the device is done.
 WAITING = {
@@ -34,26 +31,12 @@ INDEXING = {
     *(aten._index_put_impl_.default, aten._unsafe_index.Tensor, aten._unsafe_index_put.default),
 }
 
+_debugging = {"waits": False}
+_generator = torch.Generator()
+
 
 class DeviceMixError(RuntimeError):
     """Tensors of two devices met."""
-
-
-class Wait(NamedTuple):
-    """One reason why the host waits for the device.
-
-    Attributes:
-        what: the operation.
-        ours: innermost line of this package behind it, "engine/step.py:N".
-        theirs: innermost line of detectron2 and its like, where that called us not; else "".
-    """
-
-    what: str
-    ours: str
-    theirs: str
-
-
-WAITS: Counter[Wait] = Counter()
 
 
 class PretendedTensor(torch.Tensor):
@@ -90,7 +73,7 @@ class PretendedTensor(torch.Tensor):
         return f"PretendedTensor({self.elem!r})"
 
     def tolist(self) -> Any:
-        count_wait("tolist")
+        tell_wait("tolist")
         return self.elem.tolist()
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
@@ -151,14 +134,14 @@ def run_on_device(func: Any, args: tuple, kwargs: dict) -> Any:
     if func is aten.copy_.default:
         target, source = args[:2]
         if isinstance(target, PretendedTensor) != isinstance(source, PretendedTensor):
-            count_wait("copy_")
+            tell_wait("copy_")
         func(_unwrapped(target), _unwrapped(source), *args[2:])
         return target
     leaves = tree_leaves((args, kwargs))
     on_device = any(isinstance(leaf, PretendedTensor) for leaf in leaves)
     if on_device:
         _check_one_device(func, args, leaves)
-        _count_if_waiting(func, args)
+        _tell_if_waiting(func, args)
     kwargs = dict(kwargs)
     device = kwargs.get("device")
     stays = on_device if device is None else is_cuda(device)
@@ -167,26 +150,54 @@ def run_on_device(func: Any, args: tuple, kwargs: dict) -> Any:
     generator = kwargs.get("generator")
     if stays and generator is not None and generator.device.type == "cpu":
         raise DeviceMixError(f"{func}: expected a generator of cuda:0, but got one of the CPU.")
-    result = func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs))
+    draws = stays and torch.Tag.nondeterministic_seeded in func.tags
+    with _own_generator() if draws else nullcontext():
+        result = func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs))
     written = _written_arguments(func, args, kwargs)
     if written:
         return written[0] if len(written) == 1 else tuple(written)
     return tree_map(_wrapped, result) if stays else result
 
 
-def count_wait(what: str) -> None:
-    """Count that the host waits here."""
-    ours, theirs = "", ""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        for library in ("detectron2/", "torchvision/", "fvcore/"):
-            if f"site-packages/{library}" in name and not ours and not theirs:
-                theirs = f"{name[name.rindex(library) :]}:{frame.f_lineno}"
-        if name.startswith(_PACKAGE) and not ours:
-            ours = f"{name.removeprefix(_PACKAGE)}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    WAITS[Wait(what, ours, theirs)] += 1
+@contextmanager
+def _own_generator() -> Iterator[None]:
+    """What is drawn on a device is not what the CPU's generator would have drawn."""
+    of_host = torch.get_rng_state()
+    torch.set_rng_state(_generator.get_state())
+    try:
+        yield
+    finally:
+        _generator.set_state(torch.get_rng_state())
+        torch.set_rng_state(of_host)
+
+
+def manual_seed(seed: int) -> None:
+    """As torch.cuda has it; torch.manual_seed calls it too."""
+    _generator.manual_seed(seed + 1)
+
+
+manual_seed_all = manual_seed
+
+
+def get_rng_state(device: Any = None) -> torch.Tensor:
+    """As torch.cuda has it."""
+    return _generator.get_state()
+
+
+def set_rng_state(state: torch.Tensor, device: Any = None) -> None:
+    """As torch.cuda has it."""
+    _generator.set_state(state)
+
+
+def set_sync_debug_mode(mode: str) -> None:
+    """As torch.cuda has it."""
+    _debugging["waits"] = mode == "warn"
+
+
+def tell_wait(what: str) -> None:
+    """Warn that the host waits here, where that was asked for."""
+    if _debugging["waits"]:
+        warn_of_wait(what)
 
 
 def _copy(source: torch.Tensor, kwargs: dict) -> torch.Tensor:
@@ -194,9 +205,9 @@ def _copy(source: torch.Tensor, kwargs: dict) -> torch.Tensor:
     is_there = isinstance(source, PretendedTensor)
     goes = is_there if device is None else is_cuda(device)
     if is_there and not goes:
-        count_wait("to the host")
+        tell_wait("to the host")
     elif goes and not is_there and not (kwargs.get("non_blocking") and _is_pinned(source)):
-        count_wait("to the device")
+        tell_wait("to the device")
     dropped = ("device", "non_blocking", "pin_memory")
     options = {key: value for key, value in kwargs.items() if key not in dropped}
     result = aten._to_copy.default(_unwrapped(source), **options)
@@ -216,7 +227,7 @@ def _check_one_device(func: Any, args: tuple, leaves: list) -> None:
     if func in INDEXING and isinstance(args[0], PretendedTensor):  # CUDA takes the CPU's indices
         indices = {id(index) for index in args[1]}
         if any(id(each) in indices for each in strangers):
-            count_wait("index of the CPU")
+            tell_wait("index of the CPU")
         strangers = [each for each in strangers if id(each) not in indices]
     if strangers:
         raise DeviceMixError(
@@ -225,14 +236,14 @@ def _check_one_device(func: Any, args: tuple, leaves: list) -> None:
         )
 
 
-def _count_if_waiting(func: Any, args: tuple) -> None:
+def _tell_if_waiting(func: Any, args: tuple) -> None:
     if func in WAITING:
-        count_wait(str(func))
+        tell_wait(str(func))
     elif func in INDEXING and any(
         isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
         for index in args[1]
     ):
-        count_wait("mask")
+        tell_wait("mask")
 
 
 def _written_arguments(func: Any, args: tuple, kwargs: dict) -> list:

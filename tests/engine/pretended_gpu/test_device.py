@@ -35,3 +35,11 @@ def test_gradients_and_in_place_writes_stay_on_the_device() -> None:
     with torch.no_grad():
         assert weight.sub_(weight.grad) is weight
     assert weight.tolist() == [1.0, 0.0]
+
+
+def test_equal_seeds_draw_something_else_than_on_the_cpu() -> None:
+    torch.manual_seed(3)
+    first, here = torch.randperm(40, device="cuda").tolist(), torch.randperm(40).tolist()
+    torch.manual_seed(3)
+    assert torch.randperm(40).tolist() == here
+    assert torch.randperm(40, device="cuda").tolist() == first != here

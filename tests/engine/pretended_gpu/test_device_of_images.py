@@ -8,8 +8,10 @@ import pytest
 import torch
 from image_runs import run_image_training
 from image_sets import write_image_sets
+from runs import OF_METHODS
 
 from balms_seg import image_batch
+from balms_seg.methods import METHODS
 
 CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 3}
 ON_IT = ("--num-gpus", "1")
@@ -19,7 +21,7 @@ AUGMENTED = {
     "INPUT.IMAGES.CUTMIX": 1.0,
     "SOLVER.EMA_DECAY": 0.9,
 }
-METHODS = ("softmax", "balanced_softmax", "balanced_sigmoid", "ldam_drw")
+IN_WORKERS = ["crop_flip", "color_jitter", "autoaugment", "randaugment", "cutout"]
 
 
 @pytest.mark.parametrize("dtype", ["", "float16", "bfloat16"])
@@ -33,13 +35,17 @@ def test_every_augmentation_trains_and_evaluates(dtype: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_methods_train_from_the_files(method: str, tmp_path: Path) -> None:
-    settings = {
-        **write_image_sets(tmp_path),
-        **CUDA,
-        "MODEL.IMAGE_CLASSIFIER.METHOD": method,
-        "INPUT.IMAGES.IN_MEMORY": False,
-    }
+def test_every_method_trains_and_evaluates(method: str, tmp_path: Path) -> None:
+    chosen = {"MODEL.IMAGE_CLASSIFIER.METHOD": method, **OF_METHODS.get(method, {})}
+    settings = {**write_image_sets(tmp_path), **CUDA, **chosen}
+    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
+    assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
+    assert "classification" in trainer._last_eval_results
+
+
+def test_it_trains_from_the_files(tmp_path: Path) -> None:
+    files = {"INPUT.IMAGES.IN_MEMORY": False, "INPUT.IMAGES.AUGMENTATIONS": IN_WORKERS}
+    settings = {**write_image_sets(tmp_path), **CUDA, **files}
     trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
 

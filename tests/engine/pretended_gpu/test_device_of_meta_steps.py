@@ -9,22 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from image_runs import run_image_training
+from image_runs import META_RUNS, run_image_training
 from image_sets import write_image_sets
 from meta_runs import BANK, LEARNED, WEIGHTS, class_values
 from runs import run_training
 
-from balms_seg.config.meta_learning import META_SAMPLER
 from balms_seg.meta import MetaReweighter
-from balms_seg.sampling import ESTIMATORS
 
 CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 4}
 ON_IT = ("--num-gpus", "1")
-CLASSIFIER_ALONE = {
-    "MODEL.IMAGE_CLASSIFIER.METHOD": "balanced_softmax",
-    "MODEL.TRAIN_ONLY": ["classifier"],
-    "META.LR": 0.1,
-}
 
 
 @pytest.mark.parametrize("source", ["loader", "feature_bank"])
@@ -43,33 +36,20 @@ def test_class_parameters_move_and_resume(
     )
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_estimator_learns_rates_of_whole_images(estimator: str, tmp_path: Path) -> None:
-    settings = {
-        **write_image_sets(tmp_path),
-        **CUDA,
-        **CLASSIFIER_ALONE,
-        "DATALOADER.SAMPLER_TRAIN": META_SAMPLER,
-        "META.ESTIMATOR": estimator,
-    }
-    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
-    assert class_values(trainer).isfinite().all()
+@pytest.mark.parametrize("run", META_RUNS)
+def test_whole_images_have_class_parameters_that_move_and_resume(run: str, tmp_path: Path) -> None:
+    same_rates = {"SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR", "SOLVER.STEPS": ()}
+    settings = {**write_image_sets(tmp_path), **META_RUNS[run], **CUDA, **same_rates}
+    straight = run_image_training(settings, tmp_path / "straight", *ON_IT)
+    assert len(set(class_values(straight).tolist())) > 1
+    run_image_training({**settings, "SOLVER.MAX_ITER": 2}, tmp_path / "halves", *ON_IT)
+    resumed = run_image_training(settings, tmp_path / "halves", *ON_IT, "--resume")
+    torch.testing.assert_close(
+        class_values(resumed).cpu(), class_values(straight).cpu(), rtol=1e-4, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_weights_are_learned_on_whole_images(in_memory: bool, tmp_path: Path) -> None:
-    settings = {
-        **write_image_sets(tmp_path),
-        **CUDA,
-        **CLASSIFIER_ALONE,
-        "META.LEARN": "weights",
-        "INPUT.IMAGES.IN_MEMORY": in_memory,
-    }
-    trainer = run_image_training(settings, tmp_path / "run", *ON_IT)
-    assert class_values(trainer).isfinite().all()
-
-
-@pytest.mark.parametrize("scheme", ["DECOUPLED", "LOADER", "BANK"])
+@pytest.mark.parametrize("scheme", ["DECOUPLED", "LOADER", "BANK", "REFERENCE"])
 def test_the_benchmark_of_the_meta_step_runs_there(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from method_cases import build, context_of, logits_of, targets_of
-from pretended_device import WAITS
 from torch import Tensor
+from waits import counted_waits
 
 from balms_seg.methods import METHODS, Method
 
@@ -47,9 +47,10 @@ def test_it_trains_as_on_the_cpu_and_nobody_waits(
     here = build(name, has_background=has_background, **settings)
     there = copy.deepcopy(here).to("cuda")
     for _ in range(2):  # the first batch may read what does not change
-        WAITS.clear()
-        expected, found = train_a_batch(here, "cpu"), train_a_batch(there, "cuda")
-    assert [wait for wait in WAITS if wait.ours] == []
+        expected = train_a_batch(here, "cpu")
+        with counted_waits() as waits:
+            found = train_a_batch(there, "cuda")
+    assert [wait for wait in waits if wait.ours] == []
     assert {value.device.type for value in found.values()} == {"cuda"}
     on_host = {key: value.cpu() for key, value in found.items()}
     torch.testing.assert_close(on_host, expected, rtol=1e-4, atol=1e-5)
@@ -61,12 +62,10 @@ def test_a_mask_that_stays_on_the_cpu_is_seen() -> None:
 
 
 def test_a_draw_that_is_copied_from_pageable_memory_is_seen(
-    device: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if device == "real":
-        pytest.skip("waits are counted on the pretended device alone")
     monkeypatch.setattr("balms_seg.methods.federated.sent", lambda tensor, to: tensor.to(to))
     method = build("federated").to("cuda")
-    WAITS.clear()
-    train_a_batch(method, "cuda")
-    assert any(wait.ours.startswith("methods/federated.py") for wait in WAITS)
+    with counted_waits() as waits:
+        train_a_batch(method, "cuda")
+    assert any(wait.ours.startswith("methods/federated.py") for wait in waits)
