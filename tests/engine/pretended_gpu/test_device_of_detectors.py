@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from made_up_data import SMALL, words
-from runs import OF_METHODS, build_trainer, run_evaluation, run_training
+from runs import build_trainer, run_evaluation, run_training
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine import LongTailedTrainer, train
@@ -84,16 +84,6 @@ def test_it_trains_resumes_and_evaluates(
     for one, other in pairs:
         assert one.isfinite().all()
         torch.testing.assert_close(one.cpu(), other.cpu(), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_evaluates(
-    method: str, data: dict[str, object], tmp_path: Path
-) -> None:
-    chosen = {"MODEL.ROI_BOX_HEAD.CLASSIFIER": method, **OF_METHODS.get(method, {})}
-    trainer = run_training({**data, **CUDA, **chosen}, tmp_path, *ON_IT)
-    assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
-    assert "bbox" in trainer._last_eval_results
 
 
 def test_a_checkpoint_of_the_device_is_evaluated_on_the_cpu(
