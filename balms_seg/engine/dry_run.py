@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,13 @@ from balms_seg.engine.run_setup import setup
 from balms_seg.engine.run_summary import describe_run, in_parts
 from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.trainer import LongTailedTrainer
-from balms_seg.engine.training_memory import CONTEXT_BYTES, activation_bytes, training_memory
+from balms_seg.engine.training_memory import (
+    CONTEXT_BYTES,
+    activation_bytes,
+    mask_logit_bytes,
+    num_foreground_rows,
+    training_memory,
+)
 from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import expected_repeats
 
@@ -113,8 +120,11 @@ def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
 def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: bool) -> list[str]:
     cfg, step = trainer.cfg, trainer._trainer
     batch: Any = next(iter(step.data_loader))
-    # Normalisation over a batch needs two images.
-    few = batch.first(2) if isinstance(batch, ImageBatch) else batch[:1]
+    is_of_images, in_full = isinstance(batch, ImageBatch), ""
+    if is_of_images:
+        few: Any = batch.first(2)  # normalisation over a batch needs two
+    else:
+        few, in_full = [_with_most_objects(batch[0], cfg)], ", as if full of objects"
     with EventStorage(0):
         kept = activation_bytes(step.losses, few, step.model) // len(few)
     memory = training_memory(
@@ -131,6 +141,8 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
         "moving average": memory.average,
         f"activations ({num_images} x {_mib(memory.activations)})": num_images * memory.activations,
     }
+    if not is_of_images and not isinstance(step, ClassifierStep):
+        parts["logits of masks"] = num_images * mask_logit_bytes(cfg)
     if on_gpus:
         parts["CUDA"] = CONTEXT_BYTES
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
@@ -141,10 +153,20 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
         on_top += ", and what the trunk holds on its way, which needs no gradients,"
     return [
         f"at least {_mib(sum(parts.values()))} on {where}: {told}",
-        "activations are what the backward pass needs of the first image drawn"
+        f"activations are what the backward pass needs of the first image drawn{in_full}"
         f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top} "
         "come on top",
     ]
+
+
+def _with_most_objects(record: dict[str, Any], cfg: CfgNode) -> dict[str, Any]:
+    """An image with as many objects as proposals on objects are sampled.
+
+    Objects are proposals too: an untrained network proposes few others that lie on one.
+    """
+    objects = record["instances"]
+    times = math.ceil(num_foreground_rows(cfg) / len(objects)) if len(objects) else 1
+    return {**record, "instances": objects.cat([objects] * times)}
 
 
 def _mib(size: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 # What the CUDA context and the libraries take on a device before the first tensor.
 CONTEXT_BYTES = 2**29
@@ -79,6 +82,22 @@ def activation_bytes(forward: Callable[[Any], Any], batch: Any, model: nn.Module
     with saved_tensors_hooks(note, lambda tensor: tensor):
         forward(batch)
     return sum(kept.values())
+
+
+def num_foreground_rows(cfg: CfgNode) -> int:
+    """Sampled proposals of an image that lie on objects, at most."""
+    heads = cfg.MODEL.ROI_HEADS
+    return int(heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION)
+
+
+def mask_logit_bytes(cfg: CfgNode) -> int:
+    """Bytes of an image's mask logits and of their gradient, which a step holds at once."""
+    if not cfg.MODEL.MASK_ON:
+        return 0
+    head = cfg.MODEL.ROI_MASK_HEAD
+    num_classes = 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    side = 2 * head.POOLER_RESOLUTION
+    return 2 * 4 * num_foreground_rows(cfg) * num_classes * side**2
 
 
 @contextmanager

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from image_sets import SMALL as IMAGES
 from image_sets import write_image_sets
-from made_up_data import SMALL, words
+from made_up_data import SMALL, small_config, words
 from meta_runs import WEIGHTS
 from runs import build_trainer
 from torch import nn
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine import train
-from balms_seg.engine.training_memory import activation_bytes, training_memory
+from balms_seg.engine.training_memory import activation_bytes, mask_logit_bytes, training_memory
 
 
 def dry_run(settings: dict[str, object], *flags: str) -> None:
@@ -40,6 +41,43 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
         r"at least \d+ MiB on the CPU: weights .* activations \(2 x \d+ MiB\) \d", told
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_mask_logits_of_lvis_are_counted_with_their_gradient() -> None:
+    settings = {
+        "MODEL.ROI_HEADS.NUM_CLASSES": 1203,
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 512,
+        "MODEL.ROI_HEADS.POSITIVE_FRACTION": 0.25,
+        "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
+        "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
+    }
+    cfg = small_config(settings)
+    assert mask_logit_bytes(cfg) == 2 * 128 * 1203 * 28 * 28 * 4
+    cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
+    assert mask_logit_bytes(cfg) == 2 * 128 * 28 * 28 * 4
+    cfg.MODEL.MASK_ON = False
+    assert mask_logit_bytes(cfg) == 0
+
+
+def test_activations_are_those_of_an_image_full_of_objects(
+    data: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+
+    def measure(forward: Callable, batch: list[dict], model: nn.Module) -> int:
+        seen.append(len(batch[0]["instances"]))
+        return activation_bytes(forward, batch, model)
+
+    monkeypatch.setattr("balms_seg.engine.dry_run.activation_bytes", measure)
+    rows = {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 40, "MODEL.ROI_HEADS.POSITIVE_FRACTION": 0.5}
+    dry_run({**data, **rows, "OUTPUT_DIR": str(tmp_path / "out")})
+    assert seen[0] >= 20
+    assert re.search(
+        r"activations \(2 x \d+ MiB\) \d.* logits of masks \d", capsys.readouterr().out
+    )
 
 
 def test_a_classifier_alone_keeps_its_rows_for_the_backward_pass(
