@@ -120,11 +120,32 @@ def test_every_run_has_a_configuration_and_a_folder_of_its_own(name: str) -> Non
             assert f"classification/{run.after.config}" == cfg.MODEL.STAGE_ONE_CONFIG
 
 
-@pytest.mark.parametrize(("cores", "free", "expected"), [(16, "140000", 16), (16, "9000", 2)])
-def test_as_many_runs_as_cores_and_memory_hold(
+@pytest.mark.parametrize(
+    ("cores", "free", "expected"),
+    [
+        (16, "140000", 16),
+        (16, "9000", 2),
+        (16, "9000\n13000", 4),
+        (1, "9000\n13000", 2),
+        (16, "900", 1),
+    ],
+)
+def test_as_many_runs_as_cores_and_memory_hold_and_one_on_each_gpu(
     cores: int, free: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tool, "num_cores", lambda: cores)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=f"{free}\n"))
-    assert tool.runs_side_by_side(cpu=False) == expected
-    assert tool.runs_side_by_side(cpu=True) == cores
+    gpus = [str(number) for number in range(len(free.split()))]
+    assert tool.runs_side_by_side(gpus) == expected
+    assert tool.runs_side_by_side([]) == cores
+
+
+def test_runs_take_all_gpus_in_turn(
+    tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(tool, "visible_gpus", lambda: ["2", "5"])
+    monkeypatch.setattr(tool, "train_all", lambda *_, places, **__: given.extend(places))
+    monkeypatch.setattr(tool, "collect", lambda *_: None)
+    tool.main(["--table", "rho200", "--jobs", "3", "--output", str(tmp_path)])
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in given] == ["2", "5", "2"]

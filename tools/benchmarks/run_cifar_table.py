@@ -30,7 +30,7 @@ from forked_runs import prepare_forks, start_fork
 
 from balms_seg.data.images.image_lists import read_image_records
 from balms_seg.experiments.cost import read_cost
-from balms_seg.experiments.machine import describe_hardware, num_cores, places
+from balms_seg.experiments.machine import describe_hardware, num_cores, places, visible_gpus
 from balms_seg.experiments.processes import start_process
 from balms_seg.experiments.records import IMAGE_COLUMNS, read_record
 from balms_seg.experiments.runs import is_finished, train_all
@@ -85,11 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
         data = data_overrides(run, args.features.resolve()) if run.data else []
         return train_command(run, output, data, gpus=0 if args.cpu else 1)
 
+    gpus = [] if args.cpu else gpus_here()
     train_all(
         list(missing.values()),
         output,
         command,
-        places=places(args.jobs or runs_side_by_side(cpu=args.cpu)),
+        places=places(args.jobs or runs_side_by_side(gpus), gpus),  # all GPUs in turn
         minutes=args.minutes,
         # Those of features take seconds, which is less than a process takes to start.
         start=start_fork if of_features else start_process,
@@ -122,18 +123,27 @@ def train_command(run: Run, output: Path, data: Sequence[str] = (), *, gpus: int
     ]
 
 
-def runs_side_by_side(*, cpu: bool) -> int:
-    """One a core, and on a GPU no more than its memory holds."""
-    cores = num_cores()
-    if cpu:
-        return cores
+def gpus_here() -> list[str]:
+    """All that this process may use; the tables of a GPU need one."""
+    gpus = visible_gpus()
+    if not gpus:
+        sys.exit("run_cifar_table: expected a GPU, but torch finds none; give --cpu.")
+    return gpus
+
+
+def runs_side_by_side(gpus: Sequence[str]) -> int:
+    """One a core; on GPUs no more than the fullest one's memory holds, and at least one on each."""
+    if not gpus:
+        return num_cores()
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    query.append(f"--id={','.join(gpus)}")
     try:
         found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20)
-        free_mb = int(found.stdout.split()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        sys.exit("run_cifar_table: no GPU was found by nvidia-smi; give --cpu, or --jobs N.")
-    return max(1, min(cores, free_mb // _MEMORY_OF_A_RUN_MB))
+        free_mb = min(map(int, found.stdout.split()))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        sys.exit("run_cifar_table: nvidia-smi tells no GPU's free memory; give --jobs N.")
+    fitting = len(gpus) * (free_mb // _MEMORY_OF_A_RUN_MB)
+    return max(len(gpus), min(num_cores(), fitting))
 
 
 def collect(name: str, table: Table | FeatureTable, output: Path, results: Path) -> None:
