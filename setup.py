@@ -53,7 +53,7 @@ setup(
     packages=[*find_packages(include=["balms_seg", "balms_seg.*"]), "balms_seg.configs"],
     package_dir={"balms_seg.configs": "configs"},
     package_data={
-        "balms_seg.configs": ["**/*.yaml"],
+        "balms_seg.configs": ["**/*.yaml", "lazy/*.py"],
         "balms_seg.report": ["page.css", "page.js"],
     },
     entry_points={"console_scripts": ["balms-seg = balms_seg.commands.command_line:main"]},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -19,6 +18,7 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from balms_seg.engine.run_setup import find_config_file
 from balms_seg.modeling import prepare_model
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ def load_lazy_config(path: str, overrides: list[str]) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it lacks a part.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"Expected a Python configuration at {path}, but there is none.")
+    path = find_config_file(path)
     cfg = LazyConfig.apply_overrides(LazyConfig.load(path), overrides)
     missing = [part for part in PARTS if part not in cfg]
     if missing:

@@ -107,7 +107,7 @@ def test_detectron2_without_vit_says_so_in_one_line() -> None:
         (["x.py", "--resume"], "Expected flags before x.py, but got --resume after it"),
         (["--dry-run", "x.py"], "--dry-run and --overwrite are for yaml configurations"),
         (["x.py"], "it lacks dataloader, optimizer, lr_multiplier, train, statistics"),
-        (["absent.py"], "Expected a Python configuration at absent.py"),
+        (["absent.py"], "Expected a configuration file at absent.py"),
     ],
 )
 def test_misuse_is_told_in_one_line(
@@ -120,3 +120,11 @@ def test_misuse_is_told_in_one_line(
     Path("x.py").write_text("model = dict()\n")
     with pytest.raises(SystemExit, match=message):
         balms_seg_train(*words)
+
+
+def test_those_that_come_along_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = load_lazy_config("lazy/mask_rcnn_R_50_FPN_lvis_v1.py", ["train.max_iter=7"])
+    assert cfg.train.max_iter == 7
