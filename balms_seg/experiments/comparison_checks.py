@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -74,7 +75,8 @@ def _read_data(cfg: CfgNode, wanted: Comparison) -> ClassStatistics:
     sets = DataSets()
     settle_settings(cfg, sets, training=True)
     require_weights(cfg, resume=False, eval_only=False, is_named=False, num_gpus=wanted.num_gpus)
-    return RunData(cfg, training=True, sets=sets).training_set.statistics
+    with TemporaryDirectory() as cfg.OUTPUT_DIR:  # which is tried, and is no run's own
+        return RunData(cfg, training=True, sets=sets).training_set.statistics
 
 
 def _check_method(wanted: Comparison, name: str, statistics: ClassStatistics) -> None:

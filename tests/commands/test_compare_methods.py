@@ -54,7 +54,10 @@ def test_an_unknown_method_is_told_before_any_data_are_read(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_all_methods_that_go_with_the_data_are_compared(images: tuple[str, ...]) -> None:
+def test_all_methods_that_go_with_the_data_are_compared(
+    images: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     found, cfg, left_out = check_comparison(comparison(images, "sigmoid", "all"))
     assert cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES == image_sets.NUM_CLASSES
     assert found.methods[0] == "sigmoid"
@@ -64,6 +67,7 @@ def test_all_methods_that_go_with_the_data_are_compared(images: tuple[str, ...])
     assert "MODEL.METHODS.FEDERATED.CLASSES" in reasons["federated"]
     assert "MODEL.METHODS.BAGS.BOUNDS" in reasons["bags"]
     assert {run.seed for run in found.runs()} == {0, 1}
+    assert not list(tmp_path.iterdir())  # a check leaves nothing
 
 
 def test_a_named_method_that_does_not_go_with_the_data_is_an_error(images: tuple[str, ...]) -> None:
