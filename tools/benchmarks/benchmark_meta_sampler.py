@@ -219,6 +219,7 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
         settings = {"repetitions": arguments.repetitions, "clock": arguments.clock}
         reference_seconds, seconds = measure_alternately(reference, ours, **settings)
         _, plain_seconds = measure_alternately(ours, plain, **settings)
+        reference_mb = extra_mb[REFERENCE]
         ratios = [r / o for r, o in zip(reference_seconds, seconds, strict=True)]
         rows.append(
             {
@@ -228,8 +229,9 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
                 "reference_seconds": statistics.median(reference_seconds),
                 "times_faster": statistics.median(ratios),
                 "extra_mb": extra_mb[estimator],
-                "reference_extra_mb": extra_mb[REFERENCE],
-                "share_of_memory": extra_mb[estimator] / extra_mb[REFERENCE],
+                "reference_extra_mb": reference_mb,
+                # Small problems need less than a MiB.
+                "share_of_memory": extra_mb[estimator] / reference_mb if reference_mb else None,
             }
         )
     return rows

@@ -56,6 +56,7 @@ def pretended_cuda(guard: Path) -> Iterator[None]:
         patch.setattr(
             "torch.cuda.amp.common.amp_definitely_not_available", lambda: False, raising=False
         )
+        patch.setattr(torch.__config__, "show", _returning("pretended"))  # asks a CUDA library
         for name in ("tensor", "as_tensor"):
             patch.setattr(torch, name, _making_on_devices(getattr(torch, name)))
         patch.setattr(torch, "save", _saving_from_the_host(torch.save))

@@ -17,7 +17,7 @@ from gpu_check_parts import Part, list_parts  # noqa: E402
 from gpu_check_place import Place  # noqa: E402
 
 RUNNER = str(Path(__file__).with_name("on_pretended_gpu.py"))
-PARTS = {"meta", "loss_kernels"}
+PARTS = {"throughput_float16_2", "meta", "meta_sampler", "loss_kernels"}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Part], bool]]
     return choose
 
 
-def test_parts_of_one_gpu_run_through(place: Place, chosen: Callable, tmp_path: Path) -> None:
+def test_benchmarks_of_one_gpu_run_through(place: Place, chosen: Callable, tmp_path: Path) -> None:
     chosen(lambda part: part.name in PARTS)
     assert run(place, tmp_path) == dict.fromkeys(PARTS, "done")
     rows = json.loads((tmp_path / "meta.json").read_text())["rows"]
