@@ -30,10 +30,14 @@ def write_instances(
 
     Returns:
         How many instances each class has.
+
+    Raises:
+        OSError: images could not be read; those of the others are written by then.
     """
     import cv2
     from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
+    from balms_seg.annotations import shortened
     from balms_seg.report.instance_drawing import draw_instances
 
     classes = predictor.classes
@@ -45,11 +49,16 @@ def write_instances(
     (output / PICTURES).mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
+    unreadable: list[str] = []
     with (output / CSV_FILE).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(_COLUMNS)
         for image_id, address in enumerate(addresses, start=1):
-            pixels = predictor.read(address)
+            try:
+                pixels = predictor.read(address)
+            except OSError as error:
+                unreadable.append(str(error))
+                continue
             found = instances_to_coco_json(predictor(pixels), image_id)
             scale = max(_SMALLEST_SIDE_PX / max(pixels.shape[:2]), 1.0)
             bgr = pixels[:, :, ::-1].copy()
@@ -65,4 +74,9 @@ def write_instances(
                 own = {"category_id": category_ids[class_id], "file_name": address}
                 results.append({**each, **own})
     (output / RESULTS_FILE).write_text(json.dumps(results), encoding="utf-8")
+    if unreadable:
+        raise OSError(
+            f"{len(unreadable)} of {len(addresses)} images were left out: "
+            f"{shortened(unreadable)}. What the others show is in {output}."
+        )
     return counts

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from detectron2.engine import DefaultTrainer
 
+from balms_seg.config.meta_learning import learned_quantity
+
 if TYPE_CHECKING:
     import torch
     from detectron2.config import CfgNode
@@ -46,7 +48,7 @@ def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
     scaled.META.LR *= scale
     scaled.META.BATCH_SIZE = round(scaled.META.BATCH_SIZE * scale)
     scaled.SOLVER.EMA_DECAY **= scale
-    _warn_of_new_schedule(solver, scaled.SOLVER, num_processes)
+    _warn_of_new_schedule(cfg, scaled, num_processes)
     if cfg.is_frozen():
         scaled.freeze()
     return scaled
@@ -54,14 +56,18 @@ def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
 
 def _warn_of_new_schedule(given: CfgNode, scaled: CfgNode, num_processes: int) -> None:
     """Say old and new numbers before the start: the run may be eight times as long."""
-    keys = ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER", "WARMUP_ITERS")
-    changes = [f"{key} {_shown(given[key])} -> {_shown(scaled[key])}" for key in keys]
+    before, after = given.SOLVER, scaled.SOLVER
+    keys = ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS")
+    changes = [f"{key} {_shown(before[key])} -> {_shown(after[key])}" for key in keys]
+    if learned_quantity(given) != "none":
+        changes.append(f"META.LR {given.META.LR:g} -> {scaled.META.LR:g}")
     logger.warning(
         "The schedule is rescaled, for SOLVER.REFERENCE_WORLD_SIZE is %d (the run has %d) and "
-        "SOLVER.REFERENCE_IMS_PER_BATCH %d: %s. Where both are 0, the numbers hold as they stand.",
-        given.REFERENCE_WORLD_SIZE,
+        "SOLVER.REFERENCE_IMS_PER_BATCH %d: %s. With both at 0 the numbers hold as "
+        "they stand: SOLVER.REFERENCE_WORLD_SIZE 0 SOLVER.REFERENCE_IMS_PER_BATCH 0.",
+        before.REFERENCE_WORLD_SIZE,
         num_processes,
-        given.REFERENCE_IMS_PER_BATCH,
+        before.REFERENCE_IMS_PER_BATCH,
         ", ".join(changes),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from balms_seg.engine.output_folder import require_other_folder
 from balms_seg.modeling.classifier_init import start_at_the_prior, start_classifiers
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ def start_as_configured(
         cfg: of the run.
         statistics: of the training set.
         absent_parameters: names of parameters that the checkpoint did not fill.
+
+    Raises:
+        ValueError: the run would write over the weights that it starts from.
     """
+    require_other_folder(cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR)
     are_new = start_classifiers(
         model, cfg.MODEL.INIT_CLASSIFIER, seed=cfg.SEED, absent_parameters=absent_parameters
     )

@@ -79,6 +79,22 @@ def require_unused(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
         )
 
 
+def require_other_folder(weights: str, folder: str | os.PathLike[str]) -> None:
+    """Raise ValueError where a run starts from weights that it would write over.
+
+    Args:
+        weights: MODEL.WEIGHTS.
+        folder: OUTPUT_DIR.
+    """
+    path = Path(weights)
+    is_there = path.is_file() and path.resolve().parent == Path(folder).resolve()
+    if is_there and path.name.startswith("model_"):
+        raise ValueError(
+            f"MODEL.WEIGHTS {weights} lies in OUTPUT_DIR, where this run would write over it; give "
+            "the run an OUTPUT_DIR of its own."
+        )
+
+
 def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import nn
 
+from balms_seg.class_statistics.frequency_groups import group_by_bounds
+from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
 
@@ -28,11 +31,12 @@ def describe_start(trainer: LongTailedTrainer) -> str:
 def describe_run(trainer: LongTailedTrainer) -> dict[str, list[str]]:
     """Lines about data, model and schedule."""
     cfg = trainer.cfg
-    return {
+    told = {
         "data": _describe_data(cfg, trainer.statistics),
         "model": _describe_model(cfg, trainer.model, trainer.start_iter),
         "schedule": _describe_schedule(cfg, trainer.statistics.num_images, trainer.start_iter),
     }
+    return told if learned_quantity(cfg) == "none" else {**told, "meta": _describe_meta(cfg)}
 
 
 def in_parts(parts: Mapping[str, list[str]]) -> str:
@@ -65,8 +69,18 @@ def describe_end(cfg: CfgNode) -> str:
     return "\n".join([f"Results are in {folder / 'results.json'}. Next:", *lines])
 
 
+def shown_groups(cfg: CfgNode, statistics: ClassStatistics) -> dict[str, np.ndarray]:
+    """Class ids by group name, as the evaluation of a detector will group them."""
+    bounds = cfg.TEST.LONG_TAILED.GROUP_BOUNDS
+    if not bounds or build_job(cfg).of_images:  # images are grouped by them already
+        return statistics.groups
+    groups = group_by_bounds(statistics.image_counts, tuple(bounds))
+    return {name: np.flatnonzero(groups == i) for i, name in enumerate(statistics.group_names)}
+
+
 def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
-    groups = ", ".join(f"{len(ids)} {name}" for name, ids in statistics.groups.items())
+    members = shown_groups(cfg, statistics)
+    groups = ", ".join(f"{len(ids)} {name}" for name, ids in members.items())
     absent = int((statistics.instance_counts == 0).sum())
     counted = [f"{statistics.num_images} images"]
     if not build_job(cfg).of_images:
@@ -77,8 +91,8 @@ def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
         f"{statistics.num_classes} classes ({groups}{without})",
         f"evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing: DATASETS.TEST is empty'}",
     ]
-    if not build_job(cfg).of_images:
-        sizes = {name: {"classes": len(ids)} for name, ids in statistics.groups.items()}
+    if not build_job(cfg).of_images and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
+        sizes = {name: {"classes": len(ids)} for name, ids in members.items()}
         hint = describe_empty_groups(sizes, statistics.image_counts)
         told += [hint] if hint else []
     return told
@@ -109,9 +123,25 @@ def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[s
         f"iterations {start_iter} to {solver.MAX_ITER} of {solver.IMS_PER_BATCH} images, in all "
         f"{rounds:.3g} times the training set; "
         f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
-        f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}",
+        f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
         f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end; "
         f"checkpoint every {solver.CHECKPOINT_PERIOD}",
+    ]
+
+
+def _described_steps(solver: CfgNode) -> str:
+    if "Step" not in solver.LR_SCHEDULER_NAME:
+        return ""
+    return f" with steps at {', '.join(map(str, solver.STEPS)) or 'none'}"
+
+
+def _describe_meta(cfg: CfgNode) -> list[str]:
+    """What the meta step learns and from what."""
+    meta = cfg.META
+    every = "iteration" if meta.PERIOD == 1 else f"{meta.PERIOD} iterations"
+    return [
+        f"learns {learned_quantity(cfg)} every {every} by Adam, rate {meta.LR:g}, on batches of "
+        f"{meta.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH} images from the {meta.SOURCE}"
     ]
 
 

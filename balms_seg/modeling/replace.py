@@ -6,6 +6,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
+import torch
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from torch import nn
 
@@ -67,7 +68,8 @@ def replace_box_classifier(
         new_method = _method_of(method, old.num_classes, settings)
         new_method.prepare(statistics)
         warn_of_lost_losses(old, new_method)
-        return _with_method(old, new_method, schedule)
+        with torch.random.fork_rng(devices=[]):  # what is drawn later stays what it was
+            return _with_method(old, new_method, schedule)
 
     if isinstance(predictor, nn.ModuleList):
         heads.box_predictor = nn.ModuleList(

@@ -123,7 +123,7 @@ class LongTailedCheckpointer(DetectionCheckpointer):
             raise ConnectionError(
                 f"MODEL.WEIGHTS is {path}, which could not be downloaded ({error.reason}). "
                 f"Download {address} where there is a network, copy the file to this machine, and "
-                "give its path: MODEL.WEIGHTS FILE; or start from scratch with MODEL.WEIGHTS ''."
+                "give its path: MODEL.WEIGHTS FILE."
             ) from error
 
     def _whole_checkpoint(self) -> str:

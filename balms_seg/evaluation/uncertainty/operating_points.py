@@ -21,8 +21,8 @@ import numpy as np
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.jackknife import leave_out_weights
+from balms_seg.evaluation.uncertainty.score_counts import Curves, ScoreCounts
 
-_NUM_QUANTILES = 200
 _NUM_RESAMPLES = 100
 
 
@@ -111,7 +111,7 @@ def choose_operating_points(
             f"Expected detections on at least 2 images to choose thresholds from, but got "
             f"{len(stored.scores)} detections on {stored.num_images} images."
         )
-    counts = _ScoreCounts(stored)
+    counts = ScoreCounts(stored)
 
     def choose(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _choose(counts.curves(weights), counts.groups, objective, prior_objects)
@@ -180,7 +180,7 @@ def _widened(hits: float, trials: float, spread: float) -> tuple[float, float]:
     )
 
 
-def _spreads(totals: _Curves, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _spreads(totals: Curves, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the choice of the threshold adds to the choice of the images.
 
     Args:
@@ -202,66 +202,26 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-@dataclass(frozen=True, eq=False)
-class _Curves:
-    """Weighted counts at each candidate: (K, S) true and false detections kept, (K,) objects."""
-
-    true: np.ndarray
-    false: np.ndarray
-    objects: np.ndarray
-
-
-class _ScoreCounts:
-    """Detections of a run, sorted into the steps between candidate thresholds.
-
-    Candidates are quantiles of the scores, of right detections and of all, so that each step holds
-    about as many.
-    """
-
-    def __init__(self, stored: StoredMatches) -> None:
-        self.num_classes = len(stored.class_names)
-        self.groups = np.unique(stored.frequency, return_inverse=True)[1]
-        is_true = np.zeros(len(stored.scores), dtype=bool)
-        is_true[stored.rows] = stored.is_matched[:, 0] & ~stored.is_ignored[:, 0]
-        does_not_count = ~stored.counts_unmatched
-        does_not_count[stored.rows] |= stored.is_ignored[:, 0]
-        counts = is_true | ~does_not_count
-        shares = np.linspace(0, 1, _NUM_QUANTILES)
-        parts = [stored.scores[chosen] for chosen in (is_true, counts) if chosen.any()]
-        if not parts:
-            parts = [stored.scores]
-        quantiles = [np.quantile(part, shares, method="nearest") for part in parts]
-        self.thresholds = np.unique(np.concatenate([*quantiles, [0.0]]))
-        step = np.searchsorted(self.thresholds, stored.scores, side="right") - 1
-        self._cells = stored.classes.astype(np.int64) * len(self.thresholds) + step
-        self._images, self._is_true, self._is_false = stored.images, is_true, counts & ~is_true
-        self._objects = stored.annotation_images, stored.annotation_classes
-
-    def curves(self, weights: np.ndarray) -> _Curves:
-        """Counts on images with (I,) weights."""
-
-        def kept(chosen: np.ndarray) -> np.ndarray:
-            shape = self.num_classes, len(self.thresholds)
-            found = np.bincount(
-                self._cells[chosen],
-                weights=weights[self._images[chosen]],
-                minlength=shape[0] * shape[1],
-            )
-            return found.reshape(shape)[:, ::-1].cumsum(axis=1)[:, ::-1]
-
-        images, classes = self._objects
-        objects = np.bincount(classes, weights=weights[images], minlength=self.num_classes)
-        return _Curves(kept(self._is_true), kept(self._is_false), objects)
-
-
 def _choose(
-    curves: _Curves, groups: np.ndarray, objective: Objective, prior_objects: float
+    curves: Curves, groups: np.ndarray, objective: Objective, prior_objects: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each class's threshold, (K,), and whether it reaches what was asked for, (K,)."""
+    """Index of each class's threshold, (K,), and whether it reaches what was asked for, (K,).
+
+    Where nothing is found the threshold is the highest: it keeps nothing rather than everything.
+    """
     true, false, objects = (
-        _with_prior(own, curves.objects, groups, prior_objects)
+        _with_prior(own, curves.objects, curves.true[:, 0], groups, prior_objects)
         for own in (curves.true, curves.false, curves.objects[:, None])
     )
+    chosen, is_reached = _best(true, false, objects, objective)
+    is_found = true[:, 0] > 0
+    return np.where(is_found, chosen, true.shape[1] - 1), is_found & is_reached
+
+
+def _best(
+    true: np.ndarray, false: np.ndarray, objects: np.ndarray, objective: Objective
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_choose` of (K, S) curves and (K, 1) objects."""
     with np.errstate(invalid="ignore", divide="ignore"):
         if objective.name == "f":
             square = objective.value**2
@@ -279,17 +239,23 @@ def _choose(
 
 
 def _with_prior(
-    own: np.ndarray, objects: np.ndarray, groups: np.ndarray, prior_objects: float
+    own: np.ndarray,
+    objects: np.ndarray,
+    found: np.ndarray,
+    groups: np.ndarray,
+    prior_objects: float,
 ) -> np.ndarray:
     """Counts of each class and, scaled to `prior_objects` objects, of the rest of its group.
 
-    The rest of all classes stands in for a group whose other classes have no objects.
+    The rest of all classes stands in for a group whose other classes have no objects, or none that
+    are found.
     """
     pooled, pooled_objects = own.sum(axis=0) - own, objects.sum() - objects
     for group in np.unique(groups):
         members = groups == group
         rest_objects = objects[members].sum() - objects[members]
-        has_rest = rest_objects > 0
+        rest_found = found[members].sum() - found[members]
+        has_rest = (rest_objects > 0) & (rest_found > 0)
         rest = own[members].sum(axis=0) - own[members]
         pooled[members] = np.where(has_rest[:, None], rest, pooled[members])
         pooled_objects[members] = np.where(has_rest, rest_objects, pooled_objects[members])

@@ -149,11 +149,19 @@ def _rounded(points: Sequence[OperatingPoint]) -> list[float]:
     return [round(point.threshold, 6) for point in points]
 
 
+def _never_found(points: Sequence[OperatingPoint]) -> str:
+    number = sum(point.num_objects > 0 and point.recall == 0 for point in points)
+    if not number:
+        return ""
+    return f"# Of {number} of {len(points)} classes nothing was found: do not rely on theirs.\n"
+
+
 def _write_yaml(path: Path, objective: str, points: Sequence[OperatingPoint]) -> None:
     thresholds = json.dumps(_rounded(points))
     path.write_text(
         f"# Scores to cut at, class by class, for {objective}. Name the run's config.yaml in\n"
         "# _BASE_, or give these keys on the command line.\n"
+        f"{_never_found(points)}"
         "MODEL:\n"
         "  ROI_BOX_HEAD:\n"
         f"    CLASS_THRESHOLDS: {thresholds}\n",

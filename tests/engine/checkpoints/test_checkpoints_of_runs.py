@@ -327,3 +327,18 @@ def made_up(tmp_path: Path) -> Callable[[], dict[str, object]]:
 
     folders = iter(range(100))
     return lambda: write_data_sets(tmp_path / f"data_{next(folders)}")
+
+
+def test_a_run_does_not_write_over_the_weights_that_it_starts_from(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    """A script builds the trainer itself, past the checks of the command."""
+    cfg = run_training({**data}, tmp_path).cfg.clone()
+    before = (tmp_path / "model_final.pth").read_bytes()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    trainer = LongTailedTrainer(cfg)
+    with pytest.raises(ValueError, match="lies in OUTPUT_DIR, where this run would write over it"):
+        trainer.resume_or_load(resume=False)
+    assert (tmp_path / "model_final.pth").read_bytes() == before
+    trainer.resume_or_load(resume=True)  # going on from there is another thing

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 from dataclasses import replace
@@ -14,12 +15,12 @@ from balms_seg.evaluation.predictions.match_file import StoredMatches, write_mat
 from balms_seg.evaluation.uncertainty.operating_points import (
     Objective,
     OperatingPoint,
-    _Curves,
     _spreads,
     _widened,
     choose_operating_points,
     wilson_interval,
 )
+from balms_seg.evaluation.uncertainty.score_counts import Curves
 from balms_seg.evaluation.uncertainty.stored_thresholds import (
     choose_stored_thresholds,
     format_groups,
@@ -233,8 +234,25 @@ def test_an_independent_error_widens_the_interval_as_deviations_add_up() -> None
     assert _widened(0, 0, 0.1) == (0, 1)
 
 
+@pytest.mark.parametrize("objective", ["f1", "precision=0.9", "recall=0.8"])
+def test_where_nothing_is_found_a_threshold_does_not_keep_everything(objective: str) -> None:
+    world = test_set(60, seed=0)
+    letters = np.array(world.frequency)[world.classes]
+    is_rare = letters[world.rows] == "r"
+    blind = dataclasses.replace(world, is_matched=world.is_matched & ~is_rare[:, None])
+    points = choose_operating_points(blind, Objective.parse(objective))
+    rare = [p for p, letter in zip(points, world.frequency, strict=True) if letter == "r"]
+    others = [p for p, letter in zip(points, world.frequency, strict=True) if letter != "r"]
+    # A group of which nothing is found takes what serves all classes.
+    assert min(p.threshold for p in rare) >= min(p.threshold for p in others)
+    nothing = dataclasses.replace(world, is_matched=np.zeros_like(world.is_matched))
+    points = choose_operating_points(nothing, Objective.parse(objective))
+    assert {p.threshold for p in points} == {float(world.scores.max())}
+    assert not any(p.is_reached for p in points)
+
+
 def test_spreads_are_those_of_the_shares_at_the_drawn_thresholds() -> None:
-    curves = _Curves(
+    curves = Curves(
         true=np.array([[1.0, 0.0], [6.0, 2.0]]),
         false=np.array([[3.0, 0.0], [2.0, 2.0]]),
         objects=np.array([1.0, 8.0]),
