@@ -69,6 +69,17 @@ def test_a_folder_becomes_results_a_table_and_pictures(folder: Path, tmp_path: P
     assert not np.array_equal(cv2.imread(str(pictures[0])), enlarged)
 
 
+def test_an_image_that_cannot_be_read_is_left_out_and_named(folder: Path, tmp_path: Path) -> None:
+    photos = shutil.copytree(folder / "data" / "val", tmp_path / "photos")
+    whole = (photos / "2.png").read_bytes()
+    (photos / "2.png").write_bytes(whole[: len(whole) // 2])
+    flags = ["--output", str(tmp_path / "found"), "--device", "cpu", "--confidence-threshold", "0"]
+    with pytest.raises(SystemExit, match=r"1 of 3 images were left out: .*2\.png"):
+        run_command("predict", [str(folder / "model.pth"), str(photos), *flags])
+    found = read_detections(tmp_path / "found" / "predictions.json")
+    assert {each["image_id"] for each in found} == {1, 3}
+
+
 def test_a_detection_at_the_threshold_is_kept(folder: Path, tmp_path: Path) -> None:
     everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
     median = float(np.median([np.float32(each["score"]) for each in everything]))
