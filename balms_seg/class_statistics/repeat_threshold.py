@@ -10,9 +10,9 @@ import numpy as np
 def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float:
     """A threshold, of three digits, below which `share` of the present classes lie.
 
-    It is the frequency of the next class above them: of 40 classes in one image each and 20 in two,
-    the 40 are drawn sqrt(2) times as often, where a threshold just above theirs would change
-    nothing.
+    It is the frequency of the next class above them, or twice that of the most frequent of them
+    where that is less. So of 40 classes in one image each and 20 in two, the 40 are drawn sqrt(2)
+    times as often, where a threshold just above theirs would change nothing.
 
     Args:
         frequency: (K,) share of images that show each class; 0 for absent classes.
@@ -27,7 +27,9 @@ def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float
         return math.inf
     bound = float(present[math.ceil(share * present.size) - 1])
     above = present[present > bound * (1 + 1e-9)]
-    threshold = _three_digits(float(above[0]), up=False) if above.size else bound
+    threshold = bound
+    if above.size:
+        threshold = _three_digits(min(float(above[0]), 2 * bound), up=False)
     return threshold if threshold > bound else _three_digits(bound, up=True)
 
 
