@@ -93,7 +93,7 @@ def _our_step(
     torch.manual_seed(0)
     model = ImageClassifier(cfg).to(arguments.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    step = TrainingStep(model, timed, optimizer, seed=0, mixed_precision=True)
+    step = TrainingStep(model, timed, optimizer, seed=0, mixed_precision=torch.bfloat16)
     step.iter = 0
 
     def run() -> None:
