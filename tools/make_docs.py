@@ -29,11 +29,23 @@ def public_modules() -> Iterator[str]:
             yield module.name
 
 
-def resolve_names(module: str) -> None:
-    """Import the names of a package that come when they are first used: pdoc looks for them."""
-    package = importlib.import_module(module)
-    for name in getattr(package, "__all__", ()):
-        package.__dict__.setdefault(name, getattr(package, name))
+def resolve_names(module: str) -> bool:
+    """Import a module and what it names but imports at first use: pdoc looks for that.
+
+    Returns:
+        Whether it could be imported; another library may be missing.
+    """
+    try:
+        package = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        print(f"{module} is left out. {error}")
+        return False
+    for name in list(getattr(package, "__all__", ())):
+        try:
+            package.__dict__.setdefault(name, getattr(package, name))
+        except ModuleNotFoundError:  # that of its own module, which is told of
+            package.__all__ = [other for other in package.__all__ if other != name]
+    return True
 
 
 def main() -> None:
@@ -51,9 +63,7 @@ def main() -> None:
         warnings.filterwarnings("ignore", message="The module specification")
         pdoc = require("pdoc", "Writing the API pages")
         render = importlib.import_module("pdoc.render")
-        modules = list(public_modules())
-        for module in modules:
-            resolve_names(module)
+        modules = [module for module in public_modules() if resolve_names(module)]
         render.configure(docformat="google", search=True, show_source=False)
         pdoc.pdoc(*modules, output_directory=args.output)
     print(f"{len(modules)} pages: {(args.output / 'index.html').resolve().as_uri()}")
