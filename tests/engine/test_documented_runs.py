@@ -22,7 +22,7 @@ NO_LVIS = "detectron2 expects 'lvis_v1_val' there because DETECTRON2_DATASETS is
 # one's own and on benchmarks are run by tests beside what they are about.
 RUN = ["README.md", "docs/own_data.md", "docs/evaluation.md", "docs/balms.md"]
 RUN += ["docs/classification.md", *(name for name in DOCUMENTS if name.endswith(".sh"))]
-ELSEWHERE = ("make", "pip", "tools/benchmarks/", "tools/install_detectron2.py")
+ELSEWHERE = ("make", "pip", "export", "tools/benchmarks/", "tools/install_detectron2.py")
 
 
 @pytest.fixture
