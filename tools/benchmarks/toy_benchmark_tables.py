@@ -273,7 +273,7 @@ TABLES = {
         "Every method at equal schedule, at its defaults unless the row says otherwise",
         "glyphs_val",
         seeds=1,
-        num_iters=1500,
+        num_iters=1000,
         rows=_zoo_rows(),
     ),
 }
