@@ -25,6 +25,7 @@ from balms_seg.glyphs.glyph_labels import annotated_of
 from balms_seg.glyphs.glyph_outlines import category_name, import_matplotlib
 from balms_seg.glyphs.glyph_plan import SPLITS, GlyphPlan, keyed_generator, plan_glyphs
 from balms_seg.glyphs.glyph_rendering import render_image
+from balms_seg.glyphs.lvis_files import file_name, lvis_categories, lvis_content, write_json
 from balms_seg.requirements import require
 
 __all__ = ["PRESETS", "SPLITS", "GlyphConfig", "make_glyph_dataset", "register_glyph_dataset"]
@@ -75,7 +76,7 @@ def make_glyph_dataset(
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     # From here on, and until the stamp below, the folder counts as unfinished.
-    _write_json(output / STAMP, {"complete": False, "arguments": arguments})
+    write_json(output / STAMP, {"complete": False, "arguments": arguments})
     for split in SPLITS:
         (output / f"{split}.json").unlink(missing_ok=True)
         (output / split).mkdir(exist_ok=True)
@@ -86,26 +87,26 @@ def make_glyph_dataset(
         [annotation["category_id"] - 1 for image in annotations["train"] for annotation in image],
         minlength=config.num_classes,
     )
-    categories = _categories(plan, instance_counts)
+    categories = lvis_categories(
+        [category_name(character) for character in plan.characters],
+        plan.characters,
+        plan.image_counts,
+        instance_counts,
+    )
     files = {}
     for split in SPLITS:
         name = f"{split}.json"
-        _write_json(output / name, _lvis_json(split, plan, config, categories, annotations[split]))
+        info = {"description": f"glyph toy data set, {split} split", "version": str(_VERSION)}
+        content = lvis_content(plan.labels[split], annotations[split], config.size, categories)
+        write_json(output / name, {"info": info, **content})
         files[name] = (output / name).stat().st_size
-    _write_json(output / STAMP, {"complete": True, "arguments": arguments, "files": files})
+    write_json(output / STAMP, {"complete": True, "arguments": arguments, "files": files})
     seconds = time.perf_counter() - started
     total = sum(len(images) for images in plan.instances.values())
     logger.info(
         "Wrote %d images of %d classes to %s in %.1f s", total, config.num_classes, output, seconds
     )
     return True
-
-
-def _write_json(path: Path, content: dict) -> None:
-    """Write under another name first, so that a file under its own name is whole."""
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _arguments(config: GlyphConfig) -> dict:
@@ -206,58 +207,10 @@ def _draw_one(
     split, index, classes = task
     rng = keyed_generator(config.seed, SPLITS.index(split), index)
     image, instances, _ = render_image(characters, classes, config.size, config.faces, rng)
-    path = output / split / _file_name(index)
+    path = output / split / file_name(index)
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
         raise OSError(f"Could not write {path}; check the free space and the permissions.")
     return [{**i.annotation(), "category_id": i.class_index + 1} for i in instances]
-
-
-def _file_name(index: int) -> str:
-    return f"{index:06d}.png"
-
-
-def _categories(plan: GlyphPlan, instance_counts: np.ndarray) -> list[dict]:
-    """LVIS categories; as in LVIS, counts and frequency are the training split's in every split."""
-    return [
-        {
-            "id": k + 1,
-            "name": category_name(character),
-            "synonyms": [character],
-            "frequency": "r" if images <= 10 else "c" if images <= 100 else "f",
-            "image_count": int(images),
-            "instance_count": int(instances),
-        }
-        for k, (character, images, instances) in enumerate(
-            zip(plan.characters, plan.image_counts, instance_counts, strict=True)
-        )
-    ]
-
-
-def _lvis_json(
-    split: str,
-    plan: GlyphPlan,
-    config: GlyphConfig,
-    categories: list[dict],
-    drawn: list[list[dict]],
-) -> dict:
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for index, (labels, found) in enumerate(zip(plan.labels[split], drawn, strict=True)):
-        images.append(
-            {
-                "id": index + 1,
-                "file_name": _file_name(index),
-                "width": config.size,
-                "height": config.size,
-                "neg_category_ids": [c + 1 for c in labels.negative],
-                "not_exhaustive_category_ids": [c + 1 for c in labels.not_exhaustive],
-            }
-        )
-        for annotation in found:
-            identity = {"id": len(annotations) + 1, "image_id": index + 1, "iscrowd": 0}
-            annotations.append({**identity, **annotation})
-    info = {"description": f"glyph toy data set, {split} split", "version": str(_VERSION)}
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
 def register_glyph_dataset(root: str | os.PathLike, prefix: str = "glyphs") -> list[str]:

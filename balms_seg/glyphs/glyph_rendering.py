@@ -83,8 +83,7 @@ def _draw(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[GlyphInstance], np.ndarray] | None:
     """One attempt with glyphs of 0.19 to 0.40 of `reference_px`; None where they do not fit."""
-    image = _background(size, rng)
-    _draw_clutter(image, rng)
+    image = cluttered_background(size, rng)
     occupied = np.zeros((size, size), bool)
     instances: dict[int, GlyphInstance] = {}
     masks = np.zeros((len(class_indices), size, size), bool)
@@ -104,6 +103,13 @@ def _draw(
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 11))
     image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
     return image, [instances[i] for i in range(len(class_indices))], masks
+
+
+def cluttered_background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """What objects are put on, (size, size, 3) uint8."""
+    image = _background(size, rng)
+    _draw_clutter(image, rng)
+    return image
 
 
 def _color(

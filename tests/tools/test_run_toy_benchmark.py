@@ -113,13 +113,24 @@ def test_a_stage_with_a_seed_of_its_own_serves_all_runs(tool: ModuleType) -> Non
 
 def test_the_zoo_has_every_method_in_a_configuration_that_holds(tool: ModuleType) -> None:
     """At LVIS's defaults some would be refused, or have no class that is rare."""
-    runs = tool.TABLES["zoo"].runs()
-    assert [run.row.partition(",")[0] for run in runs] == list(METHODS)
-    for run in runs:
-        cfg = load_config(get_config_file(f"toy/{run.config}.yaml"), run.overrides)
-        assert run.overrides[1] == cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
-    shared = {run.name for run in tool.TABLES["methods"].runs()}
-    assert {"softmax_1500_seed0", "sigmoid_1500_seed0"} <= shared & {run.name for run in runs}
+    tables = sys.modules["toy_benchmark_tables"]
+    rows = tool.TABLES["zoo"].rows
+    assert [row.partition(",")[0] for row in rows] == list(METHODS)
+    on_collages = tables._zoo_rows(METHODS, tables._FOR_COLLAGES, config="collages")
+    for recipe in (*rows.values(), *on_collages.values()):
+        cfg = load_config(get_config_file(f"toy/{recipe.config}.yaml"), recipe.overrides)
+        assert recipe.overrides[1] == cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER
+
+
+def test_collages_are_made_of_photographs_where_a_table_asks_for_them(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tool.TABLES["collages"].runs()
+    assert not {run.name for run in runs} & {run.name for run in tool.TABLES["zoo"].runs()}
+    monkeypatch.setattr(tool, "make_glyph_dataset", lambda *_: pytest.fail("no glyphs needed"))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"CIFAR-10 is not in .*DETECTRON2_DATASETS"):
+        tool.make_data({run.config for run in runs})
 
 
 def test_published_runs_are_kept_and_only_missing_ones_are_trained(

@@ -7,6 +7,8 @@ by the same code, and have second stages, lengths and settings of their own.
 Runs that the table's json in `--results` already holds are kept and not repeated, so a table can be
 finished on another machine; each run keeps its own commit there. Delete the json to start afresh.
 
+The collages are made of CIFAR-10's photographs in DETECTRON2_DATASETS (default: datasets).
+
 Example: python tools/benchmarks/run_toy_benchmark.py --table methods --jobs 2
 """
 
@@ -19,15 +21,18 @@ from pathlib import Path
 from toy_benchmark_tables import TABLES, Run, Table
 
 from balms_seg.annotations.json_file import read_json
+from balms_seg.data.images.image_sets import read_cifar
 from balms_seg.experiments.machine import describe_hardware, places
 from balms_seg.experiments.records import BOX_COLUMNS, read_record
 from balms_seg.experiments.runs import is_finished, train_all
 from balms_seg.experiments.table import build_table, published_runs, write_table
+from balms_seg.glyphs.collages import make_collages
 from balms_seg.glyphs.glyph_dataset import PRESETS, make_glyph_dataset
 from balms_seg.model_zoo import get_config_file
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT / "datasets" / "glyphs_benchmark"
+GLYPHS = ROOT / "datasets" / "glyphs_benchmark"
+COLLAGES = ROOT / "datasets" / "collages_benchmark"
 COLUMNS = (*BOX_COLUMNS, "processor_seconds")
 
 
@@ -40,8 +45,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--minutes", type=float, help="end after so many, to be resumed")
     args = parser.parse_args()
-    make_glyph_dataset(DATA, PRESETS["benchmark"])
     names = args.table or list(TABLES)
+    make_data({run.config for name in names for run in TABLES[name].runs()})
     missing = {}
     for name in names:
         published = _published(name, TABLES[name], Path(args.results))
@@ -57,6 +62,14 @@ def main() -> None:
     )
     for name in names:
         collect(name, TABLES[name], Path(args.output), Path(args.results))
+
+
+def make_data(configs: set[str]) -> None:
+    """Make what the runs of these configurations train on, where it is not there yet."""
+    if configs & {"benchmark", "benchmark_classifier"}:
+        make_glyph_dataset(GLYPHS, PRESETS["benchmark"])
+    if "collages" in configs:
+        make_collages(COLLAGES, {"train": read_cifar(10, "train"), "val": read_cifar(10, "test")})
 
 
 def _command(run: Run, output: Path) -> list[str]:

@@ -83,7 +83,7 @@ def _register_builtin() -> None:
     """Register the names of the companion benchmarks, below DETECTRON2_DATASETS."""
     for classes in _CIFAR:
         for part in ("train", "test"):
-            _register(f"cifar{classes}_{part}", partial(_read_cifar, classes, part))
+            _register(f"cifar{classes}_{part}", partial(read_cifar, classes, part))
         for kind, label in (("exponential", "lt"), ("step", "step")):
             for rho in RHOS:
                 _register(
@@ -97,7 +97,7 @@ def _register_builtin() -> None:
 
 def read_cifar_subset(classes: int, rho: float, kind: str) -> ImageRecords:
     """A long-tailed subset of CIFAR's training set, the same whenever it is read."""
-    whole = _read_cifar(classes, "train")
+    whole = read_cifar(classes, "train")
     sizes = subset_sizes(_CIFAR[classes][1], classes, rho, kind)
     labels = [record["label"] for record in whole.records]
     keys = [record["key"] for record in whole.records]
@@ -105,7 +105,12 @@ def read_cifar_subset(classes: int, rho: float, kind: str) -> ImageRecords:
     return ImageRecords([whole.records[index] for index in kept.tolist()], whole.class_names)
 
 
-def _read_cifar(classes: int, part: str) -> ImageRecords:
+def read_cifar(classes: int, part: str) -> ImageRecords:
+    """CIFAR-10 or CIFAR-100, "train" or "test", below DETECTRON2_DATASETS.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
     root, (places, _) = _data_root(), _CIFAR[classes]
     for place in places:
         if os.path.exists(f"{root}/{place}"):
