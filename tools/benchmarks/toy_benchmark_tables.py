@@ -257,7 +257,7 @@ TABLES = {
         "Methods at equal schedule on collages of CIFAR-10's photographs",
         "collages_val",
         seeds=3,
-        num_iters=1000,
+        num_iters=500,
         rows=_zoo_rows(_ON_COLLAGES, _FOR_COLLAGES, config="collages"),
         pairs=_BALANCED_PAIRS,
     ),
