@@ -1,7 +1,10 @@
-"""Sums over the processes of a job, and what one of them does for all."""
+"""Sums over the processes of a job, what one of them does for all, and how each of them ends."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,6 +13,8 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from balms_seg.stop_signals import RESUME_EXIT_CODE, StoppedBySignal
 
 Result = TypeVar("Result")
 
@@ -80,3 +85,27 @@ def same_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for buffer, value in zip(buffers, own, strict=True):
             buffer.copy_(value)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """End a rank, where there are several, as soon as its job is done or told to stop.
+
+    Python would take its interpreter down first. A thread of gloo that still holds a tensor needs
+    the interpreter to release it, and ends the process by SIGABRT if it asks too late: "terminate
+    called without an active exception", in ten lines without this package as well. A job that is
+    done, or is to go on later, would then count as one that failed.
+    """
+    code = 0
+    try:
+        yield
+    except StoppedBySignal:
+        if world_size() == 1:
+            raise
+        code = RESUME_EXIT_CODE
+    if world_size() > 1:
+        dist.destroy_process_group()
+        atexit._run_exitfuncs()  # ends data workers, closes logs
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -123,9 +123,10 @@ def name_python_config(args: argparse.Namespace) -> bool:
 
 def run_lazily_on_this_rank(args: argparse.Namespace) -> None:
     """Train or evaluate a Python configuration as one of the ranks."""
+    from balms_seg.distributed import ending_at_once
     from balms_seg.engine.lazy_run import run_lazily
 
-    with errors_in_one_line("train"):
+    with errors_in_one_line("train"), ending_at_once():
         import_modules(args.imports)
         run_lazily(args)
 
@@ -134,8 +135,8 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
     """Train or evaluate as one of the ranks."""
     from detectron2.utils import comm
 
+    from balms_seg.distributed import ending_at_once
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
-    from balms_seg.engine.launch import ending_at_once
     from balms_seg.engine.run_data import DataSets
     from balms_seg.engine.run_summary import describe_end
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,8 +16,7 @@ import torch.distributed as dist
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
-from balms_seg.distributed import world_size
-from balms_seg.stop_signals import RESUME_EXIT_CODE, StoppedBySignal, heeded_signals
+from balms_seg.stop_signals import heeded_signals
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -63,30 +60,6 @@ def launch(main: Callable[[Namespace], Any], args: Namespace) -> Any:
             args=(args,),
             timeout=_timeout(args),
         )
-
-
-@contextmanager
-def ending_at_once() -> Iterator[None]:
-    """End a rank, where there are several, as soon as its job is done or told to stop.
-
-    Python would take its interpreter down first. A thread of gloo that still holds a tensor needs
-    the interpreter to release it, and ends the process by SIGABRT if it asks too late: "terminate
-    called without an active exception", in ten lines without this package as well. A job that is
-    done, or is to go on later, would then count as one that failed.
-    """
-    code = 0
-    try:
-        yield
-    except StoppedBySignal:
-        if world_size() == 1:
-            raise
-        code = RESUME_EXIT_CODE
-    if world_size() > 1:
-        dist.destroy_process_group()
-        atexit._run_exitfuncs()  # ends data workers, closes logs
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from made_up_data import small_config
 from meta_runs import RATES, WEIGHTS
 from runs import build_trainer, run_training
 
+from balms_seg.distributed import ending_at_once
 from balms_seg.engine import LongTailedTrainer, train
 from balms_seg.engine.batch_size import scaled_to
 from balms_seg.engine.launch import launch
@@ -227,6 +228,7 @@ def train_on_rank(
         "MASTER_PORT": str(port),
     }
 
+    @ending_at_once()
     def train_part(args: Namespace) -> None:
         assert comm.get_local_size() == part.ranks_per_machine
         flags = ("--resume",) if part.last > PARTS[0].last else ()

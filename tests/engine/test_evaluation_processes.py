@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gloo_ranks import gloo_rank
 from runs import command_line, run_evaluation, run_training
 from torch import nn
 
@@ -21,20 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def normalise_on_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
-    with torch.no_grad():
-        model[0].running_mean.fill_(rank + 1)
-        model[0].num_batches_tracked.fill_(10 * rank)
-    before = {name: value.clone() for name, value in model.named_buffers()}
-    with same_statistics(model):
-        within = {name: value.clone() for name, value in model.named_buffers()}
-    after = {name: value.clone() for name, value in model.named_buffers()}
-    torch.save({"before": before, "within": within, "after": after}, f"{folder}/{rank}.pth")
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder):
+        model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+        with torch.no_grad():
+            model[0].running_mean.fill_(rank + 1)
+            model[0].num_batches_tracked.fill_(10 * rank)
+        before = {name: value.clone() for name, value in model.named_buffers()}
+        with same_statistics(model):
+            within = {name: value.clone() for name, value in model.named_buffers()}
+        after = {name: value.clone() for name, value in model.named_buffers()}
+        torch.save({"before": before, "within": within, "after": after}, f"{folder}/{rank}.pth")
 
 
 @pytest.mark.slow
@@ -52,18 +49,12 @@ def test_in_an_evaluation_all_ranks_normalise_with_the_main_ones_statistics(
 
 
 def wait_on_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=3),
-    )
-    wait_for_all()  # before an evaluation, all are there
-    if rank == 0:
-        time.sleep(8)
-    wait_for_all()
-    Path(folder, f"waited_{rank}").touch()
+    with gloo_rank(rank, folder, timeout=timedelta(seconds=3)):
+        wait_for_all()  # before an evaluation, all are there
+        if rank == 0:
+            time.sleep(8)
+        wait_for_all()
+        Path(folder, f"waited_{rank}").touch()
 
 
 @pytest.mark.slow

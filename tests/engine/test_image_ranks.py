@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gloo_ranks import gloo_rank
 from image_runs import run_image_training
 from image_sets import write_image_sets
 from runs import read_checkpoint
@@ -21,17 +22,16 @@ DECOUPLED = {
 
 
 def train_on_rank(rank: int, settings: dict, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    _create_local_group(2)
-    trainer = run_image_training(settings, Path(folder) / "two")
-    torch.save(
-        {"model": trainer.checkpointer.model.state_dict(), "results": trainer._last_eval_results},
-        f"{folder}/{rank}.pth",
-    )
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder):
+        _create_local_group(2)
+        trainer = run_image_training(settings, Path(folder) / "two")
+        torch.save(
+            {
+                "model": trainer.checkpointer.model.state_dict(),
+                "results": trainer._last_eval_results,
+            },
+            f"{folder}/{rank}.pth",
+        )
 
 
 @pytest.mark.slow

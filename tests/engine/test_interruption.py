@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.engine import HookBase
+from gloo_ranks import gloo_rank
 from runs import assert_same_tensors, build_trainer, read_checkpoint, run_evaluation, run_training
 
 from balms_seg.engine import LongTailedTrainer, train
+from balms_seg.engine.launch import _create_local_group
 from balms_seg.evaluation import LongTailedLVISEvaluator, read_results
 from balms_seg.stop_signals import RESUME_EXIT_CODE, stop_signals
 
@@ -128,20 +130,15 @@ def test_evaluation_alone_goes_on_where_a_signal_ended_it(
 
 
 def stop_one_rank(rank: int, settings: dict, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    from balms_seg.engine.launch import _create_local_group
-
-    _create_local_group(2)
-    trainer = build_trainer(settings, Path(folder) / "out")
-    if rank == 1:
-        trainer.register_hooks([Signal(signal.SIGTERM, 2)])
-    try:
-        train(trainer)
-    except SystemExit as error:
-        Path(folder, f"rank{rank}").write_text(f"{error.code} {trainer.iter}")
+    with gloo_rank(rank, folder):
+        _create_local_group(2)
+        trainer = build_trainer(settings, Path(folder) / "out")
+        if rank == 1:
+            trainer.register_hooks([Signal(signal.SIGTERM, 2)])
+        try:
+            train(trainer)
+        except SystemExit as error:
+            Path(folder, f"rank{rank}").write_text(f"{error.code} {trainer.iter}")
 
 
 @pytest.mark.slow

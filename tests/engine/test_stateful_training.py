@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gloo_ranks import gloo_rank
 from meta_runs import BANK, DECOUPLED
 from runs import assert_same_tensors, build_trainer, read_checkpoint, run_training
 from torch import Tensor, nn
@@ -120,14 +121,10 @@ def test_a_method_without_a_plain_loss_has_no_plain_meta_step(
 
 
 def train_on_rank(rank: int, settings: dict, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    _create_local_group(2)
-    trainer = run_training(settings, Path(folder) / "two")
-    torch.save(method_of(trainer.checkpointer.model).state_dict(), f"{folder}/{rank}.pth")
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder):
+        _create_local_group(2)
+        trainer = run_training(settings, Path(folder) / "two")
+        torch.save(method_of(trainer.checkpointer.model).state_dict(), f"{folder}/{rank}.pth")
 
 
 @pytest.mark.slow

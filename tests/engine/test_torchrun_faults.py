@@ -132,7 +132,8 @@ rank = int(os.environ["RANK"])
 if rank == 0:
     atexit.register(ctypes.PyDLL(None).usleep, 6_000_000)
 import torch
-from balms_seg.engine.launch import _init_process_group, ending_at_once, timedelta
+from balms_seg.distributed import ending_at_once
+from balms_seg.engine.launch import _init_process_group, timedelta
 from balms_seg.stop_signals import StoppedBySignal
 _init_process_group("gloo", timedelta(minutes=1))
 with ending_at_once():

@@ -5,14 +5,13 @@ The references' numbers: tests/golden/README.md. R rows, K classes; K is backgro
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
+from gloo_ranks import gloo_rank
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
@@ -136,22 +135,18 @@ def rank_rows(rank: int, iteration: int) -> tuple[Tensor, Tensor]:
     return torch.randn(len(targets), K + 2, generator=generator), targets
 
 
-def train_on_rank(rank: int, port: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    for name in STATEFUL:
-        method = build(name)
-        for iteration in range(4):
-            logits, targets = rank_rows(rank, iteration)
-            method.training_loss(logits[:, : method.num_columns], targets, LossContext())
-        torch.save(method.state_dict(), f"{folder}/{name}_{rank}.pth")
-    dist.destroy_process_group()
+def train_on_rank(rank: int, folder: str) -> None:
+    with gloo_rank(rank, folder):
+        for name in STATEFUL:
+            method = build(name)
+            for iteration in range(4):
+                logits, targets = rank_rows(rank, iteration)
+                method.training_loss(logits[:, : method.num_columns], targets, LossContext())
+            torch.save(method.state_dict(), f"{folder}/{name}_{rank}.pth")
 
 
 def test_the_state_of_two_ranks_is_that_of_one_process(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(train_on_rank, args=(port, str(tmp_path)), nprocs=2)
+    mp.spawn(train_on_rank, args=(str(tmp_path),), nprocs=2)
     for name in STATEFUL:
         alone = build(name)
         for iteration in range(4):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gloo_ranks import gloo_rank
 from PIL import Image
 
 pytest.importorskip("detectron2")
@@ -277,14 +278,11 @@ def test_union_of_the_ranks_is_the_one_process_stream(
 
 
 def _share_in_process(rank: int, cfg: CfgNode, dicts: list[dict], folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    cfg.SEED = -1  # the ranks must agree on the seed they draw
-    loader = build_train_loader(_with_workers(cfg, 2), dataset_dicts=dicts)
-    batches = _take(loader, 8)
-    torch.save((loader.seed, batches, loader.state_dict()), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder):
+        cfg.SEED = -1  # the ranks must agree on the seed they draw
+        loader = build_train_loader(_with_workers(cfg, 2), dataset_dicts=dicts)
+        batches = _take(loader, 8)
+        torch.save((loader.seed, batches, loader.state_dict()), f"{folder}/{rank}.pt")
 
 
 @pytest.mark.slow

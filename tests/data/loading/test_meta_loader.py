@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gloo_ranks import gloo_rank
 
 pytest.importorskip("detectron2")
 
@@ -246,24 +247,21 @@ def test_more_workers_than_the_lookahead_allows_are_refused(
 def _train_in_process(
     rank: int, world_size: int, num_workers: int, cfg: CfgNode, dicts: list[dict], folder: str
 ) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
-    )
-    loader = _load(cfg, dicts, num_workers)
-    iterator = iter(loader)
-    batches, rates = [], []
-    for step in range(NUM_STEPS):
-        batch = next(iterator)
-        batches.append(
-            [(o["stream_position"], o["dataset_index"], o["draw_probability"]) for o in batch]
-        )
-        if step in UPDATES:
-            gradient = _gradient(loader, batch, step)
-            torch.distributed.all_reduce(gradient)
-            _stream(loader).update(gradient)
-            rates.append(_stream(loader).rates.class_rates)
-    torch.save((batches, np.stack(rates)), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder, ranks=world_size):
+        loader = _load(cfg, dicts, num_workers)
+        iterator = iter(loader)
+        batches, rates = [], []
+        for step in range(NUM_STEPS):
+            batch = next(iterator)
+            batches.append(
+                [(o["stream_position"], o["dataset_index"], o["draw_probability"]) for o in batch]
+            )
+            if step in UPDATES:
+                gradient = _gradient(loader, batch, step)
+                torch.distributed.all_reduce(gradient)
+                _stream(loader).update(gradient)
+                rates.append(_stream(loader).rates.class_rates)
+        torch.save((batches, np.stack(rates)), f"{folder}/{rank}.pt")
 
 
 @pytest.mark.slow

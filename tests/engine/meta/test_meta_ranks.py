@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from gloo_ranks import gloo_rank
 from made_up_data import write_annotated_images
 from meta_runs import BANK, DECOUPLED, RATES, WEIGHTS
 from runs import build_trainer
@@ -56,13 +57,9 @@ def train(settings: dict, output: Path) -> dict[str, torch.Tensor]:
 
 
 def train_on_rank(rank: int, settings: dict, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    _create_local_group(2)
-    torch.save(train(settings, Path(folder) / "two"), f"{folder}/{rank}.pth")
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder):
+        _create_local_group(2)
+        torch.save(train(settings, Path(folder) / "two"), f"{folder}/{rank}.pth")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
+from gloo_ranks import gloo_rank
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.config import add_balms_config
@@ -103,12 +104,9 @@ def test_without_training_counts_there_are_no_groups(tmp_path: Path) -> None:
 
 def run_rank(rank: int, folder: str, shares: list[list[list[int]]]) -> None:
     MetadataCatalog.get(NAME).set(thing_classes=NAMES)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(shares)
-    )
-    results = evaluate(shares[rank], Path(folder, "many"))
-    Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder, ranks=len(shares)):
+        results = evaluate(shares[rank], Path(folder, "many"))
+        Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
+from gloo_ranks import gloo_rank
 from lvis_cases import random_case
 
 from balms_seg.evaluation import LongTailedLVISEvaluator
@@ -49,15 +50,12 @@ def evaluate_share(
 def run_rank(
     rank: int, folder: str, shares: list[list[int]], stop_after: int | None = None
 ) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(shares)
-    )
-    torch.manual_seed(0)  # the model's weights
-    results = evaluate_share(
-        f"{folder}/val.json", f"{folder}/out", shares[rank], 0, stop_after=stop_after
-    )
-    Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
-    torch.distributed.destroy_process_group()
+    with gloo_rank(rank, folder, ranks=len(shares)):
+        torch.manual_seed(0)  # the model's weights
+        results = evaluate_share(
+            f"{folder}/val.json", f"{folder}/out", shares[rank], 0, stop_after=stop_after
+        )
+        Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
 
 
 @pytest.mark.slow
