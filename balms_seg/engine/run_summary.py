@@ -15,6 +15,7 @@ from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
+from balms_seg.modeling.roi_heads import method_name
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -103,15 +104,14 @@ def _describe_model(cfg: CfgNode, model: nn.Module, start_iter: int) -> list[str
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     total = sum(size for size, _ in sizes)
     trained = sum(size for size, is_trained in sizes if is_trained)
-    head = cfg.MODEL.IMAGE_CLASSIFIER if job.of_images else cfg.MODEL.ROI_BOX_HEAD
     backbone = cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE if job.of_images else cfg.MODEL.BACKBONE.NAME
     start = f"the checkpoint of iteration {start_iter}" if start_iter else cfg.MODEL.WEIGHTS
     start = start or "scratch"
-    method = head.METHOD if job.of_images else head.CLASSIFIER
+    method = cfg.MODEL.IMAGE_CLASSIFIER.METHOD if job.of_images else method_name(cfg)
     return [
         f"{cfg.MODEL.META_ARCHITECTURE}, {backbone}: {total:,} parameters, of which "
         f"{trained:,} are trained, on {cfg.MODEL.DEVICE}",
-        f"classifier {method}, from {start}",
+        f"classifier {method or 'of detectron2'}, from {start}",
     ]
 
 

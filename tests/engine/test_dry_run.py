@@ -86,6 +86,7 @@ def test_a_classifier_alone_keeps_its_rows_for_the_backward_pass(
     dry_run({**data, **WEIGHTS, "OUTPUT_DIR": str(tmp_path / "out")})
     told = capsys.readouterr().out
     assert "what the trunk holds on its way" in told
+    assert "classifier balanced_sigmoid, from scratch" in told  # BALMS' heads fix it
     trained = re.search(r"parameters, of which ([\d,]+) are trained", told)[1]
     assert int(trained.replace(",", "")) < 1000
 
