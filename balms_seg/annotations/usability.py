@@ -27,6 +27,11 @@ _DEFAULTS = {
     "not_exhaustive_category_ids": "every instance of an annotated class counts as annotated, so "
     "an unmatched detection is a false positive",
 }
+_PLAIN_COCO = (  # instead of all four
+    "none of LVIS's fields: classes are grouped by their number of training images (rare 1-10, "
+    "common 11-100, frequent above, no group where it is unknown), and every image counts as "
+    "annotated for all classes"
+)
 _NUM_DAMAGES_NAMED = 3
 # The files of which everything was said.
 _said: WeakSet[Facts] = WeakSet()
@@ -117,6 +122,9 @@ def _default_notes(annotations: Annotations) -> list[str]:
         LVIS_IMAGE_FIELDS[0]: (int((~table.has_negatives).sum()), len(table)),
         LVIS_IMAGE_FIELDS[1]: (int((~table.has_not_exhaustive).sum()), len(table)),
     }
+    needed = [name for name in num_without if name != "image_count"]
+    if all(num_without[name][0] == num_without[name][1] for name in needed):
+        return [_PLAIN_COCO]
     notes = []
     for name, (number, total) in num_without.items():
         kind = "images" if name in LVIS_IMAGE_FIELDS else "categories"

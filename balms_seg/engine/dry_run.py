@@ -15,13 +15,15 @@ from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.batch_size import scaled_to
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.output_folder import earlier_run
 from balms_seg.engine.run_data import DataSets, RunData
-from balms_seg.engine.run_setup import setup
+from balms_seg.engine.run_setup import load_config, setup
 from balms_seg.engine.run_summary import describe_run, in_parts, shown_groups
 from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.engine.training_memory import (
     CONTEXT_BYTES,
+    PEAK_FACTOR,
     activation_bytes,
     mask_logit_bytes,
     num_foreground_rows,
@@ -41,33 +43,35 @@ def dry_run(args: Namespace) -> str:
 
     Data are read and checked, the model is built and its weights are loaded, and one batch goes
     forward, all on the CPU where there is no CUDA. Schedule and memory are those of
-    --num-gpus times --num-machines processes. Weights that cannot be downloaded, and those of a
-    stage that has not been trained, are warned of and left out.
+    --num-gpus times --num-machines processes; with --resume the schedule is what is left of it.
+    Weights that cannot be downloaded, and those of a stage that has not been trained, are warned
+    of and left out.
 
     Args:
         args: of `balms-seg train`.
 
     Raises:
-        ValueError: with --resume or --eval-only, or the batch cannot be shared out.
+        ValueError: with --eval-only, or the batch cannot be shared out.
     """
-    if args.resume or args.eval_only:
-        raise ValueError(
-            "Expected --dry-run of a new training, but got --resume or --eval-only; leave it out."
-        )
-    num_processes = max(args.num_gpus, 1) * args.num_machines
+    if args.eval_only:
+        raise ValueError("Expected --dry-run of a training, but got --eval-only; leave one out.")
+    folder = load_config(args.config_file, args.opts).OUTPUT_DIR
+    num_processes, on_gpus = max(args.num_gpus, 1) * args.num_machines, args.num_gpus > 0
     with tempfile.TemporaryDirectory() as scratch:
         sets = DataSets()
         cfg = _planned(setup(args, sets, scratch=scratch), num_processes)
         trainer = _PlannedTrainer(cfg, sets)
+        trainer.checkpointer.save_dir = folder  # only read: nothing is trained
         try:
-            trainer.resume_or_load(resume=False)
+            trainer.resume_or_load(resume=args.resume)
         except ConnectionError as error:
             logger.warning("%s The plan goes on from scratch.", error)
         return in_parts(
             {
-                **describe_run(trainer),
+                **describe_run(trainer, where=_processes(num_processes, on_gpus=on_gpus)),
                 "sampling": _describe_sampling(cfg, trainer.training_set),
-                "memory": _describe_memory(trainer, num_processes, on_gpus=args.num_gpus > 0),
+                "memory": _describe_memory(trainer, num_processes, on_gpus=on_gpus),
+                **_describe_folder(folder, args),
             }
         )
 
@@ -143,20 +147,37 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
     }
     if not is_of_images and not isinstance(step, ClassifierStep):
         parts["logits of masks"] = num_images * mask_logit_bytes(cfg)
+    tensors, plan = sum(parts.values()), ""
     if on_gpus:
         parts["CUDA"] = CONTEXT_BYTES
+        if "logits of masks" in parts:
+            plan = f", plan with {_mib(int(PEAK_FACTOR * tensors) + CONTEXT_BYTES)}"
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
-    one, many = ("the GPU", "GPUs") if on_gpus else ("the CPU", "processes")
-    where = one if num_processes == 1 else f"each of {num_processes} {many}"
+    where = _processes(num_processes, on_gpus=on_gpus)
+    where = where if num_processes == 1 else f"each of {where}"
     on_top = "buffers of convolutions and larger images"
     if isinstance(step, ClassifierStep):
         on_top += ", and what the trunk holds on its way, which needs no gradients,"
     return [
-        f"at least {_mib(sum(parts.values()))} on {where}: {told}",
+        f"at least {_mib(sum(parts.values()))} on {where}{plan}: {told}",
         f"activations are what the backward pass needs of the first image drawn{in_full}"
         f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top} "
         "come on top",
     ]
+
+
+def _processes(number: int, *, on_gpus: bool) -> str:
+    """What trains, in words."""
+    one, many = ("the GPU", "GPUs") if on_gpus else ("the CPU", "processes")
+    return one if number == 1 else f"{number} {many}"
+
+
+def _describe_folder(folder: str, args: Namespace) -> dict[str, list[str]]:
+    """What the run itself has to be told of a used folder, where it is not told yet."""
+    earlier = earlier_run(folder)
+    if not earlier or args.resume or getattr(args, "overwrite", False):
+        return {}
+    return {"output": [f"{earlier} The run needs --resume, --overwrite or another OUTPUT_DIR."]}
 
 
 def _with_most_objects(record: dict[str, Any], cfg: CfgNode) -> dict[str, Any]:

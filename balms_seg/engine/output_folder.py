@@ -53,9 +53,14 @@ def prepare_output_folder(
         raise ValueError("Expected --resume or --overwrite, but got both: go on, or start anew.")
     for path in clear_leftovers(folder):
         logger.warning("Removed %s, which an interrupted run had begun to write.", path)
-    if resume or not _matches(folder, _TRACES):
+    earlier = earlier_run(folder)
+    if resume or not earlier:
         return
-    require_unused(folder, overwrite=overwrite)
+    if not overwrite:
+        raise ValueError(
+            f"{earlier} Give --resume to go on from it, another OUTPUT_DIR, or --overwrite to move "
+            "what is there into a folder of its own."
+        )
     written = _matches(folder, _WRITTEN)
     if weights and any(Path(weights).resolve().is_relative_to(p.resolve()) for p in written):
         raise ValueError(
@@ -68,15 +73,12 @@ def prepare_output_folder(
     logger.warning("Moved what an earlier run left in %s to %s.", folder, target)
 
 
-def require_unused(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raise ValueError where an earlier run used the folder and is not to be moved."""
+def earlier_run(folder: str | os.PathLike[str]) -> str:
+    """A sentence that names what an earlier run left in a folder; empty where it left nothing."""
     traces = _matches(Path(folder), _TRACES)
-    if traces and not overwrite:
-        raise ValueError(
-            f"OUTPUT_DIR {folder} holds an earlier run ({', '.join(p.name for p in traces[:4])}). "
-            "Give --resume to go on from it, another OUTPUT_DIR, or --overwrite to move what is "
-            "there into a folder of its own."
-        )
+    if not traces:
+        return ""
+    return f"OUTPUT_DIR {folder} holds an earlier run ({', '.join(p.name for p in traces[:4])})."
 
 
 def require_other_folder(weights: str, folder: str | os.PathLike[str]) -> None:

@@ -24,7 +24,6 @@ from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import (
     prepare_output_folder,
-    require_unused,
     set_evaluation_aside,
     training_config_kept,
 )
@@ -176,7 +175,7 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         args: of `detectron2.engine.default_argument_parser`.
         sets: gets what is read of the data sets, to be handed on to the trainer or `evaluate`.
         scratch: a folder that takes the place of OUTPUT_DIR, where the run is only planned; that
-            one is looked at and left as it is.
+            one is only read, and may hold an earlier run.
 
     Returns:
         A frozen configuration with `SEED` >= 0, whose data sets are registered; the trainer (or
@@ -246,17 +245,15 @@ def _choose_device(cfg: CfgNode, num_gpus: int, *, is_planned: bool) -> None:
 def _prepare_training(cfg: CfgNode, args: Namespace, *, is_planned: bool) -> None:
     """Stop where the run cannot start in its folder, or go on from what is there."""
     check_meta_training(cfg, of_images=build_job(cfg).of_images)
-    if is_planned:
-        require_unused(cfg.OUTPUT_DIR, overwrite=getattr(args, "overwrite", False))
-        return
-    on_main_process(
-        lambda: prepare_output_folder(
-            cfg.OUTPUT_DIR,
-            resume=args.resume,
-            overwrite=getattr(args, "overwrite", False),
-            weights=cfg.MODEL.WEIGHTS,
+    if not is_planned:
+        on_main_process(
+            lambda: prepare_output_folder(
+                cfg.OUTPUT_DIR,
+                resume=args.resume,
+                overwrite=getattr(args, "overwrite", False),
+                weights=cfg.MODEL.WEIGHTS,
+            )
         )
-    )
     if args.resume:
         prepare_to_resume(cfg)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.config.meta_learning import learned_quantity
@@ -29,12 +28,17 @@ def describe_start(trainer: LongTailedTrainer) -> str:
     return in_parts({**describe_run(trainer), "written": _describe_files(trainer.cfg)})
 
 
-def describe_run(trainer: LongTailedTrainer) -> dict[str, list[str]]:
-    """Lines about data, model and schedule."""
+def describe_run(trainer: LongTailedTrainer, *, where: str = "") -> dict[str, list[str]]:
+    """Lines about data, model and schedule.
+
+    Args:
+        trainer: with its weights loaded.
+        where: the model is trained; empty: on its own device.
+    """
     cfg = trainer.cfg
     told = {
         "data": _describe_data(cfg, trainer.statistics),
-        "model": _describe_model(cfg, trainer.model, trainer.start_iter),
+        "model": _describe_model(trainer, where or cfg.MODEL.DEVICE),
         "schedule": _describe_schedule(cfg, trainer.statistics.num_images, trainer.start_iter),
     }
     return told if learned_quantity(cfg) == "none" else {**told, "meta": _describe_meta(cfg)}
@@ -99,18 +103,19 @@ def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
     return told
 
 
-def _describe_model(cfg: CfgNode, model: nn.Module, start_iter: int) -> list[str]:
-    job = build_job(cfg)
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+def _describe_model(trainer: LongTailedTrainer, where: str) -> list[str]:
+    cfg, job = trainer.cfg, build_job(trainer.cfg)
+    sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
     total = sum(size for size, _ in sizes)
     trained = sum(size for size, is_trained in sizes if is_trained)
     backbone = cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE if job.of_images else cfg.MODEL.BACKBONE.NAME
-    start = f"the checkpoint of iteration {start_iter}" if start_iter else cfg.MODEL.WEIGHTS
-    start = start or "scratch"
+    start = cfg.MODEL.WEIGHTS or "scratch"
+    if trainer.start_iter:
+        start = f"the checkpoint of iteration {trainer.start_iter - 1}"
     method = cfg.MODEL.IMAGE_CLASSIFIER.METHOD if job.of_images else method_name(cfg)
     return [
         f"{cfg.MODEL.META_ARCHITECTURE}, {backbone}: {total:,} parameters, of which "
-        f"{trained:,} are trained, on {cfg.MODEL.DEVICE}",
+        f"{trained:,} are trained, on {where}",
         f"classifier {method or 'of detectron2'}, from {start}",
     ]
 
@@ -120,13 +125,19 @@ def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[s
     every = cfg.TEST.EVAL_PERIOD
     rounds = solver.MAX_ITER * solver.IMS_PER_BATCH / num_images
     return [
-        f"iterations {start_iter} to {solver.MAX_ITER} of {solver.IMS_PER_BATCH} images, in all "
+        f"{_iterations_left(start_iter, solver.MAX_ITER)} of {solver.IMS_PER_BATCH} images, in all "
         f"{rounds:.3g} times the training set; "
         f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
         f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
         f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end; "
         f"checkpoint every {solver.CHECKPOINT_PERIOD}",
     ]
+
+
+def _iterations_left(start_iter: int, max_iter: int) -> str:
+    if start_iter >= max_iter:
+        return f"no iteration left ({start_iter} of {max_iter} are done),"
+    return f"iterations {start_iter} to {max_iter}"
 
 
 def _described_steps(solver: CfgNode) -> str:

@@ -152,9 +152,8 @@ class TrainingStep(SimpleTrainer):
         learning_rate = max(group["lr"] for group in self.optimizer.param_groups)
         return FloatingPointError(
             f"Training stopped at iteration {self.iter}: {reason} The weights of this iteration "
-            "were not written; the last checkpoint in OUTPUT_DIR is intact. The learning rate was "
-            f"{learning_rate:g}; lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or enable "
-            "SOLVER.CLIP_GRADIENTS, and continue with --resume."
+            f"were not written. The learning rate was {learning_rate:g}; lower SOLVER.BASE_LR, "
+            "lengthen SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS."
         )
 
     def state_dict(self) -> dict[str, Any]:

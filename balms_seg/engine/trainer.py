@@ -33,7 +33,7 @@ from balms_seg.engine.run_data import DataSets, RunData, hand, statistics_if_ava
 from balms_seg.engine.run_hooks import with_run_hooks
 from balms_seg.engine.run_state import restore_state, state_of
 from balms_seg.engine.step import TrainingStep, data_parallel
-from balms_seg.engine.training_memory import running_out_explained
+from balms_seg.engine.step_errors import step_errors_explained
 from balms_seg.engine.writers import run_writers
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
@@ -187,8 +187,8 @@ class LongTailedTrainer(DefaultTrainer):
             return super().train()
 
     def run_step(self) -> None:
-        """As detectron2's; a device that runs out of memory is told what to halve."""
-        with running_out_explained(self.cfg.SOLVER.IMS_PER_BATCH):
+        """As detectron2's; an error says what to do."""
+        with step_errors_explained(self.cfg):
             super().run_step()
 
     def after_train(self) -> None:

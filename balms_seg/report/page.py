@@ -12,6 +12,7 @@ import numpy as np
 
 from balms_seg.annotations import ImageFolder, read_annotations
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
+from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
@@ -134,7 +135,8 @@ def _instance_parts(
     intervals = _intervals(runs, num_resamples)
     differences = _differences(runs, num_resamples, content)
     labels = []
-    if source is not None:
+    tells_of_labels = all(map(_finds_something, runs))
+    if source is not None and tells_of_labels:
         labels = find_suspicious_labels(source.ground_truth, source.fates, unannotated)
     entries: list[GalleryEntry] = []
     contradicted: list[GalleryEntry] = []
@@ -165,13 +167,19 @@ def _instance_parts(
         figure_sections.class_section(runs, findings, columns, content),
         figure_sections.error_section(runs, findings, fates, content),
         figure_sections.gallery_section(runs, entries),
-        table_sections.label_section(runs, labels, contradicted),
+        table_sections.label_section(runs, labels, contradicted)
+        if tells_of_labels
+        else table_sections.no_label_section(),
         table_sections.threshold_section(runs),
         figure_sections.reliability_section(runs, content),
         figure_sections.curve_section(runs, content),
         figure_sections.rates_section(runs, content),
     ]
     return parts, columns, rows
+
+
+def _finds_something(run: Run) -> bool:
+    return run.metrics[run.main_task].get("AP", 0.0) >= 100 * TELLING_AP
 
 
 def _image_parts(runs: Sequence[Run], content: PageContent, **_: Any) -> Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
+from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
 from balms_seg.report import sections
 from balms_seg.report.gallery import GalleryEntry
@@ -87,6 +88,18 @@ def label_section(
             ["image", "what", "annotated as", "predicted as", "score", "IoU", "recall of class"],
             rows,
             num_text=4,
+        ),
+    )
+
+
+def no_label_section() -> str:
+    """The same part, of a model whose contradictions mean nothing."""
+    return sections.section(
+        "labels",
+        "Labels to look at",
+        sections.note(
+            f"Nothing can be said yet: with an AP below {100 * TELLING_AP:g} a model contradicts "
+            "annotations at random."
         ),
     )
 

@@ -44,7 +44,7 @@ def test_says_which_differences_are_larger_than_chance(
         "compare", [str(runs / "good"), str(runs / "bad" / "inference"), "--resamples", "40"]
     )
     out = capsys.readouterr().out
-    assert "bbox, 25 images" in out
+    assert "bbox, 25 images; difference: inference minus good" in out
     assert "good of unknown seed and inference of unknown seed" in out
     row = next(line for line in out.split("\n") if line.startswith("|     AP |"))
     assert row.rstrip(" |").endswith("yes")
@@ -63,12 +63,29 @@ def test_says_where_seeds_do_not_pair_runs(
         shutil.copytree(runs / "good" / "inference", tmp_path / name / "inference")
         (tmp_path / name / "inference" / "results.json").rename(tmp_path / name / "results.json")
         record = json.loads((tmp_path / name / "results.json").read_text())
-        record |= {"seed": seed, "iteration": 5}
+        record |= {"seed": seed, "iteration": 300 if name == "a" else 299}
         (tmp_path / name / "results.json").write_text(json.dumps(record))
     run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
     out = capsys.readouterr().out
     assert ("Not paired in training" in out) == bool(said)
     assert said in out
+    assert "Trained for few iterations: b for 299." in out
+
+
+def test_says_that_runs_which_find_nothing_do_not_differ_yet(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    found = json.loads((runs / "good_found.json").read_text())
+    aside = [{**one, "bbox": [0.0, 0.0, 1.0, 1.0]} for one in found]
+    (tmp_path / "aside.json").write_text(json.dumps(aside))
+    truth = ["--ground-truth", str(runs / "good.json"), "--tasks", "bbox"]
+    nothing = str(tmp_path / "nothing")
+    run_command("evaluate", [str(tmp_path / "aside.json"), *truth, "--output", nothing])
+    said = "Both runs find next to nothing (AP below 1)"
+    for other, is_said in ((nothing, True), (str(runs / "good"), False)):
+        capsys.readouterr()
+        run_command("compare", [nothing, other, "--resamples", "10"])
+        assert (said in capsys.readouterr().out) == is_said
 
 
 def test_says_where_both_evaluate_the_same_weights(

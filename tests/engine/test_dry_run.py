@@ -13,7 +13,7 @@ from image_sets import SMALL as IMAGES
 from image_sets import write_image_sets
 from made_up_data import SMALL, small_config, words
 from meta_runs import WEIGHTS
-from runs import build_trainer
+from runs import build_trainer, run_training
 from torch import nn
 
 from balms_seg.commands.command_line import run_command
@@ -118,20 +118,42 @@ def test_the_schedule_is_that_of_the_processes_asked_for(
     dry_run({**data, **settings}, "--num-gpus", "4")
     told = capsys.readouterr().out
     assert "iterations 0 to 2 of 8 images" in told
-    assert "on each of 4 GPUs" in told
+    least, planned = re.search(
+        r"at least (\d+) MiB on each of 4 GPUs, plan with (\d+) MiB:", told
+    ).groups()
+    assert int(planned) - 512 == pytest.approx(1.8 * (int(least) - 512), abs=2)
+    assert "are trained, on 4 GPUs" in told
 
 
 def test_what_stops_a_run_stops_its_dry_run(data: dict[str, object], tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "model_final.pth").write_bytes(b"")
-    with pytest.raises(SystemExit, match="holds an earlier run"):
-        dry_run({**data, "OUTPUT_DIR": str(folder)})
-    assert [path.name for path in folder.iterdir()] == ["model_final.pth"]
-    with pytest.raises(SystemExit, match="--dry-run of a new training"):
-        dry_run({**data, "OUTPUT_DIR": str(tmp_path)}, "--resume")
+    with pytest.raises(SystemExit, match="--dry-run of a training, but got --eval-only"):
+        dry_run({**data, "OUTPUT_DIR": str(tmp_path)}, "--eval-only")
     with pytest.raises(SystemExit, match="IMS_PER_BATCH is 2, which cannot be shared out among 3"):
         dry_run({**data, "OUTPUT_DIR": str(tmp_path / "other")}, "--num-gpus", "3")
+
+
+def test_a_used_folder_is_planned_as_a_new_run_or_as_the_rest_of_the_old_one(
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_training({**data, "DATASETS.TEST": ()}, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    longer = {**data, "SOLVER.MAX_ITER": 5, "OUTPUT_DIR": str(tmp_path)}
+    capsys.readouterr()
+    dry_run(longer)
+    told = capsys.readouterr().out
+    assert "iterations 0 to 5 of 2 images" in told
+    assert "holds an earlier run (last_checkpoint, metrics.json" in told
+    assert "The run needs --resume, --overwrite or another OUTPUT_DIR." in told
+    dry_run(longer, "--resume")
+    told = capsys.readouterr().out
+    assert "from the checkpoint of iteration 1" in told
+    assert "iterations 2 to 5 of 2 images" in told
+    assert "earlier run" not in told
+    dry_run({**longer, "SOLVER.MAX_ITER": 2}, "--resume")
+    assert "no iteration left (2 of 2 are done), of 2 images" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(SystemExit, match="CLASSIFIER was 'balanced_softmax' and is 'softmax'"):
+        dry_run({**longer, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}, "--resume")
 
 
 def test_activations_are_what_the_backward_pass_keeps() -> None:

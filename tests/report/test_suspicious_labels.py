@@ -101,6 +101,23 @@ def test_objects_that_nothing_is_found_on_are_listed_where_their_class_is_found(
     assert list(found.box) == box_of(1)
 
 
+def test_of_a_model_that_finds_nothing_the_page_names_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
+    run = write_run(tmp_path / "run", tasks=("bbox",), confused=6)
+    record = json.loads((run / "results.json").read_text())
+    (metrics,) = record["metrics"].values()
+    metrics["bbox"]["AP"] = 0.9
+    (run / "results.json").write_text(json.dumps(record))
+    json_file, _ = write_data(tmp_path / "data")
+    run_command("report", [str(run), "--ground-truth", str(json_file), "--resamples", "0"])
+    text = (run / "report.html").read_text()
+    assert "Nothing can be said yet: with an AP below 1" in text
+    assert "another class" not in text[text.index("Labels to look at") :]
+    assert not (run / "suspicious_labels.csv").exists()
+
+
 def test_the_page_and_the_list_have_every_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

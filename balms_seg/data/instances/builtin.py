@@ -23,6 +23,15 @@ BUILTIN_LVIS_NAMES = (
     "lvis_v0.5_val_cocofied",
 )
 
+# Images of the published files.
+NUM_IMAGES = {
+    "lvis_v1_train": 100170,
+    "lvis_v1_val": 19809,
+    "lvis_v0.5_train": 57263,
+    "lvis_v0.5_val": 5000,
+    "lvis_v0.5_val_rand_100": 100,
+}
+
 Records = Sequence[dict[str, Any]]
 Load = Callable[[str], Records]  # name of a registered set -> its dataset dicts
 
@@ -42,6 +51,22 @@ def naming_downloads(name: str) -> Iterator[None]:
             "checkout says what to get, how large it is, and links downloads; datasets/README.md "
             "shows the tree."
         ) from error
+
+
+def describe_other_size(name: str, num_images: int) -> str:
+    """A sentence where the file of a builtin LVIS name is not the published one, by its size.
+
+    Args:
+        name: of a registered set.
+        num_images: of its json.
+    """
+    published = NUM_IMAGES.get(name, num_images)
+    if published == num_images:
+        return ""
+    return (
+        f"{MetadataCatalog.get(name).json_file} has {num_images} images, but the published file of "
+        f"{name!r} has {published}: results on it are not comparable with published ones."
+    )
 
 
 def load_dataset_dicts(name: str) -> Records:

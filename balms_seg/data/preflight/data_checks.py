@@ -12,7 +12,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.annotations import Annotations, MaskKind, shortened
 from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_TYPE
-from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
+from balms_seg.data.instances.builtin import (
+    Load,
+    Records,
+    describe_other_size,
+    load_dataset_dicts,
+)
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.registration import register_from_config
 from balms_seg.data.preflight.header_checks import image_problems
@@ -137,6 +142,9 @@ def _content_problems(
         return
     yield from _metadata_problems(metadata)
     images = records.images() if isinstance(records, DatasetDicts) else records
+    other_size = describe_other_size(name, len(images))
+    if other_size:
+        logger.warning(other_size)
     missing = missing_images(record["file_name"] for record in images)
     if missing:
         yield describe_missing(missing, len(images), metadata.get("image_root"))

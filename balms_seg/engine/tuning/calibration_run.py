@@ -161,9 +161,9 @@ def refuse_unfit_set(name: str, cfg: CfgNode, *, allow_validation: bool) -> None
         )
     if not allow_validation and (is_validation_set(name) or is_validation_set(file)):
         raise ValueError(
-            f"'{name}' looks like a validation set, on which results are reported: constants tuned "
-            "there make them too good. Hold out a part of the training data and register it, or "
-            "say --allow-validation."
+            f"'{name}' ({file}.json) is named like a set that results are reported on, and "
+            "constants tuned there make those too good. Hold out a part of the training data and "
+            "register it, or say --allow-validation."
         )
 
 

@@ -32,6 +32,7 @@ from balms_seg.evaluation.lvis.precision_recall import precision_recall
 
 BACKENDS = ("numpy", "lvis")
 IOU_TYPES = ("bbox", "segm", "boundary")
+TELLING_AP = 0.01  # below it a model finds next to nothing, and its mistakes tell nothing
 _AREA_SUFFIXES = ("", "s", "m", "l")
 
 

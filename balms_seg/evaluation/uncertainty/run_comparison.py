@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.jackknife import (
@@ -83,14 +84,16 @@ def compare_runs(
     return found
 
 
+def find_next_to_nothing(differences: dict[str, Difference]) -> bool:
+    """Whether neither run finds enough for their differences to mean anything."""
+    return max(differences["AP"].first, differences["AP"].second) < TELLING_AP
+
+
 def format_comparison(
     differences: dict[str, Difference], *, names: tuple[str, str], level: float = 0.95
 ) -> str:
     """A table in percent, one line a metric, its columns headed by the runs' names."""
-    header = [
-        *("metric", *names, f"{names[1]} - {names[0]}"),
-        *(f"{100 * level:g}% interval", "larger than chance"),
-    ]
+    header = ["metric", *names, "difference", f"{100 * level:g}% interval", "larger than chance"]
     rows = [header]
     for name, one in differences.items():
         if math.isnan(one.first) or math.isnan(one.low):

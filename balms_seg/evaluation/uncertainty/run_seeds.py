@@ -1,4 +1,4 @@
-"""What two runs share of their training, by what their results.json say: weights, or a seed."""
+"""What two runs' results.json say of their training: weights, seed, length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.evaluation.predictions.run_folder import is_within
 
 RESULTS_FILE = "results.json"
+_TELLING_ITERATIONS = 300  # the shortest schedule of which differences are published
 
 
 def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
@@ -40,6 +41,31 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
     return (
         f"Not paired in training: {shown}. Chance in training adds to these intervals; train both "
         "with one SEED, better with several."
+    )
+
+
+def describe_short_runs(first: Path, second: Path, names: tuple[str, str]) -> str:
+    """Say where runs are too short to tell which of two methods is better.
+
+    Args:
+        first: output folder of a run, or a file in it.
+        second: of another.
+        names: what to call them.
+
+    Returns:
+        A sentence; empty where both are long enough, or do not say.
+    """
+    iterations = [_record(path).get("iteration") for path in (first, second)]
+    short = [
+        f"{name} for {number}"
+        for name, number in zip(names, iterations, strict=True)
+        if number is not None and number < _TELLING_ITERATIONS
+    ]
+    if not short:
+        return ""
+    return (
+        f"Trained for few iterations: {', '.join(short)}. So short runs do not say which method is "
+        f"better; ours were compared from {_TELLING_ITERATIONS} on (docs/results/toy_lengths.md)."
     )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.run_folder import files_of_run
-from balms_seg.evaluation.uncertainty.run_comparison import compare_runs, format_comparison
-from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
+from balms_seg.evaluation.uncertainty.run_comparison import (
+    compare_runs,
+    find_next_to_nothing,
+    format_comparison,
+)
+from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds, describe_short_runs
 
 RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, task) -> matches
 
@@ -43,14 +48,23 @@ def compare_stored_runs(
             f"or tasks ({_describe(ours)}; {_describe(theirs)})."
         )
     names = short_names(first, second)
-    parts = []
+    parts, found = [], []
     for key in shared:
         differences = compare_runs(
             ours[key], theirs[key], num_resamples=num_resamples, seed=seed, level=level
         )
-        head = f"{ours[key].task}, {ours[key].num_images} images"
+        found.append(differences)
+        task, number = ours[key].task, ours[key].num_images
+        head = f"{task}, {number} images; difference: {names[1]} minus {names[0]}"
         parts.append(f"{head}\n{format_comparison(differences, names=names, level=level)}\n")
-    return "\n".join([*parts, describe_seeds(first, second, names)]).rstrip()
+    too_early = describe_short_runs(first, second, names)
+    if all(map(find_next_to_nothing, found)):
+        too_early = (
+            f"Both runs find next to nothing (AP below {100 * TELLING_AP:g}): their differences "
+            "say nothing yet. Train longer."
+        )
+    notes = [describe_seeds(first, second, names), too_early]
+    return "\n".join([*parts, *filter(None, notes)]).rstrip()
 
 
 def short_names(first: Path, second: Path) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from small_sets import LINE, changed, coco_style, lvis_style, new_name, write_se
 
 from balms_seg.config import add_balms_config
 from balms_seg.data import load_dataset_dicts, register_long_tailed_instances
+from balms_seg.data.instances import builtin
 from balms_seg.data.preflight.data_checks import PreflightError, preflight
 from balms_seg.engine.run_data import RunData
 
@@ -60,6 +61,18 @@ def test_good_data_pass(tmp_path: Path) -> None:
     cfg.freeze()
     preflight(cfg, training=True)
     preflight(cfg, training=False)
+
+
+def test_a_builtin_name_with_a_file_of_another_size_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(tmp_path)
+    (train,), (val,) = cfg.DATASETS.TRAIN, cfg.DATASETS.TEST
+    for name, number in ((train, 4), (val, 3)):  # both have 3 images
+        monkeypatch.setitem(builtin.NUM_IMAGES, name, number)
+    preflight(cfg, training=True)
+    (said,) = [r.getMessage() for r in caplog.records if "published" in r.getMessage()]
+    assert f"has 3 images, but the published file of '{train}' has 4" in said
 
 
 def test_everything_wrong_is_in_one_error(tmp_path: Path) -> None:

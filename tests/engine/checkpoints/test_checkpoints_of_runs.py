@@ -269,7 +269,7 @@ def test_another_setting_of_the_method_is_said_and_taken(
     changed = {**settings, "MODEL.METHODS.FOCAL.GAMMA": 2.5, "SOLVER.MAX_ITER": 3}
     train(build_trainer(changed, tmp_path, "--resume"), resume=True)
     assert any("FOCAL.GAMMA was 1.5 and is 2.5." in message for message in log.messages)
-    assert any("from the checkpoint of iteration 2" in message for message in log.messages)
+    assert any("from the checkpoint of iteration 1" in message for message in log.messages)
     assert sum("another setting" in message for message in log.messages) == 1
 
 

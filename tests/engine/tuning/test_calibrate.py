@@ -194,7 +194,7 @@ def command(data: dict[str, object], dataset: str, *more: str) -> list[str]:
 
 
 def test_validation_and_training_sets_are_refused(data: dict[str, object]) -> None:
-    with pytest.raises(SystemExit, match="looks like a validation set"):
+    with pytest.raises(SystemExit, match="is named like a set that results are reported on"):
         run_command("calibrate", command(data, data["DATASETS.TEST"][0]))
     with pytest.raises(SystemExit, match="was trained on"):
         run_command("calibrate", command(data, data["DATASETS.TRAIN"][0]))

@@ -27,7 +27,7 @@ def test_coco_style_file_gets_defaults_and_one_warning(caplog: pytest.LogCapture
     assert not loaded.is_not_exhaustive.any()
     assert loaded.frequency == ("", "", "")
     assert len(caplog.records) == 1
-    for words in ("verified absent", "counts as annotated", "no frequency group"):
+    for words in ("every image counts as annotated for all classes", "no group where it is"):
         assert words in caplog.text
 
 
