@@ -105,7 +105,7 @@ def _comparable(value: Any) -> Any:
 def rescale_progress(
     state: Mapping[str, Any], batch_size: int, scheduler: torch.optim.lr_scheduler.LRScheduler
 ) -> dict[str, Any]:
-    """A trainer's state counted in iterations of another batch size.
+    """A trainer's state with this run's learning rates, in iterations of its batch size.
 
     Args:
         state: of the saved run.
@@ -113,11 +113,14 @@ def rescale_progress(
         scheduler: of this run; its learning rates hold.
 
     Returns:
-        The state; as it is where the batch size is the same, or not known.
+        The state; iterations are those saved where the batch size is the same, or not known.
     """
+    hooks = dict(state.get("hooks", {}))
+    if "LRScheduler" in hooks:
+        hooks["LRScheduler"] = {**hooks["LRScheduler"], "base_lrs": scheduler.base_lrs}
     old = state.get("data_loader", {}).get("batch_size", batch_size)
     if old == batch_size:
-        return dict(state)
+        return {**state, "hooks": hooks}
     done = round((state["iteration"] + 1) * old / batch_size)
     logger.warning(
         "The batch size was %d and is %d: the %d iterations done count as %d.",
@@ -126,10 +129,8 @@ def rescale_progress(
         state["iteration"] + 1,
         done,
     )
-    hooks = dict(state.get("hooks", {}))
     if "LRScheduler" in hooks:
-        rates = {"base_lrs": scheduler.base_lrs, "last_epoch": done}
-        hooks["LRScheduler"] = {**hooks["LRScheduler"], **rates}
+        hooks["LRScheduler"]["last_epoch"] = done
     return {**state, "iteration": done - 1, "hooks": hooks}
 
 

@@ -31,6 +31,8 @@ _METHOD_KEYS = (
     "DATALOADER.SAMPLER_TRAIN",
     "SOLVER.OPTIMIZER",
 )
+# What a run may change on purpose.
+_RATE_KEYS = ("SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY", "META.LR")
 
 
 def prepare_to_resume(cfg: CfgNode) -> None:
@@ -83,9 +85,16 @@ def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
 
 
 def _changed_settings(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
-    """Those of methods, which a run may change on purpose."""
-    saved = _value(yaml.safe_load(entries.get("config", "{}")), "MODEL.METHODS") or {}
-    return [
+    """Rates and settings of methods, which a run may change on purpose."""
+    config = yaml.safe_load(entries.get("config", "{}"))
+    pairs = {key: (_value(config, key), _value(cfg, key)) for key in _RATE_KEYS}
+    rates = [
+        f"{key} was {old!r} and is {new!r}."
+        for key, (old, new) in pairs.items()
+        if old is not None and old != new
+    ]
+    saved = _value(config, "MODEL.METHODS") or {}
+    return rates + [
         f"MODEL.METHODS.{name}.{field} was {saved[name][field]!r} and is {value!r}."
         for name, settings in cfg.MODEL.METHODS.items()
         for field, value in settings.items()

@@ -24,10 +24,13 @@ def state_of(trainer: DefaultTrainer) -> dict[str, Any]:
 
 
 def restore_state(trainer: DefaultTrainer, state: Mapping[str, Any]) -> None:
-    """Restore what `state_of` returned, in place; the learning rates are the schedule's."""
+    """Restore what `state_of` returned, in place; rates and decay stay the configuration's."""
     step = trainer._trainer
     if "_trainer" in state:
+        decay = [group["weight_decay"] for group in step.optimizer.param_groups]
         step.load_state_dict(state["_trainer"])
+        for group, configured in zip(step.optimizer.param_groups, decay, strict=True):
+            group["weight_decay"] = configured
         set_learning_rates(step.optimizer, trainer.scheduler)
     if "data_loader" in state and hasattr(step.data_loader, "load_state_dict"):
         step.data_loader.load_state_dict(state["data_loader"])

@@ -273,6 +273,27 @@ def test_another_setting_of_the_method_is_said_and_taken(
     assert sum("another setting" in message for message in log.messages) == 1
 
 
+def test_learning_rate_and_decay_of_a_resumed_run_are_its_configuration_s(
+    data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    settings = {**data, "DATASETS.TEST": (), "SOLVER.WARMUP_ITERS": 0}
+    run_training(settings, tmp_path)
+    changed = {"SOLVER.BASE_LR": 1e-7, "SOLVER.WEIGHT_DECAY": 0.25, "SOLVER.MAX_ITER": 4}
+    trainer = build_trainer({**settings, **changed}, tmp_path, "--resume")
+    trainer.resume_or_load(resume=True)
+    (decay,) = {group["weight_decay"] for group in trainer.optimizer.param_groups} - {0.0}
+    assert decay == 0.25
+    assert trainer.scheduler.base_lrs == [1e-7] * len(trainer.optimizer.param_groups)
+    assert all(0 < group["lr"] <= 1e-7 for group in trainer.optimizer.param_groups)
+    assert any("another setting: SOLVER.BASE_LR was" in message for message in log.messages)
+    before = [parameter.clone() for parameter in trainer.model.parameters()]
+    trainer.train()
+    moved = max(
+        (p - q).abs().max() for p, q in zip(trainer.model.parameters(), before, strict=True)
+    )
+    assert 0 < moved < 1e-5
+
+
 def test_weights_that_are_not_finite_are_an_error_in_evaluation(
     data: dict[str, object], tmp_path: Path
 ) -> None:
