@@ -28,6 +28,7 @@ DOCUMENTS = [
 # What is not ours and cannot be checked here.
 FOREIGN = {"pip", "git", "export", "[", "curl", ".ci/run"}
 
+_OF_SCRIPTS = {"$rank": "0", "${SLURM_GPUS_ON_NODE:-8}": "8", "${@:2}": ""}
 _STARTS = r"(balms-seg|python|make|srun|torchrun|pip|git|curl|export|\.ci/run|[A-Z]\w*=\S*)( |$)"
 
 
@@ -36,7 +37,9 @@ def commands_of(document: str) -> list[list[str]]:
     text = (ROOT / document).read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     if document.endswith(".sh"):
-        blocks = [("bash", text.replace('"$rank"', "0"))]
+        for variable, value in _OF_SCRIPTS.items():
+            text = text.replace(f'"{variable}"', value)
+        blocks = [("bash", text)]
     found = []
     for block in (content for language, content in blocks if language in ("", "bash", "sh")):
         for line in block.replace("\\\n", " ").splitlines():

@@ -40,12 +40,15 @@ def usual_bounds(group_names: tuple[str, ...]) -> tuple[int, int]:
 def third_bounds(image_counts: np.ndarray) -> tuple[int, int] | None:
     """Bounds that put about a third of the classes into each group; classes of one count together.
 
-    Where so many classes share a count that thirds do not part, the bounds that come next to it.
+    Classes without an image have no say; they are in the first group whatever the bounds. Where so
+    many classes share a count that thirds do not part, the bounds that come next to it.
 
     Returns:
         As `group_by_bounds` takes them; None where there are fewer than three different counts.
     """
-    counts = np.sort(image_counts)
+    counts = np.sort(image_counts[image_counts > 0])
+    if not counts.size:
+        return None
     first, second = (int(counts[-(-part * len(counts) // 3) - 1]) for part in (1, 2))
     if first < second < counts[-1]:
         return first, second

@@ -106,6 +106,7 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
         tune,
     )
     from balms_seg.engine.tuning.calibration_search import best_result, choose, gains
+    from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 
     command, metric = shlex.join(sys.argv), args.metric or "AP"
     session = Session(cfg, counts=args.counts or "image")
@@ -121,6 +122,13 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
         f"images, at 95 % for all {len(results) - 1} constants together, is above 0."
     )
     print(f"Boxes on {args.dataset}, percent:\n{format_results(results, metric)}\n\n{decided}")
+    if results[0].metrics["AP"] < 100 * TELLING_AP:
+        print(
+            f"With AP below {100 * TELLING_AP:g} nothing is compared: the model finds next to "
+            "nothing of a score above MODEL.ROI_HEADS.SCORE_THRESH_TEST "
+            f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g} (LVIS's is 0.0001); lower it, or train "
+            "longer."
+        )
     reported = []
     if args.report_on:
         trials = [one.trial for one in best.values()]

@@ -2,7 +2,7 @@
 
 balms-seg convert yolo_folder --output annotations     # yolo_folder/data.yaml names the splits
 
-Outlines keep their points; boxes without outlines stay boxes, which MODEL.MASK_ON False trains on.
+Outlines keep their points. Where some objects have none, MODEL.MASK_ON False trains on the boxes.
 No image is copied: the line that is printed registers the sets where they lie.
 """
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
 
     folder = read_yolo_folder(args.source)
     args.output.mkdir(parents=True, exist_ok=True)
-    sets, num_outlines = [], 0
+    sets, num_without = [], 0
     for split in folder.images:
         content = to_coco(folder, split)
         path = args.output / f"{split}.json"
@@ -37,10 +37,11 @@ def run(args: argparse.Namespace) -> None:
             f"{path}: {len(content['images'])} images, {len(content['annotations'])} objects, "
             f"{with_masks} of them with an outline"
         )
-        num_outlines += with_masks
+        num_without += len(content["annotations"]) - with_masks
         sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
     keys = [f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)}"]
-    if num_outlines == 0:
+    if num_without:
+        print(f"{num_without} objects have no outline, so that boxes alone can be trained on.")
         keys.append("MODEL.MASK_ON False")
     if "train" in folder.images:
         keys.append("DATASETS.TRAIN \"('my_train',)\"")

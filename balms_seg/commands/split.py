@@ -106,7 +106,10 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
         path = output / f"{name}.json"
         path.write_text(json.dumps(part_of(content, annotations, is_kept)), encoding="utf-8")
         present = np.unique(annotations.classes[is_kept[annotations.images]])
-        print(f"{path}: {is_kept.sum()} images of {len(present)} classes")
+        print(
+            f"{path}: {is_kept.sum()} images of {len(present)} of {len(annotations.class_names)} "
+            "classes"
+        )
     images_of_class = np.bincount(
         np.unique(np.stack([annotations.classes, annotations.images]), axis=1)[0]
     )

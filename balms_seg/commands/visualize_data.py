@@ -6,9 +6,14 @@ balms-seg visualize data --config-file F --output-dir pictures --num-images 20 [
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,29 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     register_from_config(cfg)
     training_set = build_job(cfg).load_training_set()
-    draw_training_data(
+    require_images(cfg, training_set.dicts)
+    drawn = draw_training_data(
         cfg, training_set, args.output_dir, num_images=args.num_images, source=args.source
     )
-    print(f"Pictures are in {args.output_dir.absolute()}.")
+    as_they_are = "as annotated"
+    if args.source == "dataloader":
+        as_they_are = "as training sees them; --source annotation shows them as annotated"
+    print(
+        f"Pictures are in {args.output_dir.absolute()}: {len(drawn)}, of a set of "
+        f"{len(training_set.dicts)} images, {as_they_are}."
+    )
+
+
+def require_images(cfg: CfgNode, dicts: Sequence[dict[str, Any]]) -> None:
+    """Raise FileNotFoundError, with the likely cause, where none of the images is there."""
+    from detectron2.data import MetadataCatalog
+
+    from balms_seg.data.instances.dataset_dicts import DatasetDicts
+    from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
+
+    if not isinstance(dicts, DatasetDicts):
+        return
+    missing = missing_images(record["file_name"] for record in dicts.images())
+    if missing and len(missing) == len(dicts):
+        root = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("image_root")
+        raise FileNotFoundError(describe_missing(missing, len(dicts), root))

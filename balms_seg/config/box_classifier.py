@@ -121,6 +121,11 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         initial_bias=cfg.MODEL.INITIAL_BIAS,
     )
     found += _background_problems(cfg)
+    if "Cascade" in name and not head.CLS_AGNOSTIC_BBOX_REG:
+        found.append(
+            f"MODEL.ROI_HEADS.NAME is {name!r}, but a cascade regresses boxes for all classes "
+            "alike; set MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG to True."
+        )
     thresholds, num_classes = head.CLASS_THRESHOLDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES
     if len(thresholds) not in (0, num_classes) or not all(0 <= each <= 1 for each in thresholds):
         found.append(

@@ -56,8 +56,8 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     bounds = list(cfg.TEST.LONG_TAILED.GROUP_BOUNDS)
     if bounds and (len(bounds) != 2 or not 0 < bounds[0] < bounds[1]):
         found.append(
-            f"TEST.LONG_TAILED.GROUP_BOUNDS is {bounds}; expected two ascending numbers of "
-            "training images such as [10, 100], or an empty list."
+            f"TEST.LONG_TAILED.GROUP_BOUNDS is {bounds}; expected two ascending numbers "
+            "above 0 of training images, such as [10, 100], or an empty list."
         )
     if options.BOUNDARY and not cfg.MODEL.MASK_ON:
         found.append(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectron2.evaluation import verify_results
@@ -14,6 +16,7 @@ from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run_data import DataSets, RunData, statistics_if_available
 from balms_seg.engine.run_summary import describe_start
 from balms_seg.engine.trainer import LongTailedTrainer
+from balms_seg.evaluation.output.results_file import CHECKPOINT_ENTRY, add_to_results
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
 
@@ -67,8 +70,8 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
     data = RunData(cfg, training=False, sets=sets)
-    model, classes = _load(cfg, resume=resume)
-    statistics = data.statistics
+    model, record = _load(cfg, resume=resume)
+    statistics, classes = data.statistics, loaded_classes(record)
     if statistics is None and classes is not None and build_job(cfg).of_images:
         statistics = classes.to_statistics()  # the training set need not be at hand
     model = prepare_model(model, statistics)
@@ -81,8 +84,17 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=evaluated))
     if comm.is_main_process():
+        _record_training(cfg, record)
         verify_results(cfg, results)
     return results
+
+
+def _record_training(cfg: CfgNode, record: Mapping[str, Any]) -> None:
+    """Add seed and iterations of the evaluated checkpoint to results.json, where it says them."""
+    seed, iteration = record.get("trainer", {}).get("seed"), record.get("iteration")
+    path = Path(cfg.OUTPUT_DIR) / "results.json"
+    if seed is not None and iteration is not None and path.is_file():
+        add_to_results(path, **{CHECKPOINT_ENTRY: {"seed": seed, "iteration": iteration + 1}})
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
@@ -111,7 +123,8 @@ def load_model_and_classes(
         RuntimeError: as there.
         ValueError: a registered data set of the configuration has other classes.
     """
-    model, classes = _load(cfg, resume=resume)
+    model, record = _load(cfg, resume=resume)
+    classes = loaded_classes(record)
     if classes is not None and classes.thresholds and not _own_thresholds(cfg):
         heads: Any = model.roi_heads
         heads.cut_at(classes.thresholds)
@@ -130,7 +143,8 @@ def _own_thresholds(cfg: CfgNode) -> bool:
     return bool(cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS)
 
 
-def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, ClassRecord | None]:
+def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The model with its weights, and what else the checkpoint holds."""
     model = LongTailedTrainer.build_model(cfg)
     checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
@@ -144,4 +158,4 @@ def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, ClassRecord | None]
         )
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
         tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
-    return model, loaded_classes(checkpointer.loaded_record)
+    return model, checkpointer.loaded_record

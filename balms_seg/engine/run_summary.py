@@ -62,10 +62,10 @@ def describe_end(cfg: CfgNode) -> str:
         return f"Weights are in {weights}; nothing was evaluated, for DATASETS.TEST is empty."
     report = f"balms-seg report {quoted} --read-outside"
     rows = {report: "one page: the worst classes and why, with intervals and pictures"}
-    if not build_job(cfg).of_images:
+    if not build_job(cfg).of_images and not {*cfg.DATASETS.TEST} & {*cfg.DATASETS.TRAIN}:
         rows[f"balms-seg thresholds {quoted}"] = (
-            f"the score to cut at, class by class, chosen on {', '.join(cfg.DATASETS.TEST)}: to "
-            "report results there, evaluate held-out images first"
+            f"the score to cut at, class by class, chosen on {', '.join(cfg.DATASETS.TEST)}: "
+            "results with them are to be reported on other images"
         )
     if weights.is_file():
         rows[f"balms-seg predict {quoted} IMAGES --output found"] = "on images of your own"

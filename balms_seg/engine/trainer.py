@@ -32,6 +32,7 @@ from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.run_data import DataSets, RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
 from balms_seg.engine.run_state import restore_state, state_of
+from balms_seg.engine.stage_one import check_stage_one
 from balms_seg.engine.step import TrainingStep, data_parallel
 from balms_seg.engine.step_errors import step_errors_explained
 from balms_seg.engine.writers import run_writers
@@ -72,8 +73,7 @@ class LongTailedTrainer(DefaultTrainer):
         Raises:
             PreflightError: something is wrong with the data.
         """
-        # Not DefaultTrainer's own __init__, which fixes the step, the checkpointer, and CUDA
-        # devices for data-parallel models.
+        # DefaultTrainer's own fixes the step, the checkpointer, and CUDA for data-parallel models.
         TrainerBase.__init__(self)
         given, cfg = cfg, scaled_to(cfg, comm.get_world_size())
         data = RunData(cfg, training=True, sets=sets)
@@ -177,9 +177,9 @@ class LongTailedTrainer(DefaultTrainer):
         if self.start_iter > 0 or (has_classifier and self.cfg.MODEL.INIT_CLASSIFIER != "reset"):
             check_classes(self.cfg, self.checkpointer.loaded_record)
         if not (resume and self.checkpointer.has_checkpoint()):
-            start_as_configured(
-                self.checkpointer.model, self.cfg, self.statistics, absent_parameters=absent
-            )
+            check_stage_one(self.checkpointer, self.cfg)
+            model = self.checkpointer.model
+            start_as_configured(model, self.cfg, self.statistics, absent_parameters=absent)
 
     def train(self) -> Any:
         """As detectron2's; a signal ends it after the iteration, with a checkpoint."""

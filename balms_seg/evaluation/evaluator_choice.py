@@ -93,8 +93,8 @@ def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, evaluator_type: st
         logger.warning(
             "The model keeps %d detections an image, of scores above %g, as is usual for COCO; on "
             "%s the best %d count, however low they score, and those of rare classes score low. "
-            "For results in LVIS's way set TEST.DETECTIONS_PER_IMAGE to %d and "
-            "MODEL.ROI_HEADS.SCORE_THRESH_TEST to 0.0001.",
+            "To compare with LVIS results set TEST.DETECTIONS_PER_IMAGE to %d and "
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST to 0.0001; runs of one setting compare as they are.",
             *(kept, lowest, dataset_name, options.MAX_DETECTIONS, options.MAX_DETECTIONS),
         )
 

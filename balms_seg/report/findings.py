@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
+from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.report.object_fates import FATES, ObjectFates
 from balms_seg.report.run_files import TASK_NAMES, Run
@@ -155,6 +156,8 @@ def summarise_run(run: Run, findings: Sequence[ClassFinding]) -> list[str]:
     sentences = [
         f"AP of {TASK_NAMES[task]} is {metrics['AP']:.1f}" + (f" ({shown})." if shown else ".")
     ]
+    if metrics["AP"] < 100 * TELLING_AP:
+        return [*sentences, "The model finds next to nothing yet: train longer."]
     if len(known) > 1:
         low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
         gap = known[high] - known[low]

@@ -112,6 +112,11 @@ def test_the_command_writes_what_training_reads(
     assert "MODEL.ROI_HEADS.NUM_CLASSES 2 DATASETS.TRAIN \"('my_train',)\" DATASETS.REG" in said
     assert "DATASETS.REGISTER \"[['my_train', " in said
     assert "MASK_ON" not in said
+    (tmp_path / "yolo" / "labels" / "train" / "b.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "boxes")])
+    said = capsys.readouterr().out
+    assert "2 of them with an outline" in said
+    assert "NUM_CLASSES 2 MODEL.MASK_ON False" in said
     statistics = ClassStatistics.from_json(tmp_path / "coco" / "train.json")
     assert statistics.instance_counts.tolist() == [0, 3]
     assert statistics.image_counts.tolist() == [0, 2]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.evaluation.output.results_file import add_to_results
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
@@ -132,6 +134,37 @@ def test_links_that_lead_out_of_a_run_are_not_followed(runs: Path, tmp_path: Pat
     run_command("compare", [*command, "--read-outside"])
     with pytest.raises(SystemExit, match="leads out of"):
         run_command("thresholds", [str(tmp_path / "run")])
+
+
+def test_thresholds_of_images_that_were_trained_on_are_warned_of(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "good" / "inference", run)
+    record = json.loads((run / "results.json").read_text())
+    (name,) = record["metrics"]
+    for trained, is_said in ((name, True), ("another", False)):
+        record["config"] = f"DATASETS: {{TRAIN: ['{trained}']}}"
+        (run / "results.json").write_text(json.dumps(record))
+        run_command("thresholds", [str(run), "--objective", "recall=0.999"])
+        out = capsys.readouterr().out
+        assert (f"The model was trained on {name} and is surer there" in out) == is_said
+        assert re.search(r"recall=0.999 is reached for [0-8] of 9 classes; the others", out)
+
+
+def test_evaluations_alone_are_paired_by_the_seed_of_their_checkpoint(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, seed in zip("ab", (3, 3), strict=True):
+        shutil.copytree(runs / "good" / "inference", tmp_path / name)
+        add_to_results(
+            tmp_path / name / "results.json", checkpoint={"seed": seed, "iteration": 300}
+        )
+    run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
+    assert "paired" not in capsys.readouterr().out
+    add_to_results(tmp_path / "b" / "results.json", checkpoint={"seed": 4, "iteration": 300})
+    run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
+    assert "Not paired in training: a of seed 3 and b of seed 4" in capsys.readouterr().out
 
 
 def test_a_mixed_set_is_refused(runs: Path, tmp_path: Path) -> None:

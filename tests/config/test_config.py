@@ -34,6 +34,15 @@ def yaml_file(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
+def test_a_cascade_needs_one_regression_for_all_classes() -> None:
+    name = ("MODEL.ROI_HEADS.NAME", "CascadeLongTailedROIHeads")
+    method = ("MODEL.ROI_BOX_HEAD.CLASSIFIER", "softmax")
+    key = "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"
+    with pytest.raises(ValueError, match=rf"set {key} to True"):
+        loaded(*name, *method, key, "False")
+    loaded(*name, *method, key, "True")
+
+
 def test_detectron2s_own_configuration_is_accepted() -> None:
     cfg = get_cfg()
     add_balms_config(cfg)

@@ -10,6 +10,8 @@ import torch
 from runs import build_trainer, read_checkpoint, run_evaluation, run_training
 from torch import Tensor
 
+from balms_seg.evaluation import read_results
+
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
 SOFTMAX = {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax", "DATASETS.TEST": ()}
 SGD = {"SOLVER.OPTIMIZER": "SGD", "SOLVER.CLIP_GRADIENTS.ENABLED": False}
@@ -75,6 +77,8 @@ def test_scales_train_save_load_and_evaluate(
         "MODEL.WEIGHTS": str(tmp_path / "model_final.pth"),
     }
     assert "segm" in run_evaluation(evaluated, tmp_path)
+    trained = read_results(tmp_path / "results.json")["checkpoint"]
+    assert trained == {"seed": stage_two["SEED"], "iteration": 2}
 
 
 def test_scales_refuse_a_checkpoint_without_the_classifier(
@@ -83,6 +87,34 @@ def test_scales_refuse_a_checkpoint_without_the_classifier(
     other = settings(data, feature_stage, "lws", **{"MODEL.ROI_BOX_HEAD.CLASSIFIER": "sigmoid"})
     with pytest.raises(RuntimeError, match="lws"):
         build_trainer(other, tmp_path).resume_or_load(resume=False)
+
+
+def test_weights_without_what_stays_frozen_are_refused(
+    data: dict[str, object], feature_stage: Path, tmp_path: Path
+) -> None:
+    """A backbone's, as given to the first stage where there is no network."""
+    content = weights_of(feature_stage)
+    backbone = {name: value for name, value in content.items() if name.startswith("backbone.")}
+    torch.save({"model": backbone, "matching_heuristics": True}, tmp_path / "backbone.pth")
+    stage_two = settings(data, tmp_path / "backbone.pth", "reset")
+    with pytest.raises(ValueError, match=r"cls_score alone, but .* which would stay random"):
+        build_trainer(stage_two, tmp_path / "out").resume_or_load(resume=False)
+
+
+def test_a_first_stage_that_saw_too_little_is_warned_of(
+    data: dict[str, object], feature_stage: Path, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    trial = {"MODEL.STAGE_ONE_CONFIG": "toy/feature_softmax.yaml"}
+    build_trainer(settings(data, feature_stage, "reset", **trial), tmp_path / "a").resume_or_load()
+    (said,) = [message for message in log.messages if "was trained on" in message]
+    assert "was trained on 4 images, toy/feature_softmax.yaml on " in said
+    log.clear()
+    content = read_checkpoint(feature_stage)
+    content["iteration"] = 10**6
+    torch.save(content, tmp_path / "whole.pth")
+    whole = settings(data, tmp_path / "whole.pth", "reset", **trial)
+    build_trainer(whole, tmp_path / "out").resume_or_load()
+    assert not any("was trained on" in message for message in log.messages)
 
 
 def test_tau_normalisation_evaluates_and_does_not_train(

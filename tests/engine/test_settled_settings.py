@@ -118,7 +118,12 @@ def test_bounds_that_fit_leave_no_group_empty(counts: list[int], sizes: list[int
     assert max(c for c, g in zip(counts, groups, strict=True) if g == 0) == bounds[0]
 
 
-@pytest.mark.parametrize("counts", [[5, 5, 5], [1, 1, 9], [3, 4]])
+def test_classes_without_an_image_have_no_say_in_the_bounds() -> None:
+    """A bound of 0 is refused by whoever takes bounds."""
+    assert third_bounds(np.array([0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3])) == (1, 2)
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [1, 1, 9], [3, 4], [0, 1, 2], [0, 0]])
 def test_counts_without_three_groups_have_no_bounds(counts: list[int]) -> None:
     assert third_bounds(np.array(counts)) is None
 

@@ -79,8 +79,8 @@ class TrainingCounts:
         rare, common = bounds
         if not 0 < rare < common:
             raise ValueError(
-                f"Expected two ascending numbers of training images as group bounds, but got "
-                f"{rare} and {common}."
+                "Expected two ascending numbers above 0 of training images as group bounds, but "
+                f"got {rare} and {common}."
             )
         return {
             category_id: "r" if count <= rare else "c" if count <= common else "f"

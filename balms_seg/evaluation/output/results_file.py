@@ -12,6 +12,7 @@ from typing import Any
 
 from balms_seg.annotations.json_file import read_json
 
+CHECKPOINT_ENTRY = "checkpoint"  # of an evaluation alone: seed and iteration of the weights
 SCHEMA_VERSION = 1
 
 
@@ -79,6 +80,13 @@ def write_results(
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def add_to_results(path: str | Path, **entries: Any) -> None:
+    """Add entries to a file of `write_results`."""
+    record = read_results(path)
+    del record["schema_version"]
+    write_results(path, **{**record, **entries})
 
 
 def read_results(path: str | Path) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from balms_seg.evaluation.output.results_file import read_results
+import yaml
+
+from balms_seg.evaluation.output.results_file import CHECKPOINT_ENTRY, read_results
 from balms_seg.evaluation.predictions.run_folder import is_within
 
 RESULTS_FILE = "results.json"
@@ -31,15 +33,16 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
             f"{names[0]} and {names[1]} evaluate the same weights: chance in training has no part "
             "in these differences."
         )
-    seeds = [_training_seed(record) for record in records]
+    seeds = [_training(record).get("seed") for record in records]
     if None not in seeds and seeds[0] == seeds[1]:
         return ""
     shown = " and ".join(
         f"{name} {'of unknown seed' if seed is None else f'of seed {seed}'}"
         for name, seed in zip(names, seeds, strict=True)
     )
+    is_paired = "Perhaps not paired" if None in seeds else "Not paired"
     return (
-        f"Not paired in training: {shown}. Chance in training adds to these intervals; train both "
+        f"{is_paired} in training: {shown}. Chance in training adds to these intervals; train both "
         "with one SEED, better with several."
     )
 
@@ -55,7 +58,7 @@ def describe_short_runs(first: Path, second: Path, names: tuple[str, str]) -> st
     Returns:
         A sentence; empty where both are long enough, or do not say.
     """
-    iterations = [_record(path).get("iteration") for path in (first, second)]
+    iterations = [_training(_record(path)).get("iteration") for path in (first, second)]
     short = [
         f"{name} for {number}"
         for name, number in zip(names, iterations, strict=True)
@@ -76,6 +79,21 @@ def _record(path: Path) -> Mapping[str, Any]:
     return read_results(file) if file.is_file() and is_within(file, folder) else {}
 
 
-def _training_seed(record: Mapping[str, Any]) -> int | None:
-    """None where the record is not of a training: an evaluation alone draws a seed of its own."""
-    return None if record.get("iteration") is None else record["seed"]
+def _training(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Seed and iteration of the training; an evaluation alone says those of its checkpoint."""
+    if record.get("iteration") is not None:
+        return record
+    return record.get(CHECKPOINT_ENTRY) or {}
+
+
+def trained_on(path: Path) -> list[str]:
+    """The sets that a run was evaluated on and trained on; empty where it does not say.
+
+    Args:
+        path: output folder of a run, or a file in it.
+    """
+    record = _record(path)
+    config = record.get("config")
+    content = yaml.safe_load(config) if isinstance(config, str) else {}
+    trained = content.get("DATASETS", {}).get("TRAIN", ())
+    return [name for name in record.get("metrics", {}) if name in trained]

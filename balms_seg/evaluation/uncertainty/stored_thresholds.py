@@ -19,6 +19,7 @@ from balms_seg.evaluation.uncertainty.operating_points import (
     OperatingPoint,
     choose_operating_points,
 )
+from balms_seg.evaluation.uncertainty.run_seeds import trained_on
 from balms_seg.evaluation.uncertainty.stored_runs import load_run
 
 CSV_FILE, YAML_FILE = "thresholds.csv", "thresholds.yaml"
@@ -86,6 +87,12 @@ def choose_stored_thresholds(
         f"{output / CSV_FILE} and {output / YAML_FILE}"
     )
     table = f"{head}\n{format_groups(stored[0].frequency, points)}"
+    missed = sum(not point.is_reached for point in points)
+    if missed:
+        table += (
+            f"\n{objective} is reached for {len(points) - missed} of {len(points)} classes; the "
+            "others have the threshold that comes nearest."
+        )
     never = [
         name
         for name, point in zip(stored[0].class_names, points, strict=True)
@@ -96,6 +103,11 @@ def choose_stored_thresholds(
             f"\n{len(never)} of {len(points)} classes have objects of which none is found at their "
             "threshold, which rests on that of their group; do not rely on it before the model "
             f"finds some: {shortened(never, _NUM_NAMED)}."
+        )
+    for name in trained_on(run):
+        table += (
+            f"\nThe model was trained on {name} and is surer there than elsewhere: evaluate it on "
+            "held-out images, and choose there."
         )
     return ChosenThresholds(stored[0].class_names, _rounded(points), table)
 

@@ -105,7 +105,14 @@ def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFix
     arguments += ["DATASETS.TRAIN", f"('{name}',)", "MODEL.METHODS.BALANCED_SOFTMAX.PRIOR", "image"]
     run_command("visualize data", arguments)
     assert (tmp_path / "out" / "00000_a.jpg").is_file()
-    assert str(tmp_path / "out") in capsys.readouterr().out
+    assert f"{tmp_path / 'out'}: 1, of a set of 2 images, as annotated." in capsys.readouterr().out
+    other = new_name()
+    deeper = tmp_path / "set" / "images" / "deeper"
+    deeper.mkdir()
+    arguments[arguments.index("DATASETS.REGISTER") + 1] = f"[['{other}', '{path}', '{deeper}']]"
+    arguments[arguments.index("DATASETS.TRAIN") + 1] = f"('{other}',)"
+    with pytest.raises(SystemExit, match="Register the set with image folder .*images"):
+        run_command("visualize data", arguments)
 
 
 def test_tool_ends_with_the_message_of_what_is_wrong(tmp_path: Path) -> None:
