@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import takewhile
 from pathlib import Path
 
@@ -30,6 +31,23 @@ def get_config_file(name: str) -> str:
     raise FileNotFoundError(
         f"There is no configuration {name!r} in {root}; there are {', '.join(near)}."
     )
+
+
+def configs_that_start_from(weights: str) -> list[str]:
+    """Names of the second stages whose MODEL.WEIGHTS is that path."""
+    root = _root()
+    found = [path for path in root.rglob("*.yaml") if _weights_of(path) == weights]
+    return sorted(str(path.relative_to(root)) for path in found)
+
+
+def _weights_of(path: Path) -> str:
+    """MODEL.WEIGHTS of a file, or else of the one that it builds on."""
+    text = path.read_text(encoding="utf-8")
+    own = re.search(r"^  WEIGHTS: (\S+)", text, re.MULTILINE)
+    base = re.search(r"^_BASE_: (\S+)", text, re.MULTILINE)
+    if own or not base:
+        return own[1] if own else ""
+    return _weights_of(path.parent / base[1])
 
 
 def describe_config_files() -> str:

@@ -14,6 +14,7 @@ from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
+from balms_seg.model_zoo import configs_that_start_from
 from balms_seg.modeling.roi_heads import method_name
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def describe_end(cfg: CfgNode) -> str:
             "results with them are to be reported on other images"
         )
     if weights.is_file():
+        for name in configs_that_start_from(str(weights)):
+            rows[f"balms-seg train --config-file {name}"] = "a second stage, from these weights"
         rows[f"balms-seg predict {quoted} IMAGES --output found"] = "on images of your own"
     width = max(map(len, rows))
     lines = [f"  {command:<{width}}  {what}" for command, what in rows.items()]

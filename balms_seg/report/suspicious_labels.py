@@ -24,8 +24,8 @@ ANOTHER_CLASS, NOT_ANNOTATED, NOT_FOUND = "another class", "not annotated", "not
 KINDS = (ANOTHER_CLASS, NOT_ANNOTATED, NOT_FOUND)
 _LEAST_RECALL = 0.5  # of a class, below which an object that is not found is nothing unusual
 _COLUMNS = (
-    *("image_id", "file_name", "kind", "annotated_as", "predicted_as", "score", "iou"),
-    *("class_recall", "x", "y", "width", "height"),
+    *("image_id", "annotation_id", "file_name", "kind", "annotated_as", "predicted_as"),
+    *("score", "iou", "class_recall", "x", "y", "width", "height"),
 )
 
 
@@ -43,6 +43,7 @@ class SuspiciousLabel:
         image_id: of the annotations.
         file_name: of the image.
         box: x, y, width, height in px, of the annotation, or else of the detection.
+        annotation_id: of the annotations; None where there is none, or it has no id.
         position: of the object in the fates; None where there is no annotation.
         detections: one a run, where there is no annotation.
     """
@@ -56,6 +57,7 @@ class SuspiciousLabel:
     image_id: int | str
     file_name: str
     box: tuple[float, ...]
+    annotation_id: int | str | None = None
     position: int | None = None
     detections: Sequence[Mapping[str, Any]] = ()
 
@@ -137,6 +139,7 @@ def _of_object(
         image_id=ground_truth.image_ids[place],
         file_name=_file_name(ground_truth, place),
         box=tuple(ground_truth.boxes[annotation].tolist()),
+        annotation_id=ground_truth.segmentations.annotation_id(annotation),
         position=position,
     )
 
@@ -177,7 +180,8 @@ def write_suspicious_labels(labels: Sequence[SuspiciousLabel], path: Path) -> No
             ]
             said = [one.annotated_as or NOT_AVAILABLE, one.predicted_as or NOT_AVAILABLE]
             box = [f"{value:.1f}" for value in one.box]
-            writer.writerow([one.image_id, one.file_name, one.kind, *said, *numbers, *box])
+            known = NOT_AVAILABLE if one.annotation_id is None else one.annotation_id
+            writer.writerow([one.image_id, known, one.file_name, one.kind, *said, *numbers, *box])
 
 
 def shown_number(value: float, digits: int) -> str:

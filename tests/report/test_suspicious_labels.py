@@ -135,6 +135,10 @@ def test_the_page_and_the_list_have_every_kind(
     assert kinds == 6 * ["another class"] + ["not annotated", "not found"]
     assert (rows[6]["annotated_as"], rows[6]["predicted_as"]) == ("n/a", NAMES[1])
     assert (rows[7]["score"], rows[7]["class_recall"]) == ("n/a", "0.833")
+    ids = {str(entry["id"]): entry for entry in json.loads(json_file.read_text())["annotations"]}
+    assert rows[6]["annotation_id"] == "n/a"
+    assert ids[rows[7]["annotation_id"]]["bbox"] == box_of(1)
+    assert str(ids[rows[7]["annotation_id"]]["image_id"]) == rows[7]["image_id"]
     text = (run / "report.html").read_text()
     assert "6 another class, 1 not annotated, 1 not found" in text
     assert "nothing annotated" in text[text.index("Labels to look at") :]

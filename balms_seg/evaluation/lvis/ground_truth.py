@@ -53,6 +53,10 @@ class Segmentations(Sequence[Any]):
             return Segmentations(self._annotations, self._places[index])
         return self._annotations.segmentation(int(self._places[index]))
 
+    def annotation_id(self, index: int) -> int | str | None:
+        """The json's id of one's annotation; None where it has none."""
+        return self._annotations.ids[int(self._places[index])]
+
     def take(self, rows: np.ndarray) -> Segmentations:
         """The chosen ones."""
         return Segmentations(self._annotations, self._places[rows])

@@ -1,0 +1,36 @@
+"""What a run says at its end: where the results are, and the commands that come next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_up_data import small_config
+
+from balms_seg.engine.run_summary import describe_end
+
+
+def ended(folder: str, **settings: object) -> str:
+    Path(folder).mkdir(parents=True)
+    for name in ("results.json", "model_final.pth"):
+        (Path(folder) / name).touch()
+    return describe_end(small_config({"OUTPUT_DIR": folder, **settings}))
+
+
+def test_thresholds_are_chosen_on_images_that_were_not_trained_on(tmp_path: Path) -> None:
+    sets = {"DATASETS.TRAIN": ("mine",), "DATASETS.TEST": ("held_out",)}
+    said = ended(str(tmp_path / "a"), **sets)
+    assert "chosen on held_out: results with them are to be reported on other images" in said
+    said = ended(str(tmp_path / "b"), **{**sets, "DATASETS.TEST": ("mine",)})
+    assert "balms-seg thresholds" not in said
+    assert "balms-seg predict" in said
+
+
+def test_a_first_stage_names_those_that_start_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ended("output/toy/feature_softmax")
+    for name in ("balms_reweighter", "classifier_balanced_softmax"):
+        assert f"balms-seg train --config-file toy/{name}.yaml " in said
+    assert "a second stage" not in ended("output/toy/another")
