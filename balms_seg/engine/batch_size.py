@@ -11,7 +11,6 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from detectron2.engine import DefaultTrainer
 
 from balms_seg.config.meta_learning import learned_quantity
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SCHEDULE = ("BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS")
+_SCHEDULE = ("BASE_LR", "MAX_ITER", "STEPS")
 
 
 def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
@@ -76,18 +75,24 @@ def _shown(value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def follow_batch_size(cfg: CfgNode, entries: Mapping[str, Any]) -> None:
+def follow_batch_size(cfg: CfgNode, saved: Mapping[str, Any]) -> None:
     """Let the schedule of a resumed run follow its batch size where that alone was changed by hand.
 
     Args:
         cfg: of the run, as given; changed in place.
-        entries: of the checkpoint that it goes on from.
+        saved: configuration of the checkpoint that it goes on from.
     """
-    saved = yaml.safe_load(entries.get("config", "{}")).get("SOLVER", {})
+    saved = saved.get("SOLVER", {})
     reference = saved.get("REFERENCE_IMS_PER_BATCH") or saved.get("IMS_PER_BATCH")
     if cfg.SOLVER.REFERENCE_IMS_PER_BATCH or reference in (None, cfg.SOLVER.IMS_PER_BATCH):
         return
-    changed = [key for key in _SCHEDULE if _comparable(saved[key]) != _comparable(cfg.SOLVER[key])]
+    # A share of the run is filled in later, and a checkpoint has it filled in.
+    warmup = "WARMUP_SHARE" if cfg.SOLVER.WARMUP_SHARE > 0 else "WARMUP_ITERS"
+    changed = [
+        key
+        for key in (*_SCHEDULE, warmup)
+        if _comparable(saved.get(key)) != _comparable(cfg.SOLVER[key])
+    ]
     if not changed:
         cfg.SOLVER.REFERENCE_IMS_PER_BATCH = reference
         logger.warning(

@@ -18,6 +18,7 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from balms_seg.engine.optimizer import settings_kept
 from balms_seg.engine.run_setup import find_config_file
 from balms_seg.modeling import prepare_model
 
@@ -88,6 +89,7 @@ def _train(cfg: Any, model: nn.Module, *, resume: bool) -> None:
         own_hooks.insert(2, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
         own_hooks.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
     trainer.register_hooks(own_hooks)
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    with settings_kept(optimizer):
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     is_resumed = resume and checkpointer.has_checkpoint()
     trainer.train(trainer.iter + 1 if is_resumed else 0, cfg.train.max_iter)

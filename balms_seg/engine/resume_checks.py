@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ from balms_seg.engine.trainer import LongTailedTrainer
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-logger = logging.getLogger(__name__)
-
 # What makes another run of it, where both configurations have the key.
 _METHOD_KEYS = (
     "MODEL.META_ARCHITECTURE",
@@ -30,23 +27,31 @@ _METHOD_KEYS = (
     "MODEL.IMAGE_CLASSIFIER.METHOD",
     "DATALOADER.SAMPLER_TRAIN",
     "SOLVER.OPTIMIZER",
+    "MODEL.TRAIN_ONLY",
+    "MODEL.INIT_CLASSIFIER",
+    "MODEL.INITIAL_BIAS",
 )
-# What a run may change on purpose.
-_RATE_KEYS = ("SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY", "META.LR")
+# What makes no other training; the checkpoint's weights and seed hold, and are told of elsewhere.
+_NOT_TOLD = {"MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "VERSION"}
+_MOST_LETTERS = 60  # of a value in a message
 
 
-def prepare_to_resume(cfg: CfgNode) -> None:
+def prepare_to_resume(cfg: CfgNode) -> dict[str, Any]:
     """Stop where --resume would go on from a run of another method, optimiser or model.
 
     A schedule follows a batch size that was changed by hand, in place.
+
+    Returns:
+        The configuration of the run that it goes on from; empty where there is none.
 
     Raises:
         ValueError: says what has changed, and how to start anew from the weights.
     """
     run = next(saved_runs(cfg.OUTPUT_DIR), None)
     if run is None:
-        return
-    problems = [*_changed_keys(cfg, run.entries), *_changed_shapes(cfg, run.entries)]
+        return {}
+    saved = yaml.safe_load(run.entries.get("config", "{}"))
+    problems = [*_changed_keys(cfg, saved), *_changed_shapes(cfg, run.entries)]
     if problems:
         raise ValueError(
             f"--resume would go on from {run.path}, which is of another run:\n  "
@@ -54,9 +59,27 @@ def prepare_to_resume(cfg: CfgNode) -> None:
             + "\nSet these back; or start a new run from its weights, with MODEL.WEIGHTS "
             f"{run.path} and another OUTPUT_DIR."
         )
-    for change in _changed_settings(cfg, run.entries):
-        logger.warning("--resume goes on from %s with another setting: %s", run.path, change)
-    follow_batch_size(cfg, run.entries)
+    follow_batch_size(cfg, saved)
+    return saved
+
+
+def describe_changes(cfg: CfgNode, saved: Mapping[str, Any]) -> str:
+    """What the rest of a run is trained, or evaluated, with, other than what was done before.
+
+    Args:
+        cfg: of the run; what it leaves to the data is filled in.
+        saved: what `prepare_to_resume` returned.
+
+    Returns:
+        A line; empty where nothing has changed.
+    """
+    before, now = dict(_flat(saved)), dict(_flat(cfg))
+    changes = [
+        f"{key} {_shown(before[key])} -> {_shown(now[key])}"
+        for key in now
+        if key in before and key not in _NOT_TOLD and before[key] != now[key]
+    ]
+    return f"With --resume, from here on: {', '.join(changes)}." if changes else ""
 
 
 def saved_seed(output_dir: str | os.PathLike[str]) -> int | None:
@@ -74,9 +97,8 @@ def saved_seed(output_dir: str | os.PathLike[str]) -> int | None:
         return None
 
 
-def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
-    saved = yaml.safe_load(entries.get("config", "{}"))
-    pairs = {key: (_value(saved, key), _value(cfg, key)) for key in _METHOD_KEYS}
+def _changed_keys(cfg: CfgNode, saved: Mapping[str, Any]) -> list[str]:
+    pairs = {key: (_value(saved, key), _plain(_value(cfg, key))) for key in _METHOD_KEYS}
     return [
         f"{key} was {old!r} and is {new!r}."
         for key, (old, new) in pairs.items()
@@ -84,27 +106,23 @@ def _changed_keys(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _changed_settings(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
-    """Rates and settings of methods, which a run may change on purpose."""
-    config = yaml.safe_load(entries.get("config", "{}"))
-    pairs = {key: (_value(config, key), _value(cfg, key)) for key in _RATE_KEYS}
-    rates = [
-        f"{key} was {old!r} and is {new!r}."
-        for key, (old, new) in pairs.items()
-        if old is not None and old != new
-    ]
-    saved = _value(config, "MODEL.METHODS") or {}
-    return rates + [
-        f"MODEL.METHODS.{name}.{field} was {saved[name][field]!r} and is {value!r}."
-        for name, settings in cfg.MODEL.METHODS.items()
-        for field, value in settings.items()
-        if field in saved.get(name, {}) and saved[name][field] != _plain(value)
-    ]
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys with dots and their values, as yaml reads them back."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _plain(value)
 
 
 def _plain(value: Any) -> Any:
     """As yaml reads it back."""
-    return yaml.safe_load(yaml.safe_dump(list(value) if isinstance(value, tuple) else value))
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -28,7 +28,7 @@ from balms_seg.engine.output_folder import (
     training_config_kept,
 )
 from balms_seg.engine.required_weights import require_weights
-from balms_seg.engine.resume_checks import prepare_to_resume, saved_seed
+from balms_seg.engine.resume_checks import describe_changes, prepare_to_resume, saved_seed
 from balms_seg.engine.run_data import DataSets
 from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
@@ -190,8 +190,9 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
             "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
+    earlier: dict[str, Any] = {}
     if not args.eval_only:
-        _prepare_training(cfg, args, is_planned=scratch is not None)
+        earlier = _prepare_training(cfg, args, is_planned=scratch is not None)
     seed_was_drawn = cfg.SEED < 0
     if seed_was_drawn:
         cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
@@ -221,6 +222,9 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         logger.info("SEED was not set: it is %d%s.", cfg.SEED, saved)
     for note in settled:
         logger.info(note)
+    changes = describe_changes(cfg, earlier)
+    if changes:
+        logger.warning(changes)
     register_from_config(cfg)
     return cfg
 
@@ -242,8 +246,12 @@ def _choose_device(cfg: CfgNode, num_gpus: int, *, is_planned: bool) -> None:
         raise RuntimeError("MODEL.DEVICE is cuda but CUDA is not available; use --num-gpus 0.")
 
 
-def _prepare_training(cfg: CfgNode, args: Namespace, *, is_planned: bool) -> None:
-    """Stop where the run cannot start in its folder, or go on from what is there."""
+def _prepare_training(cfg: CfgNode, args: Namespace, *, is_planned: bool) -> dict[str, Any]:
+    """Stop where the run cannot start in its folder, or go on from what is there.
+
+    Returns:
+        The configuration that it goes on from; empty at a start.
+    """
     check_meta_training(cfg, of_images=build_job(cfg).of_images)
     if not is_planned:
         on_main_process(
@@ -254,8 +262,7 @@ def _prepare_training(cfg: CfgNode, args: Namespace, *, is_planned: bool) -> Non
                 weights=cfg.MODEL.WEIGHTS,
             )
         )
-    if args.resume:
-        prepare_to_resume(cfg)
+    return prepare_to_resume(cfg) if args.resume else {}
 
 
 def _set_evaluation_aside(cfg: CfgNode, *, resume: bool) -> str | None:

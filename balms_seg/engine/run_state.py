@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.engine.batch_size import set_learning_rates
+from balms_seg.engine.optimizer import settings_kept
 
 if TYPE_CHECKING:
     from detectron2.engine import DefaultTrainer
@@ -24,13 +25,11 @@ def state_of(trainer: DefaultTrainer) -> dict[str, Any]:
 
 
 def restore_state(trainer: DefaultTrainer, state: Mapping[str, Any]) -> None:
-    """Restore what `state_of` returned, in place; rates and decay stay the configuration's."""
+    """Restore what `state_of` returned, in place; the optimiser's settings stay."""
     step = trainer._trainer
     if "_trainer" in state:
-        decay = [group["weight_decay"] for group in step.optimizer.param_groups]
-        step.load_state_dict(state["_trainer"])
-        for group, configured in zip(step.optimizer.param_groups, decay, strict=True):
-            group["weight_decay"] = configured
+        with settings_kept(step.optimizer):
+            step.load_state_dict(state["_trainer"])
         set_learning_rates(step.optimizer, trainer.scheduler)
     if "data_loader" in state and hasattr(step.data_loader, "load_state_dict"):
         step.data_loader.load_state_dict(state["data_loader"])

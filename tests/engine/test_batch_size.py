@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import yaml
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine.launch import _find_free_port
 from detectron2.utils import comm
@@ -20,7 +21,7 @@ from runs import build_trainer, run_training
 
 from balms_seg.distributed import ending_at_once
 from balms_seg.engine import LongTailedTrainer, train
-from balms_seg.engine.batch_size import scaled_to
+from balms_seg.engine.batch_size import follow_batch_size, scaled_to
 from balms_seg.engine.launch import launch
 from balms_seg.sampling import GlobalBatchSampler
 from balms_seg.sampling.training import TrainingSampler
@@ -118,6 +119,18 @@ def test_a_schedule_given_with_the_batch_size_holds(
     trainer = run_training({**data, **EIGHT, **given}, tmp_path, "--resume")
     assert (trainer.start_iter, trainer.max_iter) == (8, 10)
     assert trainer.cfg.SOLVER.BASE_LR == 0.003
+
+
+@pytest.mark.parametrize(("share", "reference"), [(0.2, 2), (0.0, 0)])
+def test_a_warmup_that_is_a_share_of_the_run_was_not_changed_by_hand(
+    share: float, reference: int
+) -> None:
+    cfg = small_config({"SOLVER.WARMUP_SHARE": share})
+    saved = yaml.safe_load(cfg.dump())
+    saved["SOLVER"]["WARMUP_ITERS"] = 100  # as the run filled it in
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    follow_batch_size(cfg, saved)
+    assert reference == cfg.SOLVER.REFERENCE_IMS_PER_BATCH
 
 
 def test_the_rule_is_detectron2s_and_psi_drifts_no_farther() -> None:

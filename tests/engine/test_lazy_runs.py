@@ -55,9 +55,11 @@ def test_a_cascade_on_a_backbone_of_ones_own_trains_and_goes_on(project: Path) -
     first = weights(project / "output" / "model_final.pth")
     classifiers = [name for name in first if name.endswith("cls_score.weight")]
     assert len(classifiers) == 3
-    balms_seg_train("--resume", str(CASCADE), *SHORT, "train.max_iter=3")
+    balms_seg_train("--resume", str(CASCADE), *SHORT, "train.max_iter=3", "optimizer.lr=0.003")
     second = weights(project / "output" / "model_final.pth")
     assert all(not torch.equal(first[name], second[name]) for name in classifiers)
+    saved = torch.load(project / "output" / "model_final.pth", weights_only=False)["trainer"]
+    assert {group["initial_lr"] for group in saved["optimizer"]["param_groups"]} == {0.003}
     log = (project / "output" / "log.txt").read_text()
     assert "Starting training from iteration 2" in log
     assert "loss_cls_stage2" in log
