@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -28,10 +29,28 @@ def test_every_command_is_understood(document: str) -> None:
 @pytest.mark.parametrize("script", [name for name in DOCUMENTS if name.endswith(".sh")])
 def test_scripts_are_bash(script: str) -> None:
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
-    submitted = re.search(r"\bsbatch .*?(slurm_\w+\.sh)", (ROOT / script).read_text())
+    submitted = re.search(r"^script=.*?(slurm_\w+\.sh)", (ROOT / script).read_text(), re.MULTILINE)
     if submitted:  # what it hands over is a script of its own
         script = str(Path(script).with_name(submitted[1]))
     assert any(command[:2] == ["balms-seg", "train"] for command in commands_of(script))
+
+
+def test_keys_given_to_both_stages_reach_the_first_alone(tmp_path: Path) -> None:
+    """With an sbatch that writes down its words."""
+    calls = tmp_path / "calls"
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho 7\n')
+    sbatch.chmod(0o755)
+    script = ROOT / "docs" / "examples" / "slurm_two_stages.sh"
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = ["bash", str(script), "MODEL.WEIGHTS", "R-50.pkl"]
+    subprocess.run(words, check=True, cwd=tmp_path, env=paths, stdout=subprocess.DEVNULL)
+    first, *second = calls.read_text().splitlines()
+    assert first.endswith("paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml MODEL.WEIGHTS R-50.pkl")
+    assert len(second) == 2
+    for line in second:
+        assert line.startswith(f"--dependency=afterok:7 {script.parent}/slurm_one_machine.sh lvis")
+        assert line.endswith("_mask_rcnn_R_50_FPN.yaml")
 
 
 def test_configurations_that_scripts_name_are_there() -> None:

@@ -113,6 +113,8 @@ def _describe_model(trainer: LongTailedTrainer, where: str) -> list[str]:
     trained = sum(size for size, is_trained in sizes if is_trained)
     backbone = cfg.MODEL.IMAGE_CLASSIFIER.BACKBONE if job.of_images else cfg.MODEL.BACKBONE.NAME
     start = cfg.MODEL.WEIGHTS or "scratch"
+    if "iteration" in trainer.checkpointer.loaded_record:
+        start += f" of iteration {trainer.checkpointer.loaded_record['iteration']}"
     if trainer.start_iter:
         start = f"the checkpoint of iteration {trainer.start_iter - 1}"
     method = cfg.MODEL.IMAGE_CLASSIFIER.METHOD if job.of_images else method_name(cfg)

@@ -57,11 +57,14 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
 
 
 def _images_of_stage(config_file: str) -> int | None:
-    """Images that a configuration trains on; None where it does not say."""
+    """Images that a configuration of the package trains on; None where it does not say."""
     if not config_file:
         return None
     stage = get_cfg()
     add_balms_config(stage)
-    stage.merge_from_file(get_config_file(config_file.removeprefix("configs/")))
+    try:
+        stage.merge_from_file(get_config_file(config_file.removeprefix("configs/")))
+    except FileNotFoundError:
+        return None  # of somebody's own, which only messages name
     solver = stage.SOLVER
     return None if solver.EPOCHS > 0 else solver.MAX_ITER * solver.IMS_PER_BATCH

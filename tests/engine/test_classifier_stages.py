@@ -10,6 +10,7 @@ import torch
 from runs import build_trainer, read_checkpoint, run_evaluation, run_training
 from torch import Tensor
 
+from balms_seg.engine.run_summary import describe_start
 from balms_seg.evaluation import read_results
 
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
@@ -105,15 +106,19 @@ def test_a_first_stage_that_saw_too_little_is_warned_of(
     data: dict[str, object], feature_stage: Path, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     trial = {"MODEL.STAGE_ONE_CONFIG": "toy/feature_softmax.yaml"}
-    build_trainer(settings(data, feature_stage, "reset", **trial), tmp_path / "a").resume_or_load()
+    tried = build_trainer(settings(data, feature_stage, "reset", **trial), tmp_path / "a")
+    tried.resume_or_load()
+    assert f"from {feature_stage} of iteration 1" in describe_start(tried)
     (said,) = [message for message in log.messages if "was trained on" in message]
     assert "was trained on 4 images, toy/feature_softmax.yaml on " in said
     log.clear()
     content = read_checkpoint(feature_stage)
     content["iteration"] = 10**6
     torch.save(content, tmp_path / "whole.pth")
-    whole = settings(data, tmp_path / "whole.pth", "reset", **trial)
-    build_trainer(whole, tmp_path / "out").resume_or_load()
+    for config in (*trial.values(), "own/first.yaml"):  # which the package does not have
+        stage = {"MODEL.STAGE_ONE_CONFIG": config}
+        whole = settings(data, tmp_path / "whole.pth", "reset", **stage)
+        build_trainer(whole, tmp_path / Path(config).parent.name).resume_or_load()
     assert not any("was trained on" in message for message in log.messages)
 
 
