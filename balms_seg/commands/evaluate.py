@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Result file, ground truth and what to compute."""
     parser.add_argument("results", type=Path, help="json list of detections")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--dataset", metavar="NAME", help="registered data set")
+    source.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="registered data set; loads detectron2, which takes seconds",
+    )
     source.add_argument("--ground-truth", type=Path, metavar="FILE", help="annotations")
     parser.add_argument(
         "--training",

@@ -10,6 +10,7 @@ import pytest
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation.output.results_file import add_to_results
+from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
@@ -165,6 +166,27 @@ def test_evaluations_alone_are_paired_by_the_seed_of_their_checkpoint(
     add_to_results(tmp_path / "b" / "results.json", checkpoint={"seed": 4, "iteration": 300})
     run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
     assert "Not paired in training: a of seed 3 and b of seed 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (
+            ("x/paper_balms_reweighter_R_50_FPN", "x/paper_classifier_R_50_FPN"),
+            ("paper_balms_reweighter", "paper_classifier"),
+        ),
+        (("x/first_run", "x/second_run"), ("first_run", "second_run")),
+        (("x/run", "y/run"), ("x/run", "y/run")),
+        (
+            ("a_of_more_than_twenty_letters", "letters"),
+            ("a_of_more_than_twenty_letters", "letters"),
+        ),
+    ],
+)
+def test_long_names_go_without_what_both_end_in(
+    paths: tuple[str, str], names: tuple[str, str]
+) -> None:
+    assert short_names(Path(paths[0]), Path(paths[1])) == names
 
 
 def test_a_mixed_set_is_refused(runs: Path, tmp_path: Path) -> None:

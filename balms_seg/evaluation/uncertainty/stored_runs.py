@@ -15,6 +15,7 @@ from balms_seg.evaluation.uncertainty.run_comparison import (
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds, describe_short_runs
 
 RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, task) -> matches
+_LONG_NAME = 20  # letters
 
 
 def compare_stored_runs(
@@ -68,13 +69,27 @@ def compare_stored_runs(
 
 
 def short_names(first: Path, second: Path) -> tuple[str, str]:
-    """The last parts of two paths, as many as tell them apart; A and B for one and the same."""
+    """The last parts of two paths, as many as tell them apart; A and B for one and the same.
+
+    Long names go without the words that both end in, so that they fit at the head of a column.
+    """
     ours, theirs = first.resolve().parts, second.resolve().parts
     for length in range(1, max(len(ours), len(theirs)) + 1):
         names = "/".join(ours[-length:]), "/".join(theirs[-length:])
         if names[0] != names[1]:
-            return names
+            return _without_common_end(*names)
     return "A", "B"
+
+
+def _without_common_end(first: str, second: str) -> tuple[str, str]:
+    ours, theirs = first.split("_"), second.split("_")
+    while (
+        max(len("_".join(words)) for words in (ours, theirs)) > _LONG_NAME
+        and min(len(ours), len(theirs)) > 1
+        and ours[-1] == theirs[-1]
+    ):
+        ours, theirs = ours[:-1], theirs[:-1]
+    return "_".join(ours), "_".join(theirs)
 
 
 def load_run(path: Path, *, outside: bool = False) -> RunMatches:
