@@ -4,9 +4,11 @@ r"""See on a machine with a GPU, in minutes and without a network, what this pro
 python tools/gpu_check.py --minutes 10 --output output/gpu_check
 python tools/gpu_check.py --minutes 10 --cpu
 
-The parts run in order of worth, each in a process of its own, so that a run cut off has left the
-first ones; what is done is not run again. Each leaves its json, csv and log, and page.md holds
-all of them. With --cpu every part runs in small, and no time and no memory is told.
+The parts run in order of worth, each in a process and with a limit of its own, so that a run cut
+off has left the first ones. Called again with the same folder it runs what is left: of the tests
+those that have not passed, of the trainings from their last checkpoint. Each part leaves its json,
+csv and log, and page.md holds all of them. With --cpu every part runs in small, and no time and no
+memory is told.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gpu_check_page import write_page
-from gpu_check_parts import Part, list_parts
+from gpu_check_part import Part
+from gpu_check_parts import list_parts
 from gpu_check_place import ROOT, Place
 
 _SECONDS_TO_END = 20
@@ -58,9 +62,10 @@ def main(arguments: Sequence[str] | None = None, place: Place | None = None) -> 
     deadline = time.monotonic() + 60 * args.minutes
     records = []
     for part in list_parts(place, output, minutes=args.minutes):
-        record = _read_done(part, output)
-        if record is None:
-            record = _run(part, place, output, deadline - time.monotonic())
+        record, seconds = _read_earlier(part, output), deadline - time.monotonic()
+        is_over = record is not None and (record["outcome"] == "done" or seconds <= 0)
+        if record is None or not is_over:
+            record = _run(part, place, output, seconds)
             _write(record, part, output)
         print(f"{part.name}: {record['outcome']}", flush=True)
         records.append(record)
@@ -69,14 +74,11 @@ def main(arguments: Sequence[str] | None = None, place: Place | None = None) -> 
     return int(any(record["outcome"].startswith("failed") for record in records))
 
 
-def _read_done(part: Part, output: Path) -> dict[str, Any] | None:
-    """What an earlier call wrote of the same command, where it ended well."""
+def _read_earlier(part: Part, output: Path) -> dict[str, Any] | None:
+    """What an earlier call wrote of the same command."""
     path = output / f"{part.name}.json"
-    if part.goes_on or not path.is_file():
-        return None
-    record = json.loads(path.read_text())
-    is_same = record["command"] == shlex.join(part.command)
-    return record if is_same and record["outcome"] == "done" else None
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    return record if record.get("command") == shlex.join(part.command) else None
 
 
 def _run(part: Part, place: Place, output: Path, remaining_seconds: float) -> dict[str, Any]:
@@ -93,24 +95,34 @@ def _run(part: Part, place: Place, output: Path, remaining_seconds: float) -> di
         return {**record, "outcome": "not started: the time was over"}
     if part.prepare is not None:
         part.prepare()
-    part.result.unlink(missing_ok=True)  # of an earlier attempt
+    if not part.goes_on:
+        part.result.unlink(missing_ok=True)  # of an earlier attempt
     start = time.monotonic()
     log = output / f"{part.name}.log"
     code = _run_within(part.command, log, min(part.limit_seconds, remaining_seconds))
     if place.is_measured:
         record["wall_seconds"] = round(time.monotonic() - start, 1)
     if part.result.exists():
-        rows = part.read(part.result)
         kept = None if place.is_measured else part.settings
         record["rows"] = [
             {key: value for key, value in row.items() if kept is None or key in kept}
-            for row in rows
+            for row in part.read(part.result)
         ]
+    record["outcome"] = _outcome(code, len(record["rows"]), part, log)
+    if record["outcome"] == "done" and not place.is_measured:
+        log.unlink()  # they tell times
+        part.result.unlink()
+    return record
+
+
+def _outcome(code: int | None, num_rows: int, part: Part, log: Path) -> str:
     if code is None:
-        return {**record, "outcome": "cut off: its time was over"}
-    if code != 0 or not record["rows"]:
-        return {**record, "outcome": f"failed ({code}), see {log.name}"}
-    return {**record, "outcome": "done"}
+        return "cut off: its time was over"
+    if code == 0 and num_rows >= part.num_rows:
+        return "done"
+    if code == 0 and part.goes_on:
+        return f"to go on: {num_rows} of {part.num_rows} are done"
+    return f"failed ({code}), see {log.name}"
 
 
 def _run_within(command: Sequence[str], log: Path, limit_seconds: float) -> int | None:
@@ -155,5 +167,10 @@ def _write(record: dict[str, Any], part: Part, output: Path) -> None:
         writer.writerows(record["rows"])
 
 
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)  # so that no part is left behind
     sys.exit(main())

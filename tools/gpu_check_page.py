@@ -58,7 +58,7 @@ def _outcomes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _figure(records: Sequence[Record], output: Path) -> list[str]:
-    rows = [row for r in records for row in r["rows"] if "images_per_second" in row]
+    rows = [row for r in records for row in r["rows"] if row.get("images_per_second")]
     if not rows:
         return []
     try:

@@ -55,6 +55,10 @@ class Place:
         """Whether times and memory say something; elsewhere all is small."""
         return self.kind == "gpu"
 
+    def limited(self, seconds: float) -> float:
+        """The time of a part; where nothing is measured, others may use the processor."""
+        return seconds if self.is_measured else 600
+
     def describe(self) -> dict[str, Any]:
         """What is needed to repeat a measurement."""
         commit = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]

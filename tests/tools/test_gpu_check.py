@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,8 +18,9 @@ sys.path[:0] = [str(TOOLS), str(TOOLS / "benchmarks")]
 
 import gpu_check  # noqa: E402
 import gpu_check_page  # noqa: E402
-import gpu_check_parts  # noqa: E402
-from gpu_check_parts import Part, list_parts  # noqa: E402
+import gpu_check_trainings  # noqa: E402
+from gpu_check_part import Part, read_outcomes  # noqa: E402
+from gpu_check_parts import list_parts  # noqa: E402
 from gpu_check_place import Place  # noqa: E402
 
 Run = Callable[..., int]
@@ -76,21 +78,43 @@ def test_a_cpu_tells_no_time_and_no_memory(run: Run, tmp_path: Path) -> None:
     assert "wall_seconds" not in record
     assert "| seconds" not in (tmp_path / "page.md").read_text()
     assert (tmp_path / "one.csv").read_text().splitlines() == ["batch", "2"]
+    assert not [name for name in ("one.log", "one_result.json") if (tmp_path / name).exists()]
 
 
 def test_what_is_done_is_not_run_again_and_the_rest_is(run: Run, tmp_path: Path) -> None:
-    parts = [
-        part(tmp_path, "done"),
-        part(tmp_path, "broken", script="raise SystemExit(3)"),
-        part(tmp_path, "trainings", goes_on=True),
-    ]
+    parts = [part(tmp_path, "done"), part(tmp_path, "broken", script="raise SystemExit(3)")]
     assert run(parts) == 1
     assert outcome(tmp_path, "broken") == "failed (3), see broken.log"
     parts[1] = part(tmp_path, "broken")
     assert run(parts) == 0
-    runs = {each: (tmp_path / f"{each}_ran").read_text() for each in ("done", "trainings")}
-    assert runs == {"done": "x", "trainings": "xx"}
+    assert (tmp_path / "done_ran").read_text() == "x"
     assert outcome(tmp_path, "broken") == "done"
+
+
+def test_trainings_go_on_until_all_are_done(run: Run, tmp_path: Path) -> None:
+    one_more = (
+        "import json, sys; from pathlib import Path; path = Path(sys.argv[2]); "
+        "rows = json.loads(path.read_text()) if path.exists() else []; "
+        "path.write_text(json.dumps([*rows, {'batch': len(rows)}]))"
+    )
+    parts = [part(tmp_path, "trainings", one_more, goes_on=True, num_rows=2)]
+    outcomes = []
+    for _ in range(3):
+        assert run(parts) == 0
+        outcomes.append(outcome(tmp_path, "trainings"))
+    assert outcomes == ["to go on: 1 of 2 are done", "done", "done"]
+    assert len(json.loads((tmp_path / "trainings.json").read_text())["rows"]) == 2
+
+
+def test_a_part_cut_off_leaves_its_rows_also_where_a_later_call_has_no_time(
+    run: Run, tmp_path: Path
+) -> None:
+    parts = [part(tmp_path, "slow", f"{WRITE}; import time; time.sleep(300)", limit_seconds=2)]
+    for minutes in (1.0, 0.0):
+        run(parts, minutes=minutes)
+        assert outcome(tmp_path, "slow").startswith("cut off")
+        assert json.loads((tmp_path / "slow.json").read_text())["rows"]
+        assert "| 2     | 1.50    |" in (tmp_path / "page.md").read_text()
 
 
 def test_a_part_past_its_limit_is_ended_with_all_that_it_started(run: Run, tmp_path: Path) -> None:
@@ -121,17 +145,65 @@ def test_what_cannot_start_says_why(run: Run, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*_ran"))
 
 
-def test_the_most_telling_parts_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_check_parts, "_why_no_cifar", lambda place: "there is no CIFAR")
+@pytest.fixture
+def _without_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_check_trainings, "_why_no_cifar", lambda place: "there is no CIFAR")
+
+
+@pytest.mark.usefixtures("_without_cifar")
+def test_the_most_telling_parts_come_first(tmp_path: Path) -> None:
     found = {each.name: each for each in list_parts(GPU, tmp_path, minutes=10)}
-    names = list(found)
-    assert names[:2] == ["tests", "throughput_float32_2"]
-    assert names[-2:] == ["ranks_1", "ranks_2"]
-    assert found["cifar"].missing == "there is no CIFAR"
+    of_batch = {
+        batch: [
+            f"throughput_{precision}_{batch}" for precision in ("float32", "float16", "bfloat16")
+        ]
+        for batch in (2, 4, 8, 16)
+    }
+    assert list(found) == [
+        *("tests", *of_batch[2], "ranks_1", "ranks_2", "meta", "meta_sampler", "loss_kernels"),
+        *("cifar_rho200", *of_batch[16], *of_batch[4], *of_batch[8], "cifar_rho100"),
+    ]
+    assert sum(found[name].limit_seconds for name in ("tests", *of_batch[2][:1])) <= 5 * 60
+    assert found["cifar_rho200"].missing == "there is no CIFAR"
+    assert found["cifar_rho200"].num_rows == 36  # rows times seeds
     assert not found["ranks_1"].missing
     assert "2 GPUs" in found["ranks_2"].missing
-    batches = [name.rsplit("_", 1)[1] for name in names if name.startswith("throughput")]
-    assert batches == ["2"] * 3 + ["16"] * 3 + ["4"] * 3 + ["8"] * 3
+
+
+@pytest.mark.usefixtures("_without_cifar")
+def test_every_file_with_tests_of_a_gpu_is_run(tmp_path: Path) -> None:
+    command = list_parts(GPU, tmp_path, minutes=10)[0].command
+    files = [word for word in command if word.endswith(".py")][1:]
+    assert files[1] == "tests/engine/pretended_gpu/test_one_step.py"
+    assert len(files) == len(set(files))
+    assert {"tests/losses/test_loss_contract.py", "tests/engine/test_data_parallel.py"} <= {*files}
+    assert len([file for file in files if "pretended_gpu" in file]) >= 8
+
+
+def test_tests_that_have_passed_are_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take seconds
+    ran, outcomes = tmp_path / "ran", tmp_path / "outcomes.jsonl"
+    (tmp_path / "test_it.py").write_text(
+        "import os, pathlib\n"
+        f"ran, right = pathlib.Path({str(ran)!r}), pathlib.Path({str(tmp_path / 'right')!r})\n"
+        "def test_passes(): ran.open('a').write('p')\n"
+        "def test_breaks(): ran.open('a').write('b'); assert right.exists()\n"
+        "def test_ends_the_process(): right.exists() or os._exit(9)\n"
+    )
+    runner = [sys.executable, str(TOOLS / "gpu_check_tests.py"), str(outcomes)]
+    command = [*runner, str(tmp_path), "-q", "-p", "no:cacheprovider"]
+
+    def call() -> int:
+        return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+
+    assert call() == 9
+    assert [row["outcome"] for row in read_outcomes(outcomes)] == ["passed", "failed"]
+    (tmp_path / "right").touch()
+    assert call() == call() == 0
+    assert [row["outcome"] for row in read_outcomes(outcomes)] == ["passed"] * 3
+    assert ran.read_text() == "pbb"
 
 
 def test_the_throughput_is_drawn(tmp_path: Path) -> None:

@@ -101,6 +101,36 @@ def test_published_runs_are_kept_and_only_missing_ones_are_trained(
     assert {row["seeds"] for row in content["rows"]} == {3}
 
 
+def test_shortened_runs_have_folders_and_tables_of_their_own(tmp_path: Path, trained: list) -> None:
+    tool.main(
+        arguments(tmp_path, "--seeds", "1", "--rows", "softmax", "BALMS", "--iterations", "2")
+    )
+    first, second = (
+        f"cifar10_lt_cpu-{name}_rho100_WARMUP_ITERS-0_MAX_ITER-2_seed0"
+        for name in ("softmax", "balms")
+    )
+    assert trained == [(first, None), (second, first)]
+    content = json.loads((tmp_path / "results" / "cifar_cpu.json").read_text())
+    assert [run["row"] for run in content["runs"]] == ["softmax", "BALMS"]
+    for wrong in (["--cpu", "--iterations", "2"], arguments(tmp_path, "--rows", "balm")):
+        with pytest.raises(SystemExit):
+            tool.main(wrong)
+
+
+def test_a_run_that_fails_is_said_after_the_tables(
+    tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = tool.start_process
+
+    def fail_at_balms(command: list[str], *how: Any) -> Process:
+        return start_process(["false"], *how) if "balms" in str(command) else train(command, *how)
+
+    monkeypatch.setattr(tool, "start_process", fail_at_balms)
+    with pytest.raises(SystemExit, match="failed: cifar10_lt_cpu-balms_rho100_seed0"):
+        tool.main(arguments(tmp_path, "--seeds", "1"))
+    assert (tmp_path / "results" / "cifar_cpu.json").is_file()
+
+
 def test_tables_of_the_other_device_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         tool.main([*arguments(tmp_path), "--table", "rho200"])

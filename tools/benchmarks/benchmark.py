@@ -17,7 +17,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,11 +37,11 @@ from benchmark_throughput import add_throughput_arguments, benchmark_throughput
 from benchmark_timing import Row, format_table, measure_alternately
 
 from balms_seg import losses
+from balms_seg.durable_files import write_whole
 
 
-def benchmark_loss(arguments: argparse.Namespace) -> list[Row]:
+def benchmark_loss(arguments: argparse.Namespace) -> Iterator[Row]:
     """Forward and backward of each loss against torch's own of the same family."""
-    rows = []
     for num_rows in arguments.rows:
         logits, targets = _loss_inputs(num_rows, arguments)
         pairs = _loss_pairs(logits, targets)
@@ -55,17 +55,14 @@ def benchmark_loss(arguments: argparse.Namespace) -> list[Row]:
                 calls=max(1, 4096 // num_rows),
                 clock=arguments.clock,
             )
-            rows.append(
-                {
-                    "loss": name,
-                    "reference": reference_name,
-                    "shape": list(logits.shape),
-                    "reference_ms": 1e3 * statistics.median(plain),
-                    "ours_ms": 1e3 * statistics.median(ours),
-                    "ratio": statistics.median(ours) / statistics.median(plain),
-                }
-            )
-    return rows
+            yield {
+                "loss": name,
+                "reference": reference_name,
+                "shape": list(logits.shape),
+                "reference_ms": 1e3 * statistics.median(plain),
+                "ours_ms": 1e3 * statistics.median(ours),
+                "ratio": statistics.median(ours) / statistics.median(plain),
+            }
 
 
 def _loss_inputs(num_rows: int, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -226,13 +223,20 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     run = describe_run(arguments)
-    rows = BENCHMARKS[arguments.benchmark][0](arguments)
+    rows = []
+    for row in BENCHMARKS[arguments.benchmark][0](arguments):
+        rows.append(row)
+        if arguments.output:  # each time, so that an end before the last leaves the first
+            result = {"schema_version": 1, "benchmark": arguments.benchmark, **run, "rows": rows}
+            _write(result, arguments.output)
     print(format_table(rows))
     print("; ".join(f"{key}: {value}" for key, value in run.items()))
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        result = {"schema_version": 1, "benchmark": arguments.benchmark, **run, "rows": rows}
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _write(result: dict[str, object], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=2) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 if __name__ == "__main__":

@@ -144,9 +144,9 @@ def build_meta_step(
     )
 
 
-def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
+def benchmark_meta(arguments: argparse.Namespace) -> Iterator[Row]:
     """Iterations with a meta step against decoupled ones and against the release's scheme."""
-    peaks, rows = {}, []
+    peaks = {}
     for size in arguments.sizes:  # first: a process starts with the peak of the one that made it
         arguments.size = size
         peaks[size] = {
@@ -163,20 +163,17 @@ def benchmark_meta(arguments: argparse.Namespace) -> list[Row]:
                 clock=arguments.clock,
             )
             ratios = [a / b for a, b in zip(ours, reference, strict=True)]
-            rows.append(
-                {
-                    "scheme": above,
-                    "over": below,
-                    "image": list(size),
-                    "seconds": statistics.median(ours),
-                    "over_seconds": statistics.median(reference),
-                    "ratio": statistics.median(ours) / statistics.median(reference),
-                    "median_paired_ratio": statistics.median(ratios),
-                    "peak_mb": peaks[size][above],
-                    "over_peak_mb": peaks[size][below],
-                }
-            )
-    return rows
+            yield {
+                "scheme": above,
+                "over": below,
+                "image": list(size),
+                "seconds": statistics.median(ours),
+                "over_seconds": statistics.median(reference),
+                "ratio": statistics.median(ours) / statistics.median(reference),
+                "median_paired_ratio": statistics.median(ratios),
+                "peak_mb": peaks[size][above],
+                "over_peak_mb": peaks[size][below],
+            }
 
 
 def add_meta_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -206,14 +206,13 @@ class MadeUpMetaBatches:
         """Nothing to note."""
 
 
-def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
+def benchmark_meta_sampler(arguments: argparse.Namespace) -> Iterator[Row]:
     """Each estimator of the Meta Sampler against the release's scheme, in time and extra memory."""
     # First of all: a process is born with its parent's peak, which has to be small still.
     schemes = (PLAIN, REFERENCE, *arguments.estimators)
     peaks = {scheme: peak_memory_mb(build_step, scheme, arguments, calls=3) for scheme in schemes}
     extra_mb = {scheme: peak - peaks[PLAIN] for scheme, peak in peaks.items()}
     plain, reference = (build_step(scheme, arguments) for scheme in (PLAIN, REFERENCE))
-    rows = []
     for estimator in arguments.estimators:
         ours = build_step(estimator, arguments)
         settings = {"repetitions": arguments.repetitions, "clock": arguments.clock}
@@ -221,20 +220,17 @@ def benchmark_meta_sampler(arguments: argparse.Namespace) -> list[Row]:
         _, plain_seconds = measure_alternately(ours, plain, **settings)
         reference_mb = extra_mb[REFERENCE]
         ratios = [r / o for r, o in zip(reference_seconds, seconds, strict=True)]
-        rows.append(
-            {
-                "estimator": estimator,
-                "seconds": statistics.median(seconds),
-                "no_sampler_seconds": statistics.median(plain_seconds),
-                "reference_seconds": statistics.median(reference_seconds),
-                "times_faster": statistics.median(ratios),
-                "extra_mb": extra_mb[estimator],
-                "reference_extra_mb": reference_mb,
-                # Small problems need less than a MiB.
-                "share_of_memory": extra_mb[estimator] / reference_mb if reference_mb else None,
-            }
-        )
-    return rows
+        yield {
+            "estimator": estimator,
+            "seconds": statistics.median(seconds),
+            "no_sampler_seconds": statistics.median(plain_seconds),
+            "reference_seconds": statistics.median(reference_seconds),
+            "times_faster": statistics.median(ratios),
+            "extra_mb": extra_mb[estimator],
+            "reference_extra_mb": reference_mb,
+            # Small problems need less than a MiB.
+            "share_of_memory": extra_mb[estimator] / reference_mb if reference_mb else None,
+        }
 
 
 def add_meta_sampler_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import argparse
 import gc
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,9 @@ _PRECISIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def benchmark_throughput(arguments: argparse.Namespace) -> list[Row]:
+def benchmark_throughput(arguments: argparse.Namespace) -> Iterator[Row]:
     """Images a second and peak memory of training, beside detectron2's head in the same engine."""
-    rows: list[Row] = []
+    reference = None
     with tempfile.TemporaryDirectory() as folder:
         annotations = Path(folder) / "made_up.json"
         write_lvis_like(
@@ -58,18 +59,30 @@ def benchmark_throughput(arguments: argparse.Namespace) -> list[Row]:
         )
         write_photographs(annotations, Path(folder) / "images")
         for scheme in SCHEMES:
-            seconds, peak_mb = _measure(scheme, Path(folder), arguments)
-            row = {
+            seconds, peak_mb = _measure_what_fits(scheme, Path(folder), arguments)
+            reference = seconds if scheme == REFERENCE else reference
+            yield {
                 "scheme": scheme,
                 "precision": arguments.precision,
                 "batch": arguments.batch,
+                "fits": seconds is not None,
                 "seconds": seconds,
-                "images_per_second": arguments.batch / seconds,
+                "images_per_second": seconds and arguments.batch / seconds,
                 "peak_mb": peak_mb,
+                f"ratio to {REFERENCE}": seconds and reference and seconds / reference,
             }
-            reference = rows[0]["seconds"] if rows else seconds
-            rows.append({**row, f"ratio to {REFERENCE}": seconds / reference})
-    return rows
+
+
+def _measure_what_fits(
+    scheme: str, folder: Path, arguments: argparse.Namespace
+) -> tuple[float | None, int | None]:
+    """As `_measure`; nothing where the GPU's memory is too small."""
+    try:
+        return _measure(scheme, folder, arguments)
+    except torch.OutOfMemoryError as error:
+        print(f"{scheme}: {error}", flush=True)
+    gc.collect()
+    return None, None
 
 
 def _measure(scheme: str, folder: Path, arguments: argparse.Namespace) -> tuple[float, int | None]:

@@ -21,6 +21,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,41 +42,15 @@ ALL_TABLES: dict[str, Table | FeatureTable] = {**TABLES, **FEATURE_TABLES}
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (*IMAGE_COLUMNS, "processor_seconds")
 _MEMORY_OF_A_RUN_MB = 4096
+_RESULTS = "docs/results"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--table", action="append", choices=ALL_TABLES, help="default: all of images"
-    )
-    parser.add_argument("--cpu", action="store_true", help="the tables for a CPU")
-    parser.add_argument("--output", default="output/cifar_tables", help="folder of the runs")
-    parser.add_argument("--results", default="docs/results", help="folder of the tables")
-    parser.add_argument(
-        "--features", type=Path, metavar="DIR", help="of cifar10_train.npz and cifar10_test.npz"
-    )
-    parser.add_argument("--jobs", type=int, help="runs side by side; default: as many as fit")
-    parser.add_argument("--minutes", type=float, help="end after so many, to be resumed")
-    parser.add_argument("--seeds", type=int, help="only the first so many")
-    args = parser.parse_args(arguments)
-    names = args.table or [name for name, table in TABLES.items() if table.cpu == args.cpu]
-    if any(ALL_TABLES[name].cpu != args.cpu for name in names):
-        parser.error(f"give --cpu with tables for a CPU and only with these; got {names}")
-    of_features = set(names) & set(FEATURE_TABLES)
-    if of_features and args.features is None:
-        parser.error(f"give --features with {', '.join(of_features)}; balms-seg features makes it")
+    args = parse_arguments(arguments)
     output, results = Path(args.output).resolve(), Path(args.results)
-    missing: dict[str, Run] = {}
-    for name in names:
-        published = published_runs(results / f"cifar_{name}.json")
-        for run in ALL_TABLES[name].runs():
-            wanted = args.seeds is None or run.seed < args.seeds
-            if wanted and (run.row, run.seed) not in published:
-                missing.setdefault(run.name, run)
-
+    missing = missing_runs(args, results)
+    of_features = set(args.table) & set(FEATURE_TABLES)
     if of_features:
         for file in args.features.resolve().glob("cifar10_*.npz"):  # read once: forks share it
             read_image_records(str(file), "")
@@ -86,8 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
         return train_command(run, output, data, gpus=0 if args.cpu else 1)
 
     gpus = [] if args.cpu else gpus_here()
-    train_all(
-        list(missing.values()),
+    failed = train_all(
+        missing,
         output,
         command,
         places=places(args.jobs or runs_side_by_side(gpus), gpus),  # all GPUs in turn
@@ -96,8 +71,74 @@ def main(arguments: list[str] | None = None) -> None:
         start=start_fork if of_features else start_process,
         folder=ROOT,
     )
-    for name in names:
-        collect(name, ALL_TABLES[name], output, results)
+    for name in args.table:
+        collect(name, runs_of(name, args.iterations), output, results)
+    if failed:
+        sys.exit(f"run_cifar_table: failed: {', '.join(failed)}; their logs are in {output}.")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line, checked; `table` names the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--table", action="append", choices=ALL_TABLES, help="default: all of images"
+    )
+    parser.add_argument("--cpu", action="store_true", help="the tables for a CPU")
+    parser.add_argument("--output", default="output/cifar_tables", help="folder of the runs")
+    parser.add_argument("--results", default=_RESULTS, help="folder of the tables")
+    parser.add_argument(
+        "--features", type=Path, metavar="DIR", help="of cifar10_train.npz and cifar10_test.npz"
+    )
+    parser.add_argument("--jobs", type=int, help="runs side by side; default: as many as fit")
+    parser.add_argument("--minutes", type=float, help="end after so many, to be resumed")
+    parser.add_argument("--seeds", type=int, help="only the first so many")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="train only these")
+    parser.add_argument("--iterations", type=int, help="of every run, to see that it works")
+    args = parser.parse_args(arguments)
+    names = args.table or [name for name, table in TABLES.items() if table.cpu == args.cpu]
+    if any(ALL_TABLES[name].cpu != args.cpu for name in names):
+        parser.error(f"give --cpu with tables for a CPU and only with these; got {names}")
+    if args.iterations is not None and args.results == _RESULTS:
+        parser.error("give --iterations with --results, for its tables are not to be published")
+    known = {row for name in names for row in ALL_TABLES[name].rows}
+    if not known.issuperset(args.rows or []):
+        parser.error(f"expected --rows out of {', '.join(sorted(known))}, but got {args.rows}")
+    of_features = set(names) & set(FEATURE_TABLES)
+    if of_features and args.features is None:
+        parser.error(f"give --features with {', '.join(of_features)}; balms-seg features makes it")
+    args.table = names
+    return args
+
+
+def missing_runs(args: argparse.Namespace, results: Path) -> list[Run]:
+    """The runs that are asked for and are in no table yet; each once."""
+    missing: dict[str, Run] = {}
+    for name in args.table:
+        published = published_runs(results / f"cifar_{name}.json")
+        for run in runs_of(name, args.iterations):
+            wanted = args.seeds is None or run.seed < args.seeds
+            wanted = wanted and (args.rows is None or run.row in args.rows)
+            if wanted and (run.row, run.seed) not in published:
+                missing.setdefault(run.name, run)
+    return list(missing.values())
+
+
+def runs_of(table: str, iterations: int | None) -> list[Run]:
+    """All runs of a table, shortened where that is asked for."""
+    runs = ALL_TABLES[table].runs()
+    return runs if iterations is None else [shortened(run, iterations) for run in runs]
+
+
+def shortened(run: Run, iterations: int) -> Run:
+    """A run and those before it with fewer iterations, and without a warm-up."""
+    length = ("SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", str(iterations))
+    return replace(
+        run,
+        overrides=(*run.overrides, *length),
+        after=run.after and shortened(run.after, iterations),
+    )
 
 
 def train_command(run: Run, output: Path, data: Sequence[str] = (), *, gpus: int) -> list[str]:
@@ -146,12 +187,12 @@ def runs_side_by_side(gpus: Sequence[str]) -> int:
     return max(len(gpus), min(num_cores(), fitting))
 
 
-def collect(name: str, table: Table | FeatureTable, output: Path, results: Path) -> None:
+def collect(name: str, runs: Sequence[Run], output: Path, results: Path) -> None:
     """Write the table of the finished runs; rows without a run are left out."""
-    path = results / f"cifar_{name}"
+    table, path = ALL_TABLES[name], results / f"cifar_{name}"
     published = published_runs(path.with_suffix(".json"))
     records = []
-    for run in table.runs():
+    for run in runs:
         if (run.row, run.seed) in published:
             records.append(published[run.row, run.seed])
         elif is_finished(output / run.name):
