@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,12 @@ def run_evaluation(settings: Settings, output: Path, *flags: str) -> dict:
     """Evaluate only."""
     args = arguments(settings, output, "--eval-only", *flags)
     return evaluate(setup(args), resume=args.resume)
+
+
+def copy_interrupted(run: Path, output: Path, checkpoint: str) -> None:
+    """A run's folder as if the run had been interrupted after a checkpoint."""
+    shutil.copytree(run, output)
+    (output / "last_checkpoint").write_text(checkpoint)
 
 
 def read_checkpoint(path: Path) -> dict:

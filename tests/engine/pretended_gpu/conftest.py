@@ -10,6 +10,17 @@ import pytest
 import torch
 from pretended_cuda import build_guard, pretended_cuda
 
+from balms_seg.modeling.cifar_resnet import CifarResNet
+from balms_seg.modeling.image_backbones import IMAGE_BACKBONES
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _shallow() -> Iterator[None]:
+    """Image classifiers of a quarter of the layers: each operator takes its time in Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(IMAGE_BACKBONES, "cifar_resnet32", lambda **_: CifarResNet(8))
+        yield
+
 
 @pytest.fixture(scope="package")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:

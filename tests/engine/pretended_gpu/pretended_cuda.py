@@ -21,6 +21,7 @@ _ANSWERS: dict[str, Any] = {
     "is_available": True,
     "is_initialized": True,
     "is_bf16_supported": True,
+    "is_current_stream_capturing": False,
     "current_device": 0,
     "device_count": 1,
     "get_device_name": "pretended",

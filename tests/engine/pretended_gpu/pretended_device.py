@@ -171,9 +171,9 @@ def _own_generator() -> Iterator[None]:
         torch.set_rng_state(of_host)
 
 
-def manual_seed(seed: int) -> None:
-    """As torch.cuda has it; torch.manual_seed calls it too."""
-    _generator.manual_seed(seed + 1)
+def manual_seed(seed: int | str) -> None:
+    """As torch.cuda has it; torch.manual_seed calls it too, and detectron2's main with a text."""
+    _generator.manual_seed(int(seed) + 1)
 
 
 manual_seed_all = manual_seed

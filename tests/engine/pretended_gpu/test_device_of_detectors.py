@@ -8,62 +8,72 @@ from typing import Any
 import pytest
 import torch
 from made_up_data import SMALL, words
-from runs import build_trainer, run_evaluation, run_training
+from runs import build_trainer, copy_interrupted, run_evaluation, run_training
+from torch import Tensor
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine import LongTailedTrainer, train
+from balms_seg.engine.weight_average import WeightAverage
 from balms_seg.job import BOX_CLASSIFIER
-from balms_seg.methods import METHODS, calibration
+from balms_seg.methods import METHODS
+from balms_seg.methods.calibration import reweigh
 from balms_seg.model_zoo import get_config_file
+from balms_seg.modeling.box_rows import compute_box_rows
+from balms_seg.modeling.classifier_init import tau_normalise_classifiers, tau_normalised
 
 CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 2}
 ON_IT = ("--num-gpus", "1")
-# Two halves of a run have the rates of the whole, and no step that rounding decides.
+# No step that rounding decides.
 SGD = {
     "SOLVER.OPTIMIZER": "SGD",
     "SOLVER.BASE_LR": 0.01,
     "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
     "SOLVER.STEPS": (),
 }
+CLASSIFIER = "MODEL.ROI_BOX_HEAD.CLASSIFIER"
+CALIBRATION = "MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD"
+BALANCED = {CLASSIFIER: "balanced_softmax"}
+BACKGROUND = "MODEL.METHODS.BALANCED_SOFTMAX.BACKGROUND"
+# What does not touch what else a scenario tries goes with it: a run takes seconds.
 SCENARIOS: dict[str, dict[str, object]] = {
-    "softmax": {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"},
-    "balanced_softmax": {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_softmax"},
-    "sigmoid": {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "sigmoid"},
-    "balanced_sigmoid": {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_sigmoid"},
-    "cascade": {
+    "softmax_norcal": {CLASSIFIER: "softmax", CALIBRATION: "norcal"},
+    "balanced_softmax_group_temperature": {**BALANCED, CALIBRATION: "group_temperature"},
+    "sigmoid_synchronised_norm": {
+        CLASSIFIER: "sigmoid",
+        "MODEL.RESNETS.NORM": "SyncBN",
+        "MODEL.FPN.NORM": "SyncBN",
+    },
+    "balanced_sigmoid_precise_norm": {
+        CLASSIFIER: "balanced_sigmoid",
+        "TEST.PRECISE_BN.ENABLED": True,
+        "TEST.PRECISE_BN.NUM_ITER": 1,
+        "TEST.EVAL_PERIOD": 2,
+    },
+    "cascade_prior_background": {
+        **BALANCED,
+        BACKGROUND: "prior",
         "MODEL.ROI_HEADS.NAME": "CascadeLongTailedROIHeads",
-        "MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_softmax",
         "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": 50,
     },
-    "float16": {"SOLVER.AMP.ENABLED": True, "SOLVER.CLIP_GRADIENTS.ENABLED": True},
-    "bfloat16": {"SOLVER.AMP.ENABLED": True, "SOLVER.AMP.DTYPE": "bfloat16"},
+    "float16_neutral_background": {
+        **BALANCED,
+        BACKGROUND: "neutral",
+        "SOLVER.AMP.ENABLED": True,
+        "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+    },
+    "bfloat16_factored_background": {
+        **BALANCED,
+        BACKGROUND: "factored",
+        "SOLVER.AMP.ENABLED": True,
+        "SOLVER.AMP.DTYPE": "bfloat16",
+    },
     "average_and_augmentation": {
         "SOLVER.EMA_DECAY": 0.9,
         "TEST.AUG.ENABLED": True,
         "TEST.AUG.MIN_SIZES": (64, 80),
     },
-    **{
-        f"{form}_background": {
-            "MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_softmax",
-            "MODEL.METHODS.BALANCED_SOFTMAX.BACKGROUND": form,
-        }
-        for form in ("neutral", "factored", "prior")
-    },
-    **{
-        f"calibrated_by_{name}": {"MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD": name}
-        for name in ("norcal", "group_temperature")
-    },
-    "decoupled": {
-        "MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_sigmoid",
-        "MODEL.TRAIN_ONLY": [BOX_CLASSIFIER],
-    },
-    "synchronised_norm": {"MODEL.RESNETS.NORM": "SyncBN", "MODEL.FPN.NORM": "SyncBN"},
-    "precise_norm": {
-        "TEST.PRECISE_BN.ENABLED": True,
-        "TEST.PRECISE_BN.NUM_ITER": 1,
-        "TEST.EVAL_PERIOD": 2,
-    },
+    "decoupled": {CLASSIFIER: "balanced_sigmoid", "MODEL.TRAIN_ONLY": [BOX_CLASSIFIER]},
 }
 
 
@@ -71,13 +81,13 @@ SCENARIOS: dict[str, dict[str, object]] = {
 def test_it_trains_resumes_and_evaluates(
     scenario: str, data: dict[str, object], tmp_path: Path
 ) -> None:
-    settings = {**data, **CUDA, **SGD, **SCENARIOS[scenario]}
+    settings = {**data, **CUDA, **SGD, "SOLVER.CHECKPOINT_PERIOD": 1, **SCENARIOS[scenario]}
     straight = run_training(settings, tmp_path / "straight", *ON_IT)
     assert {p.device.type for p in straight.model.parameters()} == {"cuda"}
     assert straight._last_eval_results["bbox"].keys() >= {"AP", "APr", "APc", "APf"}
-    assert straight._trainer.grad_scaler.is_enabled() == (scenario == "float16")
+    assert straight._trainer.grad_scaler.is_enabled() == scenario.startswith("float16")
+    copy_interrupted(tmp_path / "straight", tmp_path / "halves", "model_0000000.pth")
     untested = {**settings, "DATASETS.TEST": ()}
-    run_training({**untested, "SOLVER.MAX_ITER": 1}, tmp_path / "halves", *ON_IT)
     resumed = run_training(untested, tmp_path / "halves", *ON_IT, "--resume")
     assert resumed.start_iter == 1
     pairs = zip(straight.model.parameters(), resumed.model.parameters(), strict=True)
@@ -95,10 +105,18 @@ def test_a_checkpoint_of_the_device_is_evaluated_on_the_cpu(
     assert here["bbox"]["AP"] == pytest.approx(trainer._last_eval_results["bbox"]["AP"], abs=0.1)
 
 
+def test_a_model_for_the_cpu_stays_there_beside_a_gpu(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    trainer = run_training({**data, **CUDA, "MODEL.DEVICE": "cpu"}, tmp_path, *ON_IT)
+    assert {p.device.type for p in trainer.model.parameters()} == {"cpu"}
+    assert "AP" in trainer._last_eval_results["bbox"]
+
+
 def test_weights_are_tau_normalised_and_calibrated_there(
     data: dict[str, object], tmp_path: Path
 ) -> None:
-    settings = {**data, **CUDA, **SGD, **SCENARIOS["softmax"]}
+    settings = {**data, **CUDA, **SGD, CLASSIFIER: "softmax"}
     run_training({**settings, "DATASETS.TEST": ()}, tmp_path / "run", *ON_IT)
     settings["MODEL.WEIGHTS"] = str(tmp_path / "run" / "model_final.pth")
     tau = {"MODEL.INIT_CLASSIFIER": "tau_norm"}
@@ -110,18 +128,64 @@ def test_weights_are_tau_normalised_and_calibrated_there(
     assert written.is_file()
 
 
-def test_a_calibration_that_stays_on_the_cpu_is_seen(
-    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _reweigh(scores: Tensor, log_weights: Tensor, **kwargs: Any) -> Tensor:
+    return reweigh(scores.cpu(), log_weights, **kwargs)
+
+
+def _average(average: WeightAverage) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in average._model.state_dict().items()}
+
+
+def _rows(*args: Any) -> Any:
+    rows = compute_box_rows(*args)
+    return rows._replace(features=rows.features.cpu())
+
+
+# Scenario: what is replaced, and by what.
+MISTAKES = {
+    "softmax_norcal": ("methods.calibration.reweigh", _reweigh),
+    "average_and_augmentation": ("engine.weight_average.WeightAverage._copy", _average),
+    "decoupled": ("modeling.box_rows.compute_box_rows", _rows),
+}
+
+
+@pytest.mark.parametrize("scenario", MISTAKES)
+def test_what_stays_on_the_cpu_is_seen(
+    scenario: str, data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = calibration.reweigh
-    monkeypatch.setattr(
-        calibration,
-        "reweigh",
-        lambda scores, log_weights, **kwargs: right(scores.cpu(), log_weights, **kwargs),
-    )
-    settings = {**data, **CUDA, **SCENARIOS["calibrated_by_norcal"]}
+    where, mistake = MISTAKES[scenario]
+    monkeypatch.setattr(f"balms_seg.{where}", mistake)
+    settings = {**data, **CUDA, "SOLVER.MAX_ITER": 1, **SCENARIOS[scenario]}
     with pytest.raises(RuntimeError, match="device"):
         run_training(settings, tmp_path, *ON_IT)
+
+
+def test_norms_that_stay_on_the_cpu_are_seen(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_mistake(weight: Tensor, bias: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return tau_normalised(weight * torch.ones(len(weight), 1), bias, **kwargs)
+
+    monkeypatch.setattr("balms_seg.modeling.classifier_init.tau_normalised", with_mistake)
+    model = build_trainer({**data, **CUDA}, tmp_path, *ON_IT).model
+    with pytest.raises(RuntimeError, match="device"):
+        tau_normalise_classifiers(model, tau=1.0)
+
+
+def test_a_resumed_run_without_its_momentum_is_seen(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.optim.SGD, "load_state_dict", lambda self, state: None)
+    with pytest.raises(AssertionError, match="not close"):
+        test_it_trains_resumes_and_evaluates("softmax_norcal", data, tmp_path)
+
+
+def test_a_run_without_half_precision_is_seen(
+    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balms_seg.engine.trainer.half_precision", lambda cfg: None)
+    with pytest.raises(AssertionError, match="float16"):
+        test_it_trains_resumes_and_evaluates("float16_neutral_background", data, tmp_path)
 
 
 def test_a_loss_that_adds_something_of_the_cpu_is_seen(
@@ -130,11 +194,11 @@ def test_a_loss_that_adds_something_of_the_cpu_is_seen(
     method = METHODS["balanced_softmax"]
     right = method.training_loss
 
-    def with_mistake(self: Any, logits: torch.Tensor, *args: Any) -> torch.Tensor:
+    def with_mistake(self: Any, logits: Tensor, *args: Any) -> Tensor:
         return right(self, logits, *args) + torch.zeros(len(logits))
 
     monkeypatch.setattr(method, "training_loss", with_mistake)
-    settings = {**data, **CUDA, **SCENARIOS["balanced_softmax"]}
+    settings = {**data, **CUDA, **BALANCED}
     with pytest.raises(RuntimeError, match="device"):
         run_training(settings, tmp_path, *ON_IT)
 

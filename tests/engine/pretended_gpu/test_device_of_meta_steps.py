@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ import torch
 from image_runs import META_RUNS, run_image_training
 from image_sets import write_image_sets
 from meta_runs import BANK, LEARNED, WEIGHTS, class_values
-from runs import run_training
+from runs import copy_interrupted, run_training
 
 from balms_seg.meta import MetaReweighter
 
-CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 4}
+CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": 4, "SOLVER.CHECKPOINT_PERIOD": 2}
 ON_IT = ("--num-gpus", "1")
 
 
@@ -29,8 +27,9 @@ def test_class_parameters_move_and_resume(
     straight = run_training(settings, tmp_path / "straight", *ON_IT)
     assert class_values(straight).isfinite().all()
     assert len(set(class_values(straight).tolist())) > 1
-    run_training({**settings, "SOLVER.MAX_ITER": 2}, tmp_path / "halves", *ON_IT)
+    copy_interrupted(tmp_path / "straight", tmp_path / "halves", "model_0000001.pth")
     resumed = run_training(settings, tmp_path / "halves", *ON_IT, "--resume")
+    assert resumed.start_iter == 2
     torch.testing.assert_close(
         class_values(resumed).cpu(), class_values(straight).cpu(), rtol=1e-4, atol=1e-5
     )
@@ -38,29 +37,15 @@ def test_class_parameters_move_and_resume(
 
 @pytest.mark.parametrize("run", META_RUNS)
 def test_whole_images_have_class_parameters_that_move_and_resume(run: str, tmp_path: Path) -> None:
-    same_rates = {"SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR", "SOLVER.STEPS": ()}
-    settings = {**write_image_sets(tmp_path), **META_RUNS[run], **CUDA, **same_rates}
+    settings = {**write_image_sets(tmp_path), **META_RUNS[run], **CUDA}
     straight = run_image_training(settings, tmp_path / "straight", *ON_IT)
     assert len(set(class_values(straight).tolist())) > 1
-    run_image_training({**settings, "SOLVER.MAX_ITER": 2}, tmp_path / "halves", *ON_IT)
+    copy_interrupted(tmp_path / "straight", tmp_path / "halves", "model_0000001.pth")
     resumed = run_image_training(settings, tmp_path / "halves", *ON_IT, "--resume")
+    assert resumed.start_iter == 2
     torch.testing.assert_close(
         class_values(resumed).cpu(), class_values(straight).cpu(), rtol=1e-4, atol=1e-5
     )
-
-
-@pytest.mark.parametrize("scheme", ["DECOUPLED", "LOADER", "BANK", "REFERENCE"])
-def test_the_benchmark_of_the_meta_step_runs_there(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tools" / "benchmarks"))
-    benchmark = importlib.import_module("benchmark_meta")
-    arguments = Namespace(
-        config="toy/base.yaml", device="cuda", batch=2, size=(64, 64), classes=3, rows=8
-    )
-    step = benchmark.build_step(getattr(benchmark, scheme), arguments)
-    for _ in range(2):
-        step()
 
 
 def test_a_buffer_that_stays_on_the_cpu_is_seen(
@@ -72,3 +57,12 @@ def test_a_buffer_that_stays_on_the_cpu_is_seen(
     monkeypatch.setattr(MetaReweighter, "set_meta_classes", with_mistake)
     with pytest.raises(RuntimeError, match="device"):
         run_training({**data, **WEIGHTS, **BANK, **CUDA}, tmp_path, *ON_IT)
+
+
+def test_weights_of_drawn_images_that_stay_on_the_cpu_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balms_seg.engine.meta.class_learners.sent", lambda tensor, device: tensor)
+    settings = {**write_image_sets(tmp_path), **META_RUNS["score"], **CUDA}
+    with pytest.raises(RuntimeError, match="device"):
+        run_image_training(settings, tmp_path / "run", *ON_IT)

@@ -19,7 +19,7 @@ from balms_seg.engine import LongTailedTrainer, train
 from balms_seg.engine.meta import meta_batches
 
 ON_IT = ("--num-gpus", "1")
-COUNTED = range(3, 6)  # iterations; what comes once has passed
+COUNTED = range(3, 5)  # iterations; what comes once has passed
 CUDA = {"MODEL.DEVICE": "cuda", "SOLVER.MAX_ITER": COUNTED.stop, "DATASETS.TEST": ()}
 AUGMENTATIONS = "INPUT.IMAGES.AUGMENTATIONS"
 CLASSIFIER_ALONE = {
