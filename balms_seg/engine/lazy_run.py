@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from balms_seg.engine.optimizer import settings_kept
+from balms_seg.engine.run_log import start_log
 from balms_seg.engine.run_setup import find_config_file
 from balms_seg.modeling import prepare_model
 
@@ -54,6 +55,12 @@ def run_lazily(args: Namespace) -> None:
     cfg = load_lazy_config(args.config_file, args.opts)
     if args.num_gpus == 0:
         cfg.train.device = "cpu"
+        if cfg.train.amp.enabled and not args.eval_only:
+            raise ValueError(
+                "train.amp.enabled is True, but detectron2's mixed precision needs a GPU; add "
+                "train.amp.enabled=False to the command."
+            )
+    start_log(cfg.train.output_dir, comm.get_rank())
     default_setup(cfg, args)
     model = prepare_model(instantiate(cfg.model), instantiate(cfg.statistics))
     model.to(cfg.train.device)

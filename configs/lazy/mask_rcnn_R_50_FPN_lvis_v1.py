@@ -3,6 +3,7 @@
 # Hardware: 8 GPUs, batch 16. Mask AP on lvis_v1_val: not run.
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
+from detectron2.data import MetadataCatalog
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 
 from balms_seg import ClassStatistics
@@ -22,7 +23,7 @@ model.roi_heads.box_predictor.test_score_thresh = 0.0001
 model.roi_heads.box_predictor.test_topk_per_image = 300
 set_method(model.roi_heads.box_predictor, "balanced_sigmoid")
 
-statistics = L(ClassStatistics.from_json)(source="datasets/lvis/lvis_v1_train.json")
+statistics = L(ClassStatistics.from_json)(source=MetadataCatalog.get("lvis_v1_train").json_file)
 dataloader.train.dataset.names = "lvis_v1_train"
 dataloader.train.sampler = L(RepeatFactorTrainingSampler)(
     repeat_factors=L(RepeatFactorTrainingSampler.repeat_factors_from_category_frequency)(
@@ -30,4 +31,6 @@ dataloader.train.sampler = L(RepeatFactorTrainingSampler)(
     )
 )
 dataloader.test.dataset.names = "lvis_v1_val"
-dataloader.evaluator = L(LongTailedLVISEvaluator)(dataset_name="${..test.dataset.names}")
+dataloader.evaluator = L(LongTailedLVISEvaluator)(
+    dataset_name="${..test.dataset.names}", output_dir="${train.output_dir}"
+)
