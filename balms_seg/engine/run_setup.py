@@ -47,6 +47,8 @@ DERIVED_FROM = {
     "SOLVER.WARMUP_ITERS": ("SOLVER.WARMUP_SHARE", "0.0"),
 }
 
+_MOST_NAMED = 5  # keys, where one is unknown
+
 
 def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CfgNode:
     """Read a configuration file (safely: a yaml cannot run code) and apply overrides.
@@ -62,9 +64,15 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     Raises:
         FileNotFoundError: there is no such file.
         KeyError: a key does not exist, or is one of the authors' release.
-        ValueError: the yaml is malformed, holds python objects, or contradicts itself.
+        ValueError: the yaml is malformed, holds python objects, or contradicts itself; or the file
+            is a Python configuration.
     """
     config_file = find_config_file(str(config_file))
+    if config_file.endswith(".py"):
+        raise ValueError(
+            f"Expected a yaml configuration, but {config_file} is Python, which `balms-seg train` "
+            "alone takes."
+        )
     cfg = get_cfg()
     add_balms_config(cfg)
     try:
@@ -163,6 +171,8 @@ def _require_key(cfg: CfgNode, key: str) -> None:
         known = list(node) if isinstance(node, CfgNode) else []
         if part not in known:
             near = difflib.get_close_matches(part, known, n=3)
+            if not near and len(known) <= _MOST_NAMED:
+                near = known
             hint = f"; there are {', '.join(near)}" if near else ""
             raise KeyError(f"There is no key {key} ({part} is unknown{hint}).")
         node = node[part]
