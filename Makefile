@@ -76,7 +76,7 @@ $(STAMP): | $(BIN)
 	@echo "setup 2/4: pip"
 	@$(BIN) -m pip --version >/dev/null 2>&1 || $(BIN) -m ensurepip >/dev/null
 	@$(PIP) install --constraint constraints.txt 'pip<26' setuptools wheel
-	@echo "setup 3/4: torch and the other packages (about 5 GB the first time)"
+	@echo "setup 3/4: torch and the other packages (about 6 GB the first time)"
 	@$(PIP) install --constraint constraints.txt --no-compile --no-build-isolation --editable '.[all,dev]'
 	@$(BIN) -c 'import cv2' 2>/dev/null || { \
 	  echo "setup: opencv-python needs libGL, which this machine lacks: taking opencv-python-headless"; \

@@ -38,6 +38,9 @@ EXTRAS = {
 DEVELOPMENT = [
     *("hypothesis", "mypy", "pre-commit", "pytest>=8", "ruff>=0.9", "selenium>=4.20"),
     "coverage>=7.6",  # tells tools/mutants.py which tests run a line
+    # what docs/examples and docs/export.md are run with
+    *("onnx>=1.19", "onnxruntime>=1.23", "onnxscript>=0.5", "scipy", "supervision>=0.26"),
+    "transformers>=5.0",
 ]
 
 setup(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch
 from image_runs import run_image_training
 from image_sets import CLASSES, picture, write_folders
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.data.images.input_images import find_images
 from balms_seg.engine import ImagePredictor
 
+EXPORT_PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
 NAMES = ("käfer", "red fox", "zebra")
 OF_ANY_SIZE = {"INPUT.IMAGES.IN_MEMORY": False, "INPUT.IMAGES.AUGMENTATIONS": ["crop_flip"]}
 
@@ -159,3 +162,23 @@ def test_an_exported_program_gives_the_probabilities_by_name(run: Path, tmp_path
     expected = predictor.model.probabilities(pixels)
     assert torch.allclose(program(pixels), expected, atol=1e-6)
     assert program(pixels[:1]).shape == (1, 3)
+
+
+@pytest.mark.slow
+def test_an_exported_program_becomes_onnx(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the lines of docs/export.md."""
+    pytest.importorskip("onnxscript", reason="an export for those who have onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="runs the export")
+    monkeypatch.chdir(tmp_path)
+    predictor = ImagePredictor.from_checkpoint(run, device="cpu")
+    predictor.export("classifier.pt2")
+    section = EXPORT_PAGE.read_text().partition("## An image classifier as ONNX")[2]
+    exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], {})
+    session = onnxruntime.InferenceSession("classifier.onnx")
+    for size in (1, 3):
+        pixels = torch.stack([pil_to_tensor(picture(label, 5)) for label in range(size)])
+        (found,) = session.run(None, {"images": pixels.numpy()})
+        expected = predictor.model.probabilities(pixels)
+        assert np.allclose(found, expected.detach().numpy(), atol=1e-6)
