@@ -1,1 +1,1 @@
-"""The glyph toy data: long-tailed instance segmentation that trains in minutes on a CPU."""
+"""Toy data that train in minutes on a CPU: glyphs, and collages of photographs."""
