@@ -30,6 +30,7 @@ class Facts:
         damages: the first damaged masks: place of the annotation, and what is wrong.
         suspicions: signs that the file as a whole means something else than it says.
         num_sharing: how many images have the file of another one.
+        num_share_masks: how many polygons' coordinates are at most 1, unlike those of their boxes.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Facts:
     damages: list[tuple[int, str]] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
     num_sharing: int = 0
+    num_share_masks: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,7 @@ class Annotations:
 
     def segmentation(self, place: int) -> list[np.ndarray] | dict[str, Any] | None:
         """An annotation's polygons of at least three points, or compressed RLE; None without."""
-        kind = self.masks.kinds[place]
+        kind = int(self.masks.kinds[place])  # as numpy's, it would be slow to compare
         if kind in (MaskKind.RLE_TEXT, MaskKind.RLE_RUNS):
             return self.run_lengths(place)
         return self.masks.polygons(place) or None
@@ -187,5 +189,5 @@ class Annotations:
         """An annotation's compressed RLE; `counts` is text where it is in the json."""
         counts = self.masks.run_lengths[place].tobytes()
         size = self.image_table.sizes[self.images[place]].tolist()
-        is_text = self.masks.kinds[place] == MaskKind.RLE_TEXT
+        is_text = int(self.masks.kinds[place]) == MaskKind.RLE_TEXT
         return {"size": size, "counts": counts.decode() if is_text else counts}

@@ -11,7 +11,12 @@ from .annotations import Annotations, Facts, ImageTable, Masks
 from .arrays import Ids, Ragged, Texts
 from .json_file import paused_garbage_collection
 from .sections import Sections
-from .suspicions import find_suspicions, shared_paths
+from .suspicions import (
+    find_suspicions,
+    is_share_beside_pixels,
+    largest_coordinates,
+    shared_paths,
+)
 from .tables import LVIS_IMAGE_FIELDS, ImageEntry, flat_lists, read_categories, read_images
 
 #: Shows how far an iteration over the sizes of parts has come, given their sum.
@@ -49,6 +54,14 @@ def build_annotations(
         image_table, num_unknown = _image_table(images, columns.sizes, class_index)
     by_image = np.argsort(arrays["images"], kind="stable")
     paths = [image.path for image in images]
+    masks = Masks(
+        kinds=arrays["mask_kinds"],
+        polygon_offsets=_offsets(arrays["num_polygons"]),
+        coordinates=Ragged.of_lengths(arrays["coordinates"], arrays["num_coordinates"]),
+        has_extent=arrays["has_extent"],
+        run_lengths=Ragged.of_lengths(arrays["run_lengths"], arrays["num_characters"]),
+    )
+    polygon_ends = largest_coordinates(masks)
     return Annotations(
         facts=Facts(
             source=source,
@@ -58,10 +71,12 @@ def build_annotations(
             damages=columns.damages,
             suspicions=find_suspicions(
                 arrays["boxes"],
+                polygon_ends,
                 columns.sizes[arrays["images"]],
                 paths,
             ),
             num_sharing=sum(shared_paths(paths).values()),
+            num_share_masks=int(is_share_beside_pixels(arrays["boxes"], polygon_ends).sum()),
         ),
         image_table=image_table,
         ids=Ids.of(columns.ids),
@@ -72,13 +87,7 @@ def build_annotations(
         is_crowd=arrays["is_crowd"],
         has_crowd_flag=arrays["has_crowd_flag"],
         is_ignored=arrays["is_ignored"],
-        masks=Masks(
-            kinds=arrays["mask_kinds"],
-            polygon_offsets=_offsets(arrays["num_polygons"]),
-            coordinates=Ragged.of_lengths(arrays["coordinates"], arrays["num_coordinates"]),
-            has_extent=arrays["has_extent"],
-            run_lengths=Ragged.of_lengths(arrays["run_lengths"], arrays["num_characters"]),
-        ),
+        masks=masks,
         by_image=Ragged.of_lengths(by_image, np.bincount(arrays["images"], minlength=len(images))),
     )
 

@@ -27,7 +27,7 @@ from .annotations import Annotations, Facts
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"balms_seg annotations 1\n"  # raise the number when the meaning of an array changes
+_MAGIC = b"balms_seg annotations 2\n"  # raise the number when a meaning changes or one is added
 _ALIGNMENT = 64
 
 

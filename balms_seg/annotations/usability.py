@@ -193,5 +193,11 @@ def _left_out_notes(annotations: Annotations) -> list[str]:
             f"{counted(annotations.facts.num_sharing, 'image')} with the file of another image "
             "(what the other one holds is trained on as background)"
         )
+    if annotations.facts.num_share_masks and not annotations.facts.suspicions:
+        texts.append(
+            f"{counted(annotations.facts.num_share_masks, 'instance')} whose polygons have "
+            "coordinates of at most 1, as shares of the image have, unlike their boxes (taken as "
+            "pixels where masks are used)"
+        )
     damages = _damages(annotations)
     return [*texts, f"{damages} (an error where masks are used)"] if damages else texts

@@ -139,7 +139,7 @@ def group_fates(findings: Sequence[ClassFinding]) -> dict[str, dict[str, int]]:
     for finding in findings:
         if not finding.fates:
             continue
-        for name in {"all", finding.row["group"]} - {None}:
+        for name in filter(None, ("all", finding.row["group"])):
             sums = groups.setdefault(name, dict.fromkeys(FATES, 0))
             for fate, count in finding.fates.items():
                 sums[fate] += count

@@ -8,22 +8,22 @@ Symbols: m objects, K classes.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_utils
 
+from balms_seg.evaluation.lvis.detection_table import DetectionTable
+from balms_seg.evaluation.lvis.detections import Detections
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
-from balms_seg.evaluation.lvis.masks import segmentation_to_rle
+from balms_seg.evaluation.lvis.lvis_ap import annotation_shapes
+from balms_seg.evaluation.lvis.masks import mask_areas
+from balms_seg.evaluation.lvis.overlaps import Overlaps, find_overlaps
 
 FATES = ("right", "confused", "misplaced", "missed")
 COVERING_IOU = 0.5
 TOUCHING_IOU = 0.1
-_AT_ONCE = 10_000  # detections
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,88 +63,66 @@ class ObjectFates:
         return matrix
 
 
-def find_fates(
-    ground_truth: GroundTruth, detections: Iterable[Mapping[str, Any]], task: str
-) -> ObjectFates:
+def find_fates(ground_truth: GroundTruth, table: DetectionTable, task: str) -> ObjectFates:
     """Find what became of each object that counts.
 
     Args:
         ground_truth: of the evaluation set.
-        detections: in the LVIS results format, in any order; of those that pass by only the ones
-            that speak for an object are kept. Those of unknown images are left out.
+        table: detections, of which those without the task's shape play no part; of equal scores
+            the earlier one speaks.
         task: "segm" compares masks, "bbox" boxes.
     """
     ground_truth = ground_truth.for_task(task)
     objects = np.flatnonzero(~ground_truth.is_ignored)
-    order = objects[np.argsort(ground_truth.images[objects], kind="stable")]
-    fates = ObjectFates(
-        annotations=order,
-        classes=ground_truth.classes[order],
-        fates=np.full(len(order), FATES.index("missed")),
-        predicted=np.full(len(order), -1),
-        scores=np.full(len(order), np.nan),
-        ious=np.full(len(order), np.nan),
-        speakers=[None] * len(order),
+    objects = objects[np.argsort(ground_truth.images[objects], kind="stable")]
+    classes = ground_truth.classes[objects]
+    places = np.flatnonzero(table.has_shape(task))
+    overlaps = _overlaps(ground_truth, objects, table, places, task)
+    rows = places[overlaps.rows]
+    fates = np.full(len(objects), FATES.index("missed"))
+    touches = table.classes[rows] == classes[overlaps.columns]
+    fates[overlaps.columns[touches]] = FATES.index("misplaced")
+    covers = np.flatnonzero(overlaps.ious >= COVERING_IOU)
+    order = covers[
+        np.lexsort((rows[covers], -table.scores[rows[covers]], overlaps.columns[covers]))
+    ]
+    covered, first = np.unique(overlaps.columns[order], return_index=True)
+    speaking = rows[order[first]]
+    predicted, scores, ious = np.full(len(objects), -1), *np.full((2, len(objects)), np.nan)
+    predicted[covered] = table.classes[speaking]
+    scores[covered], ious[covered] = table.scores[speaking], overlaps.ious[order[first]]
+    is_right = predicted[covered] == classes[covered]
+    fates[covered] = np.where(is_right, FATES.index("right"), FATES.index("confused"))
+    speakers: list[Mapping[str, Any] | None] = [None] * len(objects)
+    spoken = table.take(speaking).as_dicts(ground_truth)
+    for object_, detection in zip(covered.tolist(), spoken, strict=True):
+        speakers[object_] = detection
+    return ObjectFates(objects, classes, fates, predicted, scores, ious, speakers)
+
+
+def _overlaps(
+    ground_truth: GroundTruth,
+    objects: np.ndarray,
+    table: DetectionTable,
+    places: np.ndarray,
+    task: str,
+) -> Overlaps:
+    """Pairs of one image from `TOUCHING_IOU` on, by place in `places` and in `objects`."""
+    images, boxes = table.images[places].astype(np.int64), table.boxes
+    is_seen = np.isin(ground_truth.images[objects], images)
+    seen = np.flatnonzero(is_seen)  # only these need a size
+    own = ground_truth.take(objects[seen])
+    detections = Detections(
+        images=images,
+        classes=table.classes[places].astype(np.int64),
+        scores=table.scores[places],
+        areas=boxes[places, 2] * boxes[places, 3]
+        if task == "bbox"
+        else mask_areas(table.masks.take(places)),
+        places=places,
+        shapes=boxes if task == "bbox" else table.masks,
     )
-    images, starts = np.unique(ground_truth.images[order], return_index=True)
-    stops = [*starts[1:].tolist(), len(order)]
-    rows_of = dict(zip(images.tolist(), map(range, starts.tolist(), stops), strict=True))
-    image_index = {image_id: i for i, image_id in enumerate(ground_truth.image_ids)}
-    class_index = {category_id: i for i, category_id in enumerate(ground_truth.category_ids)}
-    remaining = iter(detections)
-    while batch := list(islice(remaining, _AT_ONCE)):
-        found = defaultdict(list)
-        for detection in batch:
-            image = image_index.get(detection["image_id"], -1)
-            if image in rows_of and detection["category_id"] in class_index:
-                found[image].append(detection)
-        for image, own in found.items():
-            rows = rows_of[image]
-            overlaps = _ious(ground_truth, order[rows.start : rows.stop], own, task)
-            classes = np.array([class_index[detection["category_id"]] for detection in own])
-            _update(fates, rows, own, classes, overlaps)
-    return fates
-
-
-def _update(
-    fates: ObjectFates,
-    rows: range,
-    detections: list[Mapping[str, Any]],
-    classes: np.ndarray,
-    overlaps: np.ndarray,
-) -> None:
-    """Let further detections of an image speak for its objects, in place.
-
-    Args:
-        fates: what is known so far.
-        rows: the image's m objects.
-        detections: n of the image.
-        classes: (n,) class index of each.
-        overlaps: (n, m) IoU.
-    """
-    all_scores = np.array([detection["score"] for detection in detections], dtype=float)
-    for row, overlap in zip(rows, overlaps.T, strict=True):
-        true = fates.classes[row]
-        covers = np.flatnonzero(overlap >= COVERING_IOU)
-        if len(covers):
-            best = covers[np.argmax(all_scores[covers])]
-            if fates.predicted[row] < 0 or all_scores[best] > fates.scores[row]:
-                fates.predicted[row], fates.scores[row] = classes[best], all_scores[best]
-                fates.ious[row], fates.speakers[row] = overlap[best], detections[best]
-                fates.fates[row] = FATES.index("right" if classes[best] == true else "confused")
-        elif fates.predicted[row] < 0 and (overlap[classes == true] >= TOUCHING_IOU).any():
-            fates.fates[row] = FATES.index("misplaced")
-
-
-def _ious(
-    ground_truth: GroundTruth, annotations: np.ndarray, detections: list[Any], task: str
-) -> np.ndarray:
-    """IoU of each detection with each annotation of one image, (n, m)."""
-    size = ground_truth.image_sizes[ground_truth.images[annotations[0]]]
-    if task == "bbox":
-        found: Any = np.array([detection["bbox"] for detection in detections], dtype=float)
-        true = ground_truth.boxes[annotations]
-    else:
-        found = [segmentation_to_rle(d["segmentation"], size) for d in detections]
-        true = [segmentation_to_rle(ground_truth.segmentations[i], size) for i in annotations]
-    return np.asarray(mask_utils.iou(found, true, [0] * len(annotations)), dtype=float)
+    overlaps = find_overlaps(
+        detections, own.images, annotation_shapes(own, task), images, threshold=TOUCHING_IOU
+    )
+    return replace(overlaps, columns=seen[overlaps.columns])

@@ -239,7 +239,7 @@ def _read_objects(
         stored = read_stored_detections(run.detections or "", truth, with_masks=task != "bbox")
         table = stored.of_task(task)
         shaped = table.take(np.flatnonzero(table.has_shape(task)))
-        fates.append(find_fates(truth, shaped.as_dicts(truth), task))
+        fates.append(find_fates(truth, shaped, task))
         unannotated.append(find_unannotated(of_task, shaped, fates[-1]))
     return GallerySource(of_task, ImageFolder(""), fates, []), unannotated
 

@@ -60,8 +60,13 @@ def find_unannotated(
     order = np.argsort(sure.images, kind="stable")
     places, starts = np.unique(sure.images[order], return_index=True)
     groups = np.split(order, starts[1:]) if len(order) else []  # of nothing it makes one part
-    for place, own in zip(places.tolist(), groups, strict=True):
-        kept += _free_places(ground_truth, place, boxes, own)
+    annotated = np.argsort(ground_truth.images, kind="stable")
+    images = ground_truth.images[annotated]
+    bounds = zip(
+        *(np.searchsorted(images, places, side) for side in ("left", "right")), strict=True
+    )
+    for (start, stop), own in zip(bounds, groups, strict=True):
+        kept += _free_places(ground_truth, annotated[start:stop], boxes, own)
     final = np.array(sorted(kept), dtype=np.int64)
     chosen = sure.take(final)
     return Unannotated(
@@ -94,10 +99,9 @@ def _same(first: Unannotated, row: int, other: Unannotated) -> int:
 
 
 def _free_places(
-    ground_truth: GroundTruth, place: int, boxes: np.ndarray, rows: np.ndarray
+    ground_truth: GroundTruth, annotated: np.ndarray, boxes: np.ndarray, rows: np.ndarray
 ) -> list[int]:
     """Those of an image's detections, surest first, that touch no annotation and none before."""
-    annotated = np.flatnonzero(ground_truth.images == place)
     touched = _overlaps(
         boxes[rows], ground_truth.boxes[annotated], ground_truth.is_crowd[annotated]
     )

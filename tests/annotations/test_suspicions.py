@@ -61,6 +61,34 @@ def test_shares_of_the_image_are_recognised(tmp_path: Path) -> None:
     assert "all 40 boxes have coordinates of at most 1, as shares of the image" in message
 
 
+def with_share_polygons(number: int) -> dict[str, Any]:
+    """Good boxes, the first ones with polygons whose coordinates are shares of the image."""
+    changed = content()
+    for entry in changed["annotations"][:number]:
+        shares = np.array(entry["segmentation"]).reshape(-1, 2) / [WIDTH, HEIGHT]
+        entry["segmentation"] = [shares.ravel().tolist()]
+    return changed
+
+
+def test_polygons_as_shares_beside_good_boxes_are_recognised(tmp_path: Path) -> None:
+    message = refusal(tmp_path, with_share_polygons(3))
+    assert "all 3 segmentations by polygons have coordinates of at most 1, as shares" in message
+    assert "expected [[x, y, x, y, ...], ...] in pixels" in message
+    assert "boxes" not in message
+
+
+def test_single_polygons_as_shares_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, with_share_polygons(1))
+    for _ in range(2):  # the second one comes from the cache
+        read = read_annotations(path)
+        require_trust(read, is_trusted=False)
+        assert read.facts.num_share_masks == 1
+    warn_once(read)
+    assert "1 instance whose polygons have coordinates of at most 1, as shares" in caplog.text
+
+
 def test_boxes_of_another_image_size_are_recognised(tmp_path: Path) -> None:
     message = refusal(tmp_path, with_boxes((3 * drawn_boxes()).tolist()))
     assert "boxes end beyond their image; expected" in message

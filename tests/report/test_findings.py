@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from report_runs import NAMES, NUM_IMAGES, annotations, predictions, write_run
 
+from balms_seg.evaluation.lvis.detections import as_table
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.report.findings import (
     ClassFinding,
@@ -25,7 +26,7 @@ from balms_seg.report.run_files import read_run
 @pytest.mark.parametrize("task", ["segm", "bbox"])
 def test_the_best_scored_detection_on_an_object_decides_its_fate(task: str) -> None:
     truth = load_ground_truth(annotations())
-    fates = find_fates(truth, predictions(confused=4), task)
+    fates = find_fates(truth, as_table(predictions(confused=4), truth), task)
     counts = fates.counts(4)
     assert dict(zip(FATES, counts[2].tolist(), strict=True)) == {
         "right": 2,
@@ -43,16 +44,16 @@ def test_the_best_scored_detection_on_an_object_decides_its_fate(task: str) -> N
 
 
 def test_without_detections_every_object_is_missed() -> None:
-    fates = find_fates(load_ground_truth(annotations()), [], "segm")
+    truth = load_ground_truth(annotations())
+    fates = find_fates(truth, as_table([], truth), "segm")
     assert (fates.fates == FATES.index("missed")).all()
     assert len(fates.fates) == 4 * NUM_IMAGES
 
 
 def test_reasons_name_what_costs_most(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run"))
-    fates = find_fates(
-        load_ground_truth(annotations()), json.loads(run.detections.read_text()), "segm"
-    )
+    truth = load_ground_truth(annotations())
+    fates = find_fates(truth, as_table(json.loads(run.detections.read_text()), truth), "segm")
     findings = find_classes(run, "segm", fates)
     assert findings[2].reasons() == [f"6 of 6 are taken for another class, mostly {NAMES[0]}"]
     assert findings[3].reasons() == ["5 of 6 are missed"]

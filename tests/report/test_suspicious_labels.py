@@ -28,8 +28,8 @@ FREE = [24.5, 24.5, 9.0, 9.0]  # between what is annotated
 
 def found_in(content: dict[str, Any], *runs: list[dict[str, Any]]) -> list[SuspiciousLabel]:
     truth = load_ground_truth(content)
-    fates = [find_fates(truth, run, "bbox") for run in runs]
     tables = [as_table(run, truth) for run in runs]
+    fates = [find_fates(truth, table, "bbox") for table in tables]
     pairs = zip(tables, fates, strict=True)
     return find_suspicious_labels(truth, fates, [find_unannotated(truth, *pair) for pair in pairs])
 

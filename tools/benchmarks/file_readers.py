@@ -99,7 +99,7 @@ def draw_report(files: Files) -> None:
     truth = load_ground_truth(files.annotations, image_root=str(files.images))
     table = read_stored_detections(files.results, truth).masks
     shaped = table.take(np.flatnonzero(table.has_shape("segm")))
-    find_fates(truth, shaped.as_dicts(truth), "segm")
+    find_fates(truth, shaped, "segm")
 
 
 READERS: dict[str, Callable[[Files], Any]] = {

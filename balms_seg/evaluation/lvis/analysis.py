@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from balms_seg.evaluation.lvis.detection_table import DetectionTable
-from balms_seg.evaluation.lvis.error_kinds import ErrorCounts, count_errors
+from balms_seg.evaluation.lvis.detections import select_detections
+from balms_seg.evaluation.lvis.error_kinds import (
+    ErrorCounts,
+    count_errors,
+    overlaps_in_images,
+)
 from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS, GroundTruth
 from balms_seg.evaluation.lvis.lvis_ap import (
     LVISResult,
     annotation_shapes,
+    check_arguments,
     evaluate_lvis,
-    find_matches,
+    overlaps_to_match,
     summarise,
 )
+from balms_seg.evaluation.lvis.matching import match_detections
 from balms_seg.evaluation.lvis.precision_recall import precision_recall
 from balms_seg.evaluation.predictions.match_file import StoredMatches, reduce_matches
 from balms_seg.evaluation.uncertainty.reliability import Reliability, calibration_by_group
@@ -63,18 +70,20 @@ def analyse_task(
     Raises:
         ValueError: an argument or a detection is malformed.
     """
+    check_arguments(task, max_detections)
     ground_truth = ground_truth.for_task(task)
+    selected = select_detections(detections, ground_truth, task, max_detections=max_detections)
     shapes = annotation_shapes(ground_truth, task)
-    matches = find_matches(
-        ground_truth, detections, task, max_detections=max_detections, shapes=shapes
-    )
+    in_images = overlaps_in_images(ground_truth, selected, shapes) if with_errors else None
+    overlaps = overlaps_to_match(ground_truth, selected, shapes, task, known=in_images)
+    matches = match_detections(ground_truth, selected, overlaps)
     if backend == "numpy" or task == "boundary" or not detections:
         result = summarise(ground_truth, task, *precision_recall(matches))
     else:
         result = evaluate_lvis(
             ground_truth, detections, task, max_detections=max_detections, backend=backend
         )
-    errors = count_errors(ground_truth, matches, shapes) if with_errors else None
+    errors = None if in_images is None else count_errors(ground_truth, matches, in_images)
     scores = matches.detections.scores
     calibration = None
     if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):

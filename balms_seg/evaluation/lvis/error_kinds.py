@@ -7,11 +7,12 @@ By LVIS's rules only classes verified in an image can be wrong there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from balms_seg.evaluation.lvis.detections import Detections
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.lvis.matching import IOU_THRESHOLDS, Matches
 from balms_seg.evaluation.lvis.overlaps import Overlaps, find_overlaps
@@ -40,25 +41,33 @@ class ErrorCounts:
     confused_with: np.ndarray
 
 
-def count_errors(ground_truth: GroundTruth, matches: Matches, shapes: Any) -> ErrorCounts:
+def overlaps_in_images(ground_truth: GroundTruth, detections: Detections, shapes: Any) -> Overlaps:
+    """Pairs of one image that are no background to each other, whatever their classes.
+
+    Args:
+        ground_truth: m annotations.
+        detections: n of them.
+        shapes: boxes (m, 4) or m RLEs of the annotations, as the detections have.
+    """
+    return find_overlaps(
+        detections, ground_truth.images, shapes, detections.images, threshold=BACKGROUND_IOU
+    )
+
+
+def count_errors(ground_truth: GroundTruth, matches: Matches, in_images: Overlaps) -> ErrorCounts:
     """Sort the false positives of all classes by kind.
 
     Args:
         ground_truth: m annotations.
         matches: of detections with these.
-        shapes: boxes (m, 4) or m RLEs of the annotations, as the detections have.
+        in_images: what `overlaps_in_images` gives for the same detections.
     """
     detections = matches.detections
     is_false = ~matches.is_excused[:, 0]
     is_false[matches.rows[matches.is_matched[:, 0, 0]]] = False
     false = np.flatnonzero(is_false)
-    overlaps = find_overlaps(
-        detections.take(false),
-        ground_truth.images,
-        shapes,
-        detections.images[false],
-        threshold=BACKGROUND_IOU,
-    )
+    overlaps = in_images.take(np.flatnonzero(is_false[in_images.rows]))
+    overlaps = replace(overlaps, rows=(np.cumsum(is_false) - 1)[overlaps.rows])
     classes = detections.classes[false]
     is_own = ground_truth.classes[overlaps.columns] == classes[overlaps.rows]
     own = _largest(overlaps, is_own, len(false))

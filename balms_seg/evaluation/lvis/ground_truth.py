@@ -152,10 +152,11 @@ class GroundTruth:
         is_not_exhaustive = self.is_not_exhaustive.copy()
         is_not_exhaustive[self.images[is_flat], self.classes[is_flat]] = True
         return dataclasses.replace(
-            self._take(np.flatnonzero(~is_flat)), is_not_exhaustive=is_not_exhaustive
+            self.take(np.flatnonzero(~is_flat)), is_not_exhaustive=is_not_exhaustive
         )
 
-    def _take(self, rows: np.ndarray) -> GroundTruth:
+    def take(self, rows: np.ndarray) -> GroundTruth:
+        """The chosen annotations alone, of all images and classes."""
         names = ("images", "classes", "areas", "is_ignored", "is_crowd", "boxes", "mask_kinds")
         taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
         return dataclasses.replace(self, **taken, segmentations=self.segmentations.take(rows))

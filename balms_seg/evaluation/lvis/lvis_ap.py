@@ -17,7 +17,7 @@ import numpy as np
 
 from balms_seg.evaluation.lvis.boundaries import limit_by_boundaries
 from balms_seg.evaluation.lvis.detection_table import DetectionTable
-from balms_seg.evaluation.lvis.detections import select_detections
+from balms_seg.evaluation.lvis.detections import Detections, select_detections
 from balms_seg.evaluation.lvis.ground_truth import (
     FREQUENCY_GROUPS,
     LVIS_MAX_DETECTIONS,
@@ -27,7 +27,7 @@ from balms_seg.evaluation.lvis.ground_truth import (
 from balms_seg.evaluation.lvis.lvis_backend import precision_recall_of_lvis_api
 from balms_seg.evaluation.lvis.masks import annotation_masks
 from balms_seg.evaluation.lvis.matching import IOU_THRESHOLDS, Matches, match_detections
-from balms_seg.evaluation.lvis.overlaps import find_overlaps
+from balms_seg.evaluation.lvis.overlaps import Overlaps, find_overlaps
 from balms_seg.evaluation.lvis.precision_recall import precision_recall
 
 BACKENDS = ("numpy", "lvis")
@@ -105,7 +105,7 @@ def evaluate_lvis(
         raise ValueError(f"Expected backend 'numpy' or 'lvis', but got {backend!r}.")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = load_ground_truth(ground_truth, class_frequency=class_frequency)
-    _check(iou_type, max_detections)
+    check_arguments(iou_type, max_detections)
     ground_truth = ground_truth.for_task(iou_type)
     if backend == "lvis":
         if iou_type == "boundary":
@@ -128,15 +128,13 @@ def find_matches(
     *,
     max_detections: int | None = LVIS_MAX_DETECTIONS,
     max_per_class: int | None = None,
-    shapes: Any = None,
 ) -> Matches:
     """Match detections to ground truth; arguments and errors as in `evaluate_lvis`.
 
     The ground truth is what `GroundTruth.for_task` gives, since matches count its annotations.
-    `max_per_class` limits the detections of a class over all images; None sets no limit. `shapes`
-    are what `annotation_shapes` gives, where it has been called already.
+    `max_per_class` limits the detections of a class over all images; None sets no limit.
     """
-    _check(iou_type, max_detections, max_per_class)
+    check_arguments(iou_type, max_detections, max_per_class)
     selected = select_detections(
         detections,
         ground_truth,
@@ -144,30 +142,50 @@ def find_matches(
         max_detections=max_detections,
         max_per_class=max_per_class,
     )
-    shapes = annotation_shapes(ground_truth, iou_type) if shapes is None else shapes
-    # By image first: masks of an image lie close together in memory.
-    keys = ground_truth.images * ground_truth.num_classes + ground_truth.classes
-    overlaps = find_overlaps(
-        selected,
-        keys,
-        shapes,
-        selected.images * ground_truth.num_classes + selected.classes,
-        threshold=IOU_THRESHOLDS[0],
-        is_crowd=ground_truth.is_crowd,
+    overlaps = overlaps_to_match(
+        ground_truth, selected, annotation_shapes(ground_truth, iou_type), iou_type
     )
-    if iou_type == "boundary":
-        overlaps = limit_by_boundaries(
-            overlaps,
-            selected,
-            shapes,
-            keys,
-            threshold=IOU_THRESHOLDS[0],
-            is_crowd=ground_truth.is_crowd,
-        )
     return match_detections(ground_truth, selected, overlaps)
 
 
-def _check(iou_type: str, *limits: int | None) -> None:
+def overlaps_to_match(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    shapes: Any,
+    iou_type: str,
+    *,
+    known: Overlaps | None = None,
+) -> Overlaps:
+    """Pairs of one image and class that reach the lowest threshold.
+
+    Args:
+        ground_truth: what `GroundTruth.for_task` gives.
+        detections: n of them.
+        shapes: of its annotations, as `annotation_shapes` gives them.
+        iou_type: "bbox", "segm" or "boundary".
+        known: pairs of an image, whatever their classes, from a threshold below on; they are taken
+            from there, unless crowd regions ask for another IoU. None: not known.
+    """
+    threshold, is_crowd = IOU_THRESHOLDS[0], ground_truth.is_crowd
+    # By image first: masks of an image lie close together in memory.
+    keys = ground_truth.images * ground_truth.num_classes + ground_truth.classes
+    if known is None or is_crowd.any():
+        own_keys = detections.images * ground_truth.num_classes + detections.classes
+        overlaps = find_overlaps(
+            detections, keys, shapes, own_keys, threshold=threshold, is_crowd=is_crowd
+        )
+    else:
+        is_own = ground_truth.classes[known.columns] == detections.classes[known.rows]
+        overlaps = known.take(np.flatnonzero(is_own & (known.ious >= threshold)))
+    if iou_type == "boundary":
+        overlaps = limit_by_boundaries(
+            overlaps, detections, shapes, keys, threshold=threshold, is_crowd=is_crowd
+        )
+    return overlaps
+
+
+def check_arguments(iou_type: str, *limits: int | None) -> None:
+    """Raise ValueError for an unknown task or a limit of no detections."""
     if iou_type not in IOU_TYPES:
         raise ValueError(f"Expected iou_type among {IOU_TYPES}, but got {iou_type!r}.")
     for limit in limits:

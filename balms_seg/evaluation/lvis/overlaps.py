@@ -36,6 +36,10 @@ class Overlaps:
     columns: np.ndarray
     ious: np.ndarray
 
+    def take(self, pairs: np.ndarray) -> Overlaps:
+        """The chosen pairs, which stay in order where `pairs` ascend."""
+        return Overlaps(self.rows[pairs], self.columns[pairs], self.ious[pairs])
+
 
 def find_overlaps(
     detections: Detections,
