@@ -43,6 +43,16 @@ def test_the_best_scored_detection_on_an_object_decides_its_fate(task: str) -> N
     assert np.isnan(fates.scores[fates.classes == 3]).all()
 
 
+def test_of_equal_scores_the_earlier_detection_speaks() -> None:
+    truth = load_ground_truth(annotations())
+    first, second = ({**predictions()[0], "category_id": k} for k in truth.category_ids[1:3])
+    boxless = {name: value for name, value in second.items() if name != "bbox"} | {"score": 1.0}
+    fates = find_fates(truth, as_table([boxless, first, second], truth), "bbox")
+    (spoken,) = [speaker for speaker in fates.speakers if speaker is not None]
+    assert spoken["category_id"] == truth.category_ids[1]
+    assert FATES[fates.fates[fates.predicted == 1].item()] == "confused"
+
+
 def test_without_detections_every_object_is_missed() -> None:
     truth = load_ground_truth(annotations())
     fates = find_fates(truth, as_table([], truth), "segm")

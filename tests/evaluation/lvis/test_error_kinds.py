@@ -97,6 +97,23 @@ def test_kinds_add_up_to_the_false_positives_that_count(task: str, seed: int) ->
     assert analysis.errors.counts["missed"].sum() <= len(stored.annotation_classes) - found
 
 
+@pytest.mark.parametrize("task", ["bbox", "segm", "boundary"])
+@pytest.mark.parametrize("with_crowds", [False, True])
+def test_matches_are_the_same_with_and_without_kinds(task: str, with_crowds: bool) -> None:
+    content, detections = random_case(0)
+    if with_crowds:  # in the form of COCO, which alone knows them
+        for image in content["images"]:
+            del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+        for entry in content["annotations"][::3]:
+            entry["iscrowd"] = 1
+    truth = load_ground_truth(content)
+    assert truth.is_crowd.any() == with_crowds
+    both = [analyse_task(truth, detections, task, with_errors=one).matches for one in (True, False)]
+    for name in ("rows", "is_matched", "is_ignored", "counts_unmatched"):
+        np.testing.assert_array_equal(*(getattr(one, name) for one in both))
+    assert both[0].is_matched.sum() > 50
+
+
 def test_rows_come_back_from_json_and_read_not_available_in_csv(tmp_path: Path) -> None:
     content = dataset([annotation(1, 1, BOX), annotation(1, 2, BOX)], frequency="rf")
     content["categories"].append({"id": 7, "name": "class 7"})
