@@ -52,7 +52,7 @@ def run(place: Place, output: Path, *names: str) -> dict[str, str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_check, "list_parts", chosen)
-        gpu_check.main(["--minutes", "10", "--output", str(output)], place)
+        gpu_check.main(["--minutes", "60", "--output", str(output)], place)
     records = [json.loads(path.read_text()) for path in output.glob("*.json")]
     return {record["part"]: record["outcome"] for record in records}
 
