@@ -13,7 +13,7 @@ from gpu_check_trainings import cifar_part, rank_parts
 
 BENCHMARK = str(ROOT / "tools" / "benchmarks" / "benchmark.py")
 _TESTS = "tests/engine/pretended_gpu"
-# A detector and its resume, BALMS, the step beside the CPU's, the waits; then all others.
+# The step beside the CPU's, the waits, detectors and their resume, BALMS; then all others.
 _FIRST_TESTS = ("device", "one_step", "waits", "device_of_detectors", "device_of_meta_steps")
 _QUIETLY = ("-q", "-p", "no:cacheprovider")
 
