@@ -195,20 +195,20 @@ def _polygon(value: Any) -> list[float]:
 def _rle(value: Mapping[str, Any]) -> dict[str, Any]:
     size, counts = value.get("size"), value.get("counts")
     if not isinstance(size, list | tuple) or len(size) != 2:
-        raise FieldError("segmentation", "RLE with size [height, width]", size)
+        raise FieldError("segmentation size", "RLE with size [height, width]", size)
     if isinstance(counts, list | tuple):
         counts = [_run(run) for run in counts]
     elif isinstance(counts, bytes):
         counts = counts.decode("ascii", errors="replace")
     elif not isinstance(counts, str) or not counts:
-        raise FieldError("segmentation", "RLE with counts as text or as a list of runs", counts)
+        raise FieldError("segmentation counts", "RLE with counts as text or a list of runs", counts)
     return {"size": [length_px(side, "segmentation") for side in size], "counts": counts}
 
 
 def _run(value: Any) -> int:
     length = number(value, "segmentation")
     if not (math.isfinite(length) and length == int(length) and 0 <= length < 2**32):
-        raise FieldError("segmentation", "runs of 0 or more pixels", value)
+        raise FieldError("segmentation counts", "runs of 0 or more pixels", value)
     return int(length)
 
 

@@ -90,7 +90,8 @@ def _malformed_message(path: Path, error: json.JSONDecodeError, size: int) -> st
     byte = len(error.doc[: error.pos].encode("utf-8", errors="surrogatepass"))
     # A cut inside a string is reported where the string starts.
     is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated string")
-    end = " The file is cut short; copy or make it again." if is_cut or text[-1] not in "]}" else ""
+    is_cut = (is_cut or text[-1] not in "]}") and error.msg != "Extra data"
+    end = " The file is cut short; copy or make it again." if is_cut else ""
     return (
         f"{path} is not valid json at byte {byte} of {size} (line {error.lineno}, column "
         f"{error.colno}): {error.msg}.{end}"

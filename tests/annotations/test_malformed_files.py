@@ -58,6 +58,12 @@ def test_what_is_nested_too_deep_is_said(tmp_path: Path, depth: int, field: str)
     error_of(tmp_path, text[:where] + deep + text[where:])
 
 
+def test_what_follows_the_json_is_not_called_a_cut(tmp_path: Path) -> None:
+    message = error_of(tmp_path, json.dumps(lvis_style()) + "\n\0")
+    assert "Extra data" in message
+    assert "cut short" not in message
+
+
 def test_malformed_json_names_the_place(tmp_path: Path) -> None:
     text = json.dumps(lvis_style(), indent=1).replace('"width": 20', '"width" 20', 1)
     line = next(i for i, row in enumerate(text.splitlines(), 1) if '"width" 20' in row)

@@ -162,7 +162,7 @@ REFUSED = {
     "polygons in a dict": ({"segmentation": {"0": [1]}}, "expected RLE with size [height, width]"),
     "RLE without runs": (
         {"segmentation": {"size": [HEIGHT, WIDTH], "counts": None}},
-        "segmentation None; expected RLE with counts",
+        "segmentation counts None; expected RLE with counts",
     ),
     "RLE of another size": (
         {"segmentation": {"size": [WIDTH, HEIGHT], "counts": SQUARE_RUNS}},

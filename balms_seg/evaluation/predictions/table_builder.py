@@ -39,6 +39,11 @@ class DetectionEntry(msgspec.Struct, gc=False):
         """A field, as of a dict."""
         return getattr(self, key, default)
 
+    def __repr__(self) -> str:
+        """What the file says, for messages."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        return repr({name: value for name, value in given.items() if value is not None})
+
 
 _TYPED = msgspec.json.Decoder(list[DetectionEntry])
 _UNTYPED = msgspec.json.Decoder(list)

@@ -282,6 +282,10 @@ def test_faults_of_any_batch_are_named_by_their_position(tmp_path: Path) -> None
         ({**good, "image_id": True}, "Detection 99 .* image_id True; expected an integer"),
         ({**good, "image_id": [1]}, "Detection 99 .* image_id"),
         ({**good, "bbox": {"x": 1}}, "Detection 99 .* bbox"),
+        (
+            {**good, "segmentation": {"size": [64, 64]}},
+            "counts None; expected.* It is \\{.image_id.: 1",
+        ),
         ({"image_id": 1}, "Detection 99 .*'category_id' in each"),
         (None, "Detection 99 .* an object"),
     ]:
