@@ -9,8 +9,9 @@ from pathlib import Path
 from balms_seg.annotations.json_file import paused_garbage_collection
 from balms_seg.evaluation.lvis.detection_table import DetectionTable
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.predictions.detection_entry import decode_detections
 from balms_seg.evaluation.predictions.detection_file import iterate_entries
-from balms_seg.evaluation.predictions.table_builder import TableBuilder, decode_detections
+from balms_seg.evaluation.predictions.table_builder import TableBuilder
 
 logger = logging.getLogger(__name__)
 

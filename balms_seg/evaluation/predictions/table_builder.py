@@ -12,50 +12,18 @@ from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
-import msgspec
 import numpy as np
 
 from balms_seg.annotations import canonical_id, fields
 from balms_seg.annotations.errors import FieldError, counted, shown
 from balms_seg.evaluation.lvis.detection_table import DetectionTable, MaskColumn
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.predictions.detection_entry import DetectionEntry
 from balms_seg.evaluation.predictions.exact_copies import count_copies
 from balms_seg.evaluation.predictions.image_names import resolve_images, unknown_ids_message
 from balms_seg.evaluation.predictions.result_masks import BadMask, MaskBuilder
 
 logger = logging.getLogger(__name__)
-
-
-class DetectionEntry(msgspec.Struct, gc=False):
-    """A detection whose values have the types that they should have, as nearly all have."""
-
-    image_id: int | str
-    category_id: int | str
-    score: float
-    bbox: tuple[float, float, float, float] | None = None
-    segmentation: Any = None
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """A field, as of a dict."""
-        return getattr(self, key, default)
-
-    def __repr__(self) -> str:
-        """What the file says, for messages."""
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
-        return repr({name: value for name, value in given.items() if value is not None})
-
-
-_TYPED = msgspec.json.Decoder(list[DetectionEntry])
-_UNTYPED = msgspec.json.Decoder(list)
-
-
-def decode_detections(text: bytes) -> list[Any]:
-    """Entries of a json list: `DetectionEntry` where all can be such, else what they are."""
-    try:
-        return _TYPED.decode(text)
-    except msgspec.ValidationError:
-        return _UNTYPED.decode(text)
-
 
 _REQUIRED = ("image_id", "category_id", "score")
 _NUM_NAMED = 5
