@@ -33,9 +33,10 @@ def replace_box_classifier(
     """Exchange the box classifier of a detectron2 model, in place.
 
     Box regression keeps its weights. The classifier keeps its weights where it has as many columns
-    as before (softmax to balanced_softmax, say) and starts anew where it does not. Build the
-    optimiser afterwards: one that was built before holds the old classifier's parameters, and its
-    first step is refused where the classifier started anew.
+    as before (softmax to balanced_softmax, say) and starts anew where it does not; a bias that is
+    the same in all columns is untrained and becomes the method's initial one. Build the optimiser
+    afterwards: one that was built before holds the old classifier's parameters, and its first step
+    is refused where the classifier started anew.
 
     Args:
         model: a built model whose `roi_heads.box_predictor` is detectron2's `FastRCNNOutputLayers`,
@@ -128,6 +129,7 @@ def _with_method(
     if type(new.cls_score) is type(classifier) and (
         new.cls_score.out_features == classifier.out_features
     ):
+        _start_bias(classifier, new.cls_score)
         new.cls_score = classifier
     else:
         logger.info(
@@ -137,6 +139,14 @@ def _with_method(
         )
         note_replaced(classifier, new.cls_score)
     return new.to(classifier.weight.device).train(old.training)
+
+
+@torch.no_grad()
+def _start_bias(kept: nn.Module, fresh: nn.Module) -> None:
+    """Start a kept classifier at its new method's bias where its own, all alike, is untrained."""
+    old, new = getattr(kept, "bias", None), getattr(fresh, "bias", None)
+    if old is not None and new is not None and (old == old[0]).all():
+        old.copy_(new)
 
 
 def _described(layer: nn.Module) -> str:

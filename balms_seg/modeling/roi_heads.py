@@ -49,7 +49,18 @@ class _LongTailedClassification:
         self.cut_at(class_thresholds)
 
     def cut_at(self, class_thresholds: Sequence[float]) -> None:
-        """Leave out detections below these K scores; none where there are none."""
+        """Leave out detections below these K scores; none where there are none.
+
+        Raises:
+            ValueError: there are neither K scores nor none.
+        """
+        num_classes = self.num_classes  # type: ignore[attr-defined]  # as below
+        if len(class_thresholds) not in (0, num_classes):
+            raise ValueError(
+                f"Expected a threshold for each of {num_classes} classes, or none, but got "
+                f"{len(class_thresholds)} (MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS): are they of "
+                "another data set?"
+            )
         thresholds = None
         if class_thresholds:
             device = next(self.parameters()).device  # type: ignore[attr-defined]  # as below

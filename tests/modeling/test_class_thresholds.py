@@ -51,3 +51,17 @@ def test_another_number_of_thresholds_and_shares_above_one_are_refused(
     )
     with pytest.raises(ValueError, match="CLASS_THRESHOLDS has"):
         check_config(cfg)
+
+
+@pytest.mark.parametrize("number", [3, 5])
+def test_heads_with_thresholds_of_another_data_set_are_not_built(number: int) -> None:
+    cfg = config(
+        **{
+            "MODEL.ROI_HEADS.NUM_CLASSES": 4,
+            "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax",
+            "MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS": [0.5] * number,
+            "MODEL.DEVICE": "cpu",
+        }
+    )
+    with pytest.raises(ValueError, match=f"each of 4 classes, or none, but got {number}"):
+        build_model(cfg)

@@ -89,6 +89,20 @@ def test_a_classifier_with_as_many_columns_keeps_its_weights(heads: str) -> None
         assert torch.equal(boxes, old_boxes)
 
 
+@pytest.mark.parametrize("method", ["eqlv2", "fcbl"])
+def test_an_untrained_classifier_starts_at_the_bias_of_its_method(method: str) -> None:
+    configured = detectron2_model("LongTailedROIHeads", **{"MODEL.ROI_BOX_HEAD.CLASSIFIER": method})
+    expected = stages(configured)[0].cls_score.bias
+    assert expected.min() < -4
+    model = replace_box_classifier(detectron2_model(), method, made_up_statistics())
+    torch.testing.assert_close(stages(model)[0].cls_score.bias, expected)
+    trained = detectron2_model()
+    before = torch.linspace(-1, 1, len(expected))
+    stages(trained)[0].cls_score.bias.data.copy_(before)
+    replace_box_classifier(trained, method, made_up_statistics())
+    torch.testing.assert_close(stages(trained)[0].cls_score.bias.data, before)
+
+
 @pytest.mark.parametrize("heads", HEADS)
 def test_everything_but_the_classifier_keeps_its_weights(heads: str) -> None:
     model = detectron2_model(heads)
