@@ -68,3 +68,24 @@ def test_the_documents_have_commands() -> None:
     assert found["README.md"] >= 12
     assert found["docs/own_data.md"] >= 8
     assert sum(found.values()) >= 40
+
+
+@pytest.mark.parametrize("name", ["slurm_one_machine.sh", "slurm_two_machines.sh"])
+def test_srun_is_given_the_cores_of_the_job(name: str, tmp_path: Path) -> None:
+    """With stand-ins that write down what they are given."""
+    told = tmp_path / "told"
+    for command, does in {
+        "srun": f'echo "$SRUN_CPUS_PER_TASK $DETECTRON2_DATASETS $@" > {told}',
+        "scontrol": "echo first",
+    }.items():
+        (tmp_path / command).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / command).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_CPUS_PER_TASK": "24",
+        "DETECTRON2_DATASETS": "/elsewhere",
+    }
+    script = ROOT / "docs" / "examples" / name
+    subprocess.run(["bash", script], env=environment, check=True, cwd=tmp_path, timeout=20)
+    assert told.read_text().startswith("24 /elsewhere ")
+    assert "SEED 1" in told.read_text()

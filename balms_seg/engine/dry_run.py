@@ -155,14 +155,16 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
     where = _processes(num_processes, on_gpus=on_gpus)
     where = where if num_processes == 1 else f"each of {where}"
-    on_top = "buffers of convolutions and larger images"
+    on_top = "buffers of convolutions and larger images come on top"
     if isinstance(step, ClassifierStep):
-        on_top += ", and what the trunk holds on its way, which needs no gradients,"
+        on_top += (
+            ", and what the trunk holds on its way, which needs no gradients: what the first stage "
+            "needs is enough"
+        )
     return [
         f"at least {_mib(sum(parts.values()))} on {where}{plan}: {told}",
         f"activations are what the backward pass needs of the first image drawn{in_full}"
-        f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top} "
-        "come on top",
+        f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top}",
     ]
 
 
