@@ -107,7 +107,10 @@ def to_coco(folder: YoloFolder, split: str) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for image_id, path in enumerate(folder.images[split], start=1):
         if not path.is_relative_to(folder.root):
-            raise AnnotationError(f"{path} lies outside {folder.root}; move it, or set `path`.")
+            raise AnnotationError(
+                f"{path} lies outside {folder.root}, the folder of data.yaml or its `path`, or is "
+                "what a link in it leads to; put the images themselves there."
+            )
         width, height = read_header(str(path)).shown_size
         name = path.relative_to(folder.root).as_posix()
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})

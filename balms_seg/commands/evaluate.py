@@ -8,6 +8,7 @@ balms-seg evaluate results.json --dataset lvis_v1_val --tasks bbox segm boundary
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,15 @@ def run(args: argparse.Namespace) -> None:
         output=args.output,
     )
     print(text)
+    if args.output:
+        known = ["--ground-truth", str(args.ground_truth)] if args.ground_truth else []
+        report = ["balms-seg", "report", str(args.output), "--read-outside", *known]
+        print(
+            f"Written to {args.output}, a folder for balms-seg compare, thresholds and report, "
+            f"with pictures and labels: {shlex.join(report)} --images FOLDER"
+        )
+    else:
+        print("--output DIR would keep this for balms-seg compare, thresholds and report.")
 
 
 def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:

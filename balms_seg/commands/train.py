@@ -85,6 +85,10 @@ def run(args: argparse.Namespace) -> None:
         print(describe_config_files())
         return
     is_python = name_python_config(args)
+    if not is_python:
+        from balms_seg.engine.run_setup import refuse_flags
+
+        refuse_flags(args.opts)
     if args.dry_run:
         from balms_seg.engine.dry_run import dry_run
 

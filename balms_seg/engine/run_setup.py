@@ -118,13 +118,18 @@ def find_config_file(name: str) -> str:
         ) from None
 
 
-def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
+def refuse_flags(overrides: Sequence[str]) -> None:
+    """Raise ValueError where a flag stands among KEY VALUE pairs, which would not be heeded."""
     flags = [word for word in overrides if word.startswith("--")]
     if flags:
         raise ValueError(
             f"{flags[0]} stands behind the first KEY VALUE pair ({overrides[0]}), where only pairs "
             "are read; put flags before it."
         )
+
+
+def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
+    refuse_flags(overrides)
     if len(overrides) % 2:
         raise ValueError(
             f"Expected KEY VALUE pairs after the flags, but got {len(overrides)} words: "
@@ -227,9 +232,8 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         default_setup(cfg, args)
     if moved:
         logger.warning(moved)
-    if seed_was_drawn:
-        saved = "" if scratch is not None else " (saved in config.yaml and checkpoints)"
-        logger.info("SEED was not set: it is %d%s.", cfg.SEED, saved)
+    if seed_was_drawn and not args.eval_only and scratch is None:
+        logger.info("SEED was not set: it is %d (in config.yaml and checkpoints).", cfg.SEED)
     for note in settled:
         logger.info(note)
     changes = describe_changes(cfg, earlier)

@@ -110,10 +110,7 @@ def evaluate_file(
     hint = describe_empty_groups(sizes, evaluation_set.training.images.values())
     lines = [format_lvis_table(metrics, sizes), *filter(None, [hint]), *_more_lines(metrics)]
     lines += [f"{task}: {format_intervals(ends)}" for task, ends in intervals.items()]
-    lines += [MEANING] * bool(intervals)
-    if output:
-        lines.append(f"Written to {output}, a folder for balms-seg report, compare and thresholds.")
-    return "\n".join(lines)
+    return "\n".join(lines + [MEANING] * bool(intervals))
 
 
 def _more_lines(metrics: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

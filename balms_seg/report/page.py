@@ -105,6 +105,8 @@ def write_report(
         num_resamples=num_resamples,
         folder=Path(path).parent,
     )
+    for note in content.notes:
+        logger.warning("%s", note)
     parts.append(
         sections.section(
             "provenance",

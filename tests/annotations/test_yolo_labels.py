@@ -91,6 +91,14 @@ def test_a_line_that_cannot_be_meant_is_named(tmp_path: Path, line: str, message
         to_coco(folder, "train")
 
 
+def test_a_link_out_of_the_folder_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "yolo", {"a": BOX})
+    (root / "images" / "train" / "a.jpg").rename(tmp_path / "a.jpg")
+    (root / "images" / "train" / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="or is what a link in it leads to; put the images"):
+        to_coco(read_yolo_folder(root), "train")
+
+
 def test_folders_that_are_none_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data.yaml of a YOLO folder"):
         read_yolo_folder(tmp_path)

@@ -215,3 +215,9 @@ def test_weights_that_cannot_be_downloaded_do_not_stop_a_plan(
         dry_run({**data, "MODEL.WEIGHTS": address, "OUTPUT_DIR": str(tmp_path / "out")})
     assert "iterations 0 to 2" in capsys.readouterr().out
     assert f"Download {address}" in caplog.text
+
+
+def test_a_flag_among_the_keys_is_named_before_a_gpu_is_missed() -> None:
+    command = ["--config-file", "toy/base.yaml", "--num-gpus", "1", "OUTPUT_DIR", "out"]
+    with pytest.raises(SystemExit, match="--dry-run stands behind the first KEY VALUE pair"):
+        run_command("train", [*command, "--dry-run"])

@@ -84,7 +84,7 @@ def choose_stored_thresholds(
     _write_yaml(output / YAML_FILE, objective, points)
     head = (
         f"{task}, {stored[0].num_images} images, objective {objective}; written to "
-        f"{output / CSV_FILE} and {output / YAML_FILE}"
+        f"{output / CSV_FILE} and {output / YAML_FILE}\nMedians over the classes of each group:"
     )
     table = f"{head}\n{format_groups(stored[0].frequency, points)}"
     missed = sum(not point.is_reached for point in points)
