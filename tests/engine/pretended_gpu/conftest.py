@@ -14,7 +14,7 @@ from balms_seg.modeling.cifar_resnet import CifarResNet
 from balms_seg.modeling.image_backbones import IMAGE_BACKBONES
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _shallow() -> Iterator[None]:
     """Image classifiers of a quarter of the layers: each operator takes its time in Python."""
     with pytest.MonkeyPatch.context() as patch:
@@ -22,7 +22,7 @@ def _shallow() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a pretended device needs, compiled."""
     if not shutil.which("g++"):
@@ -31,7 +31,7 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(
-    scope="package",
+    scope="module",  # this folder is no package to pytest: a wider scope lasts for all tests
     autouse=True,
     params=[
         pytest.param("pretended", marks=pytest.mark.pretended_gpu),
