@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, Difference
 from balms_seg.evaluation.uncertainty.jackknife import MEANING
 from balms_seg.report.findings import METRIC_OF_GROUP, ClassFinding, summarise_run, worst_classes
 from balms_seg.report.gallery import GalleryEntry
@@ -86,15 +86,21 @@ def compare_in_words(
             one = own[metric]
             if math.isnan(one.low):
                 continue
-            change = 100 * (one.second - one.first)
+            change = f"{metric} {100 * one.value:+.1f}"
+            if not one.can_be_judged:
+                parts.append(f"{change} (classes with objects: {one.num_classes}, not judged)")
+                continue
             judged = "larger than chance" if one.is_larger_than_chance else "within chance"
-            parts.append(
-                f"{metric} {change:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f}, {judged})"
-            )
+            parts.append(f"{change} ({100 * one.low:+.1f} to {100 * one.high:+.1f}, {judged})")
         sentences.append(f"{run.name} against {runs[0].name}: {'; '.join(parts)}.")
     if sentences:
         sentences.append(
             "In brackets: 95 % interval over the choice of images. Another seed adds to it."
+        )
+    if any("not judged" in sentence for sentence in sentences):
+        sentences.append(
+            f"Not judged: fewer than {MIN_CLASSES} classes have objects, or each choice of images "
+            "gives the same difference."
         )
     return sentences
 

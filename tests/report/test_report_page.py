@@ -118,16 +118,16 @@ def test_chosen_thresholds_are_a_table(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("without_library")
 def test_two_runs_stand_side_by_side_and_are_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
-    write_run(tmp_path / "better", confused=0)
+    write_run(tmp_path / "better", confused=1)
     page = make(tmp_path, str(tmp_path / "better"))
     text = "".join(page.text)
-    assert re.search(r"better against run: AP \+\d", text)
-    assert "larger than chance" in text
+    assert re.search(r"better against run: AP \+\d\S+ \([^)]*larger than chance\)", text)
+    assert re.search(r"APf \+\d\S+ \(classes with objects: 1, not judged\)", text)
     assert [column["title"] for column in page.data["columns"] if column["key"].startswith("ap")][
         :2
     ] == ["AP run", "AP better"]
     axe = page.data["classes"][2]
-    assert axe["confused"] == [6, 0]
+    assert axe["confused"] == [6, 1]
     assert axe["ap1"] > axe["ap0"]
 
 

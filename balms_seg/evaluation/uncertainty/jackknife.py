@@ -17,7 +17,12 @@ from statistics import NormalDist
 import numpy as np
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.resampled_ap import group_means, resampled_class_ap
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES
+from balms_seg.evaluation.uncertainty.resampled_ap import (
+    classes_with_objects,
+    group_means,
+    resampled_class_ap,
+)
 
 MAX_BLOCKS = 60
 _ROUNDING = 1e-12
@@ -25,7 +30,8 @@ _ROUNDING = 1e-12
 #: What an interval of this module means, for tables and pages.
 MEANING = (
     "Intervals hold, 95 times of 100, what other image sets of this size give on average. "
-    "AP on few images is optimistic: more images would give less."
+    "AP on few images is optimistic: more images would give less. No interval: fewer than "
+    f"{MIN_CLASSES} classes have objects, or leaving images out changes nothing."
 )
 
 
@@ -76,7 +82,8 @@ def ap_intervals(stored: StoredMatches, *, level: float = 0.95) -> dict[str, tup
     """Interval of AP, APr, APc and APf for the choice of images, as fractions; see `MEANING`.
 
     The estimate with normal quantiles of the jackknife's standard error on both sides, within
-    [0, 1]; nan, nan where there is no ground truth, or only that of one block.
+    [0, 1]; nan, nan where fewer than `MIN_CLASSES` classes have objects, or only one block has
+    any, or it has no width.
 
     Args:
         stored: matches of one run.
@@ -85,9 +92,12 @@ def ap_intervals(stored: StoredMatches, *, level: float = 0.95) -> dict[str, tup
     quantile = NormalDist().inv_cdf((1 + level) / 2)
     as_is = np.ones((stored.num_images, 1), dtype=np.int32)
     weights = np.concatenate([as_is, leave_out_weights(stored.num_images)], axis=1)
+    num_classes = classes_with_objects(stored)
     intervals = {}
     for name, values in group_means(resampled_class_ap(stored, weights), stored.frequency).items():
         reach = quantile * jackknife_error(values[1:])
+        if num_classes[name] < MIN_CLASSES or reach < _ROUNDING:
+            reach = math.nan
         low, high = np.clip([values[0] - reach, values[0] + reach], 0, 1)
         intervals[name] = float(low), float(high)
     return intervals

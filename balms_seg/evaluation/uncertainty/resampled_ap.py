@@ -126,16 +126,27 @@ def group_means(class_ap: np.ndarray, frequency: tuple[str, ...]) -> dict[str, n
         class_ap: (K, B), nan for absent classes, which leave their resample's mean.
         frequency: K letters.
     """
-    letters = np.array(frequency)
-    members = {"AP": np.ones(len(letters), dtype=bool)}
-    members |= {f"AP{letter}": letters == letter for letter in FREQUENCY_GROUPS}
     means = {}
-    for name, own in members.items():
+    for name, own in _members(frequency).items():
         present = ~np.isnan(class_ap[own])
         sums = np.where(present, class_ap[own], 0.0).sum(axis=0)
         number = present.sum(axis=0)
         means[name] = np.divide(sums, number, out=np.full(len(sums), np.nan), where=number > 0)
     return means
+
+
+def classes_with_objects(stored: StoredMatches) -> dict[str, int]:
+    """How many classes AP, APr, APc and APf on all images are means over."""
+    present = np.zeros(len(stored.class_names), dtype=bool)
+    present[stored.annotation_classes] = True
+    return {name: int(present[own].sum()) for name, own in _members(stored.frequency).items()}
+
+
+def _members(frequency: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """(K,) bool per metric: the classes it is a mean over."""
+    letters = np.array(frequency)
+    groups = {f"AP{letter}": letters == letter for letter in FREQUENCY_GROUPS}
+    return {"AP": np.ones(len(letters), dtype=bool), **groups}
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

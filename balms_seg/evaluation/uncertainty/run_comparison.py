@@ -8,17 +8,20 @@ import numpy as np
 
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, Difference
 from balms_seg.evaluation.uncertainty.jackknife import (
     leave_out_weights,
     student_reach,
 )
 from balms_seg.evaluation.uncertainty.resampled_ap import (
+    classes_with_objects,
     draw_weights,
     group_means,
     interval,
     resampled_class_ap,
 )
+
+_NOT_JUDGED = "not judged"
 
 
 def compare_runs(
@@ -35,7 +38,7 @@ def compare_runs(
     the percentile interval of a paired bootstrap, widened where Student's interval of the jackknife
     is wider: with few objects, of rare classes above all, the percentiles alone call runs different
     that are not. It says what other images of the same kind would change, not what another training
-    seed would.
+    seed would. A metric that rests on fewer than `MIN_CLASSES` classes is not judged.
 
     Args:
         first: matches of a run; its frequency groups serve both.
@@ -68,6 +71,7 @@ def compare_runs(
     ours, theirs = (
         group_means(resampled_class_ap(run, weights), first.frequency) for run in (first, second)
     )
+    num_classes = classes_with_objects(first)
     found = {}
     for name, values in ours.items():
         difference, without_block, resampled = np.split(
@@ -80,6 +84,7 @@ def compare_runs(
             float(theirs[name][0]),
             min(percentiles[0], float(difference[0] - reach)),
             max(percentiles[1], float(difference[0] + reach)),
+            num_classes=num_classes[name],
         )
     return found
 
@@ -92,22 +97,23 @@ def find_next_to_nothing(differences: dict[str, Difference]) -> bool:
 def format_comparison(
     differences: dict[str, Difference], *, names: tuple[str, str], level: float = 0.95
 ) -> str:
-    """A table in percent, one line a metric, its columns headed by the runs' names."""
-    header = ["metric", *names, "difference", f"{100 * level:g}% interval", "larger than chance"]
+    """A table in percent, one line a metric, its columns headed by the runs' names.
+
+    "Classes" are those with objects; where too few are for a verdict, a line below says so.
+    """
+    interval_title = f"{100 * level:g}% interval"
+    header = ["metric", "classes", *names, "difference", interval_title, "larger than chance"]
     rows = [header]
     for name, one in differences.items():
+        classes = "n/a" if one.num_classes is None else str(one.num_classes)
         if math.isnan(one.first) or math.isnan(one.low):
-            rows.append([name, *["n/a"] * 5])
+            rows.append([name, classes, *["n/a"] * 5])
             continue
         ends = f"{100 * one.low:+.2f} to {100 * one.high:+.2f}"
         rows.append(
             [
-                name,
-                f"{100 * one.first:.2f}",
-                f"{100 * one.second:.2f}",
-                f"{100 * one.value:+.2f}",
-                ends,
-                "yes" if one.is_larger_than_chance else "no",
+                *(name, classes, f"{100 * one.first:.2f}", f"{100 * one.second:.2f}"),
+                *(f"{100 * one.value:+.2f}", ends, _verdict(one)),
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -116,4 +122,15 @@ def format_comparison(
         for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (w + 1) + ":" for w in widths) + "|")
+    if any(row[-1] == _NOT_JUDGED for row in rows):
+        lines.append(
+            f"Not judged: fewer than {MIN_CLASSES} classes have objects, or each choice of images "
+            "gives the same difference. It says nothing of the group."
+        )
     return "\n".join(lines)
+
+
+def _verdict(one: Difference) -> str:
+    if not one.can_be_judged:
+        return _NOT_JUDGED
+    return "yes" if one.is_larger_than_chance else "no"

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lvis_cases import random_case
+from lvis_cases import annotation, dataset, detection, random_case
 
 from balms_seg.evaluation import evaluate_lvis, load_ground_truth
 from balms_seg.evaluation.lvis.analysis import analyse_task
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches, write_matches
-from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, Difference
+from balms_seg.evaluation.uncertainty.jackknife import ap_intervals
 from balms_seg.evaluation.uncertainty.resampled_ap import (
     _levels_reached,
     draw_weights,
@@ -115,8 +116,8 @@ def test_run_does_not_differ_from_itself_and_a_far_worse_one_does() -> None:
     back = compare_runs(bad, good, num_resamples=50)
     assert (back["AP"].low, back["AP"].high) == pytest.approx((-found["AP"].high, -found["AP"].low))
     table = format_comparison(found, names=("good", "bad"))
-    assert [cell.strip() for cell in table.split("\n")[0].split("|")][1:5] == [
-        *("metric", "good", "bad", "difference"),
+    assert [cell.strip() for cell in table.split("\n")[0].split("|")][1:6] == [
+        *("metric", "classes", "good", "bad", "difference"),
     ]
     assert "yes" in table
     assert "n/a" not in table
@@ -124,12 +125,52 @@ def test_run_does_not_differ_from_itself_and_a_far_worse_one_does() -> None:
 
 def test_a_comparison_is_a_table_in_percent() -> None:
     nan = float("nan")
-    found = {"AP": Difference(0.25, 0.5, 0.125, 0.375), "APr": Difference(nan, nan, nan, nan)}
+    found = {
+        "AP": Difference(0.25, 0.5, 0.125, 0.375, num_classes=7),
+        "APr": Difference(*[nan] * 4, num_classes=0),
+    }
     _, _, *rows = format_comparison(found, names=("a", "b")).replace("|", " ").splitlines()
     assert [row.split() for row in rows] == [
-        ["AP", "25.00", "50.00", "+25.00", "+12.50", "to", "+37.50", "yes"],
-        ["APr", *["n/a"] * 5],
+        ["AP", "7", "25.00", "50.00", "+25.00", "+12.50", "to", "+37.50", "yes"],
+        ["APr", "0", *["n/a"] * 5],
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "cell"),
+    [
+        (Difference(0, 0.5, 0.25, 0.75, num_classes=MIN_CLASSES), "yes"),
+        (Difference(0, 0.5, -0.25, 0.75, num_classes=MIN_CLASSES), "no"),
+        (Difference(0, 0.5, 0.25, 0.75, num_classes=MIN_CLASSES - 1), "not judged"),
+        (Difference(0, 0.5, 0.5, 0.5, num_classes=300), "not judged"),
+    ],
+)
+def test_nothing_is_certain_of_one_class_or_of_an_interval_without_width(
+    one: Difference, cell: str
+) -> None:
+    _, _, row, *notes = format_comparison({"APr": one}, names=("a", "b")).splitlines()
+    assert row.rstrip(" |").endswith(f" {cell}")
+    assert len(notes) == (cell == "not judged")
+    assert one.is_larger_than_chance == (cell == "yes")
+
+
+def test_a_group_of_one_class_with_objects_has_no_verdict_and_no_interval() -> None:
+    """Class 1 is found by one run alone, so each resample that holds it says the same."""
+    boxes = [[1, 1, 20, 20], [30, 30, 20, 20]]
+    truth = [annotation(image, 1, boxes[0]) for image in (1, 2, 3)]
+    truth += [annotation(image, kind, boxes[1]) for image in range(4, 9) for kind in (3, 4)]
+    content = dataset(truth, num_images=8, frequency="rrcc")
+    found = [detection(i, k, boxes[1], 0.5 + i / 20) for i in (4, 5, 7) for k in (3, 4)]
+    rare = [detection(image, 1, boxes[0], 0.9) for image in (1, 2, 3)]
+    blind, seeing = store(content, found, "bbox"), store(content, found + rare, "bbox")
+    differences = compare_runs(blind, seeing, num_resamples=50)
+    numbers = {name: one.num_classes for name, one in differences.items()}
+    assert numbers == {"AP": 3, "APr": 1, "APc": 2, "APf": 0}
+    assert differences["APr"].low > 0
+    assert not differences["APr"].is_larger_than_chance
+    intervals = ap_intervals(seeing)
+    assert np.isnan(intervals["APr"]).all()
+    assert intervals["APc"][0] < intervals["APc"][1]
 
 
 def test_runs_of_different_sets_tasks_and_sizes_are_refused() -> None:
