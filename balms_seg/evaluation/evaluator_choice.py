@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -12,6 +13,7 @@ from detectron2.evaluation import DatasetEvaluator
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.evaluation.images.classification_evaluator import ClassificationEvaluator
+from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
 from balms_seg.evaluation.registered_set import RegisteredSet
 
@@ -19,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 INSTANCE_EVALUATOR_TYPES = ("lvis", "long_tailed", "coco")
 IMAGE_EVALUATOR_TYPE = "image_classification"
-_COCO_THRESHOLD = 0.05  # detectron2's own SCORE_THRESH_TEST
+_HIGHEST_THRESHOLD = 0.01  # of SCORE_THRESH_TEST; detectron2's own 0.05 drops most rare classes
 
 
 def build_evaluator(
@@ -55,12 +57,12 @@ def build_evaluator(
             "register it with register_long_tailed_instances or correct DATASETS.TEST."
         )
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    _warn_of_lost_detections(cfg, dataset_name, evaluator_type)
     options = cfg.TEST.get("LONG_TAILED")
     if options is None:  # a configuration without this package's keys
         return LongTailedLVISEvaluator(
             dataset_name, tasks, output_dir=output_dir, statistics=statistics
         )
-    _warn_of_lost_detections(cfg, dataset_name, evaluator_type)
     return LongTailedLVISEvaluator(
         dataset_name,
         tasks,
@@ -79,24 +81,30 @@ def build_evaluator(
 
 def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, evaluator_type: str) -> None:
     """Say where the model leaves out detections that the evaluation would have counted."""
-    options, kept = cfg.TEST.LONG_TAILED, cfg.TEST.DETECTIONS_PER_IMAGE
+    options, kept = cfg.TEST.get("LONG_TAILED"), cfg.TEST.DETECTIONS_PER_IMAGE
+    most = LVIS_MAX_DETECTIONS if options is None else options.MAX_DETECTIONS
     lowest = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
-    if options.AP_FIXED and kept <= options.MAX_DETECTIONS:
+    if options is not None and options.AP_FIXED and kept <= most:
         logger.warning(
             "AP-fixed asks for more detections an image than the cap that it does without: raise "
             "TEST.DETECTIONS_PER_IMAGE above %d, to 1000 for example, and lower "
             "MODEL.ROI_HEADS.SCORE_THRESH_TEST.",
             kept,
         )
-    follows_lvis = evaluator_type == "lvis" and kept < options.MAX_DETECTIONS
-    if evaluator_type != "coco" and (follows_lvis or lowest >= _COCO_THRESHOLD):
-        logger.warning(
-            "The model keeps %d detections an image, of scores above %g, as is usual for COCO; on "
-            "%s the best %d count, however low they score, and those of rare classes score low. "
-            "To compare with LVIS results set TEST.DETECTIONS_PER_IMAGE to %d and "
-            "MODEL.ROI_HEADS.SCORE_THRESH_TEST to 0.0001; runs of one setting compare as they are.",
-            *(kept, lowest, dataset_name, options.MAX_DETECTIONS, options.MAX_DETECTIONS),
-        )
+    follows_lvis = evaluator_type == "lvis" and kept < most
+    if follows_lvis or lowest > _HIGHEST_THRESHOLD:
+        _warn_of_few_detections(dataset_name, kept, lowest, most)
+
+
+@cache  # once a process: a trainer builds its evaluator anew each time it evaluates
+def _warn_of_few_detections(dataset_name: str, kept: int, lowest: float, most: int) -> None:
+    logger.warning(
+        "TEST.DETECTIONS_PER_IMAGE is %d and MODEL.ROI_HEADS.SCORE_THRESH_TEST is %g, as is usual "
+        "for COCO; on %s the best %d detections of an image count, however low they score. Those "
+        "of rare classes score low: few or none are found. Set them to %d and 0.0001, as LVIS "
+        "does; runs of one setting compare as they are.",
+        *(kept, lowest, dataset_name, most, most),
+    )
 
 
 def evaluation_problems(cfg: CfgNode, dataset_name: str) -> Iterator[str]:

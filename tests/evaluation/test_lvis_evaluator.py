@@ -19,7 +19,7 @@ from lvis_cases import ALL_METRICS, SIDE_PX, annotation, dataset
 
 from balms_seg import ClassStatistics, add_balms_config
 from balms_seg.evaluation import LongTailedLVISEvaluator
-from balms_seg.evaluation.evaluator_choice import build_evaluator
+from balms_seg.evaluation.evaluator_choice import _warn_of_few_detections, build_evaluator
 from balms_seg.evaluation.predictions.match_file import read_matches
 from balms_seg.evaluation.registered_set import RegisteredSet
 
@@ -290,9 +290,11 @@ def test_config_switches_reach_the_evaluation(
         ("lvis", 300, 0.0001, False),
         ("long_tailed", 100, 0.05, True),
         ("long_tailed", 100, 0.001, False),
-        ("coco", 100, 0.05, False),
+        ("coco", 100, 0.05, True),
+        ("coco", 100, 0.01, False),
     ],
 )
+@pytest.mark.parametrize("has_keys", [True, False])
 def test_settings_of_coco_are_warned_of_where_the_evaluation_is_that_of_lvis(
     metadata: Any,
     caplog: pytest.LogCaptureFixture,
@@ -300,15 +302,20 @@ def test_settings_of_coco_are_warned_of_where_the_evaluation_is_that_of_lvis(
     kept: int,
     lowest: float,
     is_warned: bool,
+    has_keys: bool,
 ) -> None:
+    """Once, and where the classifier was replaced in a project without our keys, too."""
     vars(metadata)["evaluator_type"] = evaluator_type
     cfg = get_cfg()
-    add_balms_config(cfg)
+    if has_keys:
+        add_balms_config(cfg)
     cfg.TEST.DETECTIONS_PER_IMAGE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = kept, lowest
-    build_evaluator(cfg, NAME, "")
-    warned = f"keeps {kept} detections an image, of scores above {lowest:g}" in caplog.text
-    assert warned == is_warned
-    assert ("to 300 and MODEL.ROI_HEADS.SCORE_THRESH_TEST to 0.0001" in caplog.text) == is_warned
+    _warn_of_few_detections.cache_clear()
+    for _ in range(2):
+        build_evaluator(cfg, NAME, "")
+    values = f"DETECTIONS_PER_IMAGE is {kept} and MODEL.ROI_HEADS.SCORE_THRESH_TEST is {lowest:g}"
+    assert caplog.text.count(values) == is_warned
+    assert caplog.text.count("Set them to 300 and 0.0001") == is_warned
 
 
 def statistics_of(image_counts: list[int]) -> ClassStatistics:
