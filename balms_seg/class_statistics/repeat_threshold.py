@@ -33,6 +33,27 @@ def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float
     return threshold if threshold > bound else _three_digits(bound, up=True)
 
 
+def describe_threshold(threshold: float, frequency: np.ndarray) -> str:
+    """Say what a threshold that was chosen for a data set does.
+
+    Args:
+        threshold: of `threshold_that_repeats`.
+        frequency: (K,) share of images that show each class; 0 for absent classes.
+    """
+    present = frequency[frequency > 0]
+    if not present.size or present.min() == present.max():
+        return (
+            f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}, but no image is repeated: equally many "
+            "images show each class."
+        )
+    times = math.sqrt(threshold / present.min())
+    return (
+        f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: {(present < threshold).sum()} of "
+        f"{len(present)} classes are in a smaller share of the images, and images of the rarest "
+        f"come {times:.3g} times as often."
+    )
+
+
 def _three_digits(value: float, *, up: bool) -> float:
     """The number of three digits next to a value: above it, or the value or below."""
     step = 10.0 ** (math.floor(math.log10(value)) - 2)

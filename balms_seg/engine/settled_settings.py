@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from balms_seg.class_statistics.frequency_groups import third_bounds
-from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
+from balms_seg.class_statistics.repeat_threshold import (
+    describe_threshold,
+    threshold_that_repeats,
+)
 from balms_seg.data import register_from_config
 from balms_seg.data.images.feature_files import num_features
 from balms_seg.data.images.labelled_images import image_classes
@@ -121,7 +121,7 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
         threshold = cfg.DATALOADER.REPEAT_THRESHOLD = threshold_that_repeats(frequency)
         if whole.statistics.sampled_counts is not None:
             sets.counted = None  # how often images are drawn depends on it
-        settled.append(_describe_threshold(threshold, frequency))
+        settled.append(describe_threshold(threshold, frequency))
     if cfg.TEST.FIT_GROUP_BOUNDS and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
         whole = sets.training_set(job)
         bounds = third_bounds(whole.statistics.image_counts)
@@ -135,18 +135,3 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
                 "in each."
             )
     return settled
-
-
-def _describe_threshold(threshold: float, frequency: np.ndarray) -> str:
-    present = frequency[frequency > 0]
-    if not present.size or present.min() == present.max():
-        return (
-            f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}, but no image is repeated: equally many "
-            "images show each class."
-        )
-    times = math.sqrt(threshold / present.min())
-    return (
-        f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: {(present < threshold).sum()} of "
-        f"{len(present)} classes are in a smaller share of the images, and images of the rarest "
-        f"come {times:.3g} times as often."
-    )

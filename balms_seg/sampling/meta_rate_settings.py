@@ -12,7 +12,7 @@ from balms_seg.sampling.image_rates import ImageClasses
 from balms_seg.sampling.repeat_factor import (
     class_repeat_factors,
     repeat_factor_settings,
-    warn_that_none_repeats,
+    report_threshold,
 )
 
 
@@ -39,11 +39,11 @@ def whole_batches(block_size: int, batch_size: int) -> int:
 
 
 def base_repeat_factors(cfg: Any, image_classes: ImageClasses) -> np.ndarray:
-    """(K,) class repeat factors; warns where none is above 1."""
+    """(K,) class repeat factors; says what the threshold does, see `report_threshold`."""
     counts, num_images = image_classes.image_counts, image_classes.num_images
     factors = class_repeat_factors(counts, num_images, **repeat_factor_settings(cfg))
-    if (factors[counts > 0] == 1).all():
-        warn_that_none_repeats(counts / num_images, cfg.DATALOADER.REPEAT_THRESHOLD)
+    are_all_one = bool((factors[counts > 0] == 1).all())
+    report_threshold(cfg, counts / num_images, are_all_one=are_all_one)
     return factors
 
 

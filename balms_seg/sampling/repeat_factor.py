@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
+from balms_seg.class_statistics.repeat_threshold import describe_threshold, threshold_that_repeats
 from balms_seg.sampling.registry import SAMPLER_REGISTRY
 from balms_seg.sampling.streams import Block, IndexStream
 
@@ -145,20 +145,25 @@ def max_over_classes(
     return factors
 
 
-def warn_that_none_repeats(frequency: np.ndarray, threshold: float) -> None:
-    """Log that all repeat factors are 1, and the threshold at which a third would repeat.
+def report_threshold(cfg: Any, frequency: np.ndarray, *, are_all_one: bool) -> None:
+    """Log which threshold "auto" is, or warn that the one that was set repeats nothing.
 
     Args:
+        cfg: its `DATALOADER.REPEAT_THRESHOLD` is what is reported.
         frequency: (K,) share of images that show each class.
-        threshold: `DATALOADER.REPEAT_THRESHOLD`.
+        are_all_one: whether no repeat factor is above 1.
     """
-    logger.warning(
-        "All repeat factors are 1: no class is rarer than DATALOADER.REPEAT_THRESHOLD = "
-        "%g, so every image is drawn equally often. From REPEAT_THRESHOLD %g on, a third "
-        "of the classes that have training images would repeat.",
-        threshold,
-        threshold_that_repeats(frequency),
-    )
+    threshold, found = repeat_factor_settings(cfg)["threshold"], threshold_that_repeats(frequency)
+    if threshold == AUTO_REPEAT_THRESHOLD:
+        logger.info(describe_threshold(found, frequency))
+    elif are_all_one:
+        logger.warning(
+            "All repeat factors are 1: no class is rarer than DATALOADER.REPEAT_THRESHOLD = "
+            "%g, so every image is drawn equally often. From REPEAT_THRESHOLD %g on, a third "
+            "of the classes that have training images would repeat.",
+            threshold,
+            found,
+        )
 
 
 def repeat_factor_settings(cfg: Any) -> dict[str, Any]:
@@ -212,11 +217,8 @@ class RepeatFactorTrainingSampler(IndexStream):
     ) -> RepeatFactorTrainingSampler:
         """Build with the factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
         factors = cls.expected_repeats(cfg, dataset_dicts, num_classes=num_classes)
-        if (factors == 1).all():
-            warn_that_none_repeats(
-                cls.class_frequency(dataset_dicts, num_classes),
-                cfg.DATALOADER.REPEAT_THRESHOLD,
-            )
+        frequency = cls.class_frequency(dataset_dicts, num_classes)
+        report_threshold(cfg, frequency, are_all_one=bool((factors == 1).all()))
         return cls(factors, seed=seed)
 
     @classmethod

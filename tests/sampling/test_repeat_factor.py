@@ -225,3 +225,18 @@ def test_auto_by_hand_is_the_number_that_a_run_settles(dataset_dicts: list[dict]
         cfg, dataset_dicts, num_classes=NUM_CLASSES
     )
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("threshold", "is_said"), [(-1.0, True), ("auto", True), (0.1, False)])
+def test_whoever_builds_the_sampler_learns_what_auto_is(
+    dataset_dicts: list[dict],
+    caplog: pytest.LogCaptureFixture,
+    threshold: float | str,
+    is_said: bool,
+) -> None:
+    caplog.set_level(logging.INFO, "balms_seg")
+    cfg = _config(0.001)
+    cfg.DATALOADER.REPEAT_THRESHOLD = threshold
+    build_index_stream(cfg, dataset_dicts, num_classes=NUM_CLASSES, seed=0)
+    number = threshold_that_repeats(compute_image_frequency(dataset_dicts, NUM_CLASSES))
+    assert (f"DATALOADER.REPEAT_THRESHOLD is {number:g}: " in caplog.text) == is_said
