@@ -8,6 +8,7 @@ balms-seg evaluate results.json --dataset lvis_v1_val --tasks bbox segm boundary
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
 
 if TYPE_CHECKING:
     from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,13 +140,13 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
             trust_annotations=args.trust_annotations,
         )
     from balms_seg.data import get_metadata
-    from balms_seg.data.instances.builtin import naming_downloads
+    from balms_seg.data.instances.builtin import describe_other_size, naming_downloads
 
     metadata = get_metadata(args.dataset)
     if training is None and metadata.get("class_image_count") is not None:
         training = TrainingCounts.from_entries(metadata.class_image_count)
     with naming_downloads(args.dataset):
-        return EvaluationSet.from_json(
+        evaluated = EvaluationSet.from_json(
             metadata.json_file,
             name=args.dataset,
             training=training,
@@ -152,3 +155,7 @@ def load_evaluation_set(args: argparse.Namespace) -> EvaluationSet:
             match_file_names=metadata.get("match_file_names", "exact"),
             trust_annotations=args.trust_annotations or metadata.get("trust_annotations", False),
         )
+    other_size = describe_other_size(args.dataset, len(evaluated.ground_truth.image_ids))
+    if other_size:
+        logger.warning(other_size)
+    return evaluated

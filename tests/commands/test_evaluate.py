@@ -131,13 +131,22 @@ def test_groups_follow_from_the_training_annotations(
 
 
 def test_registered_data_set_is_found_by_name(
-    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+    files: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from balms_seg.data import register_long_tailed_instances
+    from balms_seg.data.instances import builtin
 
     register_long_tailed_instances("evaluate_tool_set", files[1], tmp_path)
-    run_command("evaluate", [files[0], "--dataset", "evaluate_tool_set"])
-    assert "50.00" in capsys.readouterr().out
+    for published, is_said in ((2, False), (5000, True)):
+        monkeypatch.setitem(builtin.NUM_IMAGES, "evaluate_tool_set", published)
+        run_command("evaluate", [files[0], "--dataset", "evaluate_tool_set"])
+        assert "50.00" in capsys.readouterr().out
+        said = "has 2 images, but the published file of 'evaluate_tool_set' has 5000"
+        assert (said in caplog.text) == is_said
     with pytest.raises(SystemExit, match="'evaluate_tool_sat' is not registered.*evaluate_tool_s"):
         run_command("evaluate", [files[0], "--dataset", "evaluate_tool_sat"])
 
