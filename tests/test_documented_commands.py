@@ -71,7 +71,9 @@ def test_the_documents_have_commands() -> None:
 
 
 @pytest.mark.parametrize("name", ["slurm_one_machine.sh", "slurm_two_machines.sh"])
-def test_srun_is_given_the_cores_of_the_job(name: str, tmp_path: Path) -> None:
+def test_srun_is_given_the_cores_of_the_job_and_what_was_asked_for(
+    name: str, tmp_path: Path
+) -> None:
     """With stand-ins that write down what they are given."""
     told = tmp_path / "told"
     for command, does in {
@@ -83,9 +85,13 @@ def test_srun_is_given_the_cores_of_the_job(name: str, tmp_path: Path) -> None:
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "SLURM_CPUS_PER_TASK": "24",
+        "SLURM_GPUS_ON_NODE": "4",
         "DETECTRON2_DATASETS": "/elsewhere",
     }
     script = ROOT / "docs" / "examples" / name
-    subprocess.run(["bash", script], env=environment, check=True, cwd=tmp_path, timeout=20)
+    words = ["lvis_v1/softmax.yaml", "SEED", "2"]
+    subprocess.run(["bash", script, *words], env=environment, check=True, cwd=tmp_path, timeout=20)
     assert told.read_text().startswith("24 /elsewhere ")
-    assert "SEED 1" in told.read_text()
+    assert "--num-gpus 4 " in told.read_text()
+    assert "--config-file lvis_v1/softmax.yaml" in told.read_text()
+    assert "SEED 1 SEED 2" in told.read_text()  # the last one counts

@@ -1,5 +1,8 @@
 #!/bin/bash
-# Two machines of 8 GPUs each. OUTPUT_DIR and the data have to be on a disk that both see.
+# Two machines of 8 GPUs: sbatch slurm_two_machines.sh [CONFIG [KEY VALUE ...]]; of 4: sbatch
+# --gpus-per-node=4 --cpus-per-task=24 slurm_two_machines.sh ... 16 GPUs train twice the batch in half the
+# iterations, for the schedules are of 8. OUTPUT_DIR and the data have to be on a disk that both see:
+# OUTPUT=/shared/run before sbatch names another folder, instead of the key OUTPUT_DIR.
 #SBATCH --job-name=balms
 #SBATCH --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 --cpus-per-task=48
 #SBATCH --time=24:00:00 --requeue --signal=TERM@300
@@ -7,16 +10,17 @@
 
 export DETECTRON2_DATASETS=${DETECTRON2_DATASETS:-~/data}  # where yours are
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun does not take it over by itself since Slurm 22.05
-checkpoint=output/lvis_v1/last_checkpoint
-before=$(cat "$checkpoint" 2>/dev/null)
+# source ~/balms_seg/.venv/bin/activate  # the environment, where the shell has none
+config=${1:-lvis_v1/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml}
+name=${config#configs/}
+output=${OUTPUT:-output/${name%.yaml}}
+before=$(cat "$output/last_checkpoint" 2>/dev/null)
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" \
-  --rdzv-endpoint "$first:29500" -m balms_seg train \
-  --config-file configs/lvis_v1/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml \
-  --num-gpus 8 --resume SEED 1 OUTPUT_DIR output/lvis_v1 \
-  SOLVER.IMS_PER_BATCH 32 SOLVER.REFERENCE_IMS_PER_BATCH 16 SOLVER.REFERENCE_WORLD_SIZE 0
+srun torchrun --nnodes 2 --nproc-per-node "${SLURM_GPUS_ON_NODE:-8}" --rdzv-backend c10d \
+  --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:29500" -m balms_seg train --config-file "$config" \
+  --num-gpus "${SLURM_GPUS_ON_NODE:-8}" --resume SEED 1 "${@:2}" OUTPUT_DIR "$output"
 code=$?
 # torchrun has a code of its own when its ranks are stopped: it goes on if there is more than before.
-[ $code -ne 0 ] && [ "$(cat "$checkpoint" 2>/dev/null)" != "$before" ] &&
+[ $code -ne 0 ] && [ "$(cat "$output/last_checkpoint" 2>/dev/null)" != "$before" ] &&
   exec scontrol requeue "$SLURM_JOB_ID"
 exit $code
