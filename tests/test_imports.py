@@ -16,8 +16,8 @@ PACKAGE = ROOT / "balms_seg"
 # where that closes no circle.
 LAYERS = (
     {"annotations", "decoding", "distributed", "job", "model_zoo", "progress", "requirements"}
-    | {"configs", "detectron2_wheel", "device_copies", "durable_files", "lazy_names"}
-    | {"needs_detectron2", "stop_signals"},
+    | {"configs", "declared_keys", "detectron2_wheel", "device_copies", "durable_files"}
+    | {"lazy_names", "needs_detectron2", "stop_signals"},
     {"losses", "class_statistics"},
     {"methods", "sampling", "meta", "image_batch", "training_objects"},
     {"data", "modeling", "evaluation", "integrations"},

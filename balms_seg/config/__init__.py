@@ -21,6 +21,7 @@ from balms_seg.config import (
     stages,
 )
 from balms_seg.config.replaced_keys import check_known_keys
+from balms_seg.declared_keys import require_our_keys
 from balms_seg.job import classifies_images
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         ValueError: names every key to change, one line each.
     """
+    require_our_keys(cfg)
     of_images = classifies_images(cfg)  # the one place: the subjects are told
     problems = [
         problem for subject in SUBJECTS for problem in subject.problems(cfg, of_images=of_images)

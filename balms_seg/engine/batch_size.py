@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from detectron2.engine import DefaultTrainer
 
 from balms_seg.config.meta_learning import learned_quantity
+from balms_seg.declared_keys import require_our_keys
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
     the Adam steps would let psi drift k times as far. The moving average forgets over as many
     images as before.
     """
+    require_our_keys(cfg)
     solver = cfg.SOLVER
     reference = solver.REFERENCE_IMS_PER_BATCH or solver.IMS_PER_BATCH
     scaled = cfg.clone()

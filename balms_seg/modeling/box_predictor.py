@@ -18,6 +18,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import (
 from detectron2.structures import Instances  # at run time: TorchScript reads the annotations
 from torch import Tensor, nn
 
+from balms_seg.declared_keys import require_our_keys
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.methods.calibration import ScoreCalibration
 from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE, build_classifier
@@ -99,6 +100,7 @@ class LongTailedBoxPredictor(FastRCNNOutputLayers):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
+        require_our_keys(cfg)
         head = cfg.MODEL.ROI_BOX_HEAD
         method = build_method(
             cfg.MODEL.METHODS,

@@ -12,6 +12,7 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from balms_seg.declared_keys import require_our_keys
 from balms_seg.image_batch import ImageBatch
 from balms_seg.methods import LossContext, Method, build_method
 from balms_seg.modeling.classifier_layer import build_classifier
@@ -84,6 +85,7 @@ class ImageClassifier(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
+        require_our_keys(cfg)
         settings = cfg.MODEL.IMAGE_CLASSIFIER
         method = build_method(
             cfg.MODEL.METHODS, settings.METHOD, settings.NUM_CLASSES, has_background=False

@@ -13,6 +13,8 @@ from detectron2.modeling.roi_heads.mask_head import (
 )
 from torch import Tensor, nn
 
+from balms_seg.declared_keys import require_our_keys
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.layers import ShapeSpec
@@ -60,6 +62,7 @@ class CosineMaskHead(MaskRCNNConvUpsampleHead):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
+        require_our_keys(cfg)
         return {
             **super().from_config(cfg, input_shape),
             "cosine_scale": cfg.MODEL.ROI_MASK_HEAD.COSINE_SCALE,

@@ -15,6 +15,7 @@ from detectron2.modeling.roi_heads import (
 from detectron2.structures import Instances  # at run time: TorchScript reads the annotations
 from torch import Tensor
 
+from balms_seg.declared_keys import require_our_keys
 from balms_seg.methods import METHODS
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.ignored_regions import without_ignored
@@ -72,6 +73,7 @@ class _LongTailedClassification:
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of `__init__` from a configuration."""
+        require_our_keys(cfg)
         return {
             **super().from_config(cfg, input_shape),  # type: ignore[misc]  # of the heads mixed in
             "class_thresholds": cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS,

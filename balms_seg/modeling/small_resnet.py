@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 
+from balms_seg.declared_keys import require_our_keys
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.layers import ShapeSpec
@@ -19,6 +21,7 @@ def build_small_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN
     Reads `MODEL.SMALL_RESNET.{WIDTHS,BLOCKS}`, `MODEL.RESNETS.NORM` and `MODEL.FPN.{OUT_CHANNELS,
     NORM,FUSE_TYPE}`. The stages are res2, res3, ... at strides 4, 8, ...; the outputs p2, p3, ...
     """
+    require_our_keys(cfg)
     widths, blocks = cfg.MODEL.SMALL_RESNET.WIDTHS, cfg.MODEL.SMALL_RESNET.BLOCKS
     if len(widths) != len(blocks):
         raise ValueError(

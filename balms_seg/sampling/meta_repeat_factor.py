@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from balms_seg.declared_keys import require_our_keys
 from balms_seg.meta.adam import AdamSettings
 from balms_seg.meta.class_parameters import ClassParameters
 from balms_seg.sampling.estimators import ESTIMATORS
@@ -127,9 +128,9 @@ class MetaRepeatFactorTrainingSampler(IndexStream):
         `META.INIT_POW` says.
 
         Raises:
-            ValueError: `META.BLOCK` is no multiple of `SOLVER.IMS_PER_BATCH`, or another setting is
-                out of range.
+            ValueError: a setting is out of range, or the configuration has no `META` keys.
         """
+        require_our_keys(cfg)
         image_classes = ImageClasses(dataset_dicts, num_classes)
         meta, batch_size = cfg.META, cfg.SOLVER.IMS_PER_BATCH
         block_size = whole_batches(meta.BLOCK, batch_size)

@@ -10,10 +10,15 @@ from types import ModuleType
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
 from balms_seg import add_balms_config, check_config
 from balms_seg.config import SUBJECTS
 from balms_seg.engine import LongTailedTrainer, load_config
+from balms_seg.modeling import CosineMaskHead, build_small_resnet_fpn_backbone
+from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
+from balms_seg.sampling import MetaRepeatFactorTrainingSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs" / "base_mask_rcnn_fpn.yaml"
@@ -281,3 +286,25 @@ def test_the_schedule_scales_with_the_number_of_processes(
 def test_the_schedule_stays_without_a_reference() -> None:
     cfg = loaded("SOLVER.REFERENCE_WORLD_SIZE", "0")
     assert LongTailedTrainer.auto_scale_workers(cfg, 4).SOLVER == cfg.SOLVER
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        check_config,
+        LongTailedTrainer,
+        lambda cfg: ROI_HEADS_REGISTRY.get("BALMSROIHeads")(cfg, {}),
+        lambda cfg: LongTailedBoxPredictor(cfg, ShapeSpec(channels=8)),
+        lambda cfg: META_ARCH_REGISTRY.get("ImageClassifier")(cfg),
+        lambda cfg: build_small_resnet_fpn_backbone(cfg, ShapeSpec(channels=3)),
+        lambda cfg: CosineMaskHead(cfg, ShapeSpec(channels=8)),
+        lambda cfg: MetaRepeatFactorTrainingSampler.from_config(cfg, [], num_classes=2, seed=0),
+    ],
+)
+def test_a_forgotten_add_balms_config_is_named_by_whoever_reads_a_key(
+    read: Callable[[CfgNode], object],
+) -> None:
+    cfg = get_cfg()
+    cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = "balanced_softmax"  # assigning declares it
+    with pytest.raises(ValueError, match=r"call balms_seg\.add_balms_config\(cfg\) right after"):
+        read(cfg)

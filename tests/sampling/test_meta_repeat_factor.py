@@ -53,6 +53,7 @@ def _config(batch_size: int = 4, **meta: object) -> SimpleNamespace:
         "REPEAT_THRESHOLD": THRESHOLD,
     }
     return SimpleNamespace(
+        MODEL={"METHODS": {}},
         DATALOADER=SimpleNamespace(**loader),
         SOLVER=SimpleNamespace(IMS_PER_BATCH=batch_size),
         META=SimpleNamespace(**{**defaults, **meta}),
