@@ -105,10 +105,12 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
     for name, is_kept in (("train", ~is_held), ("held_out", is_held)):
         path = output / f"{name}.json"
         path.write_text(json.dumps(part_of(content, annotations, is_kept)), encoding="utf-8")
-        present = np.unique(annotations.classes[is_kept[annotations.images]])
+        is_own = is_kept[annotations.images]
+        present = np.unique(annotations.classes[is_own])
+        num_empty = int(is_kept.sum()) - len(np.unique(annotations.images[is_own]))
         print(
             f"{path}: {is_kept.sum()} images of {len(present)} of {len(annotations.class_names)} "
-            "classes"
+            f"classes{f', {num_empty} of them without an annotation' if num_empty else ''}"
         )
     images_of_class = np.bincount(
         np.unique(np.stack([annotations.classes, annotations.images]), axis=1)[0]

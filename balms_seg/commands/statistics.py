@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
             "Expected either a json, folder, zip or list, or --dataset NAME ... or --config-file."
         )
     ids: Sequence[int] | None = None
+    num_images = 0
     bounds = tuple(args.group_bounds) if args.group_bounds else None
     if args.source is not None and args.source.lower().endswith(".json"):
         annotations = read_annotations(args.source)
@@ -84,17 +85,23 @@ def run(args: argparse.Namespace) -> None:
             annotations, trust_annotations=args.trust_annotations
         )
         ids = [category["id"] for category in annotations.facts.categories]
+        num_images = len(annotations.image_table)
     elif args.source is not None:
         statistics = image_statistics(args.source, args.root)
         bounds = bounds or third_bounds(statistics.image_counts)
     else:
         names, of_config, pixel_range = registered_names(args.dataset, args.config_file)
-        statistics, ids = registered_statistics(names, pixel_range=pixel_range)
+        statistics, ids, num_images = registered_statistics(names, pixel_range=pixel_range)
         bounds = bounds or of_config
     if bounds:
         group_ids = group_by_bounds(statistics.image_counts, bounds)
         statistics = replace(statistics, group_ids=group_ids)
     print(format_class_statistics(statistics, num_listed=args.list, group_bounds=bounds))
+    if num_images > statistics.num_images:
+        print(
+            f"\n{num_images - statistics.num_images} of {num_images} images have no object that "
+            "counts; training leaves them out, unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False"
+        )
     if args.csv:
         write_class_csv(statistics, args.csv, category_ids=ids)
     if args.figure:
@@ -159,7 +166,7 @@ def warn_of_images(
 
 def registered_statistics(
     names: Sequence[str], *, pixel_range: Sequence[float] = ()
-) -> tuple[ClassStatistics, Sequence[int] | None]:
+) -> tuple[ClassStatistics, Sequence[int] | None, int]:
     """Statistics of registered sets, one after the other; those of images match by name.
 
     Args:
@@ -167,7 +174,8 @@ def registered_statistics(
         pixel_range: INPUT.PIXEL_RANGE, for warnings of images that use little of it.
 
     Returns:
-        The statistics, and the annotations' category ids; None for whole images.
+        The statistics, the annotations' category ids (None for whole images), and how many images
+        there are, with and without annotations.
     """
     from balms_seg.class_statistics import ClassStatistics
     from balms_seg.data import get_metadata, join_dicts, load_dataset_dicts
@@ -183,7 +191,8 @@ def registered_statistics(
         images = load_image_dicts(
             names, classes, load=dict(zip(names, loaded, strict=True)).__getitem__
         )
-        return ClassStatistics.from_dataset_dicts(images, len(classes), class_names=classes), None
+        of_images = ClassStatistics.from_dataset_dicts(images, len(classes), class_names=classes)
+        return of_images, None, len(images)
     dicts = join_dicts(loaded)
     for name, other in zip(names, metadata, strict=True):
         if list(other.thing_classes) != classes:
@@ -193,4 +202,5 @@ def registered_statistics(
     statistics = ClassStatistics.from_dataset_dicts(
         dicts, len(classes), class_names=classes, frequency=frequency
     )
-    return statistics, None if ids is None else sorted(ids, key=ids.__getitem__)
+    sorted_ids = None if ids is None else sorted(ids, key=ids.__getitem__)
+    return statistics, sorted_ids, len(dicts)

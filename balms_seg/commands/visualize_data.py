@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> None:
     if args.source == "dataloader":
         as_they_are = "as training sees them; --source annotation shows them as annotated"
     print(
-        f"Pictures are in {args.output_dir.absolute()}: {len(drawn)}, of a set of "
-        f"{len(training_set.dicts)} images, {as_they_are}."
+        f"Pictures are in {args.output_dir.absolute()}: {len(drawn)}, {as_they_are}. Training sees "
+        f"{training_set.image_numbers}."
     )
 
 

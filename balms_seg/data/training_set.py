@@ -18,6 +18,29 @@ from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
 Repeats = Callable[[Records, int], np.ndarray]  # N records, K -> (N,) expected draws
 
 
+@dataclass(frozen=True)
+class ImageNumbers:
+    """How many images there are, and how many of them show nothing; as text for people.
+
+    Attributes:
+        trained_on: images that are drawn.
+        empty: of these, images without an object.
+        left_out: images without an object that are not drawn.
+    """
+
+    trained_on: int
+    empty: int = 0
+    left_out: int = 0
+
+    def __str__(self) -> str:
+        if self.left_out:
+            return (
+                f"{self.trained_on} of {self.trained_on + self.left_out} images ({self.left_out} "
+                "without an object left out: DATALOADER.FILTER_EMPTY_ANNOTATIONS)"
+            )
+        return f"{self.trained_on} images" + f" ({self.empty} without an object)" * bool(self.empty)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """What is known of the images that are trained on; built once and handed on.
@@ -27,12 +50,14 @@ class TrainingSet:
         dicts: N dataset dicts, one set after the other.
         statistics: of these images: class names, counts, groups.
         category_ids: the annotations' ids by contiguous class id; None for whole images.
+        num_left_out: images of the sets that are not among the dicts, as they show no object.
     """
 
     names: tuple[str, ...]
     dicts: Records
     statistics: ClassStatistics
     category_ids: tuple[int, ...] | None = None
+    num_left_out: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -44,6 +69,12 @@ class TrainingSet:
         """K."""
         return self.statistics.num_classes
 
+    @property
+    def image_numbers(self) -> ImageNumbers:
+        """Images that are trained on, and those without an object."""
+        number = len(self.dicts)
+        return ImageNumbers(number, number - self.statistics.num_images, self.num_left_out)
+
     @classmethod
     def count(
         cls,
@@ -54,6 +85,7 @@ class TrainingSet:
         empty_classes: str,
         repeats: Repeats | None = None,
         group_bounds: tuple[int, int] | None = None,
+        num_left_out: int = 0,
     ) -> TrainingSet:
         """Count the classes of what was read.
 
@@ -66,6 +98,7 @@ class TrainingSet:
                 statistics have none.
             group_bounds: largest number of images of a few-shot and of a medium-shot class; None:
                 the usual ones.
+            num_left_out: images that were left out of `dicts`, as they show no object.
         """
         statistics = ClassStatistics.from_dataset_dicts(
             dicts,
@@ -77,7 +110,7 @@ class TrainingSet:
         )
         ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")
         category_ids = None if ids is None else tuple(sorted(ids, key=ids.__getitem__))
-        counted = cls(tuple(names), dicts, statistics, category_ids)
+        counted = cls(tuple(names), dicts, statistics, category_ids, num_left_out)
         return counted if group_bounds is None else counted.grouped(group_bounds)
 
     def grouped(self, bounds: tuple[int, int]) -> TrainingSet:
@@ -96,7 +129,7 @@ def load_instance_dicts(
     filter_empty: bool = True,
     with_masks: bool = True,
     load: Load = load_dataset_dicts,
-) -> Records:
+) -> tuple[Records, int]:
     """The images of registered sets of annotated instances, one set after the other.
 
     Args:
@@ -104,6 +137,9 @@ def load_instance_dicts(
         filter_empty: leave out images without an annotation that is trained on.
         with_masks: whether masks are wanted.
         load: what reads a set.
+
+    Returns:
+        The images, and how many were left out.
 
     Raises:
         ValueError: no set is named, sets disagree on the classes, or no image is left.
@@ -113,7 +149,7 @@ def load_instance_dicts(
     shared_classes(names)
     if isinstance(dicts, DatasetDicts):
         dicts = dicts.with_masks(with_masks)
-    reason = unused_regions(dicts)
+    reason, num_images = unused_regions(dicts), len(dicts)
     if filter_empty:
         if isinstance(dicts, DatasetDicts):
             dicts = dicts.with_instances()
@@ -121,7 +157,7 @@ def load_instance_dicts(
             dicts = [each for each in dicts if _has_instance(each)]
     if not dicts:
         raise ValueError(f"No image with a usable annotation in {', '.join(names)}{reason}.")
-    return dicts
+    return dicts, num_images - len(dicts)
 
 
 def require_names(names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
     from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.data.training_set import ImageNumbers
     from balms_seg.engine.trainer import LongTailedTrainer
 
 
@@ -38,9 +39,9 @@ def describe_run(trainer: LongTailedTrainer, *, where: str = "") -> dict[str, li
     """
     cfg = trainer.cfg
     told = {
-        "data": _describe_data(cfg, trainer.statistics),
+        "data": _describe_data(cfg, trainer.statistics, trainer.image_numbers),
         "model": _describe_model(trainer, where or cfg.MODEL.DEVICE),
-        "schedule": _describe_schedule(cfg, trainer.statistics.num_images, trainer.start_iter),
+        "schedule": _describe_schedule(cfg, trainer.image_numbers.trained_on, trainer.start_iter),
     }
     return told if learned_quantity(cfg) == "none" else {**told, "meta": _describe_meta(cfg)}
 
@@ -86,11 +87,11 @@ def shown_groups(cfg: CfgNode, statistics: ClassStatistics) -> dict[str, np.ndar
     return {name: np.flatnonzero(groups == i) for i, name in enumerate(statistics.group_names)}
 
 
-def _describe_data(cfg: CfgNode, statistics: ClassStatistics) -> list[str]:
+def _describe_data(cfg: CfgNode, statistics: ClassStatistics, images: ImageNumbers) -> list[str]:
     members = shown_groups(cfg, statistics)
     groups = ", ".join(f"{len(ids)} {name}" for name, ids in members.items())
     absent = int((statistics.instance_counts == 0).sum())
-    counted = [f"{statistics.num_images} images"]
+    counted = [str(images)]
     if not build_job(cfg).of_images:
         counted.append(f"{statistics.instance_counts.sum()} objects")
     without = f"; {absent} of them without a training image" if absent else ""

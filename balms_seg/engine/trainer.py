@@ -77,7 +77,8 @@ class LongTailedTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         given, cfg = cfg, scaled_to(cfg, comm.get_world_size())
         data = RunData(cfg, training=True, sets=sets)
-        self.statistics = data.training_set.statistics
+        whole = data.training_set
+        self.statistics, self.image_numbers = whole.statistics, whole.image_numbers
         model = prepare_model(self.build_model(cfg), self.statistics)
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = self._build_step(cfg, model, optimizer, data)
@@ -92,10 +93,9 @@ class LongTailedTrainer(DefaultTrainer):
         )
         self.checkpointer.record = {
             "config": given.dump(),
-            CLASSES_KEY: class_record(cfg, data.training_set).to_plain(),
+            CLASSES_KEY: class_record(cfg, whole).to_plain(),
         }
-        self.start_iter = 0
-        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks([BoundedHistory(), *self.build_hooks()])
 

@@ -119,7 +119,7 @@ def class_frequency(statistics: Mapping[str, Any]) -> Spec:
     return {
         "width": max(600, 13 * min(len(counts), _MOST_NAMES)),
         "height": 300,
-        "title": f"{len(counts)} classes in {statistics['num_images']:,} images",
+        "title": f"{len(counts)} classes in {statistics['num_images']:,} images with annotations",
         "data": {"values": bars},
         "mark": "rect",
         "encoding": {

@@ -50,8 +50,14 @@ def test_training_dicts_are_detectron2s(tmp_path: Path, filter_empty: bool) -> N
     cfg = config(tmp_path, lvis_style(), crowd_only)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filter_empty
     expected = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
-    assert training_set(cfg).dicts == expected
+    whole = training_set(cfg)
+    assert whole.dicts == expected
     assert len(expected) == (3 if filter_empty else 6)
+    told = "6 images (3 without an object)"
+    if filter_empty:
+        left_out = "3 without an object left out: DATALOADER.FILTER_EMPTY_ANNOTATIONS"
+        told = f"3 of 6 images ({left_out})"
+    assert str(whole.image_numbers) == told
 
 
 def test_statistics_are_those_of_the_concatenation(tmp_path: Path) -> None:

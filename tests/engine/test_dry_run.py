@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 import torch
 from image_sets import SMALL as IMAGES
 from image_sets import write_image_sets
-from made_up_data import SMALL, small_config, words
+from made_up_data import SMALL, small_config, words, write_data_sets
 from meta_runs import WEIGHTS
 from runs import build_trainer, run_training
 from torch import nn
@@ -41,6 +42,21 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
         r"at least \d+ MiB on the CPU: weights .* activations \(2 x \d+ MiB\) \d", told
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_images_without_an_object_are_counted_where_they_are_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = write_data_sets(tmp_path)
+    path = tmp_path / "train.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 5]
+    path.write_text(json.dumps(content))
+    kept = {"DATALOADER.FILTER_EMPTY_ANNOTATIONS": False, "OUTPUT_DIR": str(tmp_path / "out")}
+    dry_run({**settings, **kept})
+    told = capsys.readouterr().out
+    assert "_train: 6 images (1 without an object), 8 objects" in told
+    assert "in all 0.667 times the training set" in told
 
 
 def test_mask_logits_of_lvis_are_counted_with_their_gradient() -> None:

@@ -193,10 +193,13 @@ def load_annotations(
     if dataset_name is not None:
         set_loaded_metadata(dataset_name, file_metadata(annotations))
     warn_once(annotations)
+    images, _ = records.instance_classes()
+    num_empty = len(records) - len(np.unique(images))
     logger.info(
-        "Loaded %d images with %d instances of %d classes from %s.",
+        "Loaded %d images%s with %d instances of %d classes from %s.",
         len(records),
-        len(records.instance_classes()[0]),
+        f" ({num_empty} without an instance)" if num_empty else "",
+        len(images),
         annotations.num_classes,
         annotations.facts.source,
     )

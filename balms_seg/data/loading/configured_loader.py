@@ -118,8 +118,9 @@ def _training_dicts(cfg: Any) -> Records:
     require_names(names)
     if MetadataCatalog.get(names[0]).get("evaluator_type") == IMAGE_EVALUATOR_TYPE:
         return load_image_dicts(names, image_classes(cfg))
-    return load_instance_dicts(
+    dicts, _ = load_instance_dicts(
         names,
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         with_masks=cfg.MODEL.MASK_ON,
     )
+    return dicts

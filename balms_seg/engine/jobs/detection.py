@@ -36,7 +36,7 @@ class DetectionJob(Job):
         """With the counts of what is drawn where a method's prior are those."""
         cfg = self.cfg
         names = cfg.DATASETS.TRAIN if names is None else names
-        dicts = load_instance_dicts(
+        dicts, num_left_out = load_instance_dicts(
             names,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             with_masks=cfg.MODEL.MASK_ON,
@@ -49,6 +49,7 @@ class DetectionJob(Job):
             shared_classes(names),
             empty_classes=cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES,
             repeats=self._expected_repeats if counts_draws else None,
+            num_left_out=num_left_out,
         )
 
     def build_test_loader(self, name: str, *, load: Load = load_dataset_dicts) -> Iterable[Any]:

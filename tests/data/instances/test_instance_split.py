@@ -102,7 +102,13 @@ def test_a_class_that_cannot_be_on_both_sides_is_named(
 ) -> None:
     source = write_set(tmp_path, coco_style())  # "dog" is in one image of three
     run_command("split", [str(source), "--held-out", "0.3", "--output", str(tmp_path / "parts")])
-    assert "In no held-out image (1 class): dog" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "In no held-out image (1 class): dog" in told
+    assert "train.json: 2 images of 2 of 2 classes, 1 of them without an annotation" in told
+    run_command("statistics", [str(source)])
+    told = capsys.readouterr().out
+    assert told.startswith("2 classes, 2 images with annotations, ")
+    assert "1 of 3 images have no object that counts" in told
 
 
 def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:

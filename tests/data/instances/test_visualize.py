@@ -105,7 +105,10 @@ def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFix
     arguments += ["DATASETS.TRAIN", f"('{name}',)", "MODEL.METHODS.BALANCED_SOFTMAX.PRIOR", "image"]
     run_command("visualize data", arguments)
     assert (tmp_path / "out" / "00000_a.jpg").is_file()
-    assert f"{tmp_path / 'out'}: 1, of a set of 2 images, as annotated." in capsys.readouterr().out
+    assert (
+        f"{tmp_path / 'out'}: 1, as annotated. Training sees 2 of 3 images ("
+        in capsys.readouterr().out
+    )
     other = new_name()
     deeper = tmp_path / "set" / "images" / "deeper"
     deeper.mkdir()
