@@ -14,6 +14,8 @@ from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
+from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model
+from balms_seg.evaluation.uncertainty.stored_thresholds import YAML_FILE, predict_command
 from balms_seg.model_zoo import configs_that_start_from
 from balms_seg.modeling.roi_heads import method_name
 
@@ -64,15 +66,23 @@ def describe_end(cfg: CfgNode) -> str:
         return f"Weights are in {weights}; nothing was evaluated, for DATASETS.TEST is empty."
     report = f"balms-seg report {quoted} --read-outside"
     rows = {report: "one page: the worst classes and why, with intervals and pictures"}
+    if weights.is_file():
+        for name in configs_that_start_from(str(weights)):
+            rows[f"balms-seg train --config-file {name}"] = "a second stage, from these weights"
+    model = evaluated_model(folder)
     if not build_job(cfg).of_images and not {*cfg.DATASETS.TEST} & {*cfg.DATASETS.TRAIN}:
         rows[f"balms-seg thresholds {quoted}"] = (
             f"the score to cut at, class by class, chosen on {', '.join(cfg.DATASETS.TEST)}: "
             "results with them are to be reported on other images"
         )
-    if weights.is_file():
-        for name in configs_that_start_from(str(weights)):
-            rows[f"balms-seg train --config-file {name}"] = "a second stage, from these weights"
-        rows[f"balms-seg predict {quoted} IMAGES --output found"] = "on images of your own"
+        if model:
+            rows[predict_command(model, folder / YAML_FILE)] = (
+                "then, on images of your own, at these scores"
+            )
+    elif model:
+        rows[f"balms-seg predict {shlex.quote(model)} IMAGES --output found"] = (
+            "on images of your own"
+        )
     width = max(map(len, rows))
     lines = [f"  {command:<{width}}  {what}" for command, what in rows.items()]
     return "\n".join([f"Results are in {folder / 'results.json'}. Next:", *lines])

@@ -21,9 +21,14 @@ def test_thresholds_are_chosen_on_images_that_were_not_trained_on(tmp_path: Path
     sets = {"DATASETS.TRAIN": ("mine",), "DATASETS.TEST": ("held_out",)}
     said = ended(str(tmp_path / "a"), **sets)
     assert "chosen on held_out: results with them are to be reported on other images" in said
+    chosen, predicted = (line.split("  ")[1] for line in said.splitlines()[-2:])
+    assert chosen == f"balms-seg thresholds {tmp_path / 'a'}"
+    file = tmp_path / "a" / "thresholds.yaml"
+    command = f"balms-seg predict {tmp_path / 'a'} IMAGES --thresholds {file} --output found"
+    assert predicted == command
     said = ended(str(tmp_path / "b"), **{**sets, "DATASETS.TEST": ("mine",)})
     assert "balms-seg thresholds" not in said
-    assert "balms-seg predict" in said
+    assert f"balms-seg predict {tmp_path / 'b'} IMAGES --output found" in said
 
 
 def test_a_first_stage_names_those_that_start_from_it(

@@ -1,4 +1,4 @@
-"""What two runs' results.json say of their training: weights, seed, length."""
+"""What runs' folders say of their training: weights, seed, length."""
 
 from __future__ import annotations
 
@@ -93,7 +93,24 @@ def trained_on(path: Path) -> list[str]:
         path: output folder of a run, or a file in it.
     """
     record = _record(path)
-    config = record.get("config")
-    content = yaml.safe_load(config) if isinstance(config, str) else {}
-    trained = content.get("DATASETS", {}).get("TRAIN", ())
+    trained = _config(record).get("DATASETS", {}).get("TRAIN", ())
     return [name for name in record.get("metrics", {}) if name in trained]
+
+
+def evaluated_model(path: Path) -> str | None:
+    """What `balms-seg predict` takes for the model of an evaluated run; None where it is not known.
+
+    Args:
+        path: output folder of a run, or a file in it.
+    """
+    folder = path if path.is_dir() else path.parent
+    if any(folder.glob("model_*.pth")):
+        return str(folder)
+    weights = str(_config(_record(path)).get("MODEL", {}).get("WEIGHTS", ""))
+    is_checkpoint = weights.endswith(".pth") and weights.isprintable() and Path(weights).is_file()
+    return weights if is_checkpoint else None
+
+
+def _config(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = record.get("config")
+    return yaml.safe_load(config) if isinstance(config, str) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from balms_seg.evaluation.uncertainty.operating_points import (
     OperatingPoint,
     choose_operating_points,
 )
-from balms_seg.evaluation.uncertainty.run_seeds import trained_on
+from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model, trained_on
 from balms_seg.evaluation.uncertainty.stored_runs import load_run
 
 CSV_FILE, YAML_FILE = "thresholds.csv", "thresholds.yaml"
@@ -80,8 +81,10 @@ def choose_stored_thresholds(
         )
     points = choose_operating_points(stored[0], parsed, prior_objects=prior_objects, seed=seed)
     output.mkdir(parents=True, exist_ok=True)
+    model = evaluated_model(run)
+    following = predict_command(model or "RUN", output / YAML_FILE)
     _write_csv(output / CSV_FILE, stored[0], points)
-    _write_yaml(output / YAML_FILE, objective, points)
+    _write_yaml(output / YAML_FILE, objective, points, following)
     head = (
         f"{task}, {stored[0].num_images} images, objective {objective}; written to "
         f"{output / CSV_FILE} and {output / YAML_FILE}\nMedians over the classes of each group:"
@@ -109,7 +112,20 @@ def choose_stored_thresholds(
             f"\nThe model was trained on {name} and is surer there than elsewhere: evaluate it on "
             "held-out images, and choose there."
         )
+    table += f"\nNext: {following}"
+    table += "" if model else "  (RUN: output folder or checkpoint of the model)"
     return ChosenThresholds(stored[0].class_names, _rounded(points), table)
+
+
+def predict_command(model: str, thresholds: Path) -> str:
+    """The command that predicts at chosen thresholds.
+
+    Args:
+        model: output folder of its run, or a checkpoint.
+        thresholds: the yaml.
+    """
+    known = ["--thresholds", str(thresholds), "--output", "found"]
+    return shlex.join(["balms-seg", "predict", model, "IMAGES", *known])
 
 
 def format_groups(frequency: Sequence[str], points: Sequence[OperatingPoint]) -> str:
@@ -168,11 +184,14 @@ def _never_found(points: Sequence[OperatingPoint]) -> str:
     return f"# Of {number} of {len(points)} classes nothing was found: do not rely on theirs.\n"
 
 
-def _write_yaml(path: Path, objective: str, points: Sequence[OperatingPoint]) -> None:
+def _write_yaml(
+    path: Path, objective: str, points: Sequence[OperatingPoint], following: str
+) -> None:
     thresholds = json.dumps(_rounded(points))
     path.write_text(
-        f"# Scores to cut at, class by class, for {objective}. Name the run's config.yaml in\n"
-        "# _BASE_, or give these keys on the command line.\n"
+        f"# Scores to cut at, class by class, for {objective}:\n"
+        f"#   {following}\n"
+        "# Or name the run's config.yaml in _BASE_, or give these keys on the command line.\n"
         f"{_never_found(points)}"
         "MODEL:\n"
         "  ROI_BOX_HEAD:\n"

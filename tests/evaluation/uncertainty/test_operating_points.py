@@ -11,6 +11,7 @@ import yaml
 from lvis_cases import random_case
 from made_up_world import World
 
+from balms_seg.evaluation import write_results
 from balms_seg.evaluation.predictions.match_file import StoredMatches, write_matches
 from balms_seg.evaluation.uncertainty.operating_points import (
     Objective,
@@ -178,6 +179,25 @@ def test_files_name_every_class_and_the_fragment_is_a_configuration(tmp_path: Pa
     again = choose_stored_thresholds(tmp_path / "matches_bbox.npz", "f1", output=tmp_path / "out")
     assert again == chosen
     assert chosen.values == thresholds
+    assert chosen.table.endswith(
+        f"Next: balms-seg predict RUN IMAGES --thresholds {tmp_path}/out/thresholds.yaml --output "
+        "found  (RUN: output folder or checkpoint of the model)"
+    )
+
+
+def test_the_next_command_has_the_evaluated_weights_and_these_thresholds(tmp_path: Path) -> None:
+    held_out, model = tmp_path / "held_out", tmp_path / "model_final.pth"
+    model.touch()
+    write_matches(tmp_path / "matches_bbox.npz", test_set(60, 0))
+    config = yaml.safe_dump({"MODEL": {"WEIGHTS": str(model)}})
+    write_results(held_out / "results.json", metrics={}, config=config)
+    (tmp_path / "matches_bbox.npz").rename(held_out / "matches_bbox.npz")
+    file = held_out / "thresholds.yaml"
+    for run, taken in ((held_out, model), (tmp_path, tmp_path)):
+        command = f"balms-seg predict {taken} IMAGES --thresholds {file} --output found"
+        table = choose_stored_thresholds(run, "f1", output=held_out).table
+        assert table.splitlines()[-1] == f"Next: {command}"
+        assert file.read_text().splitlines()[1] == f"#   {command}"
 
 
 def test_classes_of_which_nothing_is_found_are_named(tmp_path: Path) -> None:
