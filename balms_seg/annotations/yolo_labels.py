@@ -6,6 +6,7 @@ the polygon's points, or a box's centre and size, as shares of the upright image
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,9 @@ class YoloFolder:
     """What a data.yaml says.
 
     Attributes:
-        root: folder that paths are relative to.
+        root: folder that paths are relative to, without links.
         names: of the classes, by index.
-        images: of each split that there is, in order of their paths.
+        images: of each split that there is, in order of their paths; may be links.
     """
 
     root: Path
@@ -63,6 +64,7 @@ def read_yolo_folder(source: str | Path) -> YoloFolder:
     root = path.parent / str(content.get("path") or ".")
     if not root.is_dir():  # written on another machine: what it names lies beside it
         root = path.parent
+    root = root.resolve()
     images = {
         split: tuple(sorted(_images_of(root, content[split])))
         for split in SPLITS
@@ -70,7 +72,7 @@ def read_yolo_folder(source: str | Path) -> YoloFolder:
     }
     if not any(images.values()):
         raise AnnotationError(f"{path} names no images under {', '.join(SPLITS)}.")
-    return YoloFolder(root.resolve(), tuple(map(str, names)), images)
+    return YoloFolder(root, tuple(map(str, names)), images)
 
 
 def _images_of(root: Path, entry: Any) -> Iterator[Path]:
@@ -86,48 +88,64 @@ def _images_of(root: Path, entry: Any) -> Iterator[Path]:
         else:
             lines = place.read_text(encoding="utf-8").split("\n")
             found = (root / line.strip() for line in lines if line.strip())
-        yield from (path.resolve() for path in found)
+        # Not resolved: the labels of a link lie beside the link.
+        yield from (Path(os.path.normpath(path)) for path in found)
 
 
-def to_coco(folder: YoloFolder, split: str) -> dict[str, Any]:
+def to_coco(folder: YoloFolder, split: str, *, outside: bool = False) -> dict[str, Any]:
     """Annotations of a split; file names are relative to the folder's root.
 
     Args:
         folder: what was read.
         split: one of its splits.
+        outside: whether images and labels may lie outside of the root, or be links that lead out
+            of it; what lies there is named by its whole path.
 
     Returns:
         The content of a COCO json; category ids are the classes' indices and 1.
 
     Raises:
-        AnnotationError: a line cannot be read, or an image lies outside the root.
+        AnnotationError: a line cannot be read, or a file lies outside the root.
         OSError: an image cannot be read.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, path in enumerate(folder.images[split], start=1):
-        if not path.is_relative_to(folder.root):
-            raise AnnotationError(
-                f"{path} lies outside {folder.root}, the folder of data.yaml or its `path`, or is "
-                "what a link in it leads to; put the images themselves there."
-            )
+        labels = label_file(path)
+        for file in () if outside else (path, labels):
+            _require_inside(file, folder.root)
         width, height = read_header(str(path)).shown_size
-        name = path.relative_to(folder.root).as_posix()
+        is_below = path.is_relative_to(folder.root)
+        name = (path.relative_to(folder.root) if is_below else path).as_posix()
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for label in _labels_of(path, len(folder.names), (width, height)):
+        for label in _read_labels(labels, len(folder.names), (width, height)):
             own = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0}
             annotations.append({**own, **label})
     categories = [{"id": i, "name": name} for i, name in enumerate(folder.names, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _labels_of(image: Path, num_classes: int, size: tuple[int, int]) -> Iterator[dict[str, Any]]:
-    """Entries of an image's label file; none where there is no such file."""
+def label_file(image: Path) -> Path:
+    """Where the labels of an image are, if it has any."""
     parts = list(image.parts)
     folders = [place for place, part in enumerate(parts[:-1]) if part == "images"]
     if folders:
         parts[folders[-1]] = "labels"
-    path = Path(*parts).with_suffix(".txt")
+    return Path(*parts).with_suffix(".txt")
+
+
+def _require_inside(path: Path, root: Path) -> None:
+    place = path.resolve()
+    if not place.is_relative_to(root):
+        leads = f"{path} lies outside" if place == path else f"{path} leads to {place}, out of"
+        raise AnnotationError(
+            f"{leads} {root}, the folder of data.yaml or its `path`; only what lies in it is read. "
+            "If you trust whoever made it, say --read-outside."
+        )
+
+
+def _read_labels(path: Path, num_classes: int, size: tuple[int, int]) -> Iterator[dict[str, Any]]:
+    """Entries of a label file; none where there is no such file."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8").splitlines()

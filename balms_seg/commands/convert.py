@@ -3,7 +3,8 @@
 balms-seg convert yolo_folder --output annotations     # yolo_folder/data.yaml names the splits
 
 Outlines keep their points. Where some objects have none, MODEL.MASK_ON False trains on the boxes.
-No image is copied: the line that is printed registers the sets where they lie.
+No image is copied: the line that is printed registers the sets where they lie. Images and labels
+that are links out of the folder are read with --read-outside.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ from balms_seg.commands.outputs import output_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A folder, and where to write."""
     parser.add_argument("source", type=Path, metavar="FOLDER", help="with data.yaml, or that file")
+    parser.add_argument(
+        "--read-outside",
+        action="store_true",
+        help="also read images and labels outside of FOLDER, and follow links that lead there; for "
+        "folders of your own, since a list or a link may name any file",
+    )
     parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
 
 
 def run(args: argparse.Namespace) -> None:
     """Convert each split, and say how to use them."""
-    from balms_seg.annotations.yolo_labels import read_yolo_folder, to_coco
+    from balms_seg.annotations.yolo_labels import label_file, read_yolo_folder, to_coco
 
     folder = read_yolo_folder(args.source)
     args.output.mkdir(parents=True, exist_ok=True)
     sets, num_without = [], 0
     for split in folder.images:
-        content = to_coco(folder, split)
+        content = to_coco(folder, split, outside=args.read_outside)
         path = args.output / f"{split}.json"
         path.write_text(json.dumps(content), encoding="utf-8")
         with_masks = sum("segmentation" in entry for entry in content["annotations"])
@@ -37,6 +44,13 @@ def run(args: argparse.Namespace) -> None:
             f"{path}: {len(content['images'])} images, {len(content['annotations'])} objects, "
             f"{with_masks} of them with an outline"
         )
+        labelled = {entry["image_id"] for entry in content["annotations"]}
+        bare = [image for i, image in enumerate(folder.images[split], 1) if i not in labelled]
+        if bare:
+            print(
+                f"{len(bare)} of these images have no labels, such as {bare[0]}, of which "
+                f"{label_file(bare[0])} would be the file"
+            )
         num_without += len(content["annotations"]) - with_masks
         sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
     keys = [f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)}"]

@@ -91,12 +91,41 @@ def test_a_line_that_cannot_be_meant_is_named(tmp_path: Path, line: str, message
         to_coco(folder, "train")
 
 
-def test_a_link_out_of_the_folder_is_named(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_followed_on_request_only(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "yolo", {"a": BOX})
-    (root / "images" / "train" / "a.jpg").rename(tmp_path / "a.jpg")
-    (root / "images" / "train" / "a.jpg").symlink_to(tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match="or is what a link in it leads to; put the images"):
-        to_coco(read_yolo_folder(root), "train")
+    link, target = root / "images" / "train" / "a.jpg", tmp_path / "elsewhere" / "a.jpg"
+    target.parent.mkdir()
+    link.rename(target)
+    link.symlink_to(target)
+    words = ["convert", [str(root), "--output", str(tmp_path / "coco")]]
+    with pytest.raises(SystemExit, match=rf"a\.jpg leads to {target}, out of .*--read-outside"):
+        run_command(*words)
+    run_command(words[0], [*words[1], "--read-outside"])
+    content = json.loads((tmp_path / "coco" / "train.json").read_text())
+    assert content["images"][0]["file_name"] == "images/train/a.jpg"
+    assert len(content["annotations"]) == 1  # of the labels beside the link
+
+
+def test_a_listed_image_and_a_link_to_labels_outside_are_read_on_request_only(
+    tmp_path: Path,
+) -> None:
+    root = write_folder(tmp_path / "yolo", {"a": BOX})
+    other = write_folder(tmp_path / "other", {"b": OUTLINE})
+    image, labels = other / "images" / "train" / "b.jpg", root / "labels" / "train" / "a.txt"
+    (root / "few.txt").write_text(f"{image}\n")
+    (root / "data.yaml").write_text("train: few.txt\nval: images/train\nnames: [ant, bee]\n")
+    labels.unlink()
+    labels.symlink_to(other / "labels" / "train" / "b.txt")
+    folder = read_yolo_folder(root)
+    with pytest.raises(ValueError, match=rf"{image} lies outside {root}, .*--read-outside"):
+        to_coco(folder, "train")
+    with pytest.raises(ValueError, match=rf"{labels} leads to .*/b\.txt, out of .*--read-outside"):
+        to_coco(folder, "val")
+    content = to_coco(folder, "train", outside=True)
+    assert [one["file_name"] for one in content["images"]] == [str(image)]
+    assert [one["category_id"] for one in to_coco(folder, "val", outside=True)["annotations"]] == [
+        2
+    ]
 
 
 def test_folders_that_are_none_say_what_is_missing(tmp_path: Path) -> None:
@@ -117,6 +146,9 @@ def test_the_command_writes_what_training_reads(
     run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "coco")])
     said = capsys.readouterr().out
     assert "3 images, 3 objects, 3 of them with an outline" in said
+    bare = [tmp_path / "yolo" / kind / "train" / "c" for kind in ("images", "labels")]
+    told = f"1 of these images have no labels, such as {bare[0]}.jpg, of which {bare[1]}.txt would"
+    assert told in said
     assert "MODEL.ROI_HEADS.NUM_CLASSES 2 DATASETS.TRAIN \"('my_train',)\" DATASETS.REG" in said
     assert "DATASETS.REGISTER \"[['my_train', " in said
     assert "MASK_ON" not in said
