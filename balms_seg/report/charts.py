@@ -244,7 +244,7 @@ def reliability(runs: Sequence[Run], task: str, group: str) -> Spec | None:
         return None
     tooltip = [
         field("run", "nominal", "run"),
-        field("score", "quantitative", "mean score", format=".2f"),
+        field("score", "quantitative", "mean score", format=".2r"),
         field("right", "quantitative", "share right", format=".2f"),
         field(noun, "quantitative", noun, format=","),
     ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from balms_seg.annotations import ImageFolder, image_content
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
+from balms_seg.evaluation.output.result_table import format_score
 from balms_seg.report.findings import GROUPS, ClassFinding
 from balms_seg.report.instance_drawing import draw_instances
 from balms_seg.report.object_fates import FATES, ObjectFates
@@ -138,7 +139,7 @@ def make_label_entry(source: GallerySource, label: SuspiciousLabel) -> GalleryEn
         [[detection] for detection in label.detections],
         class_name="nothing annotated",
         group="",
-        outcomes=[f"{label.predicted_as}, score {score:.2f}" for score in scores],
+        outcomes=[f"{label.predicted_as}, score {format_score(score)}" for score in scores],
         is_right=[False] * len(scores),
     )
 
@@ -185,8 +186,8 @@ def _outcome(source: GallerySource, fates: ObjectFates, position: int) -> str:
     score, iou = fates.scores[position], fates.ious[position]
     name = source.ground_truth.class_names[fates.predicted[position]]
     return {
-        "right": f"right, score {score:.2f}, IoU {iou:.2f}",
-        "confused": f"taken for {name}, score {score:.2f}",
+        "right": f"right, score {format_score(score)}, IoU {iou:.2f}",
+        "confused": f"taken for {name}, score {format_score(score)}",
         "misplaced": "found in the wrong place or size",
         "missed": "missed",
     }[fate]

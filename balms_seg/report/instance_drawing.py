@@ -69,7 +69,8 @@ def _label(instance: Mapping[str, Any], category: Mapping[str, Any], *, with_gro
     if with_group and category.get("frequency") in FREQUENCY_GROUPS:
         text += f" ({FREQUENCY_GROUPS[category['frequency']]})"
     if "score" in instance:
-        text += f" {instance['score']:.0%}"
+        percent = 100 * instance["score"]
+        text += f" {percent:.0f}%" if percent >= 1 else f" {percent:.1g}%"
     # OpenCV crashes on half of a surrogate pair, which json can hold.
     return text.encode("utf-8", errors="replace").decode("utf-8")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from balms_seg.annotations import image_content
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
-from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
+from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, format_score
 from balms_seg.report.object_fates import FATES, ObjectFates
 from balms_seg.report.unannotated import Unannotated, found_by_all
 
@@ -174,16 +174,11 @@ def write_suspicious_labels(labels: Sequence[SuspiciousLabel], path: Path) -> No
         writer.writerow(_COLUMNS)
         for one in labels:
             numbers = [
-                shown_number(one.score, 4),
-                shown_number(one.iou, 3),
-                shown_number(one.class_recall, 3),
+                format_score(one.score, 4),
+                format_score(one.iou, 3),
+                format_score(one.class_recall, 3),
             ]
             said = [one.annotated_as or NOT_AVAILABLE, one.predicted_as or NOT_AVAILABLE]
             box = [f"{value:.1f}" for value in one.box]
             known = NOT_AVAILABLE if one.annotation_id is None else one.annotation_id
             writer.writerow([one.image_id, known, one.file_name, one.kind, *said, *numbers, *box])
-
-
-def shown_number(value: float, digits: int) -> str:
-    """A number, or `n/a` for nan."""
-    return NOT_AVAILABLE if np.isnan(value) else f"{value:.{digits}f}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
-from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
+from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, format_score
 from balms_seg.report import sections
 from balms_seg.report.gallery import GalleryEntry
 from balms_seg.report.run_files import Run
@@ -14,7 +14,6 @@ from balms_seg.report.suspicious_labels import (
     CSV_FILE,
     KINDS,
     SuspiciousLabel,
-    shown_number,
 )
 
 _NUM_LABELS = 15  # of each kind
@@ -67,8 +66,7 @@ def label_section(
         [
             *(one.file_name, one.kind),
             *(one.annotated_as or NOT_AVAILABLE, one.predicted_as or NOT_AVAILABLE),
-            *(shown_number(one.score, 2), shown_number(one.iou, 2)),
-            shown_number(one.class_recall, 2),
+            *map(format_score, (one.score, one.iou, one.class_recall)),
         ]
         for one in shown
     ]
@@ -112,8 +110,9 @@ def _cell(row: dict[str, str], column: str) -> str:
     if f"{column}_low" not in row or value == NOT_AVAILABLE:
         return value
     low, high = row[f"{column}_low"], row[f"{column}_high"]
-    interval = "" if NOT_AVAILABLE in (low, high) else f" ({float(low):.2f} to {float(high):.2f})"
-    return f"{float(value):.2f}{interval}"
+    if NOT_AVAILABLE in (low, high):
+        return format_score(float(value))
+    return "{} ({} to {})".format(*(format_score(float(one)) for one in (value, low, high)))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int) -> str:

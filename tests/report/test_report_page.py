@@ -13,6 +13,7 @@ from report_runs import DATASET, NAMES, box_of, write_data, write_run
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.report.run_files import names_of, read_run
+from balms_seg.report.table_sections import _cell
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,6 +114,14 @@ def test_chosen_thresholds_are_a_table(tmp_path: Path) -> None:
         cat = next(csv.DictReader(file))
     shown = page.text[page.text.index("detections kept") :]
     assert shown[shown.index("cat") + 2].startswith(f"{float(cat['threshold']):.2f} (")
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"), [(0.85, "0.85"), (1.0, "1.00"), (0.004, "0.0040"), (0.0, "0.00")]
+)
+def test_small_thresholds_keep_their_digits(score: float, shown: str) -> None:
+    row = {"threshold": str(score), "threshold_low": "0.00021", "threshold_high": "0.5"}
+    assert _cell(row, "threshold") == f"{shown} (0.00021 to 0.50)"
 
 
 @pytest.mark.usefixtures("without_library")

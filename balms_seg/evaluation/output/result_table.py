@@ -82,6 +82,16 @@ def _shown_sizes(group_sizes: Mapping[str, Mapping[str, int]]) -> str:
     )
 
 
+def format_score(value: float, digits: int = 2) -> str:
+    """A share or score with so many decimals, or significant digits where it is small.
+
+    A score of 0.004 reads 0.0040 and not 0.00; nan reads n/a.
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    return f"{value:#.{digits}g}" if 0 < value < 0.1 else f"{value:.{digits}f}"
+
+
 def format_percent(value: float | None, digits: int = 2) -> str:
     """Format a percentage; nan and None read n/a."""
     if value is None or math.isnan(value):

@@ -75,7 +75,8 @@ class OperatingPoint:
         recall_interval: 95%.
         num_objects: annotations of the class.
         num_kept: detections at or above the threshold.
-        is_reached: whether the precision or recall that was asked for is reached.
+        is_reached: whether the precision or recall that was asked for is reached; None for an F
+            score, which is only made as large as it gets, and for a class without objects.
     """
 
     threshold: float
@@ -86,7 +87,12 @@ class OperatingPoint:
     recall_interval: tuple[float, float]
     num_objects: int
     num_kept: int
-    is_reached: bool
+    is_reached: bool | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the class has objects of which none is found at its threshold."""
+        return self.num_objects > 0 and self.recall == 0
 
 
 def choose_operating_points(
@@ -147,7 +153,10 @@ def choose_operating_points(
             recall_interval=_widened(right[k], objects[k], recall_spread[k]),
             num_objects=int(objects[k]),
             num_kept=int(totals.true[k, chosen[k]] + totals.false[k, chosen[k]]),
-            is_reached=bool(is_reached[k]),
+            # What the group reaches is not reached by a class of which nothing is found.
+            is_reached=bool(is_reached[k] and right[k] > 0)
+            if objective.name != "f" and objects[k]
+            else None,
         )
         for k in range(counts.num_classes)
     ]

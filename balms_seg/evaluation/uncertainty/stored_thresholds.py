@@ -13,7 +13,11 @@ import numpy as np
 
 from balms_seg.annotations import shortened
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
-from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, layout_table
+from balms_seg.evaluation.output.result_table import (
+    NOT_AVAILABLE,
+    format_score,
+    layout_table,
+)
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.operating_points import (
     Objective,
@@ -25,6 +29,7 @@ from balms_seg.evaluation.uncertainty.stored_runs import load_run
 
 CSV_FILE, YAML_FILE = "thresholds.csv", "thresholds.yaml"
 _NUM_NAMED = 10
+_REACHED = {True: "yes", False: "no", None: NOT_AVAILABLE}
 _COLUMNS = (
     *("class_id", "name", "frequency", "objects", "threshold", "threshold_low", "threshold_high"),
     *("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high"),
@@ -90,16 +95,14 @@ def choose_stored_thresholds(
         f"{output / CSV_FILE} and {output / YAML_FILE}\nMedians over the classes of each group:"
     )
     table = f"{head}\n{format_groups(stored[0].frequency, points)}"
-    missed = sum(not point.is_reached for point in points)
-    if missed:
+    judged = [point.is_reached for point in points if point.is_reached is not None]
+    if not all(judged):
         table += (
-            f"\n{objective} is reached for {len(points) - missed} of {len(points)} classes; the "
-            "others have the threshold that comes nearest."
+            f"\n{objective} is reached for {sum(judged)} of the {len(judged)} classes with "
+            "objects; the others have the threshold that comes nearest."
         )
     never = [
-        name
-        for name, point in zip(stored[0].class_names, points, strict=True)
-        if point.num_objects and point.recall == 0
+        name for name, point in zip(stored[0].class_names, points, strict=True) if point.is_blind
     ]
     if never:
         table += (
@@ -129,9 +132,13 @@ def predict_command(model: str, thresholds: Path) -> str:
 
 
 def format_groups(frequency: Sequence[str], points: Sequence[OperatingPoint]) -> str:
-    """A line a group: classes, objects, and the medians of threshold, precision and recall."""
-    head = ["group", "classes", "objects", "threshold", "precision", "recall", "not reached"]
-    rows = [head]
+    """A line a group: classes, objects, medians, and of how many classes nothing is found.
+
+    Also for how many the objective is not reached, where there is a precision or recall to reach.
+    """
+    head = ["group", "classes", "objects", "threshold", "precision", "recall", "none found"]
+    has_goal = any(point.is_reached is not None for point in points)
+    rows = [head + ["not reached"] * has_goal]
     for letter in FREQUENCY_GROUPS:
         own = [point for point, group in zip(points, frequency, strict=True) if group == letter]
         if not own:
@@ -141,14 +148,17 @@ def format_groups(frequency: Sequence[str], points: Sequence[OperatingPoint]) ->
             for name in ("threshold", "precision", "recall")
         ]
         objects = sum(point.num_objects for point in own)
-        missed = sum(not point.is_reached for point in own)
-        rows.append([FREQUENCY_GROUPS[letter], str(len(own)), str(objects), *medians, str(missed)])
+        counts = [sum(point.is_blind for point in own)]
+        counts += [sum(point.is_reached is False for point in own)] * has_goal
+        rows.append(
+            [FREQUENCY_GROUPS[letter], str(len(own)), str(objects), *medians, *map(str, counts)]
+        )
     return "\n".join(layout_table(rows))
 
 
 def _median(values: list[float]) -> str:
     known = [value for value in values if not np.isnan(value)]
-    return f"{np.median(known):.3f}" if known else NOT_AVAILABLE
+    return format_score(float(np.median(known)), 3) if known else NOT_AVAILABLE
 
 
 def _write_csv(path: Path, stored: StoredMatches, points: Sequence[OperatingPoint]) -> None:
@@ -166,7 +176,7 @@ def _write_csv(path: Path, stored: StoredMatches, points: Sequence[OperatingPoin
                 *(point.precision, *point.precision_interval),
                 *(point.recall, *point.recall_interval),
             )
-            reached = "yes" if point.is_reached else "no"
+            reached = _REACHED[point.is_reached]
             writer.writerow(
                 [index, name, group or NOT_AVAILABLE, point.num_objects]
                 + [*map(shown, numbers), point.num_kept, reached]
@@ -178,7 +188,7 @@ def _rounded(points: Sequence[OperatingPoint]) -> list[float]:
 
 
 def _never_found(points: Sequence[OperatingPoint]) -> str:
-    number = sum(point.num_objects > 0 and point.recall == 0 for point in points)
+    number = sum(point.is_blind for point in points)
     if not number:
         return ""
     return f"# Of {number} of {len(points)} classes nothing was found: do not rely on theirs.\n"

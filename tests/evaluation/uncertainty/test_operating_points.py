@@ -292,6 +292,26 @@ def test_a_group_has_a_line_of_its_own_classes() -> None:
     points = [point(1, 0.2), point(10, 0.4), point(100, 0.8)]
     rows = format_groups(["r", "f", "f"], points).replace("|", " ").splitlines()[-2:]
     assert [row.split() for row in rows] == [
-        ["rare", "1", "1", "0.200", "0.500", "0.250", "1"],
-        ["frequent", "2", "110", "0.600", "0.500", "0.250", "0"],
+        ["rare", "1", "1", "0.200", "0.500", "0.250", "0", "1"],
+        ["frequent", "2", "110", "0.600", "0.500", "0.250", "0", "0"],
     ]
+
+
+@pytest.mark.parametrize(("objective", "expected"), [("f1", "n/a"), ("precision=0.3", "no")])
+def test_what_its_group_reaches_is_not_reached_by_a_class_of_which_nothing_is_found(
+    objective: str, expected: str, tmp_path: Path
+) -> None:
+    stored = test_set(60, 0)
+    is_class = stored.classes[stored.rows] == 20
+    blind = replace(stored, is_matched=stored.is_matched & ~is_class[:, None])
+    write_matches(tmp_path / "matches_bbox.npz", blind)
+    table = choose_stored_thresholds(tmp_path, objective, output=tmp_path).table
+    with (tmp_path / "thresholds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[20]["objective_reached"] == expected
+    assert float(rows[20]["recall"]) == 0
+    columns = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:7]]
+    assert ("not reached" in columns[0]) == (expected == "no")
+    if expected == "no":
+        missed = [int(row[columns[0].index("not reached")]) for row in columns[2:]]
+        assert sum(missed) == sum(row["objective_reached"] == "no" for row in rows)
