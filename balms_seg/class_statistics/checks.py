@@ -70,7 +70,7 @@ def apply_empty_class_policy(
             f"{len(empty)} of {len(class_names)} classes have no training sample: "
             f"{_abbreviate(empty)}. Add samples, drop the classes, or use the policy 'floor'."
         )
-    if empty:
+    if empty and policy == "floor":
         _warn_about_empty_classes(empty, len(class_names))
 
 

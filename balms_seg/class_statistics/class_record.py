@@ -82,6 +82,7 @@ class ClassRecord:
             self.names,
             group_names,
             np.array([group_names.index(group) for group in self.groups]),
+            empty_classes="told",
         )
 
     def to_plain(self) -> dict[str, list]:

@@ -31,7 +31,7 @@ from balms_seg.class_statistics.frequency_groups import (
     assign_groups,
 )
 
-_EMPTY_CLASS_POLICIES = ("floor", "error")
+_EMPTY_CLASS_POLICIES = ("floor", "told", "error")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class ClassStatistics:
         group_ids: (K,) int64 index into `group_names`.
         sampled_counts: (K,) float64 instances weighted by their image's repeat factor, or None.
         empty_classes: what a class without a sample means to `prior_counts` and `frequency`:
-            "floor" counts it as one sample (half an image in `frequency`), with a warning; "error"
-            raises.
+            "floor" counts it as one sample (half an image in `frequency`), with a warning; "told"
+            does so without, since it was given in training; "error" raises.
     """
 
     image_counts: np.ndarray

@@ -124,7 +124,7 @@ def refuse_flags(overrides: Sequence[str]) -> None:
     if flags:
         raise ValueError(
             f"{flags[0]} stands behind the first KEY VALUE pair ({overrides[0]}), where only pairs "
-            "are read; put flags before it."
+            f"are read; put it before the first KEY: {flags[0]} {overrides[0]} ..."
         )
 
 

@@ -122,6 +122,17 @@ def test_a_calibrated_configuration_has_the_counts_of_its_checkpoint(
     assert shares[1] > shares[0]  # the class of one training image
 
 
+def test_warnings_of_the_training_are_not_repeated(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = torch.load(folder / "model.pth", weights_only=False)
+    for name in ("image_counts", "instance_counts"):
+        content["classes"][name] = (6, 2, 0)  # which training told of
+    torch.save(content, tmp_path / "model.pth")
+    predict(folder, tmp_path / "found", model=tmp_path / "model.pth")
+    assert caplog.messages == []
+
+
 def test_nothing_above_the_threshold_is_said(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
