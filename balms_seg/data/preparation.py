@@ -24,14 +24,14 @@ class Part:
         path: where it belongs, relative to DETECTRON2_DATASETS.
         url: of the official download that holds it, a zip.
         page: official page, with the terms.
-        size: on disk, for people.
+        gigabytes: unpacked, about.
         num_images: images of a folder; None for a file.
     """
 
     path: str
     url: str
     page: str
-    size: str
+    gigabytes: float
     num_images: int | None = None
 
     @property
@@ -40,39 +40,39 @@ class Part:
         return self.url.rpartition("/")[2]
 
 
-def _coco(path: str, archive: str, size: str, num_images: int | None = None) -> Part:
-    return Part(f"coco/{path}", f"{_COCO_FILES}/{archive}", _COCO_PAGE, size, num_images)
+def _coco(path: str, archive: str, gigabytes: float, num_images: int | None = None) -> Part:
+    return Part(f"coco/{path}", f"{_COCO_FILES}/{archive}", _COCO_PAGE, gigabytes, num_images)
 
 
-def _lvis(name: str, size: str) -> Part:
-    return Part(f"lvis/{name}", f"{_LVIS_FILES}/{name}.zip", _LVIS_PAGE, size)
+def _lvis(name: str, gigabytes: float) -> Part:
+    return Part(f"lvis/{name}", f"{_LVIS_FILES}/{name}.zip", _LVIS_PAGE, gigabytes)
 
 
 COCO_IMAGES = (
-    _coco("train2017", "zips/train2017.zip", "18 GB", 118287),
-    _coco("val2017", "zips/val2017.zip", "1 GB", 5000),
+    _coco("train2017", "zips/train2017.zip", 18, 118287),
+    _coco("val2017", "zips/val2017.zip", 1, 5000),
 )
 _COCO_ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 PARTS = {
     "coco": (
         *COCO_IMAGES,
-        _coco("annotations/instances_train2017.json", _COCO_ANNOTATIONS, "0.24 GB to download"),
-        _coco("annotations/instances_val2017.json", _COCO_ANNOTATIONS, "in the same file"),
+        _coco("annotations/instances_train2017.json", _COCO_ANNOTATIONS, 0.45),
+        _coco("annotations/instances_val2017.json", _COCO_ANNOTATIONS, 0.02),
     ),
     "lvis_v0.5": (
         *COCO_IMAGES,
-        _lvis("lvis_v0.5_train.json", "about 0.7 GB"),
-        _lvis("lvis_v0.5_val.json", "about 0.05 GB"),
+        _lvis("lvis_v0.5_train.json", 0.7),
+        _lvis("lvis_v0.5_val.json", 0.05),
     ),
     "lvis_v1": (
         *COCO_IMAGES,
-        _lvis("lvis_v1_train.json", "1.1 GB"),
-        _lvis("lvis_v1_val.json", "about 0.2 GB"),
+        _lvis("lvis_v1_train.json", 1.1),
+        _lvis("lvis_v1_val.json", 0.2),
     ),
 }
 # What to train first on each, once it is there.
 _FIRST_CONFIG = {
-    "lvis_v0.5": "configs/lvis_v0.5/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
+    "lvis_v0.5": "configs/lvis_v0.5/paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
     "lvis_v1": "configs/lvis_v1/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml",
 }
 
@@ -136,8 +136,8 @@ def _prepare_part(part: Part, root: Path, downloads: Sequence[Path]) -> PartStat
     reasons += [f"{archive} is there; unpack it." for archive in _find(part.archive, downloads)]
     if target.is_symlink():
         reasons.append(f"{target} links to {target.readlink()}, which does not exist.")
-    reasons.append(f"Get {part.archive} from {part.page} ({part.size}).")
-    return PartStatus(part, " ".join(["missing.", *reasons]))
+    reasons.append(f"{part.archive} of {part.page} has it, {part.gigabytes:g} GB unpacked.")
+    return PartStatus(part, " ".join(reasons))
 
 
 def _problem(part: Part, path: Path) -> str:
@@ -203,16 +203,22 @@ def format_status(
 
 def _next_commands(absent: Sequence[Part], root: Path, names: Sequence[str]) -> Iterator[str]:
     """Download, unpack and check again; or, where nothing is missing, train."""
+    here = shlex.quote(str(root.absolute()))
     if absent:
-        yield "Next, once you have read the terms on the pages:"
+        gigabytes = sum(part.gigabytes for part in absent)
+        yield "Next, once you have read the terms on the pages. The archives come where you run"
+        yield f"this and take about {gigabytes:.2g} GB there until you remove them, their content"
+        yield f"as much in {root.absolute()}. `curl -C - -LO` goes on where one was cut short."
     for url in dict.fromkeys(part.url for part in absent):
         path = next(part.path for part in absent if part.url == url)
         folder = shlex.quote(str(root.absolute() / path.partition("/")[0]))
         archive = url.rpartition("/")[2]
-        unpack = f"mkdir -p {folder} && unzip -q {archive} -d {folder}"
-        yield f"  curl -LO {url} && {unpack}"
+        yield f"  curl -LO {url} && mkdir -p {folder} && unzip -qo {archive} -d {folder}"
     if absent:
-        yield f"  python datasets/prepare_lvis_and_coco.py {' '.join(names)}"
+        yield f"  python datasets/prepare_lvis_and_coco.py {' '.join(names)} --root {here}"
     elif configs := [_FIRST_CONFIG[name] for name in names if name in _FIRST_CONFIG]:
-        yield "Next:"
-        yield from (f"  balms-seg train --config-file {file} --num-gpus 8" for file in configs)
+        yield "Next (docs/lvis.md goes on from here):"
+        yield f"  export DETECTRON2_DATASETS={here}"
+        yield from (
+            f"  balms-seg train --config-file {file} --num-gpus 8 --dry-run" for file in configs
+        )

@@ -14,8 +14,8 @@ from balms_seg.data.preparation import PARTS, Part, datasets_root, format_status
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "https://example.org/page"
-IMAGES = Part("coco/val", "https://example.org/zips/val.zip", PAGE, "1 GB", 2)
-JSON = Part("lvis/val.json", "https://example.org/val.json.zip", PAGE, "2 MB")
+IMAGES = Part("coco/val", "https://example.org/zips/val.zip", PAGE, 1, 2)
+JSON = Part("lvis/val.json", "https://example.org/val.json.zip", PAGE, 0.25)
 
 
 @pytest.fixture(autouse=True)
@@ -39,24 +39,27 @@ def problems(root: Path, *downloads: Path) -> list[str]:
 
 def test_empty_tree_names_what_is_missing_and_where_it_is_from(tmp_path: Path) -> None:
     images, json_file = problems(tmp_path)
-    assert images == f"missing. Get val.zip from {PAGE} (1 GB)."
-    assert json_file == f"missing. Get val.json.zip from {PAGE} (2 MB)."
+    assert images == f"val.zip of {PAGE} has it, 1 GB unpacked."
+    assert json_file == f"val.json.zip of {PAGE} has it, 0.25 GB unpacked."
 
 
 def test_what_is_missing_comes_with_the_commands_that_get_it(tmp_path: Path) -> None:
     said = format_status(prepare(["small"], tmp_path), tmp_path, ["small"]).splitlines()
+    assert "this and take about 1.2 GB there until you remove them" in said[-5]
     assert said[-3:] == [
         f"  curl -LO https://example.org/zips/val.zip && mkdir -p {tmp_path}/coco"
-        f" && unzip -q val.zip -d {tmp_path}/coco",
+        f" && unzip -qo val.zip -d {tmp_path}/coco",
         f"  curl -LO https://example.org/val.json.zip && mkdir -p {tmp_path}/lvis"
-        f" && unzip -q val.json.zip -d {tmp_path}/lvis",
-        "  python datasets/prepare_lvis_and_coco.py small",
+        f" && unzip -qo val.json.zip -d {tmp_path}/lvis",
+        f"  python datasets/prepare_lvis_and_coco.py small --root {tmp_path}",
     ]
 
 
 def test_a_complete_tree_comes_with_the_command_that_trains(tmp_path: Path) -> None:
     assert format_status([], tmp_path, ["coco"]).endswith("complete.")
-    command = format_status([], tmp_path, ["lvis_v1"]).splitlines()[-1].split()
+    *_, root, line = format_status([], tmp_path, ["lvis_v1"]).splitlines()
+    assert root == f"  export DETECTRON2_DATASETS={tmp_path}"
+    command = line.split()
     assert command[:3] == ["balms-seg", "train", "--config-file"]
     assert (ROOT / command[3]).is_file()
 
