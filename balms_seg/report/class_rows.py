@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from balms_seg.report.findings import ClassFinding
+from balms_seg.report.findings import OUTSCORE_GLOSS, ClassFinding
 from balms_seg.report.object_fates import FATES
 from balms_seg.report.run_files import TASK_NAMES, Run
+
+_WHY = f"what costs most AP. {OUTSCORE_GLOSS}"
 
 
 def class_rows(
@@ -34,7 +36,7 @@ def class_rows(
         ),
         {"key": "group", "title": "group", "text": True, "hint": "frequency group"},
         {"key": "images", "title": "train images", "hint": "training images with the class"},
-        {"key": "why", "title": "why", "text": True, "style": "why", "hint": "what costs most AP"},
+        {"key": "why", "title": "why", "text": True, "style": "why", "hint": _WHY},
         {"key": "ap50", "title": "AP50", "digits": 1, "hint": f"AP50 of {title}, percent"},
         {"key": "objects", "title": "objects", "hint": "annotated objects in the evaluation set"},
         *(
@@ -45,7 +47,7 @@ def class_rows(
         {
             "key": "alarms",
             "title": "false alarms",
-            "hint": "wrong detections that outscore the median right one",
+            "hint": f"wrong detections that outscore half of the right ones. {OUTSCORE_GLOSS}",
         },
         {"key": "taken", "title": "taken for", "text": True, "hint": "the commonest mistake"},
     ]

@@ -23,6 +23,11 @@ FATE_WORDS = {
     "misplaced": "found in the wrong place or size",
     "missed": "missed",
 }
+OUTSCORE_GLOSS = (
+    "Wrong detections match no object of their class. Those that outscore half of the right ones "
+    "have a higher score than the median right one: a threshold that keeps half of what is found "
+    "keeps them, too."
+)
 _MAX_REASONS = 3
 _SECOND_REASON = 0.6  # of the first one's weight: another cause is told too
 _NOTABLE_LOOSENESS = 0.05
@@ -77,7 +82,8 @@ class ClassFinding:
             share = self.false_alarms / (self.false_alarms + (self.right_above or 0))
             alarms = _count(self.false_alarms, "wrong detection")
             if share > _NOTABLE_ALARMS:
-                found.append((share, f"its typical hit is outscored by {alarms}"))
+                s = "s" if self.false_alarms == 1 else ""
+                found.append((share, f"{alarms} outscore{s} half of its right ones"))
         looseness = (self.row["AP50"] - self.ap - self.usual_loss) / 100
         if looseness > _NOTABLE_LOOSENESS:
             text = f"loosely outlined: AP50 is {self.row['AP50']:.0f}, AP {self.ap:.0f}"

@@ -158,7 +158,9 @@ def _instance_parts(
             contradicted += _present(make_label_entry(source, one) for one in own)
     elif source is not None:
         content.notes.append("No pictures: the folder of the images is not known (--images).")
-    if labels:
+    if source is not None and not tells_of_labels:
+        content.notes.append(f"No {CSV_FILE}: {table_sections.NO_LABELS}")
+    elif source is not None:
         folder.mkdir(parents=True, exist_ok=True)
         write_suspicious_labels(labels, folder / CSV_FILE)
     columns, rows = class_rows(runs, findings)

@@ -9,7 +9,13 @@ from typing import Any
 
 from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, Difference
 from balms_seg.evaluation.uncertainty.jackknife import MEANING
-from balms_seg.report.findings import METRIC_OF_GROUP, ClassFinding, summarise_run, worst_classes
+from balms_seg.report.findings import (
+    METRIC_OF_GROUP,
+    OUTSCORE_GLOSS,
+    ClassFinding,
+    summarise_run,
+    worst_classes,
+)
 from balms_seg.report.gallery import GalleryEntry
 from balms_seg.report.run_files import TASK_NAMES, Run
 
@@ -119,13 +125,7 @@ def _worst_list(findings: Sequence[ClassFinding]) -> str:
         )
     if not items:
         return note("There are no results per class, so the worst ones cannot be named.")
-    gloss = ""
-    if any("outscored" in item for item in items):
-        gloss = note(
-            "Outscored: so many detections of the class that match no object of it have a higher "
-            "score than the median of its right ones; whoever wants half of its objects gets "
-            "these, too."
-        )
+    gloss = note(OUTSCORE_GLOSS) if any("outscore" in item for item in items) else ""
     return f'<ol class="worst">{"".join(items)}</ol>{gloss}'
 
 

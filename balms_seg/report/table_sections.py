@@ -16,6 +16,10 @@ from balms_seg.report.suspicious_labels import (
     SuspiciousLabel,
 )
 
+NO_LABELS = (
+    f"with an AP below {100 * TELLING_AP:g} a model contradicts annotations at random, so that no "
+    "list of suspicious labels is written."
+)
 _NUM_LABELS = 15  # of each kind
 _THRESHOLD_COLUMNS = {
     "name": "class",
@@ -93,12 +97,7 @@ def label_section(
 def no_label_section() -> str:
     """The same part, of a model whose contradictions mean nothing."""
     return sections.section(
-        "labels",
-        "Labels to look at",
-        sections.note(
-            f"Nothing can be said yet: with an AP below {100 * TELLING_AP:g} a model contradicts "
-            "annotations at random."
-        ),
+        "labels", "Labels to look at", sections.note(f"Nothing can be said yet: {NO_LABELS}")
     )
 
 

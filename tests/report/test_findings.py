@@ -79,7 +79,7 @@ def test_wrong_detections_above_the_typical_hit_are_a_reason(tmp_path: Path) -> 
     run = read_run(write_run(tmp_path / "run"))
     cat = find_classes(run, "segm", None)[0]
     assert (cat.false_alarms, cat.right_above) == (6, 3)  # 6 right at 0.9, 6 wrong at 0.95
-    assert cat.reasons() == ["its typical hit is outscored by 6 wrong detections"]
+    assert cat.reasons() == ["6 wrong detections outscore half of its right ones"]
 
 
 def test_loose_outlines_are_a_reason_only_beyond_what_is_usual() -> None:

@@ -102,7 +102,7 @@ def test_objects_that_nothing_is_found_on_are_listed_where_their_class_is_found(
 
 
 def test_of_a_model_that_finds_nothing_the_page_names_no_label(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("balms_seg.report.page._plotting_script", lambda: "")
     run = write_run(tmp_path / "run", tasks=("bbox",), confused=6)
@@ -116,6 +116,7 @@ def test_of_a_model_that_finds_nothing_the_page_names_no_label(
     assert "Nothing can be said yet: with an AP below 1" in text
     assert "the list is suspicious_labels.csv" not in text
     assert not (run / "suspicious_labels.csv").exists()
+    assert "No suspicious_labels.csv: with an AP below 1 a model contradicts" in caplog.text
 
 
 def test_the_page_and_the_list_have_every_kind(
