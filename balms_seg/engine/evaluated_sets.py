@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,13 @@ from detectron2.utils import comm
 from balms_seg.engine.mixed_precision import autocast
 from balms_seg.engine.run_results import current_iteration, log_copy_paste_lines, save_results
 from balms_seg.evaluation.predictions.resumed_evaluation import weights_fingerprint
+from balms_seg.stop_signals import StoppedBySignal
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from detectron2.evaluation import DatasetEvaluator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +72,16 @@ def evaluate_sets(
         try:
             with autocast(device_type, mixed_precision):
                 results[each.name] = inference_on_dataset(model, loader, evaluator) or {}
-        except BaseException:
+        except BaseException as error:
             evaluator.reset()  # closes its files, for whoever takes them up
+            kept_in = getattr(evaluator, "kept_in", None)
+            if isinstance(error, StoppedBySignal) and kept_in is not None:
+                logger.warning(
+                    "Stopped while evaluating on %s. What was predicted is kept in %s: the same "
+                    "command%s goes on with the other images.",
+                    *(each.name, kept_in),
+                    "" if current_iteration() is None else " with --resume",
+                )
             raise
         group_sizes[each.name] = getattr(evaluator, "group_sizes", None)
         evaluations[each.name] = getattr(evaluator, "evaluation", None)

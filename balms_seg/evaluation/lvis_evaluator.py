@@ -157,6 +157,11 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         )
         return RemainingImages(loader, done)
 
+    @property
+    def kept_in(self) -> Path | None:
+        """Folder of predictions that the same evaluation takes up where it is interrupted."""
+        return self._parts.folder if self._resume and self._output_dir is not None else None
+
     def reset(self) -> None:
         """Forget all predictions but those that `remaining` has found."""
         self._parts.stop()

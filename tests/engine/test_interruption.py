@@ -84,7 +84,11 @@ class Predicted:
 
 @pytest.mark.parametrize("period", [0, 2])
 def test_a_signal_in_an_evaluation_keeps_its_predictions(
-    period: int, data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    period: int,
+    data: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
 ) -> None:
     """At the run's end, and in its midst, where the resumed run makes up for it."""
     settings = {**data, **SETTINGS, "SOLVER.MAX_ITER": 3, "TEST.EVAL_PERIOD": period}
@@ -92,6 +96,9 @@ def test_a_signal_in_an_evaluation_keeps_its_predictions(
     predicted = Predicted(monkeypatch, signal_after=2)
     stopped(build_trainer(settings, tmp_path / "stopped"))
     assert predicted.number == 2
+    parts = tmp_path / "stopped" / "inference" / "parts"
+    kept = f"kept in {parts}: the same command with --resume goes on with the other images"
+    assert kept in log.text
     assert not (tmp_path / "stopped" / "results.json").exists()
     resumed = run_training(settings, tmp_path / "stopped", "--resume")
     assert resumed.start_iter == (period or 3)
@@ -116,7 +123,10 @@ def test_an_evaluation_that_was_finished_is_not_made_again(
 
 
 def test_evaluation_alone_goes_on_where_a_signal_ended_it(
-    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
 ) -> None:
     run_training({**data, "DATASETS.TEST": ()}, tmp_path / "run")
     settings = {**data, "MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth")}
@@ -124,6 +134,7 @@ def test_evaluation_alone_goes_on_where_a_signal_ended_it(
     with stop_signals.installed(), pytest.raises(SystemExit) as error:
         run_evaluation(settings, tmp_path / "out")
     assert error.value.code == RESUME_EXIT_CODE
+    assert "the same command goes on with the other images" in log.text
     run_evaluation(settings, tmp_path / "out")
     assert predicted.number == 3
     assert (tmp_path / "out" / "results.json").is_file()
