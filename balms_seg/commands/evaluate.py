@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> None:
         error_kinds=not args.no_error_kinds,
         with_intervals=args.intervals,
         output=args.output,
+        training_json=args.training,
     )
     print(text)
     if args.output:

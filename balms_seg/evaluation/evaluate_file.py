@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -45,6 +46,7 @@ def evaluate_file(
     error_kinds: bool = True,
     with_intervals: bool = False,
     output: Path | None = None,
+    training_json: Path | None = None,
 ) -> str:
     """Evaluate a json list of detections.
 
@@ -58,6 +60,7 @@ def evaluate_file(
         error_kinds: count false positives by kind.
         with_intervals: also 95% intervals of AP and its groups.
         output: folder for results.json and, per task, results per class and matches.
+        training_json: where the counts of `evaluation_set` come from, to be noted in results.json.
 
     Returns:
         The tables.
@@ -106,6 +109,8 @@ def evaluate_file(
                 time_seconds=time.perf_counter() - start,
                 command=shlex.join(sys.argv),
                 detections=str(file),
+                annotations=os.path.abspath(ground_truth.annotations.facts.source),
+                training_annotations=training_json and os.path.abspath(training_json),
             )
     hint = describe_empty_groups(sizes, evaluation_set.training.images.values())
     lines = [format_lvis_table(metrics, sizes), *filter(None, [hint]), *_more_lines(metrics)]

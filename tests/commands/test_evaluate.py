@@ -123,7 +123,10 @@ def test_groups_follow_from_the_training_annotations(
     arguments = [results, "--ground-truth", ground_truth, "--output", str(tmp_path / "out")]
     arguments += ["--training", write(tmp_path / "train.json", training)]
     run_command("evaluate", [*arguments, "--group-bounds", "1", "2"])
-    metrics = read_results(tmp_path / "out" / "results.json")["metrics"]["val.json"]["bbox"]
+    record = read_results(tmp_path / "out" / "results.json")
+    assert record["annotations"] == ground_truth
+    assert record["training_annotations"] == str(tmp_path / "train.json")
+    metrics = record["metrics"]["val.json"]["bbox"]
     assert metrics["APf"] == pytest.approx(100)
     assert metrics["APc"] == 0
     with (tmp_path / "out" / "per_class_bbox.csv").open(newline="") as file:
