@@ -57,7 +57,18 @@ def build_evaluator(
             "register it with register_long_tailed_instances or correct DATASETS.TEST."
         )
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-    _warn_of_lost_detections(cfg, dataset_name, evaluator_type)
+    evaluator = _instance_evaluator(cfg, dataset_name, tasks, output_dir, statistics)
+    _warn_of_lost_detections(cfg, dataset_name, evaluator.most_in_an_image)
+    return evaluator
+
+
+def _instance_evaluator(
+    cfg: CfgNode,
+    dataset_name: str,
+    tasks: tuple[str, ...],
+    output_dir: str,
+    statistics: ClassStatistics | None,
+) -> LongTailedLVISEvaluator:
     options = cfg.TEST.get("LONG_TAILED")
     if options is None:  # a configuration without this package's keys
         return LongTailedLVISEvaluator(
@@ -79,7 +90,7 @@ def build_evaluator(
     )
 
 
-def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, evaluator_type: str) -> None:
+def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, most_in_an_image: int) -> None:
     """Say where the model leaves out detections that the evaluation would have counted."""
     options, kept = cfg.TEST.get("LONG_TAILED"), cfg.TEST.DETECTIONS_PER_IMAGE
     most = LVIS_MAX_DETECTIONS if options is None else options.MAX_DETECTIONS
@@ -91,8 +102,7 @@ def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, evaluator_type: st
             "MODEL.ROI_HEADS.SCORE_THRESH_TEST.",
             kept,
         )
-    follows_lvis = evaluator_type == "lvis" and kept < most
-    if follows_lvis or lowest > _HIGHEST_THRESHOLD:
+    if kept < min(most, most_in_an_image) or lowest > _HIGHEST_THRESHOLD:
         _warn_of_few_detections(dataset_name, kept, lowest, most)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
@@ -118,6 +119,14 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
             )
         self._parts = RankParts(output_dir, distributed=distributed)
         self.reset()
+
+    @property
+    def most_in_an_image(self) -> int:
+        """As many objects as one image has, or as there are classes; 0 beside the main process."""
+        if self._set is None:
+            return 0
+        truth = self._set.ground_truth
+        return max(truth.num_classes, int(np.bincount(truth.images).max(initial=0)))
 
     def writing_to(self, output_dir: str) -> LongTailedLVISEvaluator:
         """An evaluator on the same ground truth that writes to another folder."""

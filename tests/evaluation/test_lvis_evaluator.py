@@ -286,8 +286,9 @@ def test_config_switches_reach_the_evaluation(
     ("evaluator_type", "kept", "lowest", "is_warned"),
     [
         ("lvis", 100, 0.05, True),
-        ("lvis", 100, 0.0001, True),
-        ("lvis", 300, 0.0001, False),
+        ("lvis", 2, 0.0001, True),  # there are three classes
+        ("lvis", 3, 0.0001, False),
+        ("long_tailed", 2, 0.001, True),
         ("long_tailed", 100, 0.05, True),
         ("long_tailed", 100, 0.001, False),
         ("coco", 100, 0.05, True),
@@ -316,6 +317,18 @@ def test_settings_of_coco_are_warned_of_where_the_evaluation_is_that_of_lvis(
     values = f"DETECTIONS_PER_IMAGE is {kept} and MODEL.ROI_HEADS.SCORE_THRESH_TEST is {lowest:g}"
     assert caplog.text.count(values) == is_warned
     assert caplog.text.count("Set them to 300 and 0.0001") == is_warned
+
+
+def test_an_image_holds_as_many_detections_as_it_has_objects_or_there_are_classes(
+    metadata: Any,
+) -> None:
+    assert build_evaluator(get_cfg(), NAME, "").most_in_an_image == 3
+    path = Path(metadata.json_file)
+    content = json.loads(path.read_text())
+    one = content["annotations"][0]
+    content["annotations"] = [{**one, "id": 100 + number} for number in range(7)]
+    path.write_text(json.dumps(content))
+    assert build_evaluator(get_cfg(), NAME, "").most_in_an_image == 7
 
 
 def statistics_of(image_counts: list[int]) -> ClassStatistics:
