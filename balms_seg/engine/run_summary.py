@@ -83,8 +83,7 @@ def describe_end(cfg: CfgNode) -> str:
         rows[f"balms-seg predict {shlex.quote(model)} IMAGES --output found"] = (
             "on images of your own"
         )
-    width = max(map(len, rows))
-    lines = [f"  {command:<{width}}  {what}" for command, what in rows.items()]
+    lines = [f"  {command}\n      {what}" for command, what in rows.items()]
     return "\n".join([f"Results are in {folder / 'results.json'}. Next:", *lines])
 
 
