@@ -65,7 +65,7 @@ def save_interrupted(trainer: Any) -> None:
     logger.warning(
         "Stopped by a signal after iteration %d, whose checkpoint is in %s. The same command with "
         "--resume goes on.",
-        trainer.iter,
+        min(trainer.iter, trainer.max_iter - 1),  # after the last one it stands one further
         trainer.cfg.OUTPUT_DIR,
     )
 
