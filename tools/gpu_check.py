@@ -36,6 +36,8 @@ from gpu_check_part import Part
 from gpu_check_parts import list_parts
 from gpu_check_place import ROOT, Place
 
+from balms_seg.stop_signals import RESUME_EXIT_CODE
+
 _SECONDS_TO_END = 20
 
 
@@ -120,7 +122,7 @@ def _outcome(code: int | None, num_rows: int, part: Part, log: Path) -> str:
         return "cut off: its time was over"
     if code == 0 and num_rows >= part.num_rows:
         return "done"
-    if code == 0 and part.goes_on:
+    if code in (0, RESUME_EXIT_CODE) and part.goes_on:
         return f"to go on: {num_rows} of {part.num_rows} are done"
     return f"failed ({code}), see {log.name}"
 

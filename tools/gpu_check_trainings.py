@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from cifar_tables import TABLES
 from gpu_check_part import Part, Row
 from gpu_check_place import ROOT, Place
 from make_lvis_like import NUM_IMAGES, write_lvis_like, write_photographs
 
+from balms_seg.experiments.table_file import read_plan
+
 # The second starts from the first.
 _SMALL_ROWS = ("softmax", "BALMS")
-_SMALL = ("--iterations", "2", "--rows", *_SMALL_ROWS)
+_SMALL = ("--seeds", "1", "--methods", *_SMALL_ROWS, "--num-gpus", "0")
+_SHORT = ("SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", "2")
 
 
 def cifar_part(table: str, place: Place, output: Path, minutes: float) -> Part:
@@ -27,23 +29,26 @@ def cifar_part(table: str, place: Place, output: Path, minutes: float) -> Part:
         output: folder to write to.
         minutes: for its runs; what they do not finish, they go on with when called again.
     """
-    name, results = f"cifar_{table}", output / "cifar"
+    name, runs = f"cifar_{table}", output / "cifar_runs"
     if not place.is_measured:
         table, minutes = "cpu", 9
-    command = [str(ROOT / "tools" / "benchmarks" / "run_cifar_table.py"), "--table", table]
-    command += [] if place.is_measured else ["--cpu", "--seeds", "1", *_SMALL]
-    command += ["--minutes", f"{minutes:g}", "--output", str(output / "cifar_runs")]
+    file = ROOT / "tools" / "benchmarks" / "tables" / f"cifar_{table}.yaml"
+    plan = read_plan(file)
+    command = [str(ROOT / "tools" / "compare_methods.py"), "--table", str(file)]
+    command += [] if place.is_measured else _SMALL
+    command += ["--minutes", f"{minutes:g}", "--output", str(runs)]
+    command += [] if place.is_measured else _SHORT
     return Part(
         name=name,
-        title=TABLES[table].title,
-        command=(sys.executable, *command, "--results", str(results)),
+        title=plan.about["title"],
+        command=(sys.executable, *command),
         limit_seconds=60 * minutes + 60,
-        result=results / f"cifar_{table}.json",
+        result=runs / f"{file.stem}.json",
         read=_read_runs,
         settings=("row", "seed"),
         missing=_why_no_cifar(place),
         goes_on=True,
-        num_rows=len(TABLES[table].runs()) if place.is_measured else len(_SMALL_ROWS),
+        num_rows=len(plan.runs()) if place.is_measured else len(_SMALL_ROWS),
     )
 
 

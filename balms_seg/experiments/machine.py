@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -21,6 +22,30 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (named.split(",") if named else [str(i) for i in range(count)])[:count]
+
+
+def runs_side_by_side(gpus: Sequence[str], gpu_memory_mb: int | None = None) -> int:
+    """One a core, or one a GPU, or as many as the memory of the fullest GPU and the cores hold.
+
+    Args:
+        gpus: as `visible_gpus` gives them; empty: on the CPU.
+        gpu_memory_mb: of a run; None: it has a GPU for itself.
+
+    Raises:
+        RuntimeError: there is no telling how much memory is free.
+    """
+    if not gpus:
+        return num_cores()
+    if gpu_memory_mb is None:
+        return len(gpus)
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    query.append(f"--id={','.join(gpus)}")
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20)
+        free_mb = min(map(int, found.stdout.split()))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise RuntimeError("nvidia-smi tells no GPU's free memory; give --jobs N.") from error
+    return max(len(gpus), min(num_cores(), len(gpus) * (free_mb // gpu_memory_mb)))
 
 
 def places(num_jobs: int, gpus: list[str] | None = None) -> list[dict[str, str]]:

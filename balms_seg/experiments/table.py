@@ -42,11 +42,17 @@ def build_table(
     }
 
 
-def published_runs(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """The runs in a table's json, by row and seed; none where there is no such file."""
-    if not path.is_file():
+def published_runs(path: Path, **about: Any) -> dict[tuple[str, int], Record]:
+    """The runs in a table's json, by row and seed.
+
+    Args:
+        path: of the json; where there is none, there are no runs.
+        **about: what the json has to say of itself; else its runs are of something else, and none.
+    """
+    content = read_json(path) if path.is_file() else {}
+    if not content or any(content.get(name) != value for name, value in about.items()):
         return {}
-    return {(record["row"], record["seed"]): record for record in read_json(path)["runs"]}
+    return {(record["row"], record["seed"]): record for record in content["runs"]}
 
 
 def write_table(

@@ -66,7 +66,7 @@ def test_all_methods_that_go_with_the_data_are_compared(
     assert set(found.methods) | reasons.keys() == set(METHODS)
     assert "MODEL.METHODS.FEDERATED.CLASSES" in reasons["federated"]
     assert "MODEL.METHODS.BAGS.BOUNDS" in reasons["bags"]
-    assert {run.seed for run in found.runs()} == {0, 1}
+    assert {run.seed for run in found.plan(cfg).runs()} == {0, 1}
     assert not list(tmp_path.iterdir())  # a check leaves nothing
 
 
@@ -119,7 +119,7 @@ def test_methods_and_seeds_are_trained_resumed_and_compared(
     call += ["--methods", "softmax", "balanced_softmax", "breaks", "--seeds", "2", *images]
     first = compare(tmp_path, *call)
     assert first.returncode == 1, first.stderr
-    assert "0 of them finished; 2 side by side, a CPU core each" in first.stdout
+    assert "6 runs, 0 of them finished; 2 side by side, a CPU core each" in first.stdout
     assert first.stdout.count(": done in ") == 4
     assert first.stdout.count("breaks: FAILED") + first.stdout.count("FAILED (exit") == 2
     assert "this method breaks" in first.stdout
@@ -148,7 +148,7 @@ def test_methods_and_seeds_are_trained_resumed_and_compared(
     without = [word for word in call if word != "breaks"]
     second = compare(tmp_path, *without)
     assert second.returncode == 0, second.stderr
-    assert "4 runs of 2 iterations, 2 of them finished" in second.stdout
+    assert "4 runs, 2 of them finished" in second.stdout
     assert second.stdout.count(": done in ") == 2
     assert f"{path.name}" in (ended / "log.txt").read_text()
     again = json.loads((tmp_path / "out" / "table.json").read_text())
@@ -168,5 +168,5 @@ def test_detectors_have_a_column_for_each_task_and_group(tmp_path: Path) -> None
     done = compare(tmp_path, *call, *settings)
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "out" / "table.json").read_text())
-    assert {"segm/AP", "bbox/AP", "bbox/APr", "time_seconds"} <= table["rows"][0].keys()
+    assert {"segm/AP", "bbox/AP", "bbox/APr", "processor_seconds"} <= table["rows"][0].keys()
     assert "| row | seeds | segm/AP |" in done.stdout

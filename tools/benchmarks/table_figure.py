@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("tables", nargs="+", type=Path, help="json files of run_cifar_table.py")
+    parser.add_argument("tables", nargs="+", type=Path, help="json files of compare-methods")
     parser.add_argument("--column", default="top1", help="default: %(default)s")
     parser.add_argument("--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args(arguments)

@@ -41,16 +41,16 @@ def prepare_forks() -> None:
 def start_fork(
     command: Sequence[str], log: IO[str], environment: Mapping[str, str], folder: Path
 ) -> Fork:
-    """As `start_process`, for Python and a script, without starting Python anew."""
+    """As `start_process`, for `python -m MODULE ...`, without starting Python anew."""
     pid = os.fork()
     if pid == 0:
         os.environ.update(environment)
-        _run_script(command[1:], log.fileno(), folder)
+        _run_module(command[2:], log.fileno(), folder)
     return Fork(pid)
 
 
-def _run_script(arguments: Sequence[str], log: int, folder: Path) -> None:
-    """Run a script and end this process, past what its parent's threads would do at the end."""
+def _run_module(arguments: Sequence[str], log: int, folder: Path) -> None:
+    """Run a module and end this process, past what its parent's threads would do at the end."""
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1, closefd=False)
@@ -59,7 +59,7 @@ def _run_script(arguments: Sequence[str], log: int, folder: Path) -> None:
         os.chdir(folder)
         sys.argv = list(arguments)
         with stop_signals.at_once():  # the parent, whose state this is, lets them wait
-            runpy.run_path(arguments[0], run_name="__main__")
+            runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
