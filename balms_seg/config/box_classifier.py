@@ -66,12 +66,9 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
 
     head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME
-    if name not in LONG_TAILED_HEADS:
+    if name not in LONG_TAILED_HEADS or of_images:
         if cfg.MODEL.PARTIAL_LABELS:
-            return [
-                "MODEL.PARTIAL_LABELS is True, which detectors read whose MODEL.ROI_HEADS.NAME is "
-                f"LongTailedROIHeads or one like it, but it is {name!r}; set one of them."
-            ]
+            return [_why_no_partial_labels(name, of_images=of_images)]
         ignored = [
             f"MODEL.ROI_BOX_HEAD.{key}"
             for key, is_set in {
@@ -187,3 +184,15 @@ def _calibration_problems(calibration: CfgNode) -> list[str]:
             f"{where}.DIMENSIONS is empty, which fracal needs; balms-seg calibrate writes it."
         )
     return problems
+
+
+def _why_no_partial_labels(heads: str, *, of_images: bool) -> str:
+    if of_images:
+        return (
+            "MODEL.PARTIAL_LABELS is True, but an image that is classified as a whole has one "
+            "class and no other; set it to False."
+        )
+    return (
+        "MODEL.PARTIAL_LABELS is True, which detectors read whose MODEL.ROI_HEADS.NAME is "
+        f"LongTailedROIHeads or one like it, but it is {heads!r}; set one of them."
+    )

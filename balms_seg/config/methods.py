@@ -36,6 +36,9 @@ MOVED_KEYS = {
     f"{_IMAGE}.FBL_RAMP": f"{_METHODS}.FEATURE_BALANCED.RAMP",
 }
 
+# Of values whose default shows nothing of their form.
+EXAMPLES = {f"{_METHODS}.CLASS_WEIGHTS.BY_NAME": "[['zebra', 2.0]]"}
+
 
 def add_keys(cfg: CfgNode) -> None:
     """Declare the settings of every registered method, those of installed packages included."""
@@ -149,18 +152,23 @@ def expected_method(name: str) -> str:
 
 
 def check_method_names(config: Mapping[str, Any], where: str) -> None:
-    """Raise KeyError where a file or the command line sets keys of a method that is not known.
+    """Stop where a file or the command line sets keys of methods that cannot be.
 
     Args:
         config: nested dicts.
         where: the file's name, for the message.
+
+    Raises:
+        KeyError: a method is not known.
+        ValueError: a mapping stands where pairs are expected, which alone can be merged.
     """
     from balms_seg.methods import METHODS
 
     model = config.get("MODEL")
     nodes = model.get("METHODS") if isinstance(model, Mapping) else None
+    nodes = nodes if isinstance(nodes, Mapping) else {}
     known = [name.upper() for name in METHODS]
-    for name in nodes if isinstance(nodes, Mapping) else ():
+    for name in nodes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
@@ -169,3 +177,10 @@ def check_method_names(config: Mapping[str, Any], where: str) -> None:
                 f"{hint}A method of your own is registered by --import MODULE, or by an entry "
                 "point of group balms_seg.methods."
             )
+        for field, value in nodes[name].items():
+            if value and isinstance(value, Mapping) and f"{_METHODS}.{name}.{field}" in EXAMPLES:
+                pairs = [list(pair) for pair in value.items()]
+                raise ValueError(
+                    f"{where} sets {_METHODS}.{name}.{field} to a mapping; write its pairs, "
+                    f"{pairs}."
+                )

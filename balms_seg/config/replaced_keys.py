@@ -21,6 +21,7 @@ def check_known_keys(config: dict, where: str) -> None:
 
     Raises:
         KeyError: such a key is used, or one of a method that is not known.
+        ValueError: a mapping stands where pairs are expected.
     """
     replaced = {key: (ours, "a key of the authors' release") for key, ours in RELEASED_KEYS.items()}
     replaced |= {key: (ours, "which has moved") for key, ours in MOVED_KEYS.items()}

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 from argparse import Namespace
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import IO, Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -16,6 +17,7 @@ from detectron2.utils import comm
 
 from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.meta_learning import check_meta_training
+from balms_seg.config.methods import EXAMPLES
 from balms_seg.data import register_from_config
 from balms_seg.data.instances.registration import make_paths_absolute
 from balms_seg.data.preflight.data_checks import output_problems
@@ -34,9 +36,6 @@ from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
 from balms_seg.model_zoo import get_config_file
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ def _merge_override(cfg: CfgNode, key: str, word: str) -> None:
             raise
         raise ValueError(
             f"{key} is {word} on the command line; expected {type(node).__name__}, such as "
-            f"{node!r}."
+            f"{EXAMPLES.get(key, repr(node))}."
         ) from None
 
 

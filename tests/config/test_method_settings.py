@@ -133,6 +133,18 @@ def test_weights_by_name_are_set_from_the_command_line(
         toy_config(key, "['red panda', 'cow']")
 
 
+def test_a_mapping_of_weights_by_name_is_told_as_the_pairs_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "weights.yaml"
+    path.write_text("MODEL: {METHODS: {CLASS_WEIGHTS: {BY_NAME: {zebra: 2.0, red panda: 3}}}}")
+    with pytest.raises(
+        ValueError, match=r"write its pairs, \[\['zebra', 2.0\], \['red panda', 3\]"
+    ):
+        load_config(path)
+    words = ["MODEL.METHODS.CLASS_WEIGHTS.BY_NAME", "{'zebra': 2.0}"]
+    with pytest.raises(ValueError, match=r"BY_NAME is \{.*such as \[\['zebra', 2.0\]\]"):
+        load_config("toy/base.yaml", words)
+
+
 def test_a_method_that_is_not_known_asks_for_its_module(
     toy_config: Callable[..., CfgNode],
 ) -> None:

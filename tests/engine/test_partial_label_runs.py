@@ -53,6 +53,8 @@ def test_partial_labels_that_nothing_reads_are_refused(data: dict, tmp_path: Pat
     base, partial = get_config_file("toy/base.yaml"), ("MODEL.PARTIAL_LABELS", "True")
     with pytest.raises(ValueError, match="PARTIAL_LABELS is True, which detectors"):
         load_config(base, ["MODEL.ROI_HEADS.NAME", "StandardROIHeads", *partial])
+    with pytest.raises(ValueError, match="PARTIAL_LABELS is True, but an image that is classified"):
+        load_config("classification/base.yaml", partial)
     settings = {**data, **DECOUPLED, "META.LEARN": "weights", "MODEL.PARTIAL_LABELS": True}
     with pytest.raises(ValueError, match="PARTIAL_LABELS is True, but META.SOURCE feature_bank"):
         build_trainer({**settings, "META.SOURCE": "feature_bank"}, tmp_path)
