@@ -169,7 +169,8 @@ class TablePlan:
         longer = {
             name: replace(stage, opts=(*stage.opts, *opts)) for name, stage in self.stages.items()
         }
-        return replace(self, stages=longer, opts=(*self.opts, *opts))
+        note = f"{self.note} With {' '.join(opts)}."
+        return replace(self, note=note, stages=longer, opts=(*self.opts, *opts))
 
     def _run(self, name: str, seed: int) -> Run:
         is_row = name in self.rows

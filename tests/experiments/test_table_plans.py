@@ -82,7 +82,9 @@ def test_seeds_come_one_by_one_and_rows_may_have_more(tmp_path: Path) -> None:
 
 def test_settings_reach_the_training_of_rows_and_stages(tmp_path: Path) -> None:
     plan = plan_of(GOOD + "opts: {SOLVER.STEPS: [4]}\niterations: 9\n", tmp_path)
-    run = plan.with_opts(["TEST.AUG.ENABLED", "True"]).runs()[-1]
+    plan = plan.with_opts(["TEST.AUG.ENABLED", "True"])
+    assert plan.note == "Of nothing. With TEST.AUG.ENABLED True."
+    run = plan.runs()[-1]
     words = run.train_command(tmp_path, num_gpus=1, imports=["mine"])
     assert words[1:6] == ["-m", "balms_seg", "train", "--config-file", "toy/base.yaml"]
     assert words[6:11] == ["--num-gpus", "1", "--resume", "--import", "mine"]
