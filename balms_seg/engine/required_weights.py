@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.engine.checkpoints.find import has_checkpoints
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.modeling.unfilled_norms import REMEDY
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -56,6 +57,12 @@ def require_weights(
             "drawn at random. Name the checkpoint of the stage before.",
             ", ".join(cfg.MODEL.TRAIN_ONLY),
         )
+    if not eval_only and not cfg.MODEL.WEIGHTS and _has_frozen_norm(cfg):
+        logger.warning(
+            "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN, which without pretrained "
+            "weights %s.",
+            REMEDY,
+        )
     if cfg.MODEL.WEIGHTS:
         stage_one = cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else ""
         try:
@@ -72,6 +79,12 @@ def require_weights(
             "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
             f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
         )
+
+
+def _has_frozen_norm(cfg: CfgNode) -> bool:
+    """Whether a detector's backbone is a residual network with FrozenBN."""
+    is_resnet = "resnet" in cfg.MODEL.BACKBONE.NAME and not build_job(cfg).of_images
+    return is_resnet and cfg.MODEL.RESNETS.NORM == "FrozenBN"
 
 
 def _trains_nothing(cfg: CfgNode) -> bool:

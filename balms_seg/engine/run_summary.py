@@ -138,6 +138,9 @@ def _describe_model(trainer: LongTailedTrainer, where: str) -> list[str]:
 def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[str]:
     solver = cfg.SOLVER
     every = cfg.TEST.EVAL_PERIOD
+    evaluation = f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end"
+    if not cfg.DATASETS.TEST:
+        evaluation = "no evaluation"
     rounds = solver.MAX_ITER * solver.IMS_PER_BATCH / num_images
     return [
         f"{_iterations_left(start_iter, solver.MAX_ITER)} of {solver.IMS_PER_BATCH} images, in all "
@@ -145,8 +148,7 @@ def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[s
         f"({f'SOLVER.EPOCHS {solver.EPOCHS:g}' if solver.EPOCHS else 'SOLVER.MAX_ITER'}); "
         f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
         f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
-        f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end; "
-        f"checkpoint every {solver.CHECKPOINT_PERIOD}",
+        f"{evaluation}; checkpoint every {solver.CHECKPOINT_PERIOD}",
     ]
 
 

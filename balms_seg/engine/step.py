@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.engine.mixed_precision import autocast
 from balms_seg.modeling import keyed_sampling
+from balms_seg.modeling.unfilled_norms import REMEDY, has_unfilled_norms
 from balms_seg.sampling import position_seed, positions_of
 
 logger = logging.getLogger(__name__)
@@ -150,10 +151,15 @@ class TrainingStep(SimpleTrainer):
 
     def _stopped(self, reason: str) -> FloatingPointError:
         learning_rate = max(group["lr"] for group in self.optimizer.param_groups)
+        advice = (
+            f"The learning rate was {learning_rate:g}; lower SOLVER.BASE_LR, "
+            "lengthen SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS."
+        )
+        if has_unfilled_norms(self.model):
+            advice = f"FrozenBN without pretrained weights {REMEDY}."
         return FloatingPointError(
             f"Training stopped at iteration {self.iter}: {reason} The weights of this iteration "
-            f"were not written. The learning rate was {learning_rate:g}; lower SOLVER.BASE_LR, "
-            "lengthen SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS."
+            f"were not written. {advice}"
         )
 
     def state_dict(self) -> dict[str, Any]:

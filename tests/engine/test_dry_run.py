@@ -41,6 +41,7 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     assert re.search(
         r"at least \d+ MiB on the CPU: weights .* activations \(2 x \d+ MiB\) \d", told
     )
+    assert "evaluation at the end; checkpoint" in told
     assert not (tmp_path / "out").exists()
 
 
@@ -53,8 +54,9 @@ def test_images_without_an_object_are_counted_where_they_are_trained_on(
     content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 5]
     path.write_text(json.dumps(content))
     kept = {"DATALOADER.FILTER_EMPTY_ANNOTATIONS": False, "OUTPUT_DIR": str(tmp_path / "out")}
-    dry_run({**settings, **kept, "SOLVER.EPOCHS": 2})
+    dry_run({**settings, **kept, "SOLVER.EPOCHS": 2, "DATASETS.TEST": ()})
     told = capsys.readouterr().out
+    assert "no evaluation; checkpoint" in told
     assert "_train: 6 images (1 without an object), 8 objects" in told
     # Three batches of two images are one epoch.
     length = "iterations 0 to 6 of 2 images, in all 2 times the training set (SOLVER.EPOCHS 2)"

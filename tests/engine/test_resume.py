@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.engine import HookBase
+from detectron2.layers import FrozenBatchNorm2d
 from runs import assert_same_tensors, build_trainer, read_checkpoint, run_training
 
 from balms_seg.engine import LongTailedTrainer, train
@@ -208,6 +209,17 @@ def break_loss(trainer: LongTailedTrainer, iteration: int, value: float) -> None
         return loss(*args) * (value if trainer.iter == iteration else 1.0)
 
     method.training_loss = broken
+
+
+def test_frozen_norms_without_weights_are_warned_of_and_blamed(
+    data: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = build_trainer({**data, "MODEL.RESNETS.NORM": "FrozenBN"}, tmp_path)
+    assert "MODEL.RESNETS.NORM is FrozenBN, which without pretrained weights" in caplog.text
+    step = trainer._trainer
+    assert "FrozenBN without pretrained weights normalises nothing" in str(step._stopped("Broken."))
+    next(m for m in trainer.model.modules() if isinstance(m, FrozenBatchNorm2d)).bias += 1
+    assert "lower SOLVER.BASE_LR" in str(step._stopped("Broken."))  # as weights would fill it
 
 
 @pytest.mark.parametrize(

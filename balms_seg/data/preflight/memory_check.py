@@ -11,11 +11,14 @@ from balms_seg.annotations import Annotations, num_bytes
 logger = logging.getLogger(__name__)
 
 _GIB = 1 << 30
+_WORTH_TELLING = 10 << 20  # bytes
 _SHARE = 0.5  # of the machine's memory; the rest is for images, processes and the system
 
 
 def note_memory(files: Iterable[Annotations], *, meminfo: Path = Path("/proc/meminfo")) -> None:
     """Compare what annotation files take with the machine's memory; warn where it is much.
+
+    Where it is next to nothing, nothing is said.
 
     Arrays on disk are mapped, so that all ranks and data workers of a machine share them. Others
     are each rank's own, and shared by its workers.
@@ -38,5 +41,5 @@ def note_memory(files: Iterable[Annotations], *, meminfo: Path = Path("/proc/mem
     )
     if needed > _SHARE * total:
         logger.warning("%s A run needs room for images and processes besides.", text)
-    else:
+    elif needed > _WORTH_TELLING:
         logger.info("%s", text)
