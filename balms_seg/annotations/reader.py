@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,24 @@ def read_annotations(json_file: str | Path) -> Annotations:
         raise AnnotationError(str(error)) from None
     state = path.stat()
     # The time of the last change of state cannot be set, unlike that of the content.
-    return _read(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return _read(_FileState(path.resolve(), state.st_size, times, path))
+
+
+@dataclass(frozen=True)
+class _FileState:
+    """A file as it was; equal whatever the spelling of its path, which messages keep."""
+
+    resolved: Path
+    size: int
+    times: tuple[int, int]
+    path: Path = field(compare=False)
 
 
 @lru_cache(maxsize=_NUM_KEPT)
-def _read(path: Path, size: int, *times: int) -> Annotations:
-    if size < MIN_CACHED_BYTES:
+def _read(state: _FileState) -> Annotations:
+    path = state.path
+    if state.size < MIN_CACHED_BYTES:
         return _build(path)
     return load_or_build(content_key(path), default_cache_dir(), lambda: _build(path))
 

@@ -112,10 +112,17 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         Raises:
             RuntimeError: there are checkpoints, but none of them can be read.
             ConnectionError: `path` is an address from which nothing could be downloaded.
+            FileNotFoundError: `path` leads nowhere.
         """
         self._resumes = resume and self.has_checkpoint()
         if self._resumes:
             return self.load(on_main_process(self._whole_checkpoint))
+        local = path.partition("?")[0]  # detectron2 takes options after a question mark
+        if local and "://" not in local and not Path(local).is_file():
+            raise FileNotFoundError(
+                f"MODEL.WEIGHTS is {local}, but there is no such file; give the path of a "
+                "checkpoint, or an address."
+            )
         try:
             return self.load(path, checkpointables=[])
         except URLError as error:

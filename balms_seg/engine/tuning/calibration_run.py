@@ -153,15 +153,16 @@ def refuse_unfit_set(name: str, cfg: CfgNode, *, allow_validation: bool) -> None
         cfg: DATASETS.TRAIN are the sets that the model was trained on.
         allow_validation: whether sets on which results are reported will do.
     """
-    file = Path(get_metadata(name).json_file).stem
+    file = Path(get_metadata(name).json_file)
     if name in cfg.DATASETS.TRAIN:
         raise ValueError(
             f"The model was trained on '{name}' and is surer there than elsewhere; name a set that "
             "it has not seen, held out of the training data."
         )
-    if not allow_validation and (is_validation_set(name) or is_validation_set(file)):
+    if not allow_validation and (is_validation_set(name) or is_validation_set(file.stem)):
+        culprit = f"'{name}'" if is_validation_set(name) else f"{file}, the file of '{name}',"
         raise ValueError(
-            f"'{name}' ({file}.json) is named like a set that results are reported on, and "
+            f"{culprit} is named like a set that results are reported on, and "
             "constants tuned there make those too good. Hold out a part of the training data and "
             "register it, or say --allow-validation."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from made_up_data import (
     NUM_CLASSES,
@@ -24,6 +24,7 @@ from made_up_data import (
 from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config
+from balms_seg.engine.tuning.calibration_run import refuse_unfit_set
 from balms_seg.engine.tuning.calibration_search import (
     Result,
     Trial,
@@ -198,6 +199,29 @@ def test_validation_and_training_sets_are_refused(data: dict[str, object]) -> No
         run_command("calibrate", command(data, data["DATASETS.TEST"][0]))
     with pytest.raises(SystemExit, match="was trained on"):
         run_command("calibrate", command(data, data["DATASETS.TRAIN"][0]))
+
+
+def test_the_name_that_is_refused_is_that_of_the_set_or_of_its_file(tmp_path: Path) -> None:
+    said = "is named like a set"
+    for name, file in (("my_val", "held_out.json"), ("my_held_out", "val.json")):
+        MetadataCatalog.get(name).json_file = str(tmp_path / file)
+        DatasetCatalog.register(name, list)
+    cfg = small_config({"DATASETS.TRAIN": ()})
+    try:
+        with pytest.raises(ValueError, match=f"^'my_val' {said}"):
+            refuse_unfit_set("my_val", cfg, allow_validation=False)
+        with pytest.raises(ValueError, match=f"^{tmp_path}/val.json, the file .*, {said}"):
+            refuse_unfit_set("my_held_out", cfg, allow_validation=False)
+    finally:
+        for name in ("my_val", "my_held_out"):
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_weights_that_are_not_there_are_named(data: dict[str, object]) -> None:
+    given = command(data, data["DATASETS.TEST"][0], "--allow-validation")
+    with pytest.raises(SystemExit, match=r"MODEL\.WEIGHTS is absent\.pth, but there is no such"):
+        run_command("calibrate", [*given, "MODEL.WEIGHTS", "absent.pth"])
 
 
 def test_a_model_of_other_classes_is_refused(data: dict[str, object], tmp_path: Path) -> None:
