@@ -171,6 +171,21 @@ def test_rarer_class_gets_the_larger_gradient() -> None:
     assert gradient[1].abs().max() > 50 * gradient[0].abs().max()
 
 
+@pytest.mark.parametrize("is_any_known", [True, False])
+def test_pixels_without_a_label_are_left_out_as_other_projects_md_says(is_any_known: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator)
+    targets = torch.randint(3, (2, 4, 5), generator=generator)
+    targets[:, :, 2 if is_any_known else 0 :] = 255
+    counts = torch.ones(3)
+    expected = F.cross_entropy(logits, targets, ignore_index=255).nan_to_num()  # nan without any
+    rows, labels = logits.movedim(1, -1).flatten(0, -2), targets.flatten()
+    keep = labels != 255
+    torch.testing.assert_close(balanced_softmax_loss(rows[keep], labels[keep], counts), expected)
+    losses = balanced_softmax_loss(rows, torch.where(keep, labels, 0), counts, reduction="none")
+    torch.testing.assert_close((losses * keep).sum() / keep.sum().clamp(min=1), expected)
+
+
 @pytest.mark.parametrize(
     ("background", "count", "message"),
     [
