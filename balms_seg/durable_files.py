@@ -1,10 +1,12 @@
-"""Files that are either whole or not there, whatever ends the process that writes them."""
+"""Files that are whole or not there, whatever ends their process, and files of one process."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +50,43 @@ def clear_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     for path in found:
         path.unlink(missing_ok=True)
     return found
+
+
+def open_alone(path: Path, taken: str) -> IO[bytes]:
+    """A file, made where missing, under a lock that ends with it or with this process.
+
+    Args:
+        path: its folder is made, too.
+        taken: what to say where another process has it.
+
+    Raises:
+        RuntimeError: another process has it.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RuntimeError(taken) from None
+        # The one before may have finished and removed the file between the two calls.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
+
+
+@contextmanager
+def only_process(path: Path, taken: str) -> Iterator[None]:
+    """Hold `path` alone, see `open_alone`, and remove it at the end."""
+    with open_alone(path, taken):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

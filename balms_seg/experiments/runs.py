@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import yaml
 
+from balms_seg.durable_files import only_process
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.experiments.cost import Cost, take_cost, write_cost
 from balms_seg.experiments.processes import Ended, Start, start_process, wait_for
 from balms_seg.stop_signals import RESUME_EXIT_CODE, stop_signals
 
+LOCK_FILE = "runs.lock"
 LOG_FILE = "stdout.txt"
 RESULTS_FILE = "results.json"
 
@@ -77,6 +79,9 @@ def train_all(
 
     Returns:
         Names of the runs that failed.
+
+    Raises:
+        RuntimeError: another process trains runs in the folder.
     """
     queue = _Queue(
         output,
@@ -88,7 +93,16 @@ def train_all(
     queue.num_runs = len({name for run in runs for name in _unfinished(run, output)})
     for place in places:
         queue.places.put(place)
-    with stop_signals.installed(), stop_signals.deferred(), ThreadPoolExecutor(len(places)) as pool:
+    taken = (
+        f"Another process trains runs in {output}, and two would spoil what each of them measures; "
+        "wait for it, or give another --output."
+    )
+    with (
+        only_process(output / LOCK_FILE, taken),
+        stop_signals.installed(),
+        stop_signals.deferred(),
+        ThreadPoolExecutor(len(places)) as pool,
+    ):
         list(pool.map(queue.train, runs))
     return queue.failed
 

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from balms_seg.durable_files import only_process
 from balms_seg.experiments import processes
 from balms_seg.experiments.cost import Cost, read_cost, write_cost
 from balms_seg.experiments.machine import places
 from balms_seg.experiments.processes import start_process, wait_for
-from balms_seg.experiments.runs import Command, is_finished, train_all
+from balms_seg.experiments.runs import LOCK_FILE, Command, is_finished, train_all
 
 RESULTS = '{"schema_version": 1, "metrics": {}}'
 FINISH = f"open(sys.argv[1] + '/results.json', 'w').write({RESULTS!r})"
@@ -48,6 +49,15 @@ def test_a_run_that_fails_ends_no_other_and_its_last_line_says_why(
     again = train_all(made_up("bad", "good"), tmp_path, script(FINISH), places=places(1))
     assert again == []
     assert told(capsys)[0].startswith("[1/1] bad: done in ")
+
+
+def test_two_at_a_time_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with only_process(tmp_path / LOCK_FILE, "taken"):
+        with pytest.raises(RuntimeError, match=f"Another process trains runs in {tmp_path}"):
+            train_all(made_up("a"), tmp_path, script(FINISH), places=places(1))
+        assert not (tmp_path / "a").exists()
+    assert train_all(made_up("a"), tmp_path, script(FINISH), places=places(1)) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_run_without_results_has_failed(tmp_path: Path) -> None:

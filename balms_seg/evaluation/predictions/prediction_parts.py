@@ -9,16 +9,16 @@ whose first line is broken, all of them.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from balms_seg.durable_files import open_alone
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,11 @@ class PartWriter:
             RuntimeError: another process writes it; it is left as it is.
         """
         self.path = Path(path)
-        self._file = _open_alone(self.path)
+        self._file = open_alone(
+            self.path,
+            "Another process evaluates the same weights in the same OUTPUT_DIR and writes "
+            f"{self.path}; wait for it, or give this evaluation another OUTPUT_DIR.",
+        )
         length = _whole_length(self.path, fingerprint) if keep else 0
         self._file.seek(length)
         self._file.truncate()
@@ -186,28 +190,6 @@ def _image_of(record: Any) -> ImagePredictions:
     if not isinstance(image.detections, list) or not isinstance(image.image_id, int | str):
         raise ValueError("it holds no detections of an image")
     return image
-
-
-def _open_alone(path: Path) -> IO[bytes]:
-    """The file, made where missing, under a lock that ends with this process."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        except FileNotFoundError:  # another evaluation has just removed the empty folder
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise RuntimeError(
-                f"Another process evaluates the same weights in the same OUTPUT_DIR and writes "
-                f"{path}; wait for it, or give this evaluation another OUTPUT_DIR."
-            ) from None
-        # The one before may have finished and removed the file between the two calls.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()
 
 
 def _header(path: Path) -> dict[str, Any]:
