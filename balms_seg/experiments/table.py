@@ -11,6 +11,7 @@ from typing import Any
 
 from balms_seg.annotations.json_file import read_json
 from balms_seg.durable_files import write_whole
+from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.experiments.records import Record, paired_difference, summarise
 
 Table = dict[str, Any]
@@ -42,6 +43,13 @@ def build_table(
     }
 
 
+def _finds_next_to_nothing(table: Table) -> bool:
+    """Whether the AP of every run is so low that the table compares nothing; not of accuracies."""
+    columns = [column for column in _columns(table) if column.endswith("/AP")]
+    best = [row[column]["max"] for row in table["rows"] for column in columns]
+    return bool(best) and max(best) < 100 * TELLING_AP
+
+
 def published_runs(path: Path, **about: Any) -> dict[tuple[str, int], Record]:
     """The runs in a table's json, by row and seed.
 
@@ -70,6 +78,11 @@ def write_table(
         The markdown.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if _finds_next_to_nothing(table):
+        note += (
+            f" Nothing was learnt: no AP reaches {100 * TELLING_AP:g}, so rows and differences "
+            "compare nothing. Train longer (SOLVER.MAX_ITER), or from weights (MODEL.WEIGHTS)."
+        )
     text = _markdown(table, note, cited)
     contents = {"json": json.dumps(table, indent=1) + "\n", "csv": _csv(table), "md": text}
     for ending, content in contents.items():

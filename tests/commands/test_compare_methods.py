@@ -170,3 +170,4 @@ def test_detectors_have_a_column_for_each_task_and_group(tmp_path: Path) -> None
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert {"segm/AP", "bbox/AP", "bbox/APr", "processor_seconds"} <= table["rows"][0].keys()
     assert "| row | seeds | segm/AP |" in done.stdout
+    assert "Nothing was learnt: no AP reaches 1" in done.stdout

@@ -12,7 +12,11 @@ import pytest
 from balms_seg.evaluation import write_results
 from balms_seg.experiments.cost import Cost, write_cost
 from balms_seg.experiments.records import paired_difference, read_record, summarise
-from balms_seg.experiments.table import build_table, published_runs, write_table
+from balms_seg.experiments.table import (
+    build_table,
+    published_runs,
+    write_table,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = [
@@ -92,6 +96,24 @@ def test_a_table_is_in_three_files(tmp_path: Path) -> None:
     assert lines[-1] == {"row": "new", "seed": "3", "top1": "58.0"}
     assert len(lines) == 7
     assert published_runs(tmp_path / "t.json")["new", 2]["top1"] == 63.0
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("segm/AP", (0.0, 0.9), True),
+        ("val: bbox/AP", (0.0, 1.1), False),
+        ("segm/APr", (0.0, 0.0), False),
+        ("top1", (0.0, 0.0), False),
+    ],
+)
+def test_a_table_without_any_ap_compares_nothing(
+    column: str, values: tuple[float, ...], expected: bool, tmp_path: Path
+) -> None:
+    rows = [{"row": str(one), "seed": 0, column: one, "commit": "c0ffee"} for one in values]
+    table = build_table(rows, [column], [], title="T", command="do it", hardware="an abacus")
+    text = write_table(table, tmp_path / "t", note="In words.")
+    assert ("Nothing was learnt: no AP reaches 1" in text) == expected
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
