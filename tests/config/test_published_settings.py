@@ -129,7 +129,7 @@ LVIS_V1 = {
         "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3,
     },
     "ecm_mask_rcnn_R_50_FPN_1x": {
-        **EPOCHS_12,
+        **EPOCHS_24,
         **REPEATED,
         CLASSIFIER: "ecm",
         "MODEL.ROI_MASK_HEAD.NAME": "CosineMaskHead",
@@ -147,6 +147,10 @@ LVIS_V1 = {
     "bags_mask_rcnn_R_50_FPN": {CLASSIFIER: "bags"},
     "eql_mask_rcnn_R_50_FPN_1x": {CLASSIFIER: "eql", "MODEL.METHODS.EQL.THRESHOLD": 0.0011},
     "federated_mask_rcnn_R_50_FPN_1x": {CLASSIFIER: "federated"},
+    # Of LVIS v0.5; the settings there are not told.
+    **{
+        f"{name}_mask_rcnn_R_50_FPN_1x": {CLASSIFIER: name} for name in ("focal", "cb_loss", "ldam")
+    },
 }
 CIFAR_LOSSES = {  # the paper's end-to-end rows share a recipe
     "softmax": {},

@@ -103,7 +103,9 @@ def test_mixed_precision_without_a_gpu_is_told_in_one_line(project: Path) -> Non
 def test_configurations_for_lvis_have_the_papers_classifier(name: str) -> None:
     path = str(LAZY / f"{name}.py")
     if "vitdet" in name:
-        pytest.importorskip("detectron2.modeling.backbone.vit", reason="0.6 has no ViT")
+        pytest.importorskip(
+            "detectron2.modeling.backbone.vit", reason="0.6 has no ViT; detectron2 main has"
+        )
     cfg = load_lazy_config(path, [])
     predictor = instantiate(cfg.model.roi_heads.box_predictor)
     assert type(predictor.method).__name__ == "BalancedSigmoid"
@@ -139,8 +141,10 @@ def test_configurations_for_lvis_train_and_are_evaluated(
     name: str, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "vitdet" in name:
-        pytest.importorskip("detectron2.modeling.backbone.vit", reason="0.6 has no ViT")
-        pytest.importorskip("timm", reason="detectron2's ViT needs timm")
+        pytest.importorskip(
+            "detectron2.modeling.backbone.vit", reason="0.6 has no ViT; detectron2 main has"
+        )
+        pytest.importorskip("timm", reason="detectron2's ViT needs timm; pip install timm")
     monkeypatch.chdir(tmp_path)
     write_lvis("train")
     write_lvis("val")
