@@ -154,15 +154,16 @@ def _tables_of_files(args: argparse.Namespace) -> list[NamedTable]:
 
     if args.results and args.opts:
         raise ValueError("Expected no KEY VALUE with --results, whose runs are of the file's own.")
-    tables = []
+    tables, imports = [], [word for name in args.imports for word in ("--import", name)]
     for path in args.table:
+        words = ["balms-seg", "compare-methods", *imports, "--table", str(path), *args.opts]
         plan = read_plan(path).with_opts(args.opts)
         check_configurations(plan)
         tables.append(
             NamedTable(
                 plan,
                 (args.results or args.output) / path.stem,
-                shlex.join(["balms-seg", "compare-methods", "--table", str(path), *args.opts]),
+                shlex.join(words),
                 goes_on=args.results is not None,
                 rows=tuple(args.methods),
                 num_seeds=args.seeds,

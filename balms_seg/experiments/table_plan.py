@@ -73,8 +73,8 @@ class Run:
             own["MODEL.WEIGHTS"] = str(weights.resolve())
         program = [sys.executable, "-m", "balms_seg", "train", "--config-file", self.config_file]
         program += ["--num-gpus", "1" if num_gpus else "0"]
-        program += ["--eval-only" if self.eval_only else "--resume"]
         program += [word for name in imports for word in ("--import", name)]
+        program += ["--eval-only" if self.eval_only else "--resume"]
         first = self.features.opts(self.seed) if self.features else []
         if self.iterations:
             first += ["SOLVER.MAX_ITER", str(self.iterations)]

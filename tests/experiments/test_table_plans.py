@@ -87,7 +87,7 @@ def test_settings_reach_the_training_of_rows_and_stages(tmp_path: Path) -> None:
     run = plan.runs()[-1]
     words = run.train_command(tmp_path, num_gpus=1, imports=["mine"])
     assert words[1:6] == ["-m", "balms_seg", "train", "--config-file", "toy/base.yaml"]
-    assert words[6:11] == ["--num-gpus", "1", "--resume", "--import", "mine"]
+    assert words[6:11] == ["--num-gpus", "1", "--import", "mine", "--resume"]
     settings = dict(zip(words[11::2], words[12::2], strict=True))
     weights = settings.pop("MODEL.WEIGHTS")
     assert settings == {

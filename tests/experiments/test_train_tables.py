@@ -120,7 +120,8 @@ def test_published_runs_are_kept_and_only_missing_ones_are_trained(
 
 def test_some_rows_are_trained_in_short(tmp_path: Path, trained: list) -> None:
     short = ("SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", "2")
-    compare(tmp_path, "--seeds", "1", "--methods", "softmax", "BALMS", "--num-gpus", "0", *short)
+    some = ("--import", "math", "--seeds", "1", "--methods", "softmax", "BALMS", "--num-gpus", "0")
+    compare(tmp_path, *some, *short)
     first, second = (
         f"cifar10_lt_cpu-{name}_rho100_WARMUP_ITERS-0_MAX_ITER-2_seed0"
         for name in ("softmax", "balms")
@@ -128,7 +129,10 @@ def test_some_rows_are_trained_in_short(tmp_path: Path, trained: list) -> None:
     assert trained == [(first, None), (second, first)]
     content = json.loads((tmp_path / "runs" / "cifar_cpu.json").read_text())
     assert [run["row"] for run in content["runs"]] == ["softmax", "BALMS"]
-    assert content["command"].endswith("cifar_cpu.yaml SOLVER.WARMUP_ITERS 0 SOLVER.MAX_ITER 2")
+    assert content["command"] == (
+        f"balms-seg compare-methods --import math --table {CPU} SOLVER.WARMUP_ITERS 0 "
+        "SOLVER.MAX_ITER 2"
+    )
 
 
 @pytest.mark.parametrize(
