@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from balms_seg.engine.checkpoints.find import has_checkpoints
+from balms_seg.engine.checkpoints.find import has_checkpoints, named_checkpoint
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.modeling.unfilled_norms import REMEDY
 
@@ -79,6 +80,35 @@ def require_weights(
             "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
             f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
         )
+
+
+def refuse_start_weights(
+    cfg: CfgNode, config_file: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> None:
+    """Stop where a run's own config.yaml would load what the run started from.
+
+    The file keeps the MODEL.WEIGHTS of the start; what was trained lies in checkpoints beside it.
+
+    Args:
+        cfg: what was read of the file.
+        config_file: its path.
+        overrides: KEY, VALUE, ... of the command line, which may name MODEL.WEIGHTS.
+
+    Raises:
+        ValueError: neither the command line nor the file names a checkpoint of the run.
+    """
+    folder = Path(config_file).absolute().parent
+    is_named = "MODEL.WEIGHTS" in overrides[::2]
+    if is_named or Path(config_file).name != "config.yaml" or not has_checkpoints(folder):
+        return
+    if cfg.MODEL.WEIGHTS and Path(cfg.MODEL.WEIGHTS).absolute().parent == folder:
+        return
+    trained = named_checkpoint(folder) or next(iter(sorted(folder.glob("*.pth"))), folder)
+    raise ValueError(
+        f"{config_file} has the MODEL.WEIGHTS that its run started from "
+        f"({cfg.MODEL.WEIGHTS or 'none'}), not what it trained; give those that you mean: "
+        f"MODEL.WEIGHTS {trained}."
+    )
 
 
 def _has_frozen_norm(cfg: CfgNode) -> bool:

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, get_cfg
 from balms_seg.config import add_balms_config, check_known_keys
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_checkpoint
+from balms_seg.engine.required_weights import refuse_start_weights
 from balms_seg.engine.run_setup import load_config
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -26,11 +27,13 @@ def read_run_config(path: str | Path, *, device: str | None = None) -> CfgNode:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: it has no configuration, or the configuration names none.
+        ValueError: it has no configuration, or the configuration names none, or is a run's own,
+            which names those it started from.
     """
     path = Path(path)
     if path.suffix.lower() in _CONFIG_SUFFIXES:
         cfg = load_config(path)
+        refuse_start_weights(cfg, path)
         if not cfg.MODEL.WEIGHTS:
             raise ValueError(
                 f"{path} does not say which MODEL.WEIGHTS to load, as the configurations that "

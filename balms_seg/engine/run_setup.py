@@ -29,7 +29,7 @@ from balms_seg.engine.output_folder import (
     set_evaluation_aside,
     training_config_kept,
 )
-from balms_seg.engine.required_weights import require_weights
+from balms_seg.engine.required_weights import refuse_start_weights, require_weights
 from balms_seg.engine.resume_checks import describe_changes, prepare_to_resume, saved_seed
 from balms_seg.engine.run_data import DataSets
 from balms_seg.engine.run_log import start_log
@@ -204,6 +204,8 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
             "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
+    if args.eval_only and not args.resume:
+        refuse_start_weights(cfg, config_file, args.opts)
     earlier: dict[str, Any] = {}
     if not args.eval_only:
         earlier = _prepare_training(cfg, args, is_planned=scratch is not None)

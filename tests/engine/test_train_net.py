@@ -48,7 +48,7 @@ def test_a_run_of_two_iterations(data: dict[str, object], tmp_path: Path) -> Non
     last = after[after.index("Results are in") :].splitlines()
     assert str(tmp_path / "command" / "results.json") in last[0]
     assert last[1].split()[:3] == ["balms-seg", "report", str(tmp_path / "command")]
-    assert len(last) == 4
+    assert len(last) == 7
     here = run_training(data, tmp_path / "here")
     checkpoint = read_checkpoint(tmp_path / "command" / "model_final.pth")
     assert_same_tensors(checkpoint["model"], here.model.state_dict())
