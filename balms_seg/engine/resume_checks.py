@@ -31,6 +31,7 @@ _METHOD_KEYS = (
     "MODEL.INIT_CLASSIFIER",
     "MODEL.INITIAL_BIAS",
 )
+_LEFT_TO_THE_DATA = ("NUM_CLASSES", "NUM_FEATURES")  # where they are 0
 # What makes no other training; the checkpoint's weights and seed hold, and are told of elsewhere.
 _NOT_TOLD = {"MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "VERSION"}
 _MOST_LETTERS = 60  # of a value in a message
@@ -51,7 +52,7 @@ def prepare_to_resume(cfg: CfgNode) -> dict[str, Any]:
     if run is None:
         return {}
     saved = yaml.safe_load(run.entries.get("config", "{}"))
-    problems = [*_changed_keys(cfg, saved), *_changed_shapes(cfg, run.entries)]
+    problems = [*_changed_keys(cfg, saved), *_changed_shapes(cfg, saved, run.entries)]
     if problems:
         raise ValueError(
             f"--resume would go on from {run.path}, which is of another run:\n  "
@@ -132,10 +133,15 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def _changed_shapes(cfg: CfgNode, entries: Mapping[str, Any]) -> list[str]:
+def _changed_shapes(
+    cfg: CfgNode, saved: Mapping[str, Any], entries: Mapping[str, Any]
+) -> list[str]:
     """Differences of the weights, and of the parameters that train."""
     cfg = cfg.clone()
     cfg.defrost()
+    for key in _LEFT_TO_THE_DATA:  # which are not read yet, and were read for the run
+        if not cfg.MODEL.IMAGE_CLASSIFIER[key]:
+            cfg.MODEL.IMAGE_CLASSIFIER[key] = _value(saved, f"MODEL.IMAGE_CLASSIFIER.{key}") or 0
     cfg.MODEL.DEVICE, cfg.DATASETS.TRAIN = "meta", ()
     with torch.device("meta"):
         model = LongTailedTrainer.build_model(cfg)

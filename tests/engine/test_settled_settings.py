@@ -57,6 +57,23 @@ def test_epochs_classes_and_groups_follow_from_the_set(
     assert read.count(cfg.DATASETS.TRAIN[0]) == 1  # for the settings and for the run
 
 
+def test_a_run_goes_on_with_what_it_left_to_the_data(tmp_path: Path) -> None:
+    labels = np.arange(9) % 3
+    np.savez(tmp_path / "made_up.npz", features=np.eye(9, 5), labels=labels, class_names=CLASSES)
+    settings = {
+        "DATASETS.REGISTER_IMAGES": [["resumed_features", str(tmp_path / "made_up.npz"), ""]],
+        "DATASETS.TRAIN": ("resumed_features",),
+        "MODEL.IMAGE_CLASSIFIER.NUM_CLASSES": 0,
+        "MODEL.IMAGE_CLASSIFIER.BACKBONE": "features",
+        "INPUT.IMAGES.AUGMENTATIONS": [],
+    }
+    run_image_training(settings, tmp_path / "run")
+    longer = {**settings, "SOLVER.MAX_ITER": 4}
+    resumed = run_image_training(longer, tmp_path / "run", "--resume")
+    assert resumed.start_iter == 2
+    assert resumed.model.classifier.weight.shape == (3, 5)
+
+
 def test_a_checkpoints_classes_are_those_of_its_evaluation(
     sets: dict[str, object], tmp_path: Path
 ) -> None:
