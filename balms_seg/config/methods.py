@@ -117,10 +117,15 @@ def classifier_problems(
         return problems
     method = METHODS[name]
     is_cosine = (method.classifier_kind if kind == "auto" else kind) == "cosine"
-    if is_cosine and init_classifier in ("lws", "tau_norm"):
+    if is_cosine and init_classifier in ("lws", "tau_norm", "discriminant"):
         problems.append(
             f"MODEL.INIT_CLASSIFIER is {init_classifier!r}, which needs a linear classifier; set "
             f"{where}.{kind_key} to linear."
+        )
+    if method.independent_scores and init_classifier == "discriminant":
+        problems.append(
+            f"MODEL.INIT_CLASSIFIER is discriminant, whose scores mean something beside each other "
+            f"alone, but those of {name} stand alone; set it to reset, or take a softmax."
         )
     if is_cosine and initial_bias == "prior":
         problems.append(

@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from balms_seg.engine.discriminant_start import start_as_discriminant
 from balms_seg.engine.output_folder import require_other_folder
-from balms_seg.modeling.classifier_init import start_at_the_prior, start_classifiers
+from balms_seg.modeling.classifier_init import (
+    start_at_the_prior,
+    start_classifiers,
+    starts_anew,
+)
+from balms_seg.modeling.image_classifier import ImageClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,9 +42,12 @@ def start_as_configured(
         ValueError: the run would write over the weights that it starts from.
     """
     require_other_folder(cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR)
-    are_new = start_classifiers(
-        model, cfg.MODEL.INIT_CLASSIFIER, seed=cfg.SEED, absent_parameters=absent_parameters
-    )
-    if are_new and cfg.MODEL.INITIAL_BIAS == "prior":
+    how = cfg.MODEL.INIT_CLASSIFIER
+    if how == "discriminant":
+        assert isinstance(model, ImageClassifier)  # config/stages.py refuses detectors
+        start_as_discriminant(model, cfg)
+    else:
+        start_classifiers(model, how, seed=cfg.SEED, absent_parameters=absent_parameters)
+    if starts_anew(how, absent_parameters) and cfg.MODEL.INITIAL_BIAS == "prior":
         fraction = cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION
         start_at_the_prior(model, statistics, positive_fraction=fraction)

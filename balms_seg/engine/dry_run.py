@@ -88,6 +88,8 @@ def _planned(cfg: CfgNode, num_processes: int) -> CfgNode:
     cfg.defrost()
     cfg.SOLVER.REFERENCE_WORLD_SIZE = cfg.SOLVER.REFERENCE_IMS_PER_BATCH = 0
     cfg.DATALOADER.NUM_WORKERS = 0  # one batch is wanted
+    if cfg.MODEL.INIT_CLASSIFIER == "discriminant":
+        cfg.MODEL.INIT_CLASSIFIER = "reset"  # whose features would be those of all images
     cfg.freeze()
     return cfg
 

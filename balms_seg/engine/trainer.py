@@ -37,7 +37,7 @@ from balms_seg.engine.step import TrainingStep, data_parallel
 from balms_seg.engine.step_errors import step_errors_explained
 from balms_seg.engine.writers import run_writers
 from balms_seg.evaluation.evaluator_choice import evaluation_folder
-from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
+from balms_seg.modeling.classifier_init import starts_anew
 from balms_seg.modeling.find_classifier import find_classifier_view
 from balms_seg.modeling.freeze import train_only
 from balms_seg.modeling.prepare import prepare_model
@@ -172,9 +172,9 @@ class LongTailedTrainer(DefaultTrainer):
         """As detectron2's; at a run's start the classifier is what `MODEL.INIT_CLASSIFIER` says."""
         super().resume_or_load(resume)
         absent = self.checkpointer.absent_parameters
-        has_classifier = not any(name.endswith(CLASSIFIER_WEIGHTS) for name in absent)
+        is_new = starts_anew(self.cfg.MODEL.INIT_CLASSIFIER, absent)
         # A classifier that is kept means the classes that it was trained on, in their order.
-        if self.start_iter > 0 or (has_classifier and self.cfg.MODEL.INIT_CLASSIFIER != "reset"):
+        if self.start_iter > 0 or not is_new:
             check_classes(self.cfg, self.checkpointer.loaded_record)
         if not (resume and self.checkpointer.has_checkpoint()):
             check_stage_one(self.checkpointer, self.cfg)

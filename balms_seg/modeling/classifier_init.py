@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm")
+INIT_CLASSIFIERS = ("keep", "reset", "lws", "tau_norm", "discriminant")
 INITIAL_BIASES = ("method", "prior")
 # Ends of the names of the classifiers' weights.
 CLASSIFIER_WEIGHTS = ("cls_score.weight", "classifier.weight")
@@ -128,13 +128,24 @@ def start_at_the_prior(
     logger.info("The classifier's bias starts at the prior (MODEL.INITIAL_BIAS).")
 
 
+def starts_anew(how: str, absent_parameters: Collection[str]) -> bool:
+    """Whether a run's classifiers are not those of its checkpoint.
+
+    Args:
+        how: `MODEL.INIT_CLASSIFIER`.
+        absent_parameters: names of parameters that the checkpoint did not fill.
+    """
+    is_absent = any(name.endswith(CLASSIFIER_WEIGHTS) for name in absent_parameters)
+    return how in ("reset", "discriminant") or is_absent
+
+
 def start_classifiers(
     model: nn.Module,
     how: str,
     *,
     seed: int,
     absent_parameters: Collection[str],
-) -> bool:
+) -> None:
     """Prepare the classifiers for training, once the checkpoint is loaded; not on resuming.
 
     Args:
@@ -142,9 +153,6 @@ def start_classifiers(
         how: `MODEL.INIT_CLASSIFIER`.
         seed: the run's.
         absent_parameters: names of parameters that the checkpoint did not fill.
-
-    Returns:
-        Whether the classifiers are new, not the checkpoint's.
 
     Raises:
         RuntimeError: "lws" would scale a classifier that was never trained.
@@ -158,4 +166,3 @@ def start_classifiers(
             f"classifier, but MODEL.WEIGHTS did not fill {', '.join(absent)}; name the checkpoint "
             "of a feature stage with the same classes and the same kind of CLASSIFIER."
         )
-    return how == "reset" or bool(absent)

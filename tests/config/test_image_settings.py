@@ -59,3 +59,36 @@ def test_a_method_of_detectors_is_told_the_key_of_image_classifiers() -> None:
     cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = "softmax"
     with pytest.raises(ValueError, match=r"only detectors read.*MODEL\.IMAGE_CLASSIFIER\.METHOD"):
         check_config(cfg)
+
+
+def with_discriminant(**changes: object) -> CfgNode:
+    cfg = with_changes("METHOD", "balanced_softmax")
+    cfg.MODEL.INIT_CLASSIFIER = "discriminant"
+    cfg.MODEL.TRAIN_ONLY = ["classifier"]
+    cfg.merge_from_list([word for pair in changes.items() for word in pair])
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("META_ARCHITECTURE", "GeneralizedRCNN", r"detectors have background"),
+        ("TRAIN_ONLY", [], r"backbone trains; set MODEL\.TRAIN_ONLY to \[classifier\]"),
+        ("TRAIN_ONLY", ["classifier", "backbone.stem"], "backbone trains"),
+        ("INITIAL_BIAS", "prior", r"set MODEL\.INITIAL_BIAS to method"),
+        ("IMAGE_CLASSIFIER.METHOD", "sigmoid", "those of sigmoid stand alone"),
+        ("IMAGE_CLASSIFIER.CLASSIFIER", "cosine", r"needs a linear classifier"),
+        ("INIT_CLASSIFIER_SHRINKAGE", 0.0, "above 0, at most 1"),
+        ("INIT_CLASSIFIER_SHRINKAGE", 1.1, "above 0, at most 1"),
+        ("INIT_CLASSIFIER_SCALE", 0.0, "a number above 0"),
+    ],
+)
+def test_what_a_discriminant_cannot_start_is_told(key: str, value: object, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        check_config(with_discriminant(**{f"MODEL.{key}": value}))
+
+
+def test_a_discriminant_starts_a_classifier_of_what_stays_as_it_is() -> None:
+    check_config(with_discriminant())
+    alone = {"MODEL.TRAIN_ONLY": [], "MODEL.IMAGE_CLASSIFIER.BACKBONE": "features"}
+    check_config(with_discriminant(**alone))

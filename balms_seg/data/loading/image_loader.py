@@ -192,12 +192,23 @@ def build_image_train_loader(
 def build_image_test_loader(
     cfg: Any, dataset_name: str, *, load: Load = load_dataset_dicts
 ) -> ImageTestLoader:
-    """The test loader of a registered image classification set, with the labels of the run.
+    """The test loader of a registered image classification set, with the labels of the run."""
+    classes = evaluation_classes(cfg, dataset_name, load=load)
+    return build_loader_in_order(cfg, load_labelled_images(dataset_name, classes, load=load))
+
+
+def build_loader_in_order(
+    cfg: Any, records: list[dict], *, training: bool = False
+) -> ImageTestLoader:
+    """Every image once, as evaluation sees it.
 
     Images in memory are decoded, and features read, at the first use.
+
+    Args:
+        cfg: a checked configuration.
+        records: of the images, with the labels of the run.
+        training: they are trained on: those in memory are the training loader's.
     """
-    classes = evaluation_classes(cfg, dataset_name, load=load)
-    records = load_labelled_images(dataset_name, classes, load=load)
     labels, batch_size = labels_of(records), cfg.TEST.IMAGES_PER_BATCH
     keys = [record["key"] for record in records]
     if cfg.INPUT.IMAGES.IN_MEMORY or holds_features(records):
@@ -208,8 +219,9 @@ def build_image_test_loader(
                 load_pixels,
                 records,
                 cfg.INPUT.IMAGES.SIZE,
+                unreadable=cfg.INPUT.IMAGES.UNREADABLE if training else "stop",
                 pixel_range=cfg.INPUT.PIXEL_RANGE,
-                training=False,
+                training=training,
             )
         )
         decoded = cache(read)
