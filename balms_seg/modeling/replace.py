@@ -33,8 +33,9 @@ def replace_box_classifier(
     """Exchange the box classifier of a detectron2 model, in place.
 
     Box regression keeps its weights. The classifier keeps its weights where it has as many columns
-    as before (softmax to balanced_softmax, say) and starts anew where it does not; a bias that is
-    the same in all columns is untrained and becomes the method's initial one. Build the optimiser
+    as before (softmax to balanced_softmax, say; detectron2's `use_sigmoid_ce` to sigmoid, too) and
+    starts anew where it does not; a bias that is the same in all columns is untrained and becomes
+    the method's initial one. Build the optimiser
     afterwards: one that was built before holds the old classifier's parameters, and its first step
     is refused where the classifier started anew.
 
@@ -126,19 +127,35 @@ def _with_method(
         loss_weight=old.loss_weight,
     )
     new.bbox_pred = old.bbox_pred
-    if type(new.cls_score) is type(classifier) and (
-        new.cls_score.out_features == classifier.out_features
-    ):
-        _start_bias(classifier, new.cls_score)
-        new.cls_score = classifier
+    kept = _read_columns(old, method)
+    if type(new.cls_score) is type(kept) and new.cls_score.out_features == kept.out_features:
+        _start_bias(kept, new.cls_score)
+        new.cls_score = kept
     else:
         logger.info(
             "The box classifier is %s and was %s; it starts from initialisation.",
             _described(new.cls_score),
             _described(classifier),
         )
+    if new.cls_score is not classifier:
         note_replaced(classifier, new.cls_score)
     return new.to(classifier.weight.device).train(old.training)
+
+
+@torch.no_grad()
+def _read_columns(old: FastRCNNOutputLayers, method: Method) -> Any:
+    """The classifier; for a method of K columns without the last one of detectron2's sigmoids.
+
+    With `use_sigmoid_ce` detectron2 (main) has K + 1 columns, of which nothing reads the last.
+    """
+    layer, num_classes = old.cls_score, old.num_classes
+    is_read_in_part = getattr(old, "use_sigmoid_ce", False) and isinstance(layer, nn.Linear)
+    if not is_read_in_part or method.num_columns != num_classes:
+        return layer
+    read = nn.Linear(layer.in_features, num_classes).to(layer.weight)
+    read.weight.copy_(layer.weight[:num_classes])
+    read.bias.copy_(layer.bias[:num_classes])
+    return read
 
 
 @torch.no_grad()
