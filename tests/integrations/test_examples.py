@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer
-from made_up_data import TRAIN_CLASSES, words, write_annotated_images
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from made_up_data import TRAIN_CLASSES, VAL_CLASSES, words, write_annotated_images
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 # ResNet-50 of four channels, on images of 64 px.
@@ -94,6 +97,49 @@ def test_a_checkpoint_of_detectron2s_goes_on_with_another_loss(data: list[str]) 
         theirs.model.state_dict().items(), ours.model.state_dict().values(), strict=True
     ):
         assert torch.equal(one, other), name
+
+
+THEIRS = """
+from detectron2 import model_zoo
+model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
+dataloader = model_zoo.get_config("common/data/coco.py").dataloader
+"""
+SMALL_THEIRS = [
+    *("model.roi_heads.num_classes=3", "model.roi_heads.box_predictor.test_score_thresh=0.0"),
+    *("model.roi_heads.box_head.fc_dims=[8]", "model.roi_heads.box_predictor.input_shape=8"),
+    *("model.proposal_generator.post_nms_topk=[20,10]", "dataloader.test.num_workers=0"),
+    "dataloader.test.mapper.augmentations.0.short_edge_length=64",
+]
+
+
+@pytest.mark.parametrize("has_sigmoids", [False, True])
+def test_a_checkpoint_of_anothers_python_configuration_is_calibrated(
+    has_sigmoids: bool, data: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose scores stay as they are, since nothing is proven of an untrained model."""
+    options = list(SMALL_THEIRS)
+    if has_sigmoids:
+        if "use_sigmoid_ce" not in inspect.signature(FastRCNNOutputLayers).parameters:
+            pytest.skip("0.6 has no use_sigmoid_ce; detectron2 main has, and its ViTDet for LVIS")
+        options.append("model.roi_heads.box_predictor.use_sigmoid_ce=True")
+    write_annotated_images(Path("held_out"), VAL_CLASSES)
+    Path("theirs.py").write_text(THEIRS)
+    cfg = LazyConfig.apply_overrides(LazyConfig.load("theirs.py"), options)
+    torch.manual_seed(0)
+    theirs = instantiate(cfg.model).eval()
+    torch.nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.bias)
+    torch.save({"model": theirs.state_dict()}, "theirs.pth")
+    named = ["theirs.py", "theirs.pth", "train.json", "held_out.json", "held_out"]
+    ours = example("calibrate_lazy").calibrate([*named, *options]).eval()
+    printed = capsys.readouterr().out
+    assert all(f"{name} 0.6 " in printed for name in ("norcal", "logit_adjustment"))
+    assert "Chosen: none" in printed
+    image = [{"image": torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255}]
+    with torch.no_grad():
+        expected, found = (model(image)[0]["instances"] for model in (theirs, ours))
+    assert len(expected) > 0
+    assert torch.equal(found.pred_classes, expected.pred_classes)
+    torch.testing.assert_close(found.scores, expected.scores)
 
 
 def test_torchvisions_mask_rcnn_trains_balanced(data: list[str]) -> None:
