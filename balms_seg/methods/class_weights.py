@@ -74,10 +74,11 @@ class ClassWeights(Softmax):
 
     def _by_name(self, statistics: ClassStatistics) -> Tensor:
         weights = torch.ones(self.num_classes)
+        known = {each.lower(): each for each in statistics.class_names}
         for name, weight in self.settings.by_name:
             if name not in statistics.class_names:
-                near = difflib.get_close_matches(name, statistics.class_names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
+                near = difflib.get_close_matches(name.lower(), known, n=1)
+                hint = f"; did you mean {known[near[0]]!r}?" if near else "."
                 raise ValueError(
                     f"Expected names of the training set's {self.num_classes} classes in "
                     f"MODEL.METHODS.CLASS_WEIGHTS.BY_NAME, but got {name!r}{hint}"

@@ -194,6 +194,21 @@ def test_a_classifier_starts_from_the_generator_alone(method: Method) -> None:
     assert first.bias.unique().tolist() == pytest.approx([method.initial_bias])
 
 
+def test_a_bias_from_the_prior_makes_scores_of_the_classes_shares(method: Method) -> None:
+    """In the groups of bags; what post-hoc logit adjustment shifts is shifted again."""
+    shares = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
+    bias = method.prior_bias(shares, 0.25 if method.has_background else 1.0)
+    assert bias.shape == (method.num_columns,)
+    scores = method.probabilities(bias[None])[0, :K]
+    if isinstance(method, METHODS["post_hoc_logit_adjustment"]):
+        scores = scores * method.kept("counts")
+    groups = method.kept("groups") if isinstance(method, METHODS["bags"]) else torch.zeros(K)
+    for group in groups.unique():
+        own = groups == group
+        expected = shares[own] / shares[own].sum()
+        torch.testing.assert_close(scores[own] / scores[own].sum(), expected)
+
+
 def test_nothing_is_drawn_from_the_global_generator(method: Method) -> None:
     before = torch.get_rng_state()
     train_a_batch(method)

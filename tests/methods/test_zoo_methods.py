@@ -214,9 +214,10 @@ def test_weights_by_name_are_of_those_classes_alone() -> None:
     torch.testing.assert_close(weights, torch.tensor([0.5, 1, 2.5, 1, 1, 1, 1]))
 
 
-def test_weights_for_a_class_that_does_not_exist_name_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"CLASS_WEIGHTS\.BY_NAME, but got 'aa'; did you mean 'a'"):
-        build("class_weights", by_name=(("aa", 2.0),))
+@pytest.mark.parametrize("name", ["aa", "A"])
+def test_weights_for_a_class_that_does_not_exist_name_the_nearest(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"\.BY_NAME, but got '{name}'; did you mean 'a'"):
+        build("class_weights", by_name=((name, 2.0),))
 
 
 def test_a_group_without_a_class_is_an_error() -> None:
