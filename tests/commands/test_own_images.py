@@ -23,7 +23,6 @@ from made_up_data import words
 from PIL import Image
 
 from balms_seg.commands.command_line import main, run_command
-from balms_seg.data.images import image_sets
 
 SIZE = 12
 TRAIN = {"Bär": 9, "one": 1, "red fox": 5, "zebra": 3}
@@ -291,7 +290,6 @@ def named_as_in_the_document() -> Iterator[None]:
     yield
     for name in ("my_train", "my_held_out", "my_test"):
         DatasetCatalog.remove(name)
-        del image_sets._REGISTERED[name]
 
 
 @pytest.mark.usefixtures("named_as_in_the_document")

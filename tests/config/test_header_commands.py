@@ -12,8 +12,6 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.commands import train
-from balms_seg.data.images import image_sets
-from balms_seg.data.instances import registration
 from balms_seg.engine import LongTailedTrainer, load_config, setup
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
@@ -50,8 +48,6 @@ def forget_sets() -> None:
     """Each command registers its sets anew, some under one name: toy data, or the user's own."""
     for name in DatasetCatalog.list():
         if name.startswith(("glyphs_", "my_")):
-            registration._SOURCES.pop(name, None)
-            image_sets._REGISTERED.pop(name, None)
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
 

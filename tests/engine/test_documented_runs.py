@@ -14,8 +14,6 @@ from documented_commands import DOCUMENTS, ROOT, commands_of, start
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, write_annotated_images
 from runs import run_training
 
-from balms_seg.data.instances import registration
-
 NO_GPU = r"--num-gpus is \d but CUDA is not available; use --num-gpus 0"
 NO_LVIS = "detectron2 expects 'lvis_v1_val' there because DETECTRON2_DATASETS is"
 # Documents whose commands need no more than what `reader` makes; those on images, on a method of
@@ -50,9 +48,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     found = tmp_path / "output" / "my_data" / "inference" / "lvis_instances_results.json"
     shutil.copy(found, tmp_path / "results.json")
     yield tmp_path
-    names = [name for name in registration._SOURCES if name.startswith(("my_", "earlier_"))]
+    names = [name for name in DatasetCatalog.list() if name.startswith(("my_", "earlier_"))]
     for name in names:  # the next reader's lie elsewhere
-        del registration._SOURCES[name]
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
 

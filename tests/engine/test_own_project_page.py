@@ -11,8 +11,6 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, small_config, write_annotated_images
 
-from balms_seg.data.instances import registration
-
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_project.md"
 NAMES = ("my_train", "my_val")
 
@@ -32,7 +30,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name in DatasetCatalog:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-        registration._SOURCES.pop(name, None)
 
 
 @pytest.mark.usefixtures("project")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,29 @@ _LISTS = {
         for part in ("train", "val")
     },
 }
-_REGISTERED: dict[str, tuple[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class _ImageSet:
+    """What a name stands for; in detectron2's catalogue, which calls it to read the set.
+
+    Attributes:
+        name: of the set.
+        read: its images.
+        entry: source and root of one's own; None: it is a builtin one.
+    """
+
+    name: str
+    read: Callable[[], ImageRecords]
+    entry: tuple[str, str] | None = None
+
+    def __call__(self) -> list[dict[str, Any]]:
+        found = self.read()
+        log_notes(self.name, found.notes)
+        metadata = vars(MetadataCatalog.get(self.name))
+        metadata["thing_classes"] = list(found.class_names)
+        metadata["names_are_known"] = found.names_are_known
+        return found.records
 
 
 def register_images(name: str, source: str, root: str = "") -> None:
@@ -55,12 +78,13 @@ def register_images(name: str, source: str, root: str = "") -> None:
         ValueError: the name is taken.
     """
     entry = absolute_source(source, root)
-    if _REGISTERED.get(name) == entry:
+    registered = DatasetCatalog.data.get(name)  # removed or taken by others: the catalogue knows
+    if isinstance(registered, _ImageSet) and registered.entry == entry:
         return
-    if name in DatasetCatalog.list():
+    if registered is not None:
         raise ValueError(f"Data set name {name!r} is taken; use another name.")
-    _REGISTERED[name] = entry
-    _register(name, partial(read_image_records, *entry), image_root=entry[1] or entry[0])
+    images = _ImageSet(name, partial(read_image_records, *entry), entry)
+    _register(images, image_root=entry[1] or entry[0])
 
 
 def absolute_source(source: str, root: str) -> tuple[str, str]:
@@ -83,16 +107,16 @@ def _register_builtin() -> None:
     """Register the names of the companion benchmarks, below DETECTRON2_DATASETS."""
     for classes in _CIFAR:
         for part in ("train", "test"):
-            _register(f"cifar{classes}_{part}", partial(read_cifar, classes, part))
+            _register(_ImageSet(f"cifar{classes}_{part}", partial(read_cifar, classes, part)))
         for kind, label in (("exponential", "lt"), ("step", "step")):
             for rho in RHOS:
+                read = partial(read_cifar_subset, classes, rho, kind)
                 _register(
-                    f"cifar{classes}_{label}_rho{rho}_train",
-                    partial(read_cifar_subset, classes, rho, kind),
+                    _ImageSet(f"cifar{classes}_{label}_rho{rho}_train", read),
                     subset={"rho": rho, "kind": kind, "seed": SUBSET_SEED},
                 )
     for name, (list_file, images) in _LISTS.items():
-        _register(name, partial(_read_builtin_list, list_file, images))
+        _register(_ImageSet(name, partial(_read_builtin_list, list_file, images)))
 
 
 def read_cifar_subset(classes: int, rho: float, kind: str) -> ImageRecords:
@@ -131,18 +155,10 @@ def _read_builtin_list(list_file: str, images: str) -> ImageRecords:
     return read_image_records(f"{root}/{list_file}", f"{root}/{images}")
 
 
-def _register(name: str, read: Callable[[], ImageRecords], **metadata: Any) -> None:
-    def load() -> list[dict[str, Any]]:
-        found = read()
-        log_notes(name, found.notes)
-        metadata = vars(MetadataCatalog.get(name))
-        metadata["thing_classes"] = list(found.class_names)
-        metadata["names_are_known"] = found.names_are_known
-        return found.records
-
-    DatasetCatalog.register(name, load)
-    MetadataCatalog.pop(name, None)
-    MetadataCatalog.get(name).set(evaluator_type=EVALUATOR_TYPE, **metadata)
+def _register(images: _ImageSet, **metadata: Any) -> None:
+    DatasetCatalog.register(images.name, images)
+    MetadataCatalog.pop(images.name, None)
+    MetadataCatalog.get(images.name).set(evaluator_type=EVALUATOR_TYPE, **metadata)
 
 
 def _is_inside(source: str) -> bool:

@@ -14,6 +14,7 @@ from detectron2.data.catalog import Metadata
 from balms_seg.annotations import read_annotations
 from balms_seg.data.images.image_sets import absolute_source, register_images_from_config
 from balms_seg.data.instances.dataset_dicts import (
+    DatasetDicts,
     file_metadata,
     load_annotations,
     set_loaded_metadata,
@@ -34,13 +35,22 @@ _FILE_KEYS = (
 
 @dataclass(frozen=True)
 class _Source:
+    """What a name stands for; in detectron2's catalogue, which calls it to read the set."""
+
+    name: str
     json_file: str
     image_root: str
     match_file_names: str
     trust_annotations: bool
 
-
-_SOURCES: dict[str, _Source] = {}
+    def __call__(self) -> DatasetDicts:
+        return load_annotations(
+            self.json_file,
+            self.image_root,
+            self.name,
+            match_file_names=self.match_file_names,
+            trust_annotations=self.trust_annotations,
+        )
 
 
 class FileMetadata(Metadata):
@@ -87,42 +97,32 @@ def register_long_tailed_instances(
         ValueError: the name is taken, by detectron2 or with other files.
     """
     source = _Source(
-        _normalised(json_file), _normalised(image_root), match_file_names, trust_annotations
+        name, _normalised(json_file), _normalised(image_root), match_file_names, trust_annotations
     )
-    registered = _SOURCES.get(name)
-    if registered == source:
-        return
-    if registered is not None:
+    registered = DatasetCatalog.data.get(name)  # removed or taken by others: the catalogue knows
+    if registered is None:
+        DatasetCatalog.register(name, source)
+        MetadataCatalog.pop(name, None)
+    elif not isinstance(registered, _Source):
+        raise ValueError(
+            f"Data set name {name!r} is taken by a data set that is registered elsewhere "
+            "(detectron2 registers its own); use another name."
+        )
+    elif registered != source:
         raise ValueError(
             f"Data set {name!r} is registered with {registered.json_file} and "
             f"{registered.image_root}, and now with {source.json_file} and {source.image_root}; "
             "use another name."
         )
-    if name in DatasetCatalog.list():
-        raise ValueError(
-            f"Data set name {name!r} is taken by a data set that is registered elsewhere "
-            "(detectron2 registers its own); use another name."
+    if name not in MetadataCatalog:
+        MetadataCatalog[name] = FileMetadata(
+            name=name,
+            json_file=source.json_file,
+            image_root=source.image_root,
+            match_file_names=match_file_names,
+            trust_annotations=trust_annotations,
+            **(metadata or {}),
         )
-    DatasetCatalog.register(
-        name,
-        lambda: load_annotations(
-            source.json_file,
-            source.image_root,
-            name,
-            match_file_names=source.match_file_names,
-            trust_annotations=source.trust_annotations,
-        ),
-    )
-    MetadataCatalog.pop(name, None)
-    MetadataCatalog[name] = FileMetadata(
-        name=name,
-        json_file=source.json_file,
-        image_root=source.image_root,
-        match_file_names=match_file_names,
-        trust_annotations=trust_annotations,
-        **(metadata or {}),
-    )
-    _SOURCES[name] = source
 
 
 def register_from_config(cfg: CfgNode) -> None:

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from balms_seg.data import (
     register_from_config,
     register_long_tailed_instances,
 )
+from balms_seg.data.images.image_sets import register_images
 
 
 def registered(tmp_path: Path, content: dict | None = None) -> str:
@@ -102,6 +104,24 @@ def test_same_name_with_other_files_is_an_error(tmp_path: Path) -> None:
     name = registered(tmp_path)
     with pytest.raises(ValueError, match=rf"{name}.*annotations\.json.*other\.json.*another name"):
         register_long_tailed_instances(name, tmp_path / "other.json", tmp_path / "images")
+
+
+@pytest.mark.parametrize("of_images", [False, True])
+def test_a_set_that_was_removed_is_registered_anew(of_images: bool, tmp_path: Path) -> None:
+    name = new_name()
+    register = partial(register_images, name, str(tmp_path))
+    if not of_images:
+        path = write_set(tmp_path, lvis_style())
+        register = partial(register_long_tailed_instances, name, path, tmp_path / "images")
+    for _ in range(2):
+        register()
+        assert name in DatasetCatalog
+        assert MetadataCatalog.get(name).get("image_root")
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, list)  # somebody else's by now
+    with pytest.raises(ValueError, match=f"'{name}' is taken"):
+        register()
 
 
 def test_names_of_detectron2_are_taken(tmp_path: Path) -> None:
