@@ -12,6 +12,8 @@ from detectron2.data import transforms
 from detectron2.structures import Instances
 
 from balms_seg.data.images.image_files import read_image
+from balms_seg.engine.checkpoints.read_file import read_entries
+from balms_seg.engine.class_checks import CLASSES_KEY
 from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ class InstancePredictor:
     """Resizes images as the evaluation of its run does, and keeps what passes the thresholds.
 
     Attributes:
-        classes: what the checkpoint says of them.
+        classes: what the checkpoint or the training set says of them.
         num_dropped: detections so far that no threshold let pass.
     """
 
@@ -63,11 +65,14 @@ class InstancePredictor:
             min_score: as for the constructor.
 
         Raises:
-            ValueError: the checkpoint does not name its classes, or the file is another.
+            ValueError: neither the checkpoint nor the training set of the configuration names the
+                classes, or the file is another.
         """
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()  # the data need not be at hand
+        if CLASSES_KEY in (read_entries(cfg.MODEL.WEIGHTS) or {}):
+            cfg.DATASETS.TRAIN = ()  # it need not be at hand
+        cfg.DATASETS.TEST = ()
         if thresholds is not None:
             cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS = read_thresholds(thresholds)
         given, expected = cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS, cfg.MODEL.ROI_HEADS.NUM_CLASSES
@@ -80,7 +85,8 @@ class InstancePredictor:
         if classes is None:
             raise ValueError(
                 f"{cfg.MODEL.WEIGHTS} does not name its classes, as checkpoints of this package "
-                "do; balms-seg demo takes it with its configuration."
+                "do, and DATASETS.TRAIN of its configuration is not at hand to name them: say in "
+                "DATASETS.REGISTER where that lies. balms-seg demo takes it without."
             )
         return cls(cfg, model, classes, min_score=min_score)
 

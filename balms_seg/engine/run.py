@@ -11,14 +11,20 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
-from balms_seg.engine.class_checks import check_classes, loaded_classes
+from balms_seg.engine.class_checks import check_classes, class_record, loaded_classes
 from balms_seg.engine.jobs.choice import build_job
-from balms_seg.engine.run_data import DataSets, RunData, statistics_if_available
+from balms_seg.engine.run_data import (
+    DataSets,
+    RunData,
+    statistics_if_available,
+    training_set_if_available,
+)
 from balms_seg.engine.run_summary import describe_start
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.evaluation.output.results_file import CHECKPOINT_ENTRY, add_to_results
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
+from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TAU_NORMALISED = "model_tau_norm"
+_NOT_NEEDED = "Predictions need none, unless scores are adjusted by counts; that is an error then."
 
 
 def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any] | None:
@@ -107,13 +114,16 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     Raises:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
-    return prepare_model(_load(cfg, resume=resume)[0], statistics_if_available(cfg))
+    model, _ = _load(cfg, resume=resume)
+    return prepare_model(model, statistics_if_available(cfg, consequence=_NOT_NEEDED))
 
 
 def load_model_and_classes(
     cfg: CfgNode, *, resume: bool = False
 ) -> tuple[nn.Module, ClassRecord | None]:
-    """As `load_model`, with what the checkpoint says of the classes; None where it says nothing.
+    """As `load_model`, with what is known of the classes.
+
+    The checkpoint says it, or else the training set of the configuration; None where neither does.
 
     The model cuts at the thresholds in the checkpoint, unless the configuration has its own.
     (An evaluation does not: AP ranks all detections.) Where no training set is at hand, the counts
@@ -128,8 +138,13 @@ def load_model_and_classes(
     if classes is not None and classes.thresholds and not _own_thresholds(cfg):
         heads: Any = model.roi_heads
         heads.cut_at(classes.thresholds)
-    if classes is None or not classes.image_counts:
-        return prepare_model(model, statistics_if_available(cfg)), classes
+    if classes is None:
+        found = training_set_if_available(cfg, consequence=_NOT_NEEDED)
+        classes = None if found is None else class_record(cfg, found)
+        return prepare_model(model, None if found is None else found.statistics), classes
+    if not classes.image_counts:
+        statistics = statistics_if_available(cfg, consequence=_NOT_NEEDED)
+        return prepare_model(model, statistics), classes
     statistics = statistics_if_available(cfg, consequence="Those in the checkpoint will do.")
     return prepare_model(model, statistics or classes.to_statistics()), classes
 
@@ -154,8 +169,19 @@ def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
         raise RuntimeError(
             f"The model would use {len(names)} parameters at their random initialisation, for "
             f"example {', '.join(names[:3])}: the checkpoint lacks them or has them in another "
-            "shape. Check the configuration (classes, CLASSIFIER) against the checkpoint's."
+            f"shape. {_remedy(cfg)}"
         )
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
         tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
     return model, checkpointer.loaded_record
+
+
+def _remedy(cfg: CfgNode) -> str:
+    """What to do where a model's parameters are not those of the checkpoint."""
+    if build_job(cfg).of_images or cfg.MODEL.ROI_HEADS.NAME in LONG_TAILED_HEADS:
+        return "Check the configuration (classes, CLASSIFIER) against the checkpoint's."
+    return (
+        "Check the configuration (classes, heads) against the checkpoint's. Where the classifier "
+        "was replaced in code (replace_box_classifier), set MODEL.ROI_HEADS.NAME "
+        "LongTailedROIHeads and MODEL.ROI_BOX_HEAD.CLASSIFIER to the method."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -12,6 +13,10 @@ from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_checkpoint
 from balms_seg.engine.required_weights import refuse_start_weights
 from balms_seg.engine.run_setup import load_config
+from balms_seg.evaluation.uncertainty.run_seeds import CONFIG_FILE, is_evaluation
+from balms_seg.modeling.roi_heads import method_name
+
+logger = logging.getLogger(__name__)
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -20,50 +25,82 @@ def read_run_config(path: str | Path, *, device: str | None = None) -> CfgNode:
     """The configuration of a trained model, its MODEL.WEIGHTS those to load.
 
     Args:
-        path: a checkpoint of this package, whose own configuration is taken; the output folder of
-            a run: its last checkpoint; or a configuration that names MODEL.WEIGHTS, such as
-            `balms-seg calibrate` writes.
+        path: a checkpoint, whose own configuration is taken, or where it has none, as those of
+            other trainers, the config.yaml beside it; the output folder of a run: its last
+            checkpoint; that of an evaluation alone: what it evaluated, as it did; or a
+            configuration that names MODEL.WEIGHTS, such as `balms-seg calibrate` writes.
         device: "cpu" or "cuda"; None for the run's own, where there is one.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: it has no configuration, or the configuration names none, or is a run's own,
-            which names those it started from.
+        ValueError: there is no configuration, or the configuration names no checkpoint, or is a
+            run's own, which names those it started from.
     """
     path = Path(path)
-    if path.suffix.lower() in _CONFIG_SUFFIXES:
-        cfg = load_config(path)
-        refuse_start_weights(cfg, path)
-        if not cfg.MODEL.WEIGHTS:
-            raise ValueError(
-                f"{path} does not say which MODEL.WEIGHTS to load, as the configurations that "
-                "balms-seg calibrate writes do; name the folder of the run or a checkpoint."
-            )
+    if path.is_dir():
+        cfg = _config_of_folder(path)
+    elif path.suffix.lower() in _CONFIG_SUFFIXES:
+        cfg = _config_of_file(path)
     else:
-        cfg = _config_of_checkpoint(_last_checkpoint(path) if path.is_dir() else path)
+        cfg = _config_of_checkpoint(path)
     if device or not torch.cuda.is_available():
         cfg.MODEL.DEVICE = device or "cpu"
     return cfg
 
 
-def _last_checkpoint(folder: Path) -> Path:
+def _config_of_file(path: Path) -> CfgNode:
+    cfg = load_config(path)
+    refuse_start_weights(cfg, path)
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError(
+            f"{path} does not say which MODEL.WEIGHTS to load, as the configurations that "
+            "balms-seg calibrate writes do; name the folder of the run or a checkpoint."
+        )
+    return cfg
+
+
+def _config_of_folder(folder: Path) -> CfgNode:
     saved = next(saved_runs(folder), None)
-    if saved is None:
-        raise FileNotFoundError(f"Expected checkpoints of a run in {folder}, but there are none.")
-    return saved.path
+    if saved is not None:
+        return _config_of_checkpoint(saved.path)
+    if is_evaluation(folder):
+        return _config_of_file(folder / CONFIG_FILE)
+    raise FileNotFoundError(
+        f"Expected checkpoints of a run in {folder}, or the {CONFIG_FILE} and results.json of an "
+        "evaluation, but there are none."
+    )
 
 
 def _config_of_checkpoint(path: Path) -> CfgNode:
     content = read_checkpoint(path)
     if "config" not in content:
-        raise ValueError(
-            f"{path} does not hold the configuration it was trained with, as checkpoints of this "
-            "package do; evaluate it with its configuration file."
-        )
+        return _config_beside(path)
     cfg = get_cfg()
     add_balms_config(cfg)
     saved_config = CfgNode.load_cfg(content["config"])
     check_known_keys(saved_config, str(path))
     cfg.merge_from_other_cfg(saved_config)
     cfg.MODEL.WEIGHTS = str(path)
+    return cfg
+
+
+def _config_beside(path: Path) -> CfgNode:
+    """For checkpoints of other trainers, which hold none."""
+    beside = path.parent / CONFIG_FILE
+    if not beside.is_file():
+        raise ValueError(
+            f"{path} does not hold the configuration it was trained with, as checkpoints of this "
+            f"package do, and there is no {beside}. Name the folder of an evaluation of it, "
+            "balms-seg train --eval-only --config-file F MODEL.WEIGHTS PTH OUTPUT_DIR DIR; or "
+            f"balms-seg demo --config-file F --opts MODEL.WEIGHTS {path}"
+        )
+    cfg = load_config(beside)
+    cfg.MODEL.WEIGHTS = str(path)
+    logger.warning(
+        "%s does not hold its configuration, so %s is taken for it: %s with the classifier %s.",
+        path,
+        beside,
+        cfg.MODEL.ROI_HEADS.NAME,
+        method_name(cfg) or "of detectron2",
+    )
     return cfg

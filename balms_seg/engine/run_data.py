@@ -106,6 +106,20 @@ def statistics_if_available(
     """Statistics of DATASETS.TRAIN; None, with a warning, where it is not at hand.
 
     Args:
+        cfg: as for `training_set_if_available`.
+        sets: likewise.
+        consequence: likewise.
+    """
+    found = training_set_if_available(cfg, sets, consequence=consequence)
+    return None if found is None else found.statistics
+
+
+def training_set_if_available(
+    cfg: CfgNode, sets: DataSets | None = None, *, consequence: str = _NO_COUNTS
+) -> TrainingSet | None:
+    """DATASETS.TRAIN, counted; None, with a warning, where it is not at hand.
+
+    Args:
         cfg: names the set.
         sets: with what was read of it.
         consequence: sentence that ends the warning.
@@ -114,7 +128,7 @@ def statistics_if_available(
         return None
     try:
         register_from_config(cfg)
-        return (DataSets() if sets is None else sets).training_set(build_job(cfg)).statistics
+        return (DataSets() if sets is None else sets).training_set(build_job(cfg))
     except (FileNotFoundError, KeyError) as error:
         logger.warning(
             "No counts of the training set: %s. %s",

@@ -18,7 +18,9 @@ from made_up_data import small_config, write_data_sets
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine.run import load_model, load_model_and_classes
 from balms_seg.engine.tuning.checkpoint_thresholds import keep_thresholds
+from balms_seg.evaluation.output.results_file import write_results
 from balms_seg.evaluation.predictions.detection_file import read_detections
+from balms_seg.modeling import replace_box_classifier
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,51 @@ def test_thresholds_of_other_classes_are_refused(
     with pytest.raises(ValueError, match=message):
         keep_thresholds(tmp_path / "model.pth", names, thresholds)
     assert (tmp_path / "model.pth").read_bytes() == (folder / "model.pth").read_bytes()
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A checkpoint of another trainer, which holds weights alone, and beside it its evaluation."""
+    torch.manual_seed(0)
+    cfg = small_config(write_data_sets(tmp_path / "data"))
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    torch.save({"model": build_model(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
+    evaluated = tmp_path / "evaluated"
+    write_results(evaluated / "results.json", metrics={}, config=cfg.dump())
+    (evaluated / "config.yaml").write_text(cfg.dump())
+    return tmp_path
+
+
+def test_the_evaluation_of_a_foreign_checkpoint_says_what_it_is(
+    foreign: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    everything = ("--confidence-threshold", "0.0")
+    found = predict(foreign, foreign / "a", *everything, model=foreign / "evaluated")
+    assert {each["category_id"] for each in found} <= {1, 2, 3}  # of the training json
+    assert len(found) == 15
+    said = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not any("does not hold its configuration" in one for one in said)
+    model = foreign / "model_final.pth"
+    with pytest.raises(SystemExit, match=r"no .*config\.yaml.* balms-seg demo --config-file F"):
+        predict(foreign, foreign / "b", model=model)
+    shutil.copy(foreign / "evaluated" / "config.yaml", foreign)
+    assert predict(foreign, foreign / "c", *everything, model=model) == found
+    assert "LongTailedROIHeads with the classifier balanced_softmax" in caplog.text
+
+
+def test_classes_that_nothing_names_are_asked_for(foreign: Path) -> None:
+    (foreign / "data" / "train.json").unlink()
+    with pytest.raises(SystemExit, match=r"DATASETS\.TRAIN .* not at hand to name them"):
+        predict(foreign, foreign / "a", model=foreign / "evaluated")
+
+
+def test_a_classifier_that_was_replaced_in_code_is_named_as_the_cause(foreign: Path) -> None:
+    path = foreign / "evaluated" / "config.yaml"
+    settings = {"MODEL.ROI_HEADS.NAME": "StandardROIHeads", "MODEL.ROI_BOX_HEAD.CLASSIFIER": ""}
+    model = build_model(small_config(settings))
+    replace_box_classifier(model, "sigmoid", None)
+    torch.save({"model": model.state_dict()}, foreign / "model_final.pth")
+    cfg = small_config({**settings, "MODEL.WEIGHTS": str(foreign / "model_final.pth")})
+    path.write_text(cfg.dump())
+    with pytest.raises(SystemExit, match=r"replaced in code .*CLASSIFIER to the method"):
+        predict(foreign, foreign / "a", model=foreign / "evaluated")

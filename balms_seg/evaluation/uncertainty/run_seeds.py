@@ -11,7 +11,7 @@ import yaml
 from balms_seg.evaluation.output.results_file import CHECKPOINT_ENTRY, read_results
 from balms_seg.evaluation.predictions.run_folder import is_within
 
-RESULTS_FILE = "results.json"
+RESULTS_FILE, CONFIG_FILE = "results.json", "config.yaml"
 _TELLING_ITERATIONS = 300  # the shortest schedule of which differences are published
 
 
@@ -107,8 +107,20 @@ def evaluated_model(path: Path) -> str | None:
     if any(folder.glob("model_*.pth")):
         return str(folder)
     weights = str(_config(_record(path)).get("MODEL", {}).get("WEIGHTS", ""))
-    is_checkpoint = weights.endswith(".pth") and weights.isprintable() and Path(weights).is_file()
-    return weights if is_checkpoint else None
+    if not (weights.endswith(".pth") and weights.isprintable() and Path(weights).is_file()):
+        return None
+    return str(folder) if is_evaluation(folder) else weights
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether a folder is of an evaluation alone, whose configuration names what it evaluated.
+
+    Args:
+        folder: of a run.
+    """
+    record = _record(folder)
+    is_alone = bool(record) and record.get("iteration") is None
+    return is_alone and (folder / CONFIG_FILE).is_file()
 
 
 def _config(record: Mapping[str, Any]) -> Mapping[str, Any]:

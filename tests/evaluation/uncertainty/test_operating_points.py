@@ -193,7 +193,10 @@ def test_the_next_command_has_the_evaluated_weights_and_these_thresholds(tmp_pat
     write_results(held_out / "results.json", metrics={}, config=config)
     (tmp_path / "matches_bbox.npz").rename(held_out / "matches_bbox.npz")
     file = held_out / "thresholds.yaml"
-    for run, taken in ((held_out, model), (tmp_path, tmp_path)):
+    cases = [(held_out, model), (held_out, held_out), (tmp_path, tmp_path)]
+    for run, taken in cases:
+        if taken == held_out:
+            (held_out / "config.yaml").touch()  # predict takes the folder from then on
         command = f"balms-seg predict {taken} IMAGES --thresholds {file} --output found"
         table = choose_stored_thresholds(run, "f1", output=held_out).table
         assert table.splitlines()[-1] == f"Next: {command}"
