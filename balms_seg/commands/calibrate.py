@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 # What only one of the two jobs reads.
 _OF_DETECTORS = ("methods", "metric", "counts", "report_on", "table")
 _OF_CLASSIFIERS = ("class_mix",)
+_LVIS_THRESHOLD = 0.0001
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,11 +126,12 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
     )
     print(f"Boxes on {args.dataset}, percent:\n{format_results(results, metric)}\n\n{decided}")
     if results[0].metrics["AP"] < 100 * TELLING_AP:
+        threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
+        lower = f"lower it to LVIS's {_LVIS_THRESHOLD:g}, or " * (threshold > _LVIS_THRESHOLD)
         print(
             f"With AP below {100 * TELLING_AP:g} nothing is compared: the model finds next to "
-            "nothing of a score above MODEL.ROI_HEADS.SCORE_THRESH_TEST "
-            f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g} (LVIS's is 0.0001); lower it, or train "
-            "longer."
+            f"nothing of a score above MODEL.ROI_HEADS.SCORE_THRESH_TEST {threshold:g}; {lower}"
+            "train longer."
         )
     reported = []
     if args.report_on:
@@ -209,14 +211,24 @@ def write_choice(
     """Write --output, and say how it is used."""
     from balms_seg.engine.tuning.calibrated_config import write_calibrated_config
 
-    on_cpu = " --num-gpus 0" if args.num_gpus == 0 else ""
-    command = f"balms-seg train --eval-only --config-file {args.output}{on_cpu}"
+    of_cpu = cfg.MODEL.DEVICE == "cpu"  # --num-gpus 0, or the configuration's own
+    imported = [word for module in args.imports for word in ("--import", module)]
+    words = ["balms-seg", "train", "--eval-only", *imported, "--config-file", str(args.output)]
+    words += ["--num-gpus", "0"] * of_cpu
+    predict = ["balms-seg", "predict", *imported, str(args.output), "IMAGES", "--output", "DIR"]
+    missing = []
+    if not cfg.DATASETS.TEST:
+        words += ["DATASETS.TEST", "('TEST_SET',)"]
+        missing = ["TEST_SET: what to report on, registered as the others are; the yaml has none."]
+    command = shlex.join(words)
     write_calibrated_config(
         args.output,
         cfg,
         keys,
         config_file=args.config_file,
         overrides=args.opts,
-        comments=[command, *lines, f"Written by {shlex.join(sys.argv)}"],
+        comments=[command, *missing, *lines, f"Written by {shlex.join(sys.argv)}"],
     )
-    print(f"Wrote {args.output}: {command}, or balms-seg predict {args.output} IMAGES --output DIR")
+    print(f"Wrote {args.output}. Next:\n  {command}\n  {shlex.join(predict)}")
+    for line in missing:
+        print(line)

@@ -256,7 +256,9 @@ def test_the_tool_writes_a_configuration_that_loads(
         *("--table", str(tmp_path / "table.json"), "--report-on", data["DATASETS.TEST"][0]),
     )
     run_command("calibrate", [*arguments, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
-    assert "Chosen by AP" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Chosen by AP" in said
+    assert f"--config-file {tmp_path}/made/calibrated.yaml --num-gpus 0\n" in said
     table = json.loads((tmp_path / "table.json").read_text())
     assert set(table["best"]) == {
         *("none", "norcal", "logit_adjustment", "fracal", "tau_norm", "group_temperature")
