@@ -38,6 +38,7 @@ class Method(nn.Module, ABC):
     needs_statistics: ClassVar[bool] = False  # of the training set, for loss or probabilities
     rows_are_independent: bool = True  # a row's loss does not depend on the other rows
     has_state: ClassVar[bool] = False  # that training changes
+    needs_progress: ClassVar[bool] = False  # the loss asks how far the run is
     independent_scores: ClassVar[bool] = False  # a sigmoid per class: scores do not sum to 1
     # Layer of the classifier that "auto" stands for, "linear" or "cosine"; and whether another
     # than cosines, multiplied with `cosine_scale`, means nothing to the loss.

@@ -49,6 +49,7 @@ class FeatureBalanced(CountingSoftmax):
             self.check_choice("alpha", ALPHAS)
             self.check_range("ramp", 0 <= self.ramp <= 1, "a share of the run in [0, 1]")
 
+    needs_progress = True
     settings: Settings
 
     def prepare(self, statistics: ClassStatistics | None) -> None:

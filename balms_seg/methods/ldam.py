@@ -90,6 +90,7 @@ class LDAMDRW(LDAM):
             self.check_range("start", 0 <= self.start <= 1, "a share of the run in [0, 1]")
 
     rows_are_independent = False  # the weights are scaled over the batch
+    needs_progress = True
     settings: Settings
 
     def prepare(self, statistics: ClassStatistics | None) -> None:

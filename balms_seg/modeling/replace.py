@@ -79,7 +79,24 @@ def replace_box_classifier(
         )
     else:
         heads.box_predictor = replaced(predictor, method)
+    if schedule is None and statistics is not None:
+        _warn_without_schedule(heads.box_predictor)
     return model
+
+
+def _warn_without_schedule(predictors: nn.Module) -> None:
+    asking = [
+        type(module).__name__
+        for module in predictors.modules()
+        if isinstance(module, Method) and module.needs_progress
+    ]
+    if asking:
+        logger.warning(
+            "%s asks how long the run is, so that training stops at its first iteration: give "
+            "replace_box_classifier(..., schedule=TrainingSchedule(max_iter, images_per_batch)), "
+            "of balms_seg.modeling.",
+            asking[0],
+        )
 
 
 def _method_of(

@@ -179,6 +179,21 @@ def test_without_statistics_the_model_predicts_but_does_not_train() -> None:
         model.train()(made_up_batch())
 
 
+@pytest.mark.parametrize("method", ["ldam_drw", "feature_balanced", "balanced_softmax"])
+def test_a_method_that_changes_on_the_way_is_told_to_lack_a_schedule(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = replace_box_classifier(detectron2_model(), method, made_up_statistics())
+    told = "schedule=TrainingSchedule" in caplog.text
+    stops = False
+    try:
+        with EventStorage():
+            model.train()(made_up_batch())
+    except ValueError as error:
+        stops = "reads progress" in str(error)
+    assert told == stops == (method != "balanced_softmax")
+
+
 def test_an_unknown_method_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="softmax, sigmoid.*'focl' .did you mean focal"):
         replace_box_classifier(detectron2_model(), "focl", None)
