@@ -19,8 +19,8 @@ from .tables import LVIS_IMAGE_FIELDS
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = {
-    "frequency": "classes are grouped by their number of training images: rare 1-10, common "
-    "11-100, frequent above; where it is unknown they have no frequency group",
+    "frequency": "classes are grouped by their number of training images; where it is unknown they "
+    "have no frequency group",
     "image_count": "counted from the annotations",
     "neg_category_ids": "every class without an annotation in an image counts as verified absent "
     "from it, so a detection of it is a false positive",
@@ -28,9 +28,8 @@ _DEFAULTS = {
     "an unmatched detection is a false positive",
 }
 _PLAIN_COCO = (  # instead of all four
-    "none of LVIS's fields: classes are grouped by their number of training images (rare 1-10, "
-    "common 11-100, frequent above, no group where it is unknown), and every image counts as "
-    "annotated for all classes"
+    "none of LVIS's fields: classes are grouped by their number of training images (no group where "
+    "it is unknown), and every image counts as annotated for all classes"
 )
 _NUM_DAMAGES_NAMED = 3
 # The files of which everything was said.

@@ -80,7 +80,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
         if ignored and not of_images:
             return [
                 f"{' and '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} set, but "
-                f"MODEL.ROI_HEADS.NAME is {name!r}, which reads neither; set the name to "
+                f"MODEL.ROI_HEADS.NAME is {name!r}, which reads no such key; set the name to "
                 "LongTailedROIHeads and, for a classifier of detectron2's own, "
                 "MODEL.ROI_BOX_HEAD.CLASSIFIER to softmax."
             ]

@@ -223,6 +223,7 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         else:
             with appearing_together(self._output_dir, self.evaluation) as folder:
                 self._evaluate_parts(self._set, paths, folder, results)
+            logger.info("Detections and results per class are in %s", self._output_dir)
         self._parts.remove(paths)
         return results
 

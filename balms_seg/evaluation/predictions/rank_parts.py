@@ -206,4 +206,4 @@ def _results_file(
         file.write("[")
         yield write
         file.write("]")
-    logger.info("Wrote %d detections to %s", number, path.name)
+    logger.info("Wrote %d detections", number)

@@ -203,6 +203,7 @@ def _write_yaml(
         f"#   {following}\n"
         "# Or name the run's config.yaml in _BASE_, or give these keys on the command line.\n"
         f"{_never_found(points)}"
+        "VERSION: 2  # of detectron2's keys, which it asks of what is merged\n"
         "MODEL:\n"
         "  ROI_BOX_HEAD:\n"
         f"    CLASS_THRESHOLDS: {thresholds}\n",
