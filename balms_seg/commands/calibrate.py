@@ -216,11 +216,10 @@ def write_choice(
     words = ["balms-seg", "train", "--eval-only", *imported, "--config-file", str(args.output)]
     words += ["--num-gpus", "0"] * of_cpu
     predict = ["balms-seg", "predict", *imported, str(args.output), "IMAGES", "--output", "DIR"]
-    missing = []
+    command, missing = shlex.join(words), []
     if not cfg.DATASETS.TEST:
-        words += ["DATASETS.TEST", "('TEST_SET',)"]
+        command += """ DATASETS.TEST "('TEST_SET',)\""""
         missing = ["TEST_SET: what to report on, registered as the others are; the yaml has none."]
-    command = shlex.join(words)
     write_calibrated_config(
         args.output,
         cfg,

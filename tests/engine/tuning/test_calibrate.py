@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +23,7 @@ from made_up_data import (
     words,
 )
 
+from balms_seg.commands import calibrate
 from balms_seg.commands.command_line import run_command
 from balms_seg.data import register_from_config
 from balms_seg.engine import LongTailedTrainer, load_config
@@ -270,6 +273,22 @@ def test_the_tool_writes_a_configuration_that_loads(
     assert table["trials"][0]["metrics"]["AP"] == pytest.approx(result, abs=1e-9)
     cfg = load_config(tmp_path / "made" / "calibrated.yaml", words({**SMALL, **data}))
     assert cfg.MODEL.ROI_BOX_HEAD.CALIBRATION.METHOD == "none"
+
+
+def test_the_commands_that_come_next_run_as_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = small_config({"MODEL.DEVICE": "cpu"})  # of the yaml, not of --num-gpus; nothing to test
+    output = tmp_path / "calibrated.yaml"
+    given = ["--config-file", "toy/base.yaml", "--dataset", "any", "--output", str(output)]
+    parser = argparse.ArgumentParser()
+    calibrate.add_arguments(parser)
+    calibrate.write_choice(cfg, parser.parse_args([*given, "--import", "mine"]), {}, [])
+    evaluate, predict = (shlex.split(line) for line in capsys.readouterr().out.splitlines()[1:3])
+    flags = f"--eval-only --import mine --config-file {output} --num-gpus 0"
+    assert evaluate[:9] == shlex.split(f"balms-seg train {flags}")
+    assert load_config(output, evaluate[9:]).DATASETS.TEST == ("TEST_SET",)
+    assert predict[:5] == ["balms-seg", "predict", "--import", "mine", str(output)]
 
 
 def test_a_calibration_without_the_training_set_is_an_error() -> None:
