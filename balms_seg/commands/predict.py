@@ -3,10 +3,13 @@
 balms-seg predict output/birds photos/ more.jpg --output found
 balms-seg predict output/birds/model_best.pth photos.zip --output found
 balms-seg predict output/birds_calibrated.yaml photos --output found
+balms-seg predict output/evaluated photos --output found
 balms-seg predict output/my_data photos --thresholds output/held_out/thresholds.yaml --output found
 
-The run's last checkpoint is taken, with the configuration and the classes that are in it; or what a
-yaml of balms-seg calibrate says, with its calibration. A classifier gives names and probabilities,
+The run's last checkpoint is taken, with the configuration and the classes that are in it; what an
+evaluation (balms-seg train --eval-only) evaluated, as it did; or what a yaml of balms-seg calibrate
+says, with its calibration. A checkpoint of another trainer takes the config.yaml beside it, and its
+classes from the training set. A classifier gives names and probabilities,
 and a sheet of the images it is least sure of; a detector gives COCO results (predictions.json), the
 same as csv, and pictures.
 """
@@ -31,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         type=Path,
-        help="output folder of a run, a checkpoint, or the yaml of balms-seg calibrate",
+        help="output folder of a run or an evaluation, a checkpoint, or the yaml of balms-seg "
+        "calibrate",
     )
     parser.add_argument(
         "images", nargs="+", help="images, folders or zips of such, or patterns like 'photos/*.jpg'"
