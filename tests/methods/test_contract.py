@@ -144,6 +144,16 @@ def test_statistics_are_needed_where_promised_and_nowhere_else(method: Method) -
             loss_of(unprepared, logits, targets) + unprepared.probabilities(logits).sum()
 
 
+def test_progress_is_needed_where_promised_and_nowhere_else(method: Method) -> None:
+    logits, targets = logits_of(method), targets_of(method)
+    context = replace(context_of(len(targets)), progress=None)
+    if not method.needs_progress:
+        assert method.loss(logits, targets, context).shape == targets.shape
+        return
+    with pytest.raises(ValueError, match="reads progress"):
+        method.loss(logits, targets, context)
+
+
 def build_without_statistics(method: Method) -> Method:
     without = copy.deepcopy(method)
     without.prepare(None)
