@@ -21,6 +21,7 @@ from .errors import AnnotationError, shortened
 
 SPLITS = ("train", "val", "test")
 _IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_CLASSES_FILE = "classes.txt"  # which labelling tools write beside the labels
 _TOLERANCE = 1e-3  # of the image, by which rounded coordinates may stick out
 
 
@@ -84,12 +85,16 @@ def _images_of(root: Path, entry: Any) -> Iterator[Path]:
         if place is None:
             raise FileNotFoundError(f"Expected images at {candidates[0]}, but there is nothing.")
         if place.is_dir():
-            found = (path for path in place.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
+            found = (path for path in place.rglob("*") if _is_image(path))
         else:
             lines = place.read_text(encoding="utf-8").split("\n")
             found = (root / line.strip() for line in lines if line.strip())
         # Not resolved: the labels of a link lie beside the link.
         yield from (Path(os.path.normpath(path)) for path in found)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGE_SUFFIXES
 
 
 def to_coco(folder: YoloFolder, split: str, *, outside: bool = False) -> dict[str, Any]:
@@ -132,6 +137,20 @@ def label_file(image: Path) -> Path:
     if folders:
         parts[folders[-1]] = "labels"
     return Path(*parts).with_suffix(".txt")
+
+
+def labels_without_image(folder: YoloFolder) -> list[Path]:
+    """Label files, in the folders of the images' labels, of which there is no image.
+
+    Folders that hold images and labels alike are left out: their other .txt files may be lists.
+    """
+    found: set[Path] = set()
+    for place in {image.parent for images in folder.images.values() for image in images}:
+        labels = label_file(place / "any.jpg").parent
+        if labels != place:
+            images = {path.stem for path in place.iterdir() if _is_image(path)}
+            found |= {path for path in labels.glob("*.txt") if path.stem not in images}
+    return sorted(path for path in found if path.name != _CLASSES_FILE)
 
 
 def _require_inside(path: Path, root: Path) -> None:

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from balms_seg.commands.outputs import output_path
+
+if TYPE_CHECKING:
+    from balms_seg.annotations.yolo_labels import YoloFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
             )
         num_without += len(content["annotations"]) - with_masks
         sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
+    for line in _oddities(folder):
+        print(line)
     keys = [f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)}"]
     if num_without:
         print(f"{num_without} objects have no outline, so that boxes alone can be trained on.")
@@ -63,3 +70,18 @@ def run(args: argparse.Namespace) -> None:
     if others:
         keys.append(f"DATASETS.TEST \"('{others[0]}',)\"")
     print("To train on them:", *keys, f"DATASETS.REGISTER {str(sets)!r}")
+
+
+def _oddities(folder: YoloFolder) -> Iterator[str]:
+    """A line on images that are tested on and trained on, and one on labels of no image."""
+    from balms_seg.annotations.shared_images import describe_shared, real_files
+    from balms_seg.annotations.yolo_labels import labels_without_image
+
+    files = {split: real_files(map(str, images)) for split, images in folder.images.items()}
+    trained_on = files.pop("train", set())
+    for split, own in files.items():
+        if shared := own & trained_on:
+            yield describe_shared(len(shared), len(own), f"my_{split}", ["my_train"])
+    alone = labels_without_image(folder)
+    if alone:
+        yield f"{len(alone)} label files belong to no image, such as {alone[0]}."

@@ -160,3 +160,23 @@ def test_the_command_writes_what_training_reads(
     statistics = ClassStatistics.from_json(tmp_path / "coco" / "train.json")
     assert statistics.instance_counts.tolist() == [0, 3]
     assert statistics.image_counts.tolist() == [0, 2]
+
+
+def test_shared_images_and_labels_of_no_image_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_folder(tmp_path / "yolo", {"a": BOX, "b": BOX})
+    (tmp_path / "yolo" / "data.yaml").write_text(
+        "train: images/train\nval: images/train\ntest: one.txt\nnames: [ant]\n"
+    )
+    elsewhere = tmp_path / "yolo" / "images" / "c.jpg"
+    elsewhere.symlink_to(tmp_path / "yolo" / "images" / "train" / "a.jpg")
+    (tmp_path / "yolo" / "one.txt").write_text("images/c.jpg\n")
+    labels = tmp_path / "yolo" / "labels" / "train"
+    (labels / "gone.txt").write_text(BOX)
+    (labels / "classes.txt").write_text("ant")
+    run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "coco")])
+    said = capsys.readouterr().out
+    for told in ("2 of 2 images of my_val", "1 of 1 images of my_test"):
+        assert f"{told} are also in my_train: AP there is of images trained on.\n" in said
+    assert f"1 label files belong to no image, such as {labels / 'gone.txt'}.\n" in said

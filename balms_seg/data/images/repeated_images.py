@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from balms_seg.annotations import shortened
+from balms_seg.data.images.feature_files import holds_features
 from balms_seg.data.images.image_files import (
     is_cifar,
     member_checksum,
@@ -48,21 +49,24 @@ def describe_repeated(records: Sequence[dict[str, Any]], class_names: Sequence[s
     )
 
 
-def pictures_of_both(
-    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
-) -> list[str]:
-    """Addresses of the second set's images that the first one has too, wherever they lie.
+def images_of_both(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> set[str]:
+    """Addresses of the second set's images that the first one has too, by place or content.
 
     Args:
-        first: records of a set.
+        first: records of a set; of features only places are compared.
         second: records of another, whose files are there.
     """
+    places = {record["file_name"] for record in first}
+    shared = {record["file_name"] for record in second if record["file_name"] in places}
+    if holds_features(second):
+        return shared
     marked = [
         {"file_name": record["file_name"], "label": place}
         for place, records in enumerate((first, second))
         for record in records
     ]
-    return [one["file_name"] for group in _copies(marked) for one in group if one["label"]]
+    copies = (one["file_name"] for group in _copies(marked) for one in group if one["label"])
+    return shared.union(copies)
 
 
 def _copies(records: Sequence[dict[str, Any]]) -> list[_Group]:

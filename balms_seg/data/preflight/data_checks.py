@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
 from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
 from balms_seg.data.preflight.memory_check import note_memory
+from balms_seg.data.preflight.shared_images import warn_of_shared_images
 from balms_seg.data.training_set import describe_difference, unused_regions
 from balms_seg.requirements import require
 
@@ -68,6 +70,7 @@ def preflight(
     Raises:
         PreflightError: lists everything that is wrong.
     """
+    load = cache(load)
     problems = list(output_problems(cfg.OUTPUT_DIR))
     try:
         register_from_config(cfg)
@@ -92,6 +95,7 @@ def preflight(
         problems += image_class_problems(cfg, names, training=training, load=load)
     if problems:
         raise PreflightError(problems)
+    warn_of_shared_images(train, cfg.DATASETS.TEST, of_images=of_images, load=load)
     logger.info("Preflight: %s can be used.", ", ".join(names))
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from balms_seg.data import load_dataset_dicts, register_from_config
-from balms_seg.data.images.feature_files import holds_features
-from balms_seg.data.images.repeated_images import pictures_of_both
+from balms_seg.data.images.repeated_images import images_of_both
 from balms_seg.data.instances.builtin import Records
 from balms_seg.data.instances.registration import require_registered
 from balms_seg.engine.jobs.choice import build_job
@@ -138,10 +137,8 @@ def _require_unreported(dataset: str, names: Sequence[str]) -> None:
 
 def _known_images(dataset: str, records: Records) -> str:
     """How many images of a set are among records, by place or byte for byte; "" for none."""
-    own, places = load_dataset_dicts(dataset), {record["file_name"] for record in records}
-    known = {record["file_name"] for record in own if record["file_name"] in places}
-    if not holds_features(own):
-        known.update(pictures_of_both(records, own))
+    own = load_dataset_dicts(dataset)
+    known = images_of_both(records, own)
     if not known:
         return ""
     return f"{len(known)} of the {len(own)} images of '{dataset}', such as {min(known)},"

@@ -160,3 +160,12 @@ def test_the_classes_can_be_given(tmp_path: Path) -> None:
 def test_a_class_given_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="DATASETS.CLASSES is .*expected different names"):
         two_sets(tmp_path, ["a", "b"], ["a"], **{"DATASETS.CLASSES": ["a", "b", "a"]})
+
+
+def test_copies_of_training_images_in_the_test_set_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_sets(tmp_path, ["apple", "bee"], ["apple", "bee"])  # the same pictures in other folders
+    name = tmp_path.name
+    told = f"2 of 2 images of {name}_test are also in {name}_train: accuracy there is of images"
+    assert told in caplog.text

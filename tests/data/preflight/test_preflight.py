@@ -339,3 +339,23 @@ def test_real_photographs_pass(tmp_path: Path, shared_data: Path) -> None:
     assert "set it to 80" in only_problem_of(cfg)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
     preflight(cfg, training=True)
+
+
+@pytest.mark.parametrize("way", ["one folder", "links"])
+def test_images_that_are_trained_on_and_tested_on_are_counted(
+    way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(tmp_path)
+    train, val = (tmp_path / part / "images" for part in ("train", "val"))
+    if way == "one folder":
+        cfg.DATASETS.REGISTER[1][2] = str(train)
+    else:
+        (val / "a.png").unlink()
+        (val / "a.png").symlink_to(train / "a.png")
+    preflight(cfg, training=False)
+    assert "also in" not in caplog.text
+    preflight(cfg, training=True)
+    number = 3 if way == "one folder" else 1
+    first, second = cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]
+    told = f"{number} of 3 images of {second} are also in {first}: AP there is of images trained on"
+    assert told in caplog.text

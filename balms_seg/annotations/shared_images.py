@@ -1,0 +1,48 @@
+"""Images that are trained on and tested on: one file in several sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+
+def real_files(paths: Iterable[str]) -> set[str]:
+    """The files that paths lead to, whatever links are on the way.
+
+    One listing a folder tells which of its files are links, instead of a call a file.
+    """
+    folders: dict[str, tuple[str, set[str]]] = {}
+    found = set()
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder), _links_of(folder)
+        place, links = folders[folder]
+        found.add(os.path.realpath(path) if name in links else os.path.join(place, name))
+    return found
+
+
+def describe_shared(
+    number: int, num_images: int, name: str, trained_on: Sequence[str], *, metric: str = "AP"
+) -> str:
+    """What it means that images of a set are trained on, too.
+
+    Args:
+        number: of those images.
+        num_images: of the set.
+        name: of the set.
+        trained_on: names of the training sets that have them.
+        metric: that is measured on the set.
+    """
+    return (
+        f"{number} of {num_images} images of {name} are also in {', '.join(trained_on)}: {metric} "
+        "there is of images trained on."
+    )
+
+
+def _links_of(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except OSError:  # nothing is there, or it lies on no disk, as in an archive
+        return set()
