@@ -96,8 +96,8 @@ class TrainingSet:
             empty_classes: see `ClassStatistics`.
             repeats: how often the sampler draws each image, for counts of what is drawn; None: the
                 statistics have none.
-            group_bounds: largest number of images of a few-shot and of a medium-shot class; None:
-                the usual ones.
+            group_bounds: largest number of images of a class in the first and in the second group,
+                as the evaluation has them; None: the usual ones, or the json's own groups.
             num_left_out: images that were left out of `dicts`, as they show no object.
         """
         statistics = ClassStatistics.from_dataset_dicts(

@@ -18,7 +18,7 @@ from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import earlier_run
 from balms_seg.engine.run_data import DataSets, RunData
 from balms_seg.engine.run_setup import load_config, setup
-from balms_seg.engine.run_summary import describe_run, in_parts, shown_groups
+from balms_seg.engine.run_summary import describe_run, in_parts
 from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.engine.training_memory import (
@@ -115,7 +115,7 @@ def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
     what = "images" if build_job(cfg).of_images else "objects"
     shares = [
         f"{name} {counts[ids].sum() / counts.sum():.1%} -> {drawn[ids].sum() / drawn.sum():.1%}"
-        for name, ids in shown_groups(cfg, data.statistics).items()
+        for name, ids in data.statistics.groups.items()
     ]
     return [
         cfg.DATALOADER.SAMPLER_TRAIN,

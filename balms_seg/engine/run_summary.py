@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
@@ -87,17 +84,8 @@ def describe_end(cfg: CfgNode) -> str:
     return "\n".join([f"Results are in {folder / 'results.json'}. Next:", *lines])
 
 
-def shown_groups(cfg: CfgNode, statistics: ClassStatistics) -> dict[str, np.ndarray]:
-    """Class ids by group name, as the evaluation of a detector will group them."""
-    bounds = cfg.TEST.LONG_TAILED.GROUP_BOUNDS
-    if not bounds or build_job(cfg).of_images:  # images are grouped by them already
-        return statistics.groups
-    groups = group_by_bounds(statistics.image_counts, tuple(bounds))
-    return {name: np.flatnonzero(groups == i) for i, name in enumerate(statistics.group_names)}
-
-
 def _describe_data(cfg: CfgNode, statistics: ClassStatistics, images: ImageNumbers) -> list[str]:
-    members = shown_groups(cfg, statistics)
+    members = statistics.groups
     groups = ", ".join(f"{len(ids)} {name}" for name, ids in members.items())
     absent = int((statistics.instance_counts == 0).sum())
     counted = [str(images)]

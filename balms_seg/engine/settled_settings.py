@@ -127,8 +127,7 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
         bounds = third_bounds(whole.statistics.image_counts)
         if bounds is not None:
             cfg.TEST.LONG_TAILED.GROUP_BOUNDS = list(bounds)
-            if job.of_images:  # of annotations the evaluator makes the groups
-                sets.counted = whole.grouped(bounds)
+            sets.counted = whole.grouped(bounds)
             settled.append(
                 f"TEST.LONG_TAILED.GROUP_BOUNDS is {list(bounds)}: the largest numbers of training "
                 "images in the first and in the second group, with about a third of the classes "

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from balms_seg.annotations import ImageFolder, read_annotations
-from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.evaluation.uncertainty.difference import Difference
@@ -36,6 +35,7 @@ from balms_seg.report.gallery import (
     make_label_entry,
 )
 from balms_seg.report.object_fates import find_fates
+from balms_seg.report.pictures import ground_truth_of_run
 from balms_seg.report.run_files import (
     IMAGE_TASK,
     TASK_NAMES,
@@ -158,6 +158,8 @@ def _instance_parts(
             contradicted += _present(make_label_entry(source, one) for one in own)
     elif source is not None:
         content.notes.append("No pictures: the folder of the images is not known (--images).")
+    if not tells_of_labels:
+        (folder / CSV_FILE).unlink(missing_ok=True)  # of an earlier evaluation
     if source is not None and not tells_of_labels:
         content.notes.append(f"No {CSV_FILE}: {table_sections.NO_LABELS}")
     elif source is not None:
@@ -225,12 +227,11 @@ def _read_objects(
     if any(run.detections is None or not run.tasks[run.main_task].classes for run in runs):
         return None, []
     annotations = read_annotations(ground_truth_json)
-    truth = load_ground_truth(
+    truth = ground_truth_of_run(
         annotations,
-        class_frequency=groups_of(runs[0], list(annotations.contiguous_ids)),
+        groups_of(runs[0], list(annotations.contiguous_ids)),
         image_root=image_root,
         match_file_names=match_file_names_of(runs[0]),
-        trust_annotations=True,  # they have been evaluated on
     )
     task = runs[0].main_task
     of_task, fates, unannotated = truth.for_task(task), [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from balms_seg.annotations import (
+    Annotations,
     ImageFolder,
     annotation_content,
     image_content,
@@ -23,6 +25,8 @@ from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_trut
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.progress import with_progress
 from balms_seg.report.instance_drawing import draw_instances
+
+logger = logging.getLogger(__name__)
 
 _TILE_PX = 320  # longer side of an image on the sheet
 _SMALLEST_SIDE_PX = 480  # longer side of a picture of its own; smaller images are enlarged
@@ -163,12 +167,11 @@ class _Sources:
         pixel_range: Sequence[float],
         class_frequency: Mapping[Any, str] | None,
     ) -> _Sources:
-        truth = load_ground_truth(
+        truth = ground_truth_of_run(
             read_annotations(ground_truth_json),
-            class_frequency=class_frequency,
+            class_frequency,
             image_root=image_root,
             match_file_names=match_file_names,
-            trust_annotations=True,
         )
         known = truth.annotations
         is_rare = np.array([letter == "r" for letter in truth.frequency])
@@ -205,6 +208,31 @@ class _Sources:
             yield image, pair
 
 
+def ground_truth_of_run(
+    annotations: Annotations,
+    class_frequency: Mapping[Any, str] | None,
+    *,
+    image_root: str | Path | None,
+    match_file_names: str,
+) -> GroundTruth:
+    """What a run was evaluated on, in its groups.
+
+    Args:
+        annotations: of the set.
+        class_frequency: letter per category id, which wins; None or empty: the annotations' own.
+        image_root: as for `draw_predictions`.
+        match_file_names: likewise.
+    """
+    return load_ground_truth(
+        annotations,
+        class_frequency=class_frequency,
+        own_groups=not class_frequency,
+        image_root=image_root,
+        match_file_names=match_file_names,
+        trust_annotations=True,  # they have been evaluated on
+    )
+
+
 def drawn_categories(truth: GroundTruth) -> dict[Any, dict[str, Any]]:
     """Name and frequency letter per category id, the letter as the evaluation has it."""
     columns = truth.category_ids, truth.class_names, truth.frequency
@@ -220,6 +248,8 @@ def _chosen_detections(
     table = stored.masks if has_masks else stored.boxes  # of a pair, the masks have boxes, too
     has_shape = table.has_shape("bbox") | table.has_shape("segm")
     is_chosen = has_shape & (table.scores >= min_score) & np.isin(table.images, images)
+    if not is_chosen.any():
+        logger.warning("No detection has a score of %g or more (--min-score).", min_score)
     return table.take(np.flatnonzero(is_chosen)).as_dicts(truth)
 
 

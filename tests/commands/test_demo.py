@@ -81,6 +81,8 @@ def test_names_and_groups_come_from_the_training_set(tmp_path: Path) -> None:
     categories = read_categories(cfg)
     assert categories[0] == {"name": "class 0", "frequency": "f"}
     assert categories[2]["frequency"] == "r"
+    cfg.TEST.LONG_TAILED.GROUP_BOUNDS = [100, 200]  # which win over the json's own groups
+    assert read_categories(cfg)[0]["frequency"] == "r"
 
 
 def test_bad_input_is_one_line(weights: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 from made_up_data import write_annotated_images
 from runs import Settings, build_trainer, run_training
 
@@ -45,6 +46,8 @@ def test_group_bounds_hold_from_the_start_to_the_report(plain: Settings, tmp_pat
     columns = ("group", "train_image_count", "train_instance_count")
     found = [tuple(row[column] for column in columns) for row in rows]
     assert found == [("frequent", 6, 6), ("common", 2, 2), ("rare", 1, 1)]
+    classes = torch.load(tmp_path / "model_final.pth", weights_only=False)["classes"]
+    assert classes["groups"] == [row["group"] for row in rows]  # which predict and demo show
     (sizes,) = read_results(tmp_path / "results.json")["group_sizes"].values()
     assert [sizes[name]["classes"] for name in ("rare", "common", "frequent")] == [1, 1, 1]
     pytest.importorskip("vl_convert")

@@ -70,19 +70,24 @@ def test_each_image_gets_ground_truth_beside_predictions(tmp_path: Path) -> None
     assert has_color(found, BLUE)
 
 
-def test_groups_come_from_the_run_where_the_annotations_have_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [None, "f"])
+def test_groups_are_those_of_the_run_whatever_the_annotations_say(
+    own: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     json_file, images = write_data(tmp_path / "data")
     content = json.loads(json_file.read_text())
     for category in content["categories"]:
         del category["frequency"]
+        category.update({"frequency": own} if own else {})
     json_file.write_text(json.dumps(content))
     run = write_run(tmp_path / "run")
     run_command(
         "visualize results",
         [str(run), "--output", str(tmp_path / "pictures"), "--ground-truth"]
-        + [str(json_file), "--images", str(images)],
+        + [str(json_file), "--images", str(images), "--min-score", "0.99"],
     )
     assert has_color(cv2.imread(str(tmp_path / "pictures" / "2.png"))[:, :480], RED)
+    assert "No detection has a score of 0.99 or more (--min-score)" in caplog.text
 
 
 def test_images_are_found_as_the_run_found_them(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_of_a_model_that_finds_nothing_the_page_names_no_label(
     metrics["bbox"]["AP"] = 0.9
     (run / "results.json").write_text(json.dumps(record))
     json_file, _ = write_data(tmp_path / "data")
+    (run / "suspicious_labels.csv").write_text("of an earlier evaluation")
     run_command("report", [str(run), "--ground-truth", str(json_file), "--resamples", "0"])
     text = (run / "report.html").read_text()
     assert "Nothing can be said yet: with an AP below 1" in text

@@ -49,6 +49,7 @@ class DetectionJob(Job):
             shared_classes(names),
             empty_classes=cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES,
             repeats=self._expected_repeats if counts_draws else None,
+            group_bounds=tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS) or None,
             num_left_out=num_left_out,
         )
 

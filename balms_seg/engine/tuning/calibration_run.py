@@ -104,6 +104,7 @@ class Session:
             load_ground_truth(
                 annotations,
                 class_frequency=letters,
+                own_groups=not self.cfg.TEST.LONG_TAILED.GROUP_BOUNDS,
                 trust_annotations=metadata.get("trust_annotations", False),
             ),
             self.statistics,
