@@ -114,8 +114,7 @@ def run(args: argparse.Namespace) -> None:
     )
     print(text)
     if args.output:
-        known = ["--ground-truth", str(args.ground_truth)] if args.ground_truth else []
-        report = ["balms-seg", "report", str(args.output), "--read-outside", *known]
+        report = ["balms-seg", "report", str(args.output), "--read-outside"]
         print(
             f"Written to {args.output}, a folder for balms-seg compare, thresholds and report, "
             f"with pictures and labels: {shlex.join(report)} --images FOLDER"

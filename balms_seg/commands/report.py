@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="JSON",
         help="annotations; default: those of a set that detectron2 or this package knows, or with "
-        "--read-outside those that the run's configuration registers",
+        "--read-outside those that the run's configuration or results.json names",
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="images; default: likewise")
     parser.add_argument(
@@ -87,26 +87,38 @@ def find_data(run: Run, *, outside: bool) -> tuple[Path | None, Path | None]:
         outside: whether files out of its folder count.
     """
     from balms_seg.evaluation.predictions.run_folder import is_within
-    from balms_seg.report.run_files import registered_files
+    from balms_seg.report.run_files import noted_annotations, registered_files
 
-    known = registered_files(run)
-    if known is not None and not outside and not all(is_within(p, run.folder) for p in known):
+    annotations, images = registered_files(run) or (None, None)
+    if annotations is None:
+        known = _files_of_known_set(run.dataset)
+        if known is not None:
+            return _existing(*known)
+        annotations = noted_annotations(run)
+    named = [path for path in (annotations, images) if path is not None]
+    if not outside and not all(is_within(path, run.folder) for path in named):
         logger.warning(
-            "No pictures: %s and %s, which the run names, are not in its folder. If the run is "
-            "yours, add --read-outside; or give --ground-truth and --images.",
-            *known,
+            "No pictures: what the run names, %s, is not in its folder. If the run is yours, add "
+            "--read-outside; or give --ground-truth and --images.",
+            " and ".join(map(str, named)),
         )
         return None, None
-    if known is None:
-        try:
-            from balms_seg.data import get_metadata
+    return _existing(annotations, images)
 
-            metadata = get_metadata(run.dataset)
-            known = Path(metadata.json_file), Path(metadata.image_root)
-        except (ImportError, KeyError, AttributeError):
-            return None, None
-    annotations, images = known
+
+def _files_of_known_set(name: str) -> tuple[Path, Path] | None:
+    """Of a set that detectron2 or this package knows."""
+    try:
+        from balms_seg.data import get_metadata
+
+        metadata = get_metadata(name)
+        return Path(metadata.json_file), Path(metadata.image_root)
+    except (ImportError, KeyError, AttributeError):
+        return None
+
+
+def _existing(annotations: Path | None, images: Path | None) -> tuple[Path | None, Path | None]:
     return (
-        annotations if annotations.is_file() else None,
-        images if images.is_dir() else None,
+        annotations if annotations is not None and annotations.is_file() else None,
+        images if images is not None and images.is_dir() else None,
     )

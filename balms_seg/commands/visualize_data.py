@@ -1,6 +1,6 @@
 """Draw training data, as annotated or as the model sees them after augmentation.
 
-balms-seg visualize data --config-file F --output-dir pictures --num-images 20 [KEY VALUE ...]
+balms-seg visualize data --config-file F --output pictures --num-images 20 [KEY VALUE ...]
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, help="as for balms-seg train")
     add_import_argument(parser)
     parser.add_argument(
-        "--output-dir", type=output_path, required=True, help="where the pictures go"
+        *("--output", "--output-dir"),
+        dest="output_dir",
+        type=output_path,
+        required=True,
+        metavar="DIR",
+        help="where the pictures go",
     )
     parser.add_argument("--num-images", type=int, default=50, help="default: %(default)s")
     parser.add_argument(

@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and what to draw of it."""
     parser.add_argument("results", type=Path, help="output folder of a run, or a result file")
     parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--read-outside",
+        action="store_true",
+        help="also read the detections that the run names outside of its folder, and what links "
+        "there lead to; for runs of your own, since a results.json may name any file",
+    )
     parser.add_argument("--ground-truth", type=Path, metavar="JSON", help="default: the run's")
     parser.add_argument("--images", type=Path, metavar="DIR", help="default: the run's")
     parser.add_argument(
@@ -52,11 +58,13 @@ def run(args: argparse.Namespace) -> None:
     )
 
     of_run: dict[str, Any] = {}
-    evaluated = read_run(args.results) if args.results.is_dir() else None
+    evaluated = None
+    if args.results.is_dir():
+        evaluated = read_run(args.results, outside=args.read_outside)
     if evaluated is not None and evaluated.main_task == IMAGE_TASK:
         draw_classified(evaluated, args.output, num_classes=args.num_images)
         return
-    truth, images, detections = find_sources(args)
+    truth, images, detections = find_sources(args, evaluated)
     if evaluated is not None:
         of_run = {
             "match_file_names": match_file_names_of(evaluated),
@@ -89,21 +97,27 @@ def draw_classified(run: Run, output_dir: Path, *, num_classes: int) -> None:
     print(f"{len(written)} sheets, worst class first, are in {output_dir.absolute()}.")
 
 
-def find_sources(args: argparse.Namespace) -> tuple[Path, Path, Path]:
-    """Ground truth, image folder and detections."""
-    from balms_seg.report.run_files import read_run, registered_files
+def find_sources(args: argparse.Namespace, run: Run | None) -> tuple[Path, Path, Path]:
+    """Ground truth, image folder and detections.
+
+    Args:
+        args: of the command line.
+        run: what `results` is the output folder of; None where it is a file of detections.
+    """
+    from balms_seg.report.run_files import noted_annotations, registered_files
 
     detections, truth, images = args.results, args.ground_truth, args.images
-    if args.results.is_dir():
-        run = read_run(args.results)
+    if run is not None:
         if run.detections is None:
             raise ValueError(" ".join(run.missing))
         detections = run.detections
-        registered = registered_files(run) or (None, None)
+        registered = registered_files(run) or (noted_annotations(run), None)
         truth, images = truth or registered[0], images or registered[1]
     if truth is None or images is None:
+        unknown = {"annotations": truth, "images": images}
+        what = " and ".join(name for name, path in unknown.items() if path is None)
+        flags = ["--ground-truth JSON"] * (truth is None) + ["--images DIR"] * (images is None)
         raise ValueError(
-            f"{args.results} does not say which annotations and images it is of; give "
-            "--ground-truth JSON and --images DIR."
+            f"{args.results} does not say which {what} it is of; give {' and '.join(flags)}."
         )
     return truth, images, detections

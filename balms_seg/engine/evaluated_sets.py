@@ -76,11 +76,12 @@ def evaluate_sets(
             evaluator.reset()  # closes its files, for whoever takes them up
             kept_in = getattr(evaluator, "kept_in", None)
             if isinstance(error, StoppedBySignal) and kept_in is not None:
+                # In training the next line says how to go on.
+                further = ": the same command goes on with the other images"
                 logger.warning(
-                    "Stopped while evaluating on %s. What was predicted is kept in %s: the same "
-                    "command%s goes on with the other images.",
+                    "Stopped while evaluating on %s. What was predicted is kept in %s%s.",
                     *(each.name, kept_in),
-                    "" if current_iteration() is None else " with --resume",
+                    further if current_iteration() is None else "",
                 )
             raise
         group_sizes[each.name] = getattr(evaluator, "group_sizes", None)

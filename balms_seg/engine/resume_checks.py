@@ -75,10 +75,11 @@ def describe_changes(cfg: CfgNode, saved: Mapping[str, Any]) -> str:
         A line; empty where nothing has changed.
     """
     before, now = dict(_flat(saved)), dict(_flat(cfg))
+    untold = _NOT_TOLD if "Step" in cfg.SOLVER.LR_SCHEDULER_NAME else {*_NOT_TOLD, "SOLVER.STEPS"}
     changes = [
         f"{key} {_shown(before[key])} -> {_shown(now[key])}"
         for key in now
-        if key in before and key not in _NOT_TOLD and before[key] != now[key]
+        if key in before and key not in untold and before[key] != now[key]
     ]
     return f"With --resume, from here on: {', '.join(changes)}." if changes else ""
 

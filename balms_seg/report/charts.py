@@ -76,9 +76,9 @@ def ap_by_group(
             if math.isnan(value):
                 continue
             low, high = known.get(metric, (math.nan, math.nan))
-            row = {"run": run.name, "group": group, "AP": round(value, 2)}
+            row = {"run": run.name, "group": group, "AP": round(value, 1)}
             if not math.isnan(low):
-                row |= {"low": round(low, 2), "high": round(high, 2)}
+                row |= {"low": round(low, 1), "high": round(high, 1)}
             rows.append(row)
     return group_bars(runs, rows, "AP", f"AP of {TASK_NAMES[task]} (%)")
 

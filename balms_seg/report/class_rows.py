@@ -73,4 +73,5 @@ def class_rows(
 
 
 def _known(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 2)
+    """As every part of the page shows it: the script would round what is rounded to 2 again."""
+    return None if math.isnan(value) else round(value, 1)

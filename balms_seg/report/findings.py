@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES
 from balms_seg.report.object_fates import FATES, ObjectFates
 from balms_seg.report.run_files import TASK_NAMES, Run
 
@@ -164,9 +166,11 @@ def summarise_run(run: Run, findings: Sequence[ClassFinding]) -> list[str]:
     ]
     if metrics["AP"] < 100 * TELLING_AP:
         return [*sentences, "The model finds next to nothing yet: train longer."]
-    if len(known) > 1:
-        low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-        gap = known[high] - known[low]
+    sizes = Counter(f.row["group"] for f in findings if not math.isnan(f.ap))
+    judged = {group: value for group, value in known.items() if sizes[group] >= MIN_CLASSES}
+    if len(judged) > 1:
+        low, high = min(judged, key=judged.__getitem__), max(judged, key=judged.__getitem__)
+        gap = judged[high] - judged[low]
         sentences.append(f"{low.capitalize()} classes trail {high} ones by {gap:.1f} points.")
     fates = group_fates(findings)
     tail = next((group for group in GROUPS if group in fates), None)

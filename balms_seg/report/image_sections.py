@@ -127,7 +127,8 @@ def _cell(runs: Sequence[Run], run: Run, column: str, ends: tuple[float, float] 
     others = [one.metrics[IMAGE_TASK].get(column, math.nan) for one in runs]
     known = [round(other, 1) for other in others if not math.isnan(other)]
     best = min(known) if column in _LOWER_IS_BETTER else max(known)
-    mark = ' class="best"' if len(runs) > 1 and round(value, 1) == best else ""
+    is_alone = len(runs) > 1 and known.count(best) == 1
+    mark = ' class="best"' if is_alone and round(value, 1) == best else ""
     detail = f"<small>{ends[0]:.1f}–{ends[1]:.1f}</small>" if ends else ""
     return f"<td{mark}>{value:.1f}{detail}</td>"
 
@@ -146,10 +147,10 @@ def group_section(runs: Sequence[Run], content: PageContent) -> str:
             value = run.metrics[IMAGE_TASK].get(metric, math.nan)
             if math.isnan(value):
                 continue
-            row = {"run": run.name, "group": group, "accuracy": round(value, 2)}
+            row = {"run": run.name, "group": group, "accuracy": round(value, 1)}
             if metric in intervals:
                 low, high = intervals[metric]
-                row |= {"low": round(low, 2), "high": round(high, 2)}
+                row |= {"low": round(low, 1), "high": round(high, 1)}
             rows.append(row)
     figure = charts.group_bars(runs, rows, "accuracy", "top-1 accuracy (%)")
     return sections.section(
@@ -230,4 +231,5 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _known(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 2)
+    """As every part of the page shows it: the script would round what is rounded to 2 again."""
+    return None if math.isnan(value) else round(value, 1)

@@ -182,6 +182,12 @@ def registered_files(run: Run) -> tuple[Path, Path] | None:
     return None
 
 
+def noted_annotations(run: Run) -> Path | None:
+    """The annotations that balms-seg evaluate notes in results.json."""
+    noted = run.record.get("annotations")
+    return Path(noted) if isinstance(noted, str) else None
+
+
 def groups_of(run: Run, category_ids: Sequence[Any]) -> dict[Any, str]:
     """Frequency letter per category id, as the evaluation had it; empty where it is not known."""
     rows = run.tasks[run.main_task].classes or []

@@ -9,6 +9,7 @@ from typing import Any
 
 from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, Difference
 from balms_seg.evaluation.uncertainty.jackknife import MEANING
+from balms_seg.evaluation.uncertainty.run_comparison import NOTHING_YET, find_next_to_nothing
 from balms_seg.report.findings import (
     METRIC_OF_GROUP,
     OUTSCORE_GLOSS,
@@ -108,6 +109,8 @@ def compare_in_words(
             f"Not judged: fewer than {MIN_CLASSES} classes have objects, or each choice of images "
             "gives the same difference."
         )
+    if sentences and all(map(find_next_to_nothing, filter(None, differences))):
+        sentences.append(NOTHING_YET)
     return sentences
 
 
@@ -139,7 +142,7 @@ def chip(group: str | None) -> str:
 
 
 def headline(runs: Sequence[Run], intervals: Mapping[str, Sequence[Intervals]]) -> str:
-    """The LVIS table of all runs, masks before boxes, the best of several in bold."""
+    """The LVIS table of all runs, masks before boxes, in bold what is better than all else."""
     lines = []
     for task, title in TASK_NAMES.items():
         having = [i for i, run in enumerate(runs) if task in run.metrics]
@@ -176,7 +179,8 @@ def _metric_cell(
         return "<td>n/a</td>"
     others = [run.metrics.get(task, {}).get(column, math.nan) for run in runs]
     known = [round(other, 1) for other in others if not math.isnan(other)]
-    best = ' class="best"' if len(runs) > 1 and round(value, 1) == max(known) else ""
+    is_alone = len(runs) > 1 and known.count(max(known)) == 1
+    best = ' class="best"' if is_alone and round(value, 1) == max(known) else ""
     detail = ""
     if ends is not None and not math.isnan(ends[0]):
         detail = f"<small>{ends[0]:.1f}–{ends[1]:.1f}</small>"
@@ -254,6 +258,8 @@ def provenance(run: Run, *, several: bool) -> str:
         "folder": run.folder,
         "commit": record.get("commit"),
         "command": record.get("command"),
+        "annotations": record.get("annotations"),
+        "training annotations": record.get("training_annotations"),
         "seed": record.get("seed"),
         "iteration": record.get("iteration"),
         "time": None if seconds is None else f"{seconds / 60:.1f} minutes",

@@ -84,7 +84,7 @@ def test_switches_leave_the_numbers_alone(
     run_command("evaluate", [*arguments, str(tmp_path / "plain")])
     plain = capsys.readouterr().out
     assert f"Written to {tmp_path / 'plain'}, a folder for balms-seg compare" in plain
-    assert f"--read-outside --ground-truth {tmp_path / 'val.json'} --images FOLDER" in plain
+    assert "--read-outside --images FOLDER" in plain
     run_command("evaluate", [*arguments, str(tmp_path / "switched"), *option])
     assert capsys.readouterr().out.replace("switched", "plain") == plain
     header = (tmp_path / "switched" / "per_class_segm.csv").read_text().split("\n")[0]

@@ -126,3 +126,10 @@ def test_what_has_changed_is_told_in_a_line_and_nothing_else_is(
     assert f"CLIP_VALUE {saved['SOLVER']['CLIP_GRADIENTS']['CLIP_VALUE']} -> 0.125" in told
     assert told.count("->") == 3
     assert len(told) < 300
+
+
+@pytest.mark.parametrize(("schedule", "told"), [("MultiStep", True), ("Cosine", False)])
+def test_steps_are_told_of_where_the_schedule_has_any(schedule: str, told: bool) -> None:
+    cfg = small_config({"SOLVER.LR_SCHEDULER_NAME": f"Warmup{schedule}LR"})
+    saved = {"SOLVER": {"STEPS": [1, 2]}}
+    assert ("SOLVER.STEPS" in describe_changes(cfg, saved)) == told

@@ -12,7 +12,10 @@ import pytest
 from report_runs import DATASET, NAMES, box_of, write_data, write_run
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.run_comparison import NOTHING_YET
 from balms_seg.report.run_files import names_of, read_run
+from balms_seg.report.sections import compare_in_words
 from balms_seg.report.table_sections import _cell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,6 +196,45 @@ def test_files_that_a_run_names_elsewhere_are_read_only_if_told(
         assert ('id="gallery"' in text) == has_pictures
         assert ("is not in the folder; --read-outside reads it" in text) != has_pictures
     assert "If the run is yours, add --read-outside" in caplog.text
+
+
+@pytest.mark.usefixtures("without_library")
+def test_what_evaluate_notes_is_read_only_if_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = write_run(tmp_path / "run")
+    json_file, images = write_data(tmp_path / "data")
+    (run / "inference" / "lvis_instances_results.json").rename(tmp_path / "found.json")
+    record = json.loads((run / "results.json").read_text())
+    record |= {"detections": str(tmp_path / "found.json"), "annotations": str(json_file)}
+    (run / "results.json").write_text(json.dumps(record))
+    pictures = [str(run), "--images", str(images), "--output", str(tmp_path / "pictures")]
+    run_command("report", [str(run), "--resamples", "0"])
+    assert f"{json_file}, is not in its folder. If the run is yours, add" in caplog.text
+    assert 'id="errors"' not in (run / "report.html").read_text()
+    with pytest.raises(SystemExit, match="--read-outside reads it"):
+        run_command("visualize results", pictures)
+    run_command("report", [str(run), "--resamples", "0", "--read-outside"])
+    assert 'id="errors"' in (run / "report.html").read_text()
+    run_command("visualize results", [*pictures, "--read-outside"])
+    assert len(list((tmp_path / "pictures").iterdir())) == len(list(images.iterdir()))
+
+
+@pytest.mark.usefixtures("without_library")
+def test_of_equal_runs_none_is_the_best(tmp_path: Path) -> None:
+    write_run(tmp_path / "other")
+    write_run(tmp_path / "run")
+    make(tmp_path, str(tmp_path / "other"))
+    assert 'class="best"' not in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("ap", "is_early"), [(0.0, True), (0.009, True), (0.3, False)])
+def test_differences_of_runs_that_find_nothing_say_nothing(
+    ap: float, is_early: bool, tmp_path: Path
+) -> None:
+    runs = [read_run(write_run(tmp_path / name)) for name in ("run", "other")]
+    same = dict.fromkeys(("AP", "APr", "APc", "APf"), Difference(ap, ap, 0, 0, num_classes=4))
+    assert (NOTHING_YET in compare_in_words(runs, [same])) == is_early
 
 
 def test_a_data_set_named_after_a_path_leads_nowhere(tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def compare_runs(
     return found
 
 
+NOTHING_YET = (
+    f"Both runs find next to nothing (AP below {100 * TELLING_AP:g}): their differences say "
+    "nothing yet. Train longer."
+)
+
+
 def find_next_to_nothing(differences: dict[str, Difference]) -> bool:
     """Whether neither run finds enough for their differences to mean anything."""
     return max(differences["AP"].first, differences["AP"].second) < TELLING_AP

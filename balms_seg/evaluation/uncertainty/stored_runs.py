@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.run_folder import files_of_run
 from balms_seg.evaluation.uncertainty.run_comparison import (
+    NOTHING_YET,
     compare_runs,
     find_next_to_nothing,
     format_comparison,
@@ -60,10 +60,7 @@ def compare_stored_runs(
         parts.append(f"{head}\n{format_comparison(differences, names=names, level=level)}\n")
     too_early = describe_short_runs(first, second, names)
     if all(map(find_next_to_nothing, found)):
-        too_early = (
-            f"Both runs find next to nothing (AP below {100 * TELLING_AP:g}): their differences "
-            "say nothing yet. Train longer."
-        )
+        too_early = NOTHING_YET
     notes = [describe_seeds(first, second, names), too_early]
     return "\n".join([*parts, *filter(None, notes)]).rstrip()
 

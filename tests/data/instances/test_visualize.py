@@ -99,7 +99,7 @@ def test_tool_takes_this_projects_keys(tmp_path: Path, capsys: pytest.CaptureFix
     name = new_name()
     file = tmp_path / "config.yaml"
     file.write_text("VERSION: 2\nMODEL: {META_ARCHITECTURE: GeneralizedRCNN}\n")
-    arguments = ["--config-file", str(file), "--output-dir", str(tmp_path / "out")]
+    arguments = ["--config-file", str(file), "--output", str(tmp_path / "out")]
     arguments += ["--num-images", "1", "--source", "annotation"]
     arguments += ["DATASETS.REGISTER", f"[['{name}', '{path}', '{tmp_path}/set/images']]"]
     arguments += ["DATASETS.TRAIN", f"('{name}',)", "MODEL.METHODS.BALANCED_SOFTMAX.PRIOR", "image"]
