@@ -12,6 +12,7 @@ from report_runs import NAMES, NUM_IMAGES, annotations, predictions, write_run
 
 from balms_seg.evaluation.lvis.detections import as_table
 from balms_seg.evaluation.lvis.ground_truth import load_ground_truth
+from balms_seg.report.class_rows import class_rows
 from balms_seg.report.findings import (
     ClassFinding,
     find_classes,
@@ -100,3 +101,10 @@ def test_classes_without_ground_truth_are_not_among_the_worst() -> None:
     ]
     findings = [ClassFinding(row, {}, None, None, None, 0.0) for row in rows]
     assert [finding.row["name"] for finding in worst_classes(findings)] == ["b"]
+
+
+def test_the_table_of_classes_rounds_as_the_sentences_do(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", tasks=("bbox",)))
+    row = {"name": "a", "group": "rare", "AP": 33.152, "AP50": 50.0, "val_instances": 1}
+    _, (entry,) = class_rows([run], [[ClassFinding(row, {}, None, None, None, 0.0)]])
+    assert entry["ap0"] == 33.2  # 33.15, rounded again, is 33.1

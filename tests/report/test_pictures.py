@@ -125,7 +125,7 @@ def test_detections_of_another_data_set_are_an_error(tmp_path: Path) -> None:
     arguments = [str(results), "--output", str(tmp_path / "pictures"), "--images", str(images)]
     with pytest.raises(SystemExit, match="has 999, the ground truth .1, 2"):
         run_command("visualize results", [*arguments, "--ground-truth", str(json_file)])
-    with pytest.raises(SystemExit, match="give --ground-truth JSON and --images DIR"):
+    with pytest.raises(SystemExit, match=r"which annotations it is of; give --ground-truth JSON\."):
         run_command("visualize results", arguments)
 
 
