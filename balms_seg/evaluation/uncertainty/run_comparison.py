@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -95,7 +96,7 @@ NOTHING_YET = (
 )
 
 
-def find_next_to_nothing(differences: dict[str, Difference]) -> bool:
+def find_next_to_nothing(differences: Mapping[str, Difference]) -> bool:
     """Whether neither run finds enough for their differences to mean anything."""
     return max(differences["AP"].first, differences["AP"].second) < TELLING_AP
 
