@@ -32,7 +32,8 @@ def logit_adjusted_loss(
             (on the CPU), or `reduction` is unknown.
         TypeError: logits are not floating-point or targets not int64.
 
-    Source: Menon et al. 2021 (arXiv 2007.07314).
+    Source: Menon et al. 2021 (arXiv 2007.07314). google-research/logit_adjustment adds 1e-12 to
+    pi^tau before the logarithm; here, where counts are positive, nothing is added.
     """
     _checks.check_reduction(reduction)
     _checks.check_logits_and_targets(logits, targets)

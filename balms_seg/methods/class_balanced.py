@@ -23,8 +23,8 @@ WEIGHTED_LOSSES = ("softmax", "focal")
 def weigh_rows(losses: Tensor, class_weights: Tensor, targets: Tensor) -> Tensor:
     """Losses times their class's weight, scaled to mean 1 over the rows that are of a class.
 
-    Without background the mean is that of `F.cross_entropy(..., weight=)`, which reference
-    implementations use. Background rows weigh 1.
+    Without background the mean is that of `F.cross_entropy(..., weight=)`, as in kaidic/LDAM-DRW.
+    Background rows weigh 1.
 
     Args:
         losses: (R,).
@@ -65,6 +65,9 @@ class ClassBalancedWeighting(CountingSoftmax):
 
 class CBLoss(ClassBalancedWeighting):
     """Class-Balanced loss: weighted by the inverse effective number of samples.
+
+    Departs from the authors' code, richardaecn/class-balanced-loss, in two ways: that divides the
+    weighted sum by the number of rows, not by their weights; its focal form is of sigmoids.
 
     Source: Cui et al. 2019 (arXiv 1901.05555).
     """

@@ -61,6 +61,9 @@ class PostHocLogitAdjustment(CountingSoftmax):
 
     Needs no training of its own: evaluate a softmax checkpoint with it. Background's logit, where
     there is one, stays.
+
+    Source: Menon et al. 2021 (arXiv 2007.07314), without the 1e-12 of the authors' code, see
+    `logit_adjusted_loss`.
     """
 
     Settings = LogitAdjustment.Settings

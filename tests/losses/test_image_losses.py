@@ -1,5 +1,6 @@
 """Losses for whole images: their laws, and parity with reference implementations."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +24,14 @@ from balms_seg.losses.ldam import ldam_margins
 from balms_seg.methods.class_balanced import weigh_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "image_losses.npz"
+CASES = range(3)
 COUNTS = torch.tensor([400.0, 90.0, 20.0, 5.0], dtype=torch.float64)
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
+    """Of each case, but `alphas`."""
     with np.load(GOLDEN) as content:
         return {name: torch.from_numpy(np.asarray(content[name])) for name in content.files}
 
@@ -42,6 +45,23 @@ def problem() -> tuple[Tensor, Tensor, Tensor]:
     return logits.requires_grad_(), torch.arange(12) % 4, features.requires_grad_()
 
 
+def assert_equals_reference(
+    golden: dict[str, Tensor],
+    name: str,
+    case: int,
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *,
+    argument: str = "logits",
+    atol: float = 1e-12,
+) -> None:
+    """Value and gradient of a loss of (logits, targets, counts)."""
+    logits = golden[argument][case].clone().requires_grad_()
+    value = loss(logits, golden["targets"][case], golden["counts"][case].double())
+    value.backward()
+    close(value.detach(), golden[name][case], atol=atol)
+    close(logits.grad, golden[f"{name}_gradient"][case], atol=atol)
+
+
 def class_balanced(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     losses = F.cross_entropy(logits, targets, reduction="none")
     return weigh_rows(losses, effective_number_weights(counts), targets).mean()
@@ -52,6 +72,7 @@ def deferred(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     return weigh_rows(losses, effective_number_weights(counts), targets).mean()
 
 
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     ("name", "argument", "loss"),
     [
@@ -64,13 +85,28 @@ def deferred(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     ],
 )
 def test_value_and_gradient_equal_the_reference(
-    golden: dict[str, Tensor], name: str, argument: str, loss: object
+    golden: dict[str, Tensor], name: str, argument: str, loss: object, case: int
 ) -> None:
-    logits = golden[argument].clone().requires_grad_()
-    value = loss(logits, golden["targets"], golden["counts"].double())
-    value.backward()
-    close(value.detach(), golden[name])
-    close(logits.grad, golden[f"{name}_gradient"])
+    assert_equals_reference(golden, name, case, loss, argument=argument)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "tau"), [("logit_adjusted", 1.0), ("logit_adjusted_half", 0.5)])
+def test_logit_adjustment_equals_the_reference_but_for_its_small_number(
+    golden: dict[str, Tensor], name: str, tau: float, case: int
+) -> None:
+    """The reference adds 1e-12 to pi^tau, of which the smallest here is 7e-4."""
+    loss = partial(logit_adjusted_loss, tau=tau)
+    assert_equals_reference(golden, name, case, loss, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_class_balanced_loss_is_the_authors_over_the_mean_weight_of_the_rows(
+    golden: dict[str, Tensor], case: int
+) -> None:
+    mean = golden["class_weights"][case][golden["targets"][case]].mean()
+    name = "class_balanced_by_rows"
+    assert_equals_reference(golden, name, case, lambda z, y, n: mean * class_balanced(z, y, n))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
@@ -82,27 +118,34 @@ def test_counts_of_any_dtype_are_as_exact_as_the_logits(
         "balanced_softmax": (balanced_softmax_loss, "logits"),
         "ldam": (ldam_loss, "cosines"),
     }[name]
-    close(loss(golden[argument], golden["targets"], golden["counts"].to(dtype)), golden[name])
+    for case in CASES:
+        counts = golden["counts"][case].to(dtype)
+        close(loss(golden[argument][case], golden["targets"][case], counts), golden[name][case])
 
 
 def test_class_weights_equal_the_reference(golden: dict[str, Tensor]) -> None:
-    close(effective_number_weights(golden["counts"].double()), golden["class_weights"])
+    for case in CASES:
+        weights = effective_number_weights(golden["counts"][case].double())
+        close(weights, golden["class_weights"][case])
 
 
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("step", [0, 1, 2])
-def test_feature_balanced_loss_equals_the_reference(golden: dict[str, Tensor], step: int) -> None:
-    logits, features = (golden[name].clone().requires_grad_() for name in ("logits", "features"))
+def test_feature_balanced_loss_equals_the_reference(
+    golden: dict[str, Tensor], step: int, case: int
+) -> None:
+    logits, features = (golden[k][case].clone().requires_grad_() for k in ("logits", "features"))
     value = feature_balanced_loss(
         logits,
-        golden["targets"],
-        golden["counts"].double(),
+        golden["targets"][case],
+        golden["counts"][case].double(),
         features,
         strength=60 * golden["alphas"][step].item(),
     )
     value.backward()
-    close(value.detach(), golden["feature_balanced"][step])
-    close(logits.grad, golden["feature_balanced_logits_gradient"][step])
-    close(features.grad, golden["feature_balanced_features_gradient"][step])
+    close(value.detach(), golden["feature_balanced"][case, step])
+    close(logits.grad, golden["feature_balanced_logits_gradient"][case, step])
+    close(features.grad, golden["feature_balanced_features_gradient"][case, step])
 
 
 def test_strength_zero_is_cross_entropy(problem: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -178,6 +180,19 @@ def test_post_hoc_adjustment_divides_by_the_class_shares() -> None:
     method = build("post_hoc_logit_adjustment", tau=0.5)
     expected = weighted / weighted.sum(1, keepdim=True)
     torch.testing.assert_close(method.probabilities(logits), expected)
+
+
+@pytest.mark.parametrize(("key", "tau"), [("logit_adjusted", 1.0), ("logit_adjusted_half", 0.5)])
+def test_post_hoc_adjustment_equals_the_reference(key: str, tau: float) -> None:
+    with np.load(Path(__file__).parents[1] / "golden" / "image_losses.npz") as golden:
+        cases = [golden[name] for name in ("counts", "logits", f"{key}_post_hoc")]
+    for counts, logits, expected in zip(*cases, strict=True):
+        cls = METHODS["post_hoc_logit_adjustment"]
+        method = cls(len(counts), has_background=False, settings=cls.Settings(tau=tau))
+        labels = np.repeat(np.arange(len(counts)), counts)
+        method.prepare(ClassStatistics.from_labels(labels, len(counts)))
+        scores = method.probabilities(torch.as_tensor(logits))
+        torch.testing.assert_close(scores, torch.as_tensor(expected).float())
 
 
 @pytest.mark.parametrize("name", list(METHODS))
