@@ -19,8 +19,7 @@ from balms_seg.engine.class_checks import loaded_classes
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run_data import DataSets
 from balms_seg.modeling.image_backbones import FEATURES
-from balms_seg.sampling import SAMPLER_REGISTRY, RepeatFactorTrainingSampler
-from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
+from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD, repeat_factor_sampler
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -114,9 +113,7 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
         )
     if training and cfg.DATALOADER.REPEAT_THRESHOLD == AUTO_REPEAT_THRESHOLD:
         whole = sets.training_set(job)
-        sampler = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
-        if not issubclass(sampler, RepeatFactorTrainingSampler):
-            sampler = RepeatFactorTrainingSampler  # whose definition others take
+        sampler = repeat_factor_sampler(cfg)
         frequency = sampler.class_frequency(whole.dicts, whole.statistics.num_classes)
         threshold = cfg.DATALOADER.REPEAT_THRESHOLD = threshold_that_repeats(frequency)
         if whole.statistics.sampled_counts is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,10 +11,6 @@ from balms_seg.sampling.repeat_factor import (
     RepeatFactorTrainingSampler,
     compute_image_frequency,
     image_and_class_of_annotations,
-    image_class_pairs,
-    max_over_classes,
-    repeat_factor_settings,
-    repeat_factors_of,
 )
 
 
@@ -36,13 +31,3 @@ class InstanceAwareRepeatFactorTrainingSampler(RepeatFactorTrainingSampler):
         _, classes = image_and_class_of_annotations(dataset_dicts)
         of_instances = np.bincount(classes, minlength=num_classes) / max(len(classes), 1)
         return np.sqrt(of_images * of_instances)
-
-    @classmethod
-    def expected_repeats(
-        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
-    ) -> np.ndarray:
-        """(N,) the maximum over the image's classes of max(1, sqrt(t / f(c)))."""
-        frequency = cls.class_frequency(dataset_dicts, num_classes)
-        factors = repeat_factors_of(frequency, **repeat_factor_settings(cfg))
-        images, classes = image_class_pairs(dataset_dicts, num_classes)
-        return max_over_classes(factors, images, classes, len(dataset_dicts))

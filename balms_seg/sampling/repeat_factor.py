@@ -227,11 +227,21 @@ class RepeatFactorTrainingSampler(IndexStream):
         return compute_image_frequency(dataset_dicts, num_classes)
 
     @classmethod
+    def class_factors(
+        cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
+    ) -> np.ndarray:
+        """(K,) class repeat factors max(1, sqrt(t / f(c))), f(c) that of `class_frequency`."""
+        frequency = cls.class_frequency(dataset_dicts, num_classes)
+        return repeat_factors_of(frequency, **repeat_factor_settings(cfg))
+
+    @classmethod
     def expected_repeats(
         cls, cfg: Any, dataset_dicts: Sequence[dict], *, num_classes: int
     ) -> np.ndarray:
-        """(N,) image repeat factors that `DATALOADER.REPEAT_THRESHOLD` gives."""
-        return compute_repeat_factors(dataset_dicts, num_classes, **repeat_factor_settings(cfg))
+        """(N,) the largest class factor in each image."""
+        factors = cls.class_factors(cfg, dataset_dicts, num_classes=num_classes)
+        images, classes = image_class_pairs(dataset_dicts, num_classes)
+        return max_over_classes(factors, images, classes, len(dataset_dicts))
 
     def epoch_factors(self) -> np.ndarray:
         """(N,) factors of the epoch that is drawn next."""
@@ -251,6 +261,14 @@ class RepeatFactorTrainingSampler(IndexStream):
 
     def _identity(self) -> dict[str, Any]:
         return {**super()._identity(), "factors_crc32": zlib.crc32(self._factors.tobytes())}
+
+
+def repeat_factor_sampler(cfg: Any) -> type[RepeatFactorTrainingSampler]:
+    """The configured sampler, whose definition of rarity counts; the plain one for others."""
+    sampler = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
+    if issubclass(sampler, RepeatFactorTrainingSampler):
+        return sampler
+    return RepeatFactorTrainingSampler
 
 
 def image_and_class_of_annotations(

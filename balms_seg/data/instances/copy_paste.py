@@ -20,10 +20,8 @@ from torch import Tensor
 
 from balms_seg.data.instances.mapper import InstanceMapper
 from balms_seg.sampling.repeat_factor import (
-    class_repeat_factors,
     image_and_class_of_annotations,
-    image_class_pairs,
-    repeat_factor_settings,
+    repeat_factor_sampler,
 )
 from balms_seg.training_objects import TrainingObjects
 
@@ -87,13 +85,9 @@ class CopyPasteMapper:
     def of(
         cls, cfg: Any, mapper: InstanceMapper, dataset_dicts: Sequence[dict], num_classes: int
     ) -> CopyPasteMapper:
-        """With `INPUT.COPY_PASTE`, and weights r_c - 1 by `DATALOADER.REPEAT_THRESHOLD`."""
-        _, classes = image_class_pairs(dataset_dicts, num_classes)
-        factors = class_repeat_factors(
-            np.bincount(classes, minlength=num_classes),
-            len(dataset_dicts),
-            **repeat_factor_settings(cfg),
-        )
+        """With `INPUT.COPY_PASTE`, and weights r_c - 1 by the sampler's class factors."""
+        sampler = repeat_factor_sampler(cfg)
+        factors = sampler.class_factors(cfg, dataset_dicts, num_classes=num_classes)
         options = cfg.INPUT.COPY_PASTE
         made = cls(
             mapper,

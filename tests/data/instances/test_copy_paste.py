@@ -128,14 +128,54 @@ def test_an_object_that_hardly_shows_is_none_any_longer(
 
 
 def test_classes_are_drawn_by_what_the_sampler_would_add(cfg: CfgNode, dicts: list[dict]) -> None:
-    np.random.seed(0)
-    mapper = mapper_of(cfg, dicts)
-    drawn = [int(mapper(dicts[0])["instances"].gt_classes[-1]) for _ in range(400)]
+    drawn = classes_drawn(cfg, dicts, 400)
     # r = sqrt(0.2 * 16 / n) of 3 images and of one; the frequent class has 1.
     expected = np.sqrt(3.2 / np.array([3, 1])) - 1
     share = expected[1] / expected.sum()
     assert FREQUENT not in drawn
     assert abs(np.mean(np.array(drawn) == RARER) - share) < 4 * np.sqrt(share * (1 - share) / 400)
+
+
+def classes_drawn(cfg: CfgNode, dicts: list[dict], number: int) -> list[int]:
+    np.random.seed(0)
+    mapper = mapper_of(cfg, dicts)
+    return [int(mapper(dicts[0])["instances"].gt_classes[-1]) for _ in range(number)]
+
+
+def test_instance_aware_factors_are_of_images_and_instances(
+    cfg: CfgNode, dicts: list[dict]
+) -> None:
+    """The image of the rarer class shows it eight times."""
+    dicts[15]["annotations"] = 8 * dicts[15]["annotations"]
+    cfg.DATALOADER.SAMPLER_TRAIN = "InstanceAwareRepeatFactorTrainingSampler"
+    drawn = classes_drawn(cfg, dicts, 400)
+    images, instances = np.array([3, 1]) / NUM_IMAGES, np.array([3, 8]) / (12 + 3 + 8)
+    expected = np.sqrt(0.2 / np.sqrt(images * instances)) - 1
+    share = expected[1] / expected.sum()
+    assert 0.5 < share < 0.6  # by images alone it would be 0.96
+    assert FREQUENT not in drawn
+    assert abs(np.mean(np.array(drawn) == RARER) - share) < 4 * np.sqrt(share * (1 - share) / 400)
+
+
+def test_a_class_that_the_instance_aware_sampler_does_not_repeat_is_not_pasted(
+    cfg: CfgNode, dicts: list[dict]
+) -> None:
+    dicts[15]["annotations"] = 30 * dicts[15]["annotations"]
+    assert {RARE, RARER} == set(classes_drawn(cfg, dicts, 60))
+    cfg.DATALOADER.SAMPLER_TRAIN = "InstanceAwareRepeatFactorTrainingSampler"
+    assert {RARE} == set(classes_drawn(cfg, dicts, 60))
+
+
+@pytest.mark.parametrize(
+    "name", ["TrainingSampler", "SquareRootTrainingSampler", "MetaRepeatFactorTrainingSampler"]
+)
+def test_with_the_other_samplers_rarity_is_by_images(
+    cfg: CfgNode, dicts: list[dict], name: str
+) -> None:
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    expected = classes_drawn(cfg, dicts, 30)
+    cfg.DATALOADER.SAMPLER_TRAIN = name
+    assert classes_drawn(cfg, dicts, 30) == expected
 
 
 def test_what_goes_with_the_objects_stays(cfg: CfgNode, dicts: list[dict]) -> None:
