@@ -28,7 +28,7 @@ DOCUMENTS = [
 # What is not ours and cannot be checked here.
 FOREIGN = {"pip", "git", "export", "[", "curl", ".ci/run"}
 
-_OF_SCRIPTS = {"$rank": "0", "${SLURM_GPUS_ON_NODE:-8}": "8", "${@:2}": ""}
+_OF_SCRIPTS = {"$rank": "0", "${SLURM_GPUS_ON_NODE:-8}": "8", "${@:2}": "", "${@:4}": ""}
 _STARTS = r"(balms-seg|python|make|srun|torchrun|pip|git|curl|export|\.ci/run|[A-Z]\w*=\S*)( |$)"
 
 

@@ -12,6 +12,8 @@ from documented_commands import DOCUMENTS, FOREIGN, ROOT, commands_of, parse
 
 from balms_seg.engine import load_config
 
+EXAMPLES = ROOT / "docs" / "examples"
+
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_is_understood(document: str) -> None:
@@ -35,26 +37,54 @@ def test_scripts_are_bash(script: str) -> None:
     assert any(command[:2] == ["balms-seg", "train"] for command in commands_of(script))
 
 
-def test_keys_given_to_both_stages_reach_the_first_alone(tmp_path: Path) -> None:
-    """With an sbatch that writes down its words."""
-    calls = tmp_path / "calls"
-    sbatch = tmp_path / "sbatch"
+def submitted_stages(folder: Path, *words: str, **variables: str) -> list[str]:
+    """What slurm_two_stages.sh gives an sbatch that writes down its words."""
+    calls = folder / "calls"
+    sbatch = folder / "sbatch"
     sbatch.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho 7\n')
     sbatch.chmod(0o755)
-    script = ROOT / "docs" / "examples" / "slurm_two_stages.sh"
-    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    words = ["bash", str(script), "MODEL.WEIGHTS", "R-50.pkl"]
-    subprocess.run(words, check=True, cwd=tmp_path, env=paths, stdout=subprocess.DEVNULL)
-    first, *second = calls.read_text().splitlines()
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", **variables}
+    command = ["bash", str(EXAMPLES / "slurm_two_stages.sh"), *words]
+    done = subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True)
+    assert b"The features are job 7" in done.stdout
+    return calls.read_text().splitlines()
+
+
+def test_keys_given_to_both_stages_reach_the_first_alone(tmp_path: Path) -> None:
+    first, *second = submitted_stages(
+        tmp_path, "MODEL.WEIGHTS", "R-50.pkl", SBATCH_OPTIONS="--partition=gpu --account=me"
+    )
+    options = f"--partition=gpu --account=me {EXAMPLES}/slurm_one_machine.sh lvis"
+    assert first.startswith(f"--parsable {options}")
     assert first.endswith("paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml MODEL.WEIGHTS R-50.pkl")
     assert len(second) == 2
     for line in second:
-        assert line.startswith(f"--dependency=afterok:7 {script.parent}/slurm_one_machine.sh lvis")
+        assert line.startswith(f"--dependency=afterok:7 --kill-on-invalid-dep=yes {options}")
         assert line.endswith("_mask_rcnn_R_50_FPN.yaml")
+    with pytest.raises(subprocess.CalledProcessError):  # both would mix two seeds
+        submitted_stages(tmp_path, "MODEL.WEIGHTS", "R-50.pkl", "SEED", "2")
+
+
+def test_another_seed_has_stages_of_its_own(tmp_path: Path) -> None:
+    """Folders and weights as docs/lvis.md gives them for the same by hand."""
+    calls = submitted_stages(tmp_path, SEED="2")
+    keys = [re.sub(r".*lvis_v0.5/(\S+) ", r"\1 ", call) for call in calls]
+    features = "SEED 2 MODEL.WEIGHTS output/seed2/features/model_final.pth OUTPUT_DIR output/seed2"
+    assert keys == [
+        "paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml "
+        "SEED 2 OUTPUT_DIR output/seed2/features",
+        f"paper_balms_reweighter_mask_rcnn_R_50_FPN.yaml {features}/paper_balms_reweighter",
+        "paper_classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml "
+        f"{features}/paper_classifier_balanced_sigmoid",
+    ]
+    by_hand = [" ".join(words) for words in commands_of("docs/lvis.md")]
+    for call in keys:
+        name, _, settings = call.partition(" ")
+        assert any(f"/{name} --num-gpus 8 {settings}" in line for line in by_hand), call
 
 
 def test_configurations_that_scripts_name_are_there() -> None:
-    for path in (ROOT / "docs" / "examples").glob("*.sh"):
+    for path in EXAMPLES.glob("*.sh"):
         text = path.read_text()
         for name in re.findall(r"lvis_v[\d.]+/[\w${}]+\.yaml", text):
             listed = re.findall(r"for name in (.*?);", text)
@@ -74,24 +104,42 @@ def test_the_documents_have_commands() -> None:
 def test_srun_is_given_the_cores_of_the_job_and_what_was_asked_for(
     name: str, tmp_path: Path
 ) -> None:
-    """With stand-ins that write down what they are given."""
-    told = tmp_path / "told"
+    told = told_srun(EXAMPLES / name, tmp_path, "lvis_v1/softmax.yaml", "SEED", "2")
+    assert told.startswith("24 /elsewhere ")
+    assert "--num-gpus 4 " in told
+    assert "--config-file lvis_v1/softmax.yaml" in told
+    assert "SEED 1 SEED 2" in told  # the last one counts
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["configs/lvis_v1/softmax.yaml"], "output/lvis_v1/softmax"),
+        (["/tmp/my/own.yaml", "SEED", "2"], "output/own"),
+        (["own.yaml", "OUTPUT_DIR", "/shared/run", "SEED", "2"], "/shared/run"),
+    ],
+)
+def test_two_machines_write_where_the_key_says(
+    words: list[str], folder: str, tmp_path: Path
+) -> None:
+    told = told_srun(EXAMPLES / "slurm_two_machines.sh", tmp_path, *words)
+    assert told.rstrip().endswith(f"OUTPUT_DIR {folder}")
+
+
+def told_srun(script: Path, folder: Path, *words: str) -> str:
+    """What a script gives an srun that writes it down, behind two variables."""
+    told = folder / "told"
     for command, does in {
         "srun": f'echo "$SRUN_CPUS_PER_TASK $DETECTRON2_DATASETS $@" > {told}',
         "scontrol": "echo first",
     }.items():
-        (tmp_path / command).write_text(f"#!/bin/sh\n{does}\n")
-        (tmp_path / command).chmod(0o755)
+        (folder / command).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / command).chmod(0o755)
     environment = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PATH": f"{folder}:{os.environ['PATH']}",
         "SLURM_CPUS_PER_TASK": "24",
         "SLURM_GPUS_ON_NODE": "4",
         "DETECTRON2_DATASETS": "/elsewhere",
     }
-    script = ROOT / "docs" / "examples" / name
-    words = ["lvis_v1/softmax.yaml", "SEED", "2"]
-    subprocess.run(["bash", script, *words], env=environment, check=True, cwd=tmp_path, timeout=20)
-    assert told.read_text().startswith("24 /elsewhere ")
-    assert "--num-gpus 4 " in told.read_text()
-    assert "--config-file lvis_v1/softmax.yaml" in told.read_text()
-    assert "SEED 1 SEED 2" in told.read_text()  # the last one counts
+    subprocess.run(["bash", script, *words], env=environment, check=True, cwd=folder, timeout=20)
+    return told.read_text()
