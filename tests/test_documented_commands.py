@@ -71,8 +71,7 @@ def test_another_seed_has_stages_of_its_own(tmp_path: Path) -> None:
     keys = [re.sub(r".*lvis_v0.5/(\S+) ", r"\1 ", call) for call in calls]
     features = "SEED 2 MODEL.WEIGHTS output/seed2/features/model_final.pth OUTPUT_DIR output/seed2"
     assert keys == [
-        "paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml "
-        "SEED 2 OUTPUT_DIR output/seed2/features",
+        "paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml SEED 2 OUTPUT_DIR output/seed2/features",
         f"paper_balms_reweighter_mask_rcnn_R_50_FPN.yaml {features}/paper_balms_reweighter",
         "paper_classifier_balanced_sigmoid_mask_rcnn_R_50_FPN.yaml "
         f"{features}/paper_classifier_balanced_sigmoid",

@@ -85,11 +85,13 @@ class PartStatus:
         part: the part.
         problem: what is wrong with it, and what to do; empty if nothing is.
         linked_to: the download that a link was made to, if one was.
+        warning: why it is perhaps not the published file; empty if nothing says so.
     """
 
     part: Part
     problem: str = ""
     linked_to: Path | None = None
+    warning: str = ""
 
 
 def datasets_root() -> Path:
@@ -123,7 +125,7 @@ def prepare(names: Iterable[str], root: Path, downloads: Sequence[Path] = ()) ->
 def _prepare_part(part: Part, root: Path, downloads: Sequence[Path]) -> PartStatus:
     target = root / part.path
     if target.exists():
-        return PartStatus(part, _problem(part, target))
+        return PartStatus(part, _problem(part, target), warning=_other_size(part, target))
     reasons = []
     for found in _find(target.name, downloads):
         problem = _problem(part, found)
@@ -131,7 +133,7 @@ def _prepare_part(part: Part, root: Path, downloads: Sequence[Path]) -> PartStat
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # a link to nowhere
             target.symlink_to(found.resolve(), target_is_directory=found.is_dir())
-            return PartStatus(part, linked_to=found)
+            return PartStatus(part, linked_to=found, warning=_other_size(part, found))
         reasons.append(problem)
     reasons += [f"{archive} is there; unpack it." for archive in _find(part.archive, downloads)]
     if target.is_symlink():
@@ -169,6 +171,19 @@ def _json_problem(path: Path) -> str:
     return f"{path} is not a whole json file; get it again."
 
 
+def _other_size(part: Part, path: Path) -> str:
+    """A warning where a file has less than half or more than twice the published size."""
+    if part.num_images is not None or not path.is_file():
+        return ""
+    gigabytes = path.stat().st_size / 1e9
+    if part.gigabytes / 2 <= gigabytes <= 2 * part.gigabytes:
+        return ""
+    return (
+        f"WARNING: it has {gigabytes:.2g} GB, but the published file about {part.gigabytes:g} GB; "
+        "what another one gives is not comparable with published numbers."
+    )
+
+
 def _find(name: str, folders: Sequence[Path]) -> Iterator[Path]:
     for folder in folders:
         for parent, subfolders, files in os.walk(folder):
@@ -194,6 +209,8 @@ def format_status(
         found = f"linked to {status.linked_to}" if status.linked_to else "found"
         lines.append(f"{'MISSING' if status.problem else 'ok':8}{status.part.path}")
         lines.append(f"{'':8}{status.problem or found}")
+        if status.warning:
+            lines.append(f"{'':8}{status.warning}")
     absent = [status.part for status in statuses if status.problem]
     summary = f"{len(absent)} of {len(statuses)} parts missing" if absent else "complete"
     return "\n".join(

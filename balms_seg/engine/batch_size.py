@@ -46,6 +46,8 @@ def scaled_to(cfg: CfgNode, num_processes: int) -> CfgNode:
     scale = scaled.SOLVER.IMS_PER_BATCH / reference
     if scale == 1:
         return cfg
+    # A period of few iterations would be rounded to none.
+    scaled.SOLVER.CHECKPOINT_PERIOD = max(scaled.SOLVER.CHECKPOINT_PERIOD, 1)
     scaled.META.LR *= scale
     scaled.META.BATCH_SIZE = round(scaled.META.BATCH_SIZE * scale)
     scaled.SOLVER.EMA_DECAY **= scale

@@ -16,6 +16,7 @@ from balms_seg.engine.batch_size import scaled_to
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import earlier_run
+from balms_seg.engine.published_time import describe_published_time
 from balms_seg.engine.run_data import DataSets, RunData
 from balms_seg.engine.run_setup import load_config, setup
 from balms_seg.engine.run_summary import describe_run, in_parts
@@ -24,6 +25,7 @@ from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.engine.training_memory import (
     CONTEXT_BYTES,
     PEAK_FACTOR,
+    TrainingMemory,
     activation_bytes,
     mask_logit_bytes,
     num_foreground_rows,
@@ -34,6 +36,7 @@ from balms_seg.sampling import expected_repeats
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,8 @@ def dry_run(args: Namespace) -> str:
                 **describe_run(trainer, where=_processes(num_processes, on_gpus=on_gpus)),
                 "sampling": _describe_sampling(cfg, trainer.training_set),
                 "memory": _describe_memory(trainer, num_processes, on_gpus=on_gpus),
+                "time": _describe_time(trainer, num_processes) if on_gpus else [],
+                "disk": _describe_disk(trainer),
                 **_describe_folder(folder, args),
             }
         )
@@ -133,12 +138,7 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
         few, in_full = [_with_most_objects(batch[0], cfg)], ", as if full of objects"
     with EventStorage(0):
         kept = activation_bytes(step.losses, few, step.model) // len(few)
-    memory = training_memory(
-        step.model,
-        kept,
-        optimizer=cfg.SOLVER.OPTIMIZER,
-        has_average=cfg.SOLVER.EMA_DECAY > 0,
-    )
+    memory = _memory(cfg, step.model, kept)
     num_images = cfg.SOLVER.IMS_PER_BATCH // num_processes
     parts = {
         "weights": memory.weights,
@@ -170,6 +170,41 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
     ]
 
 
+def _memory(cfg: CfgNode, model: nn.Module, activations: int) -> TrainingMemory:
+    return training_memory(
+        model,
+        activations,
+        optimizer=cfg.SOLVER.OPTIMIZER,
+        has_average=cfg.SOLVER.EMA_DECAY > 0,
+    )
+
+
+def _describe_time(trainer: _PlannedTrainer, num_processes: int) -> list[str]:
+    solver = trainer.cfg.SOLVER
+    told = describe_published_time(
+        trainer.cfg,
+        num_images=solver.IMS_PER_BATCH // num_processes,
+        num_iters=max(solver.MAX_ITER - trainer.start_iter, 0),
+    )
+    return [told] if told else []
+
+
+def _describe_disk(trainer: _PlannedTrainer) -> list[str]:
+    """The checkpoints that lie there at once, at most."""
+    cfg, keep = trainer.cfg, trainer.cfg.SOLVER.CHECKPOINTS_TO_KEEP
+    memory = _memory(cfg, trainer.checkpointer.model, 0)
+    size = memory.weights + memory.optimizer + memory.average
+    num_written = cfg.SOLVER.MAX_ITER // cfg.SOLVER.CHECKPOINT_PERIOD
+    num_kept = min(num_written, keep or num_written)
+    number = num_kept + 1 + bool(cfg.TEST.BEST_METRIC)
+    best = "the best, " if cfg.TEST.BEST_METRIC else ""
+    return [
+        f"about {_gb(number * size)} for checkpoints of {_gb(size)}: {best}the final one and "
+        f"{num_kept} of {num_written} periodic ones (SOLVER.CHECKPOINTS_TO_KEEP {keep} newest; 0: "
+        "all)"
+    ]
+
+
 def _processes(number: int, *, on_gpus: bool) -> str:
     """What trains, in words."""
     one, many = ("the GPU", "GPUs") if on_gpus else ("the CPU", "processes")
@@ -192,6 +227,10 @@ def _with_most_objects(record: dict[str, Any], cfg: CfgNode) -> dict[str, Any]:
     objects = record["instances"]
     times = math.ceil(num_foreground_rows(cfg) / len(objects)) if len(objects) else 1
     return {**record, "instances": objects.cat([objects] * times)}
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2g} GB"
 
 
 def _mib(size: int) -> str:

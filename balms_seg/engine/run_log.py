@@ -47,7 +47,12 @@ def start_log(output_dir: str, rank: int) -> None:
 
 
 def is_followed(record: logging.LogRecord) -> bool:
-    """Whether the terminal shows a record."""
+    """Whether the terminal shows a record.
+
+    Not that of the error which ends a training: it is raised, and told by whoever catches it.
+    """
+    if record.name == "detectron2.engine.train_loop" and record.exc_info:
+        return False
     if record.levelno >= logging.WARNING:
         return True
     if record.levelno < logging.INFO or record.name == _FOR_SPREADSHEETS:

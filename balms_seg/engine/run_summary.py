@@ -40,7 +40,7 @@ def describe_run(trainer: LongTailedTrainer, *, where: str = "") -> dict[str, li
     told = {
         "data": _describe_data(cfg, trainer.statistics, trainer.image_numbers),
         "model": _describe_model(trainer, where or cfg.MODEL.DEVICE),
-        "schedule": _describe_schedule(cfg, trainer.image_numbers.trained_on, trainer.start_iter),
+        "schedule": describe_schedule(cfg, trainer.image_numbers.trained_on, trainer.start_iter),
     }
     return told if learned_quantity(cfg) == "none" else {**told, "meta": _describe_meta(cfg)}
 
@@ -123,7 +123,14 @@ def _describe_model(trainer: LongTailedTrainer, where: str) -> list[str]:
     ]
 
 
-def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[str]:
+def describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[str]:
+    """Length, optimiser and rates, evaluations and checkpoints.
+
+    Args:
+        cfg: of the run.
+        num_images: of the training set.
+        start_iter: iterations that are done.
+    """
     solver = cfg.SOLVER
     every = cfg.TEST.EVAL_PERIOD
     evaluation = f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end"
@@ -132,7 +139,7 @@ def _describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[s
     rounds = solver.MAX_ITER * solver.IMS_PER_BATCH / num_images
     return [
         f"{_iterations_left(start_iter, solver.MAX_ITER)} of {solver.IMS_PER_BATCH} images, in all "
-        f"{rounds:.3g} times the training set "
+        f"{_rounded(rounds)} times the training set "
         f"({f'SOLVER.EPOCHS {solver.EPOCHS:g}' if solver.EPOCHS else 'SOLVER.MAX_ITER'}); "
         f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
         f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
@@ -146,10 +153,15 @@ def _iterations_left(start_iter: int, max_iter: int) -> str:
     return f"iterations {start_iter} to {max_iter}"
 
 
+def _rounded(rounds: float) -> str:
+    return f"{rounds:,.0f}" if rounds >= 1000 else f"{rounds:.3g}"
+
+
 def _described_steps(solver: CfgNode) -> str:
     if "Step" not in solver.LR_SCHEDULER_NAME:
         return ""
-    return f" with steps at {', '.join(map(str, solver.STEPS)) or 'none'}"
+    taken = [str(step) for step in solver.STEPS if step < solver.MAX_ITER]
+    return f" with steps at {', '.join(taken) or 'none'}"
 
 
 def _describe_meta(cfg: CfgNode) -> list[str]:

@@ -9,24 +9,29 @@ from typing import TYPE_CHECKING
 import torch
 
 from balms_seg.engine.checkpoints.find import saved_runs
+from balms_seg.modeling.unfilled_norms import has_unfilled_norms
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+    from torch import nn
 
 
 @contextmanager
-def step_errors_explained(cfg: CfgNode) -> Iterator[None]:
+def step_errors_explained(cfg: CfgNode, model: nn.Module) -> Iterator[None]:
     """Where a device runs out of memory or a loss diverges, say what to do.
 
     Args:
         cfg: of the run.
+        model: that trains; with FrozenBN as it was built, its checkpoints lead nowhere.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise torch.OutOfMemoryError(_smaller_batch(cfg.SOLVER.IMS_PER_BATCH)) from error
     except FloatingPointError as error:
-        raise FloatingPointError(f"{error} {_checkpoint_left(cfg.OUTPUT_DIR)}") from error
+        anew = "Start anew, with --overwrite."
+        way = anew if has_unfilled_norms(model) else _checkpoint_left(cfg.OUTPUT_DIR)
+        raise FloatingPointError(f"{error} {way}") from error
 
 
 def _smaller_batch(ims_per_batch: int) -> str:

@@ -188,7 +188,7 @@ class LongTailedTrainer(DefaultTrainer):
 
     def run_step(self) -> None:
         """As detectron2's; an error says what to do."""
-        with step_errors_explained(self.cfg):
+        with step_errors_explained(self.cfg, self.model):
             super().run_step()
 
     def after_train(self) -> None:

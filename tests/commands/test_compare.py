@@ -48,7 +48,7 @@ def test_says_which_differences_are_larger_than_chance(
     )
     out = capsys.readouterr().out
     assert "bbox, 25 images; difference: inference minus good" in out
-    assert "good of unknown seed and inference of unknown seed" in out
+    assert "good and inference: their training seeds are not known; seeds alone move AP" in out
     row = next(line for line in out.split("\n") if line.startswith("|     AP |"))
     assert row.rstrip(" |").endswith("yes")
     file = str(runs / "good" / "inference" / "matches_bbox.npz")
@@ -103,8 +103,8 @@ def test_says_where_both_evaluate_the_same_weights(
         run_command("compare", [str(tmp_path / "a"), str(tmp_path / name), "--resamples", "10"])
         said[name] = capsys.readouterr().out
     assert "a and again evaluate the same weights" in said["again"]
-    assert "unknown seed" not in said["again"]
-    assert "a of unknown seed and b of unknown seed" in said["b"]
+    assert "seeds are not known" not in said["again"]
+    assert "a and b: their training seeds are not known" in said["b"]
 
 
 def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:

@@ -55,6 +55,20 @@ def test_what_is_missing_comes_with_the_commands_that_get_it(tmp_path: Path) -> 
     ]
 
 
+def test_a_file_of_another_size_is_warned_of(tmp_path: Path, downloads: Path) -> None:
+    def said(*folders: Path) -> str:
+        return format_status(prepare(["small"], tmp_path, folders), tmp_path, ["small"])
+
+    warning = "WARNING: it has 1.6e-08 GB, but the published file about 0.25 GB"
+    assert warning in said(downloads)
+    assert warning in said()
+    with (downloads / "val.json").open("r+b") as file:
+        file.truncate(200_000_000)  # a hole
+        file.seek(-1, os.SEEK_END)
+        file.write(b"}")
+    assert "WARNING" not in said()
+
+
 def test_a_complete_tree_comes_with_the_command_that_trains(tmp_path: Path) -> None:
     assert format_status([], tmp_path, ["coco"]).endswith("complete.")
     *_, root, line = format_status([], tmp_path, ["lvis_v1"]).splitlines()

@@ -19,6 +19,7 @@ from torch import nn
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine import train
+from balms_seg.engine.run_summary import describe_schedule
 from balms_seg.engine.training_memory import activation_bytes, mask_logit_bytes, training_memory
 
 
@@ -43,6 +44,15 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     )
     assert "evaluation at the end; checkpoint" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_schedule_is_told_in_whole_numbers_and_steps_that_are_reached() -> None:
+    settings = {"MAX_ITER": 90000, "IMS_PER_BATCH": 8, "STEPS": (60000, 80000, 120000)}
+    cfg = small_config({f"SOLVER.{key}": value for key, value in settings.items()})
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    told, _ = describe_schedule(cfg, 93, 0)
+    assert "in all 7,742 times the training set" in told
+    assert told.endswith("with steps at 60000, 80000")
 
 
 def test_images_without_an_object_are_counted_where_they_are_trained_on(
@@ -135,9 +145,14 @@ def test_the_schedule_is_that_of_the_processes_asked_for(
         "SOLVER.MAX_ITER": 8,
         "OUTPUT_DIR": str(tmp_path / "out"),
     }
-    dry_run({**data, **settings}, "--num-gpus", "4")
+    dry_run({**data, **settings, "SOLVER.CHECKPOINT_PERIOD": 1}, "--num-gpus", "4")
     told = capsys.readouterr().out
     assert "iterations 0 to 2 of 8 images" in told
+    size, of_one = map(
+        float, re.search(r"about ([\d.]+) GB for checkpoints of ([\d.]+) GB", told).groups()
+    )
+    assert "2 of 2 periodic ones (SOLVER.CHECKPOINTS_TO_KEEP 3 newest" in told
+    assert size == pytest.approx(3 * of_one, rel=0.1)
     least, planned = re.search(
         r"at least (\d+) MiB on each of 4 GPUs, plan with (\d+) MiB:", told
     ).groups()
@@ -173,6 +188,8 @@ def test_a_used_folder_is_planned_as_a_new_run_or_as_the_rest_of_the_old_one(
     assert "from the checkpoint of iteration 1" in told
     assert "iterations 2 to 5 of 2 images" in told
     assert "earlier run" not in told
+    size = float(re.search(r"GB for checkpoints of ([\d.]+) GB: the final one and", told)[1])
+    assert size == pytest.approx((tmp_path / "model_final.pth").stat().st_size / 1e9, rel=0.1)
     assert files() == before
     with pytest.raises(SystemExit, match="CLASSIFIER was 'balanced_softmax' and is 'softmax'"):
         dry_run({**longer, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}, "--resume")

@@ -13,6 +13,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from runs import assert_same_tensors, build_trainer, read_checkpoint, run_training
 
 from balms_seg.engine import LongTailedTrainer, train
+from balms_seg.engine.step_errors import step_errors_explained
 from balms_seg.evaluation import read_results
 
 # A schedule whose rate changes in every iteration, and augmentation that is random.
@@ -217,16 +218,31 @@ def test_frozen_norms_without_weights_are_warned_of_and_blamed(
     trainer = build_trainer({**data, "MODEL.RESNETS.NORM": "FrozenBN"}, tmp_path)
     assert "MODEL.RESNETS.NORM is FrozenBN, which without pretrained weights" in caplog.text
     step = trainer._trainer
-    assert "FrozenBN without pretrained weights normalises nothing" in str(step._stopped("Broken."))
+    trainer.checkpointer.save("model_0000000", iteration=0)  # which leads nowhere, too
+    blamed = (
+        r"FrozenBN without pretrained weights normalises nothing.*Start anew, with --overwrite\.$"
+    )
+    with (
+        pytest.raises(FloatingPointError, match=blamed),
+        step_errors_explained(trainer.cfg, trainer.model),
+    ):
+        raise step._stopped("Broken.")
     next(m for m in trainer.model.modules() if isinstance(m, FrozenBatchNorm2d)).bias += 1
-    assert "lower SOLVER.BASE_LR" in str(step._stopped("Broken."))  # as weights would fill it
+    with (  # as weights would fill it
+        pytest.raises(FloatingPointError, match=r"lower SOLVER\.BASE_LR.*--resume goes on"),
+        step_errors_explained(trainer.cfg, trainer.model),
+    ):
+        raise step._stopped("Broken.")
 
 
 @pytest.mark.parametrize(
     "value", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)]
 )
 def test_a_loss_that_is_not_finite_stops_the_run_and_loses_nothing(
-    value: float, data: dict[str, object], tmp_path: Path
+    value: float,
+    data: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = {**data, "SOLVER.MAX_ITER": 3, "SOLVER.CHECKPOINT_PERIOD": 1}
     straight = run_training(settings, tmp_path / "straight")
@@ -236,6 +252,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_loses_nothing(
     with pytest.raises(FloatingPointError) as error:
         train(trainer)
 
+    assert "Traceback" in (output / "log.txt").read_text()
+    terminal = capsys.readouterr().out
+    assert "Starting training from iteration 0" in terminal
+    assert "Traceback" not in terminal  # whoever catches the error tells it
     message = str(error.value)
     assert "iteration 2" in message
     assert "loss_cls is not finite" in message

@@ -23,6 +23,8 @@ BUILTIN_LVIS_NAMES = (
     "lvis_v0.5_val_cocofied",
 )
 
+BUILTIN_COCO_NAMES = ("coco_2017_train", "coco_2017_val")
+
 # Images of the published files.
 NUM_IMAGES = {
     "lvis_v1_train": 100170,
@@ -38,19 +40,28 @@ Load = Callable[[str], Records]  # name of a registered set -> its dataset dicts
 
 @contextmanager
 def naming_downloads(name: str) -> Iterator[None]:
-    """Let the error for an absent file of a builtin LVIS set say how to get it."""
+    """Let the error for an absent file of a builtin set say how to get it."""
     try:
         yield
     except FileNotFoundError as error:
-        if name not in BUILTIN_LVIS_NAMES:
+        hint = describe_downloads(name)
+        if not hint:
             raise
-        root = os.environ.get("DETECTRON2_DATASETS", "not set")
-        raise FileNotFoundError(
-            f"{error} detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}. "
-            f"`python datasets/prepare_lvis_and_coco.py {'_'.join(name.split('_')[:2])}` in a "
-            "checkout says what to get, how large it is, and links downloads; datasets/README.md "
-            "shows the tree."
-        ) from error
+        raise FileNotFoundError(f"{error} {hint}") from error
+
+
+def describe_downloads(name: str) -> str:
+    """Where a builtin set of LVIS or COCO is expected, and what gets it; empty for others."""
+    if name not in BUILTIN_LVIS_NAMES + BUILTIN_COCO_NAMES:
+        return ""
+    root = os.environ.get("DETECTRON2_DATASETS", "not set")
+    prepared = "_".join(name.split("_")[:2]) if name in BUILTIN_LVIS_NAMES else "coco"
+    return (
+        f"detectron2 expects {name!r} there because DETECTRON2_DATASETS is {root}. "
+        f"`python datasets/prepare_lvis_and_coco.py {prepared}` in a "
+        "checkout says what to get, how large it is, and links downloads; datasets/README.md "
+        "shows the tree."
+    )
 
 
 def describe_other_size(name: str, num_images: int) -> str:
@@ -83,7 +94,8 @@ def load_dataset_dicts(name: str) -> Records:
     """
     require_registered(name)
     if name not in BUILTIN_LVIS_NAMES:
-        return DatasetCatalog.get(name)
+        with naming_downloads(name):
+            return DatasetCatalog.get(name)
     metadata = MetadataCatalog.get(name)
     with naming_downloads(name):
         dicts = load_annotations(metadata.json_file, metadata.image_root, name)

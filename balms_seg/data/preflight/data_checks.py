@@ -16,6 +16,7 @@ from balms_seg.data.images.image_sets import EVALUATOR_TYPE as IMAGE_EVALUATOR_T
 from balms_seg.data.instances.builtin import (
     Load,
     Records,
+    describe_downloads,
     describe_other_size,
     load_dataset_dicts,
 )
@@ -151,7 +152,8 @@ def _content_problems(
         logger.warning(other_size)
     missing = missing_images(record["file_name"] for record in images)
     if missing:
-        yield describe_missing(missing, len(images), metadata.get("image_root"))
+        said = describe_missing(missing, len(images), metadata.get("image_root"))
+        yield f"{said} {describe_downloads(name)}".rstrip()
     absent = set(missing)
     present = [record for record in images if record["file_name"] not in absent]
     yield from image_problems(

@@ -34,7 +34,12 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
             "in these differences."
         )
     seeds = [_training(record).get("seed") for record in records]
-    if None not in seeds and seeds[0] == seeds[1]:
+    if seeds == [None, None]:
+        return (
+            f"{names[0]} and {names[1]}: their training seeds are not known; seeds alone move AP, "
+            "too, and that is not in these intervals."
+        )
+    if seeds[0] == seeds[1]:
         return ""
     shown = " and ".join(
         f"{name} {'of unknown seed' if seed is None else f'of seed {seed}'}"

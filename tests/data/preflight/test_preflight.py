@@ -100,10 +100,14 @@ def test_json_without_categories(tmp_path: Path) -> None:
     assert "has no list named categories" in only_problem_of(cfg)
 
 
-def test_missing_image_folder(tmp_path: Path) -> None:
+def test_missing_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config(tmp_path)
     (tmp_path / "train" / "images").rename(tmp_path / "train" / "moved")
-    assert f"image folder {tmp_path}/train/images does not exist" in only_problem_of(cfg)
+    problem = only_problem_of(cfg)
+    assert f"image folder {tmp_path}/train/images does not exist" in problem
+    assert "prepare_lvis_and_coco" not in problem
+    monkeypatch.setattr(builtin, "BUILTIN_COCO_NAMES", cfg.DATASETS.TRAIN)
+    assert "`python datasets/prepare_lvis_and_coco.py coco`" in only_problem_of(cfg)
 
 
 def test_single_missing_image(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""A dry run's hours are those of docs/training_cost.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from balms_seg.engine import load_config
+from balms_seg.engine.published_time import describe_published_time
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training_cost.md"
+MODELS = {"Mask R-CNN R-50-FPN": "R_50", "R-101-FPN": "R_101", "X-101-32x8d-FPN": "X_101_32x8d"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_hours_are_those_of_the_page(model: str) -> None:
+    row = re.search(rf"^\| {model} \| ([\d.]+) \|.*?\| (\d+) h \|", PAGE.read_text(), re.MULTILINE)
+    assert row
+    cfg = load_config(f"lvis_v1/softmax_mask_rcnn_{MODELS[model]}_FPN_1x.yaml")
+    told = describe_published_time(cfg, num_images=2, num_iters=cfg.SOLVER.MAX_ITER)
+    assert told.startswith(f"about {row[2]} hours at {row[1]} s an iteration")
+    assert "not measured here" in told
+
+
+def test_other_models_and_larger_batches_have_none() -> None:
+    cfg = load_config("lvis_v0.5/paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml")
+    told = describe_published_time(cfg, num_images=1, num_iters=cfg.SOLVER.MAX_ITER)
+    assert told.startswith("at most 7.3 hours")  # as the page has it for the paper's features
+    assert not describe_published_time(cfg, num_images=4, num_iters=1)
+    for name in (
+        "paper_balms_reweighter_mask_rcnn_R_50_FPN",
+        "softmax_cascade_mask_rcnn_R_50_FPN_1x",
+    ):
+        assert not describe_published_time(
+            load_config(f"lvis_v0.5/{name}.yaml"), num_images=1, num_iters=1
+        )
