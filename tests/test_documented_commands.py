@@ -115,12 +115,14 @@ def test_srun_is_given_the_cores_of_the_job_and_what_was_asked_for(
     [
         (["configs/lvis_v1/softmax.yaml"], "output/lvis_v1/softmax"),
         (["/tmp/my/own.yaml", "SEED", "2"], "output/own"),
+        (["own.yaml"], "/shared/own"),
         (["own.yaml", "OUTPUT_DIR", "/shared/run", "SEED", "2"], "/shared/run"),
     ],
 )
 def test_two_machines_write_where_the_key_says(
     words: list[str], folder: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "own.yaml").write_text('OUTPUT_DIR: "/shared/own"  # seen by both\n')
     told = told_srun(EXAMPLES / "slurm_two_machines.sh", tmp_path, *words)
     assert told.rstrip().endswith(f"OUTPUT_DIR {folder}")
 

@@ -175,11 +175,11 @@ def _other_size(part: Part, path: Path) -> str:
     """A warning where a file has less than half or more than twice the published size."""
     if part.num_images is not None or not path.is_file():
         return ""
-    gigabytes = path.stat().st_size / 1e9
-    if part.gigabytes / 2 <= gigabytes <= 2 * part.gigabytes:
+    megabytes, published = path.stat().st_size / 1e6, 1000 * part.gigabytes
+    if published / 2 <= megabytes <= 2 * published:
         return ""
     return (
-        f"WARNING: it has {gigabytes:.2g} GB, but the published file about {part.gigabytes:g} GB; "
+        f"WARNING: it has {megabytes:,.1f} MB, but the published file about {published:,.0f} MB; "
         "what another one gives is not comparable with published numbers."
     )
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Two machines of 8 GPUs: sbatch slurm_two_machines.sh [CONFIG [KEY VALUE ...]]; of 4: sbatch
 # --gpus-per-node=4 --cpus-per-task=24 slurm_two_machines.sh ... 16 GPUs train twice the batch in half the
-# iterations, for the schedules are of 8. Both have to see the data and OUTPUT_DIR: the key's, or else
-# output/ and the configuration's name, without its folders where it begins with / . or ~.
+# iterations, for the schedules are of 8. Both have to see the data and OUTPUT_DIR: that of the keys,
+# or else of the file, or else output/ and its name (without folders where it begins with / or .).
 #SBATCH --job-name=balms
 #SBATCH --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 --cpus-per-task=48
 #SBATCH --time=24:00:00 --requeue --signal=TERM@300
@@ -12,8 +12,9 @@ export DETECTRON2_DATASETS=${DETECTRON2_DATASETS:-~/data}  # where yours are
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun does not take it over by itself since Slurm 22.05
 # source ~/balms_seg/.venv/bin/activate  # the environment, where the shell has none
 config=${1:-lvis_v1/balanced_sigmoid_mask_rcnn_R_50_FPN_1x.yaml}
-case $config in [/.~]*) name=${config##*/} ;; *) name=${config#configs/} ;; esac
-output=output/${name%.yaml}
+case $config in [/.]*) name=${config##*/} ;; *) name=${config#configs/} ;; esac
+output=$(sed -n "s/^OUTPUT_DIR: *[\"']\?\([^\"'# ]*\).*/\1/p" "$config" 2>/dev/null)
+output=${output:-output/${name%.yaml}}
 for ((i = 2; i < $#; i += 2)); do
   [ "${!i}" = OUTPUT_DIR ] && value=$((i + 1)) && output=${!value}
 done

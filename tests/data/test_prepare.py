@@ -59,7 +59,7 @@ def test_a_file_of_another_size_is_warned_of(tmp_path: Path, downloads: Path) ->
     def said(*folders: Path) -> str:
         return format_status(prepare(["small"], tmp_path, folders), tmp_path, ["small"])
 
-    warning = "WARNING: it has 1.6e-08 GB, but the published file about 0.25 GB"
+    warning = "WARNING: it has 0.0 MB, but the published file about 250 MB"
     assert warning in said(downloads)
     assert warning in said()
     with (downloads / "val.json").open("r+b") as file:
