@@ -190,10 +190,9 @@ def test_a_used_folder_is_planned_as_a_new_run_or_as_the_rest_of_the_old_one(
     assert "earlier run" not in told
     size = float(re.search(r"GB for checkpoints of ([\d.]+) GB: the final one and", told)[1])
     content = read_checkpoint(tmp_path / "model_final.pth")
-    moments = [
-        t for state in content["trainer"]["optimizer"]["state"].values() for t in state.values()
-    ]
-    held = sum(t.nbytes for t in [*content["model"].values(), *moments] if t is not None)
+    states = content["trainer"]["_trainer"]["optimizer"]["state"].values()
+    moments = [moment for state in states for moment in state.values() if moment is not None]
+    held = sum(tensor.nbytes for tensor in [*content["model"].values(), *moments])
     assert size == pytest.approx(held / 1e9, rel=0.06)  # told in two digits
     assert files() == before
     with pytest.raises(SystemExit, match="CLASSIFIER was 'balanced_softmax' and is 'softmax'"):
