@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -191,7 +192,7 @@ def class_table(runs: Sequence[Run], columns: Sequence[Mapping[str, Any]]) -> st
     """Controls and the empty table, which the page's script fills, sorts and filters."""
     head = "".join(
         f'<th{_text_class(column)}><button type="button" title="{escape(column["hint"])}">'
-        f"{escape(column['title'])}</button></th>"
+        f"{_breakable(column['title'])}</button></th>"
         for column in columns
     )
     buttons = "".join(
@@ -215,6 +216,11 @@ def class_table(runs: Sequence[Run], columns: Sequence[Mapping[str, Any]]) -> st
         f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         "<tbody></tbody></table></div>"
     )
+
+
+def _breakable(name: str) -> str:
+    """A run's name that may go over several lines, behind what joins its words."""
+    return re.sub(r"([_/.-])", r"\1<wbr>", escape(name))
 
 
 def _text_class(column: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from report_runs import DATASET, NAMES, box_of, write_data, write_run
@@ -15,7 +16,7 @@ from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.run_comparison import NOTHING_YET
 from balms_seg.report.run_files import names_of, read_run
-from balms_seg.report.sections import compare_in_words
+from balms_seg.report.sections import class_table, compare_in_words
 from balms_seg.report.table_sections import _cell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +60,12 @@ def make(folder: Path, *arguments: str) -> _Page:
         + ["--images", str(images), "--resamples", "20"],
     )
     return _Page((folder / "run" / "report.html").read_text())
+
+
+def test_a_long_name_of_a_run_breaks_behind_what_joins_its_words() -> None:
+    run = SimpleNamespace(name="softmax_1000", groups=("rare",))
+    table = class_table([run], [{"title": "AP softmax_1000", "hint": "AP of masks"}])
+    assert ">AP softmax_<wbr>1000</button>" in table
 
 
 @pytest.mark.usefixtures("without_library")
