@@ -3,6 +3,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <utility>
+
 namespace {
 
 constexpr auto kCUDA = c10::DeviceType::CUDA;
@@ -42,13 +44,30 @@ struct Hooks : public at::CUDAHooksInterface {
   bool isPinnedPtr(const void*) const override { return false; }
 };
 
+// Where torch looks for its guard.
+auto& guard_slot() {
+  return c10::impl::device_guard_impl_registry[static_cast<size_t>(kCUDA)];
+}
+
+// The hooks are chosen when they are first asked for, and stay: theirs become ours by the table
+// of virtual functions, the first word of the object.
+void*& hooks_table(const at::CUDAHooksInterface& hooks) {
+  return *reinterpret_cast<void**>(const_cast<at::CUDAHooksInterface*>(&hooks));
+}
+
+const c10::impl::DeviceGuardImplInterface* guard_before = nullptr;
+void* table_before = nullptr;
+
 }  // namespace
 
 extern "C" void install() {
-  c10::impl::device_guard_impl_registry[static_cast<size_t>(kCUDA)].store(new OneDevice());
-  // The hooks are chosen when they are first asked for, and stay: theirs become ours by the table
-  // of virtual functions, the first word of the object.
-  auto* ours = new Hooks();
-  auto* theirs = const_cast<at::CUDAHooksInterface*>(&at::detail::getCUDAHooks());
-  *reinterpret_cast<void**>(theirs) = *reinterpret_cast<void**>(ours);
+  static const OneDevice guard;
+  static const Hooks hooks;
+  guard_before = guard_slot().exchange(&guard);
+  table_before = std::exchange(hooks_table(at::detail::getCUDAHooks()), hooks_table(hooks));
+}
+
+extern "C" void remove_again() {
+  guard_slot().store(guard_before);
+  hooks_table(at::detail::getCUDAHooks()) = table_before;
 }

@@ -44,9 +44,8 @@ def build_guard(folder: Path) -> Path:
 
 @contextmanager
 def pretended_cuda(guard: Path) -> Iterator[None]:
-    """Everything on "cuda" is a PretendedTensor; the guard alone stays behind."""
-    ctypes.CDLL(os.fspath(guard)).install()
-    with pytest.MonkeyPatch.context() as patch:
+    """Everything on "cuda" is a PretendedTensor."""
+    with _installed(ctypes.CDLL(os.fspath(guard))), pytest.MonkeyPatch.context() as patch:
         for name, answer in _ANSWERS.items():
             patch.setattr(torch.cuda, name, _returning(answer))
         for name in _NOTHING:
@@ -69,6 +68,15 @@ def pretended_cuda(guard: Path) -> Iterator[None]:
                 yield
         finally:
             torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
+
+
+@contextmanager
+def _installed(guard: ctypes.CDLL) -> Iterator[None]:
+    guard.install()
+    try:
+        yield
+    finally:
+        guard.remove_again()
 
 
 def _returning(answer: Any) -> Callable[..., Any]:
