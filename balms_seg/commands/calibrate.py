@@ -79,10 +79,10 @@ def run(args: argparse.Namespace) -> None:
     """Tune, print, and write what was asked for."""
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
-    from balms_seg.engine.required_weights import refuse_start_weights
+    from balms_seg.engine.required_weights import require_trained_weights
 
     cfg = load_config(args.config_file, args.opts)
-    refuse_start_weights(cfg, args.config_file, args.opts)
+    require_trained_weights(cfg, args.config_file, args.opts)
     if args.num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     of_images = build_job(cfg).of_images

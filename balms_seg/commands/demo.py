@@ -61,16 +61,14 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.decoding import decode_image
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
-    from balms_seg.engine.required_weights import refuse_start_weights
+    from balms_seg.engine.required_weights import require_trained_weights
     from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
     from balms_seg.report.instance_drawing import draw_instances
 
     cfg = load_config(args.config_file, args.opts)
-    refuse_start_weights(cfg, args.config_file, args.opts)
+    require_trained_weights(cfg, args.config_file, args.opts, option="--opts")
     if args.num_gpus == 0 or not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-    if not cfg.MODEL.WEIGHTS:
-        raise ValueError("Expected --opts MODEL.WEIGHTS PATH at the end, but got no weights.")
     if build_job(cfg).of_images:
         predict(cfg, args)
         return

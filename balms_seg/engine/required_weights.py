@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_PATH_OR_ADDRESS = "give the path of a checkpoint or an address"
+
 
 def require_weights(
     cfg: CfgNode,
@@ -66,8 +68,15 @@ def require_weights(
         )
     if cfg.MODEL.WEIGHTS:
         stage_one = cfg.MODEL.STAGE_ONE_CONFIG if uses_stage_one else ""
+        remedy = f"{_PATH_OR_ADDRESS}, or '' to start from scratch."
+        if stage_one:
+            remedy = (
+                "it is what the stage before this one writes, so train that first: "
+                f"balms-seg train --config-file {stage_one} --num-gpus {num_gpus}; "
+                "or give the path of its checkpoint."
+            )
         try:
-            _require_local_file(cfg, stage_one=stage_one, num_gpus=num_gpus)
+            _require_local_file(cfg, remedy)
         except FileNotFoundError as error:
             if not (is_planned and stage_one):
                 raise
@@ -111,6 +120,32 @@ def refuse_start_weights(
     )
 
 
+def require_trained_weights(
+    cfg: CfgNode,
+    config_file: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    option: str = "",
+) -> None:
+    """Stop before anything is read where no trained weights are named, or there are none.
+
+    Args:
+        cfg: what was read of the file.
+        config_file: its path.
+        overrides: KEY, VALUE, ... of the command line.
+        option: of the command that they follow.
+
+    Raises:
+        FileNotFoundError: MODEL.WEIGHTS leads nowhere.
+        ValueError: it is empty, or what a run started from.
+    """
+    refuse_start_weights(cfg, config_file, overrides)
+    if not cfg.MODEL.WEIGHTS:
+        words = f"{option} MODEL.WEIGHTS PATH".strip()
+        raise ValueError(f"Expected {words} at the end, but got no weights.")
+    _require_local_file(cfg, f"{_PATH_OR_ADDRESS}.")
+
+
 def _has_frozen_norm(cfg: CfgNode) -> bool:
     """Whether a detector's backbone is a residual network with FrozenBN."""
     is_resnet = "resnet" in cfg.MODEL.BACKBONE.NAME and not build_job(cfg).of_images
@@ -124,16 +159,8 @@ def _trains_nothing(cfg: CfgNode) -> bool:
     return cfg.MODEL.INIT_CLASSIFIER == "tau_norm" or method.startswith("post_hoc_")
 
 
-def _require_local_file(cfg: CfgNode, *, stage_one: str, num_gpus: int) -> None:
+def _require_local_file(cfg: CfgNode, remedy: str) -> None:
     """Stop where `MODEL.WEIGHTS` is a path, not an address, and leads nowhere."""
     path = cfg.MODEL.WEIGHTS.partition("?")[0]  # detectron2 takes options after a question mark
-    if "://" in path or os.path.isfile(path):
-        return
-    remedy = "give the path of a checkpoint, an address, or '' to start from scratch."
-    if stage_one:
-        remedy = (
-            "it is what the stage before this one writes, so train that first: "
-            f"balms-seg train --config-file {stage_one} --num-gpus {num_gpus}; "
-            "or give the path of its checkpoint."
-        )
-    raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")
+    if "://" not in path and not os.path.isfile(path):
+        raise FileNotFoundError(f"MODEL.WEIGHTS is {path}, but there is no such file; {remedy}")

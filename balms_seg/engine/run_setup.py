@@ -76,8 +76,14 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
     add_balms_config(cfg)
     try:
         content = _LocalFiles.load_yaml_with_base(str(config_file), allow_unsafe=False)
+        content.keys()  # an attribute error where it is no mapping
     except KeyError:
         raise
+    except (AttributeError, TypeError) as error:  # of what is no mapping
+        raise ValueError(
+            f"{config_file} is not a plain yaml configuration: expected KEY: VALUE pairs, in it "
+            "and in its _BASE_; is one of them empty?"
+        ) from error
     except Exception as error:  # yaml raises a family of its own
         raise ValueError(f"{config_file} is not a plain yaml configuration: {error}") from error
     check_known_keys(content, str(config_file))

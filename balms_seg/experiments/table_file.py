@@ -26,7 +26,7 @@ def read_plan(path: Path) -> TablePlan:
     whose fields are taken where it has none.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or no such `_BASE_`.
         ValueError: it is malformed, or says what no table has.
     """
     content = _read_with_base(path)
@@ -65,6 +65,8 @@ def check_configurations(plan: TablePlan) -> None:
 
 
 def _read_with_base(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a table's yaml at {path}, but there is no such file.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -93,12 +93,18 @@ def discriminant(
         (K, D) weights and (K,) biases.
 
     Raises:
-        ValueError: `shrinkage` is out of range, or the features of a class are all the same.
+        ValueError: `shrinkage` is out of range, the features of a class are all the same, or
+            some are not finite.
     """
     if not 0 < shrinkage <= 1:
         raise ValueError(
             f"Expected a shrinkage above 0 and at most 1, but got {shrinkage}; set "
             "MODEL.INIT_CLASSIFIER_SHRINKAGE."
+        )
+    if not torch.isfinite(covariance).all():
+        raise ValueError(
+            "Expected finite features, but some are NaN or infinite; compute them anew, or look "
+            "for what is wrong with the trunk's weights."
         )
     spread = covariance.diagonal().mean()
     rounding = torch.finfo(torch.float32).eps * means.square().mean().sqrt()  # of features

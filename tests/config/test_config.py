@@ -248,6 +248,14 @@ def test_a_malformed_yaml_is_named(yaml_file: Callable[[str], Path]) -> None:
         load_config(yaml_file("MODEL: [unclosed"))
 
 
+@pytest.mark.parametrize("text", ["", "# to come", "- SEED", "word"])
+def test_a_yaml_without_pairs_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml is .*expected KEY: VALUE pairs"):
+        load_config(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent.yaml"):
         load_config(tmp_path / "absent.yaml")

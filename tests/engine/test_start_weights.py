@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from balms_seg.engine import load_config
-from balms_seg.engine.required_weights import refuse_start_weights
+from balms_seg.engine.required_weights import refuse_start_weights, require_trained_weights
 from balms_seg.engine.run_config import read_run_config
 
 
@@ -43,3 +43,13 @@ def test_an_evaluation_s_folder_has_no_checkpoints(config_file: Path) -> None:
     for path in [*config_file.parent.glob("*.pth"), config_file.parent / "last_checkpoint"]:
         path.unlink()
     refuse_start_weights(load_config(config_file), config_file)
+
+
+def test_a_command_says_before_anything_else_that_there_are_no_weights(tmp_path: Path) -> None:
+    config_file = tmp_path / "detector.yaml"
+    config_file.write_text("VERSION: 2\n")
+    with pytest.raises(ValueError, match=r"--opts MODEL.WEIGHTS PATH at the end, but got no"):
+        require_trained_weights(load_config(config_file), config_file, option="--opts")
+    said = ["MODEL.WEIGHTS", "nowhere.pth"]
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth, but there is no such file; give"):
+        require_trained_weights(load_config(config_file, said), config_file, said)

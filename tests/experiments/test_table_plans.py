@@ -150,6 +150,13 @@ def test_what_no_table_has_is_refused(old: str, new: str, message: str, tmp_path
         plan_of(GOOD.replace(old, new), tmp_path)
 
 
+def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"table's yaml at .*none\.yaml, but there is no"):
+        read_plan(tmp_path / "none.yaml")
+    with pytest.raises(FileNotFoundError, match=r"base\.yaml, but there is no"):
+        plan_of("_BASE_: base.yaml\n" + GOOD, tmp_path)
+
+
 def test_a_wrong_setting_is_told_with_its_row_before_the_first_run(tmp_path: Path) -> None:
     plan = plan_of(GOOD.replace("GAMMA: 1.0", "GAMMA: -1.0"), tmp_path)
     with pytest.raises(ValueError, match=r"(?s)focal: .*GAMMA"):

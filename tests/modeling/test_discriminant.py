@@ -95,5 +95,7 @@ def test_what_allows_no_discriminant_says_so() -> None:
     means, covariance = summed(same, labels, torch.tensor(COUNTS)).moments()
     with pytest.raises(ValueError, match="differ within a class"):
         discriminant(means, covariance, torch.tensor(COUNTS), shrinkage=0.5)
+    with pytest.raises(ValueError, match="some are NaN or infinite"):
+        discriminant(torch.ones(2, 3), torch.full((3, 3), torch.nan), torch.ones(2), shrinkage=0.5)
     with pytest.raises(ValueError, match="INIT_CLASSIFIER_SHRINKAGE"):
         discriminant(means, torch.eye(D), torch.tensor(COUNTS), shrinkage=0.0)
