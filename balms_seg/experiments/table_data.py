@@ -11,10 +11,14 @@ def _make_glyphs() -> None:
     make_glyph_dataset("datasets/glyphs_benchmark", PRESETS["benchmark"])
 
 
+def _make_glyphs_lvis() -> None:
+    make_glyph_dataset("datasets/glyphs_lvis", PRESETS["lvis"])
+
+
 def _make_collages() -> None:
     """Of CIFAR-10's photographs in DETECTRON2_DATASETS (default: datasets)."""
     photographs = {"train": read_cifar(10, "train"), "val": read_cifar(10, "test")}
     make_collages("datasets/collages_benchmark", photographs)
 
 
-MAKERS = {"glyphs": _make_glyphs, "collages": _make_collages}
+MAKERS = {"glyphs": _make_glyphs, "glyphs_lvis": _make_glyphs_lvis, "collages": _make_collages}

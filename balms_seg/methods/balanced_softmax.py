@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from balms_seg.losses import (
@@ -35,6 +36,8 @@ class BalancedSoftmax(Softmax):
                 expected repeats). auto: instance, which measured best.
             background: foreground_only | neutral | factored | prior, see docs/balanced_softmax.md.
                 The default measured best (docs/results/toy_backgrounds.md).
+            geometric_mean: of the counts under `foreground_only`, which are multiplied up to it;
+                0 takes them as they are. 1 is `neutral`.
             background_count: count of background for `background` prior. 0: the foreground counts'
                 sum times `background_ratio`.
             background_ratio: background proposals for each foreground one in a training batch,
@@ -43,12 +46,23 @@ class BalancedSoftmax(Softmax):
 
         prior: str = "auto"
         background: str = "foreground_only"
+        geometric_mean: float = 0.0
         background_count: float = 0.0
         background_ratio: float = 3.0
 
         def __post_init__(self) -> None:
             self.check_choice("prior", PRIORS)
             self.check_choice("background", BACKGROUND_FORMS)
+            self.check_range(
+                "geometric_mean",
+                0 <= self.geometric_mean < float("inf"),
+                "a positive number, or 0 for the counts as they are",
+            )
+            self.check_range(
+                "geometric_mean",
+                not self.geometric_mean or self.background == "foreground_only",
+                f"0 with background {self.background}, which takes no scale of the counts",
+            )
             self.check_range(
                 "background_count",
                 0 <= self.background_count < float("inf"),
@@ -70,6 +84,8 @@ class BalancedSoftmax(Softmax):
             counts = statistics.prior_counts(
                 "instance" if settings.prior == "auto" else settings.prior
             )
+            if settings.geometric_mean:
+                counts = counts * (settings.geometric_mean / np.exp(np.log(counts).mean()))
             if settings.background == "prior":
                 derived = float(counts.sum()) * settings.background_ratio
                 self._background_count = settings.background_count or derived

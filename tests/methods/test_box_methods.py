@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -122,6 +123,22 @@ def test_a_background_count_is_derived_from_the_proposals_ratio() -> None:
     count = 2.0 * float(STATISTICS.instance_counts.sum())
     _, given = box_rows("balanced_softmax", **form, background_count=count)
     assert torch.equal(derived, given)
+
+
+def test_a_geometric_mean_makes_the_loss_blind_to_the_size_of_the_data_set() -> None:
+    _, losses = box_rows("balanced_softmax", geometric_mean=7.0)
+    scaled = build("balanced_softmax", geometric_mean=7.0)
+    scaled.prepare(
+        dataclasses.replace(STATISTICS, instance_counts=1000 * STATISTICS.instance_counts)
+    )
+    torch.testing.assert_close(loss_of(scaled, logits_of(scaled), BOX_TARGETS), losses)
+    _, neutral = box_rows("balanced_softmax", background="neutral")
+    torch.testing.assert_close(box_rows("balanced_softmax", geometric_mean=1.0)[1], neutral)
+    own = float(COUNTS.log().mean().exp())
+    _, as_counted = box_rows("balanced_softmax")
+    torch.testing.assert_close(box_rows("balanced_softmax", geometric_mean=own)[1], as_counted)
+    with pytest.raises(SettingError, match=r"0 with background prior"):
+        METHODS["balanced_softmax"].Settings(background="prior", geometric_mean=7.0)
 
 
 def test_focal_loss_takes_background_for_a_class() -> None:
