@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         return
     is_python = name_python_config(args)
     if not is_python:
-        from balms_seg.engine.run_setup import refuse_flags
+        from balms_seg.engine.config_files import refuse_flags
 
         refuse_flags(args.opts)
     if args.dry_run:

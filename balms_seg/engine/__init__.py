@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ImagePredictor": "image_predictor",
         "LongTailedTrainer": "trainer",
         "evaluate": "run",
-        "load_config": "run_setup",
+        "load_config": "config_files",
         "load_model": "run",
         "setup": "run_setup",
         "train": "run",

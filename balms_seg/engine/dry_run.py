@@ -14,11 +14,12 @@ from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.batch_size import scaled_to
 from balms_seg.engine.classifier_step import ClassifierStep
+from balms_seg.engine.config_files import load_config
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import earlier_run
 from balms_seg.engine.published_time import describe_published_time
 from balms_seg.engine.run_data import DataSets, RunData
-from balms_seg.engine.run_setup import load_config, setup
+from balms_seg.engine.run_setup import setup
 from balms_seg.engine.run_summary import describe_run, in_parts
 from balms_seg.engine.step import TrainingStep
 from balms_seg.engine.trainer import LongTailedTrainer

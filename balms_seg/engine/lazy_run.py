@@ -18,9 +18,9 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from balms_seg.engine.config_files import find_config_file
 from balms_seg.engine.optimizer import settings_kept
 from balms_seg.engine.run_log import start_log
-from balms_seg.engine.run_setup import find_config_file
 from balms_seg.modeling import prepare_model
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from detectron2.config import CfgNode, get_cfg
 from balms_seg.config import add_balms_config, check_known_keys
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_checkpoint
+from balms_seg.engine.config_files import load_config
 from balms_seg.engine.required_weights import refuse_start_weights
-from balms_seg.engine.run_setup import load_config
 from balms_seg.evaluation.uncertainty.run_seeds import CONFIG_FILE, is_evaluation
 from balms_seg.modeling.roi_heads import method_name
 

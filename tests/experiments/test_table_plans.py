@@ -138,7 +138,11 @@ def test_second_stages_start_from_the_stage_of_their_seed() -> None:
             "seeds: 2\nfolder: x",
             r"softmax and focal differ, but the folder of both is x",
         ),
-        ("seeds: 2", "seeds: 2\ndata: real", r"data are 'real', and can be glyphs, collages"),
+        (
+            "seeds: 2",
+            "seeds: 2\ndata: real",
+            r"data are 'real', and can be glyphs, glyphs_lvis, collages",
+        ),
         ("config_file: toy/base.yaml", "", r"Expected a config_file of the table or of its row"),
         ("rows:", "rows: [", r"table\.yaml is not yaml"),
     ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from balms_seg.data.instances.registration import make_paths_absolute
-from balms_seg.engine.run_setup import find_config_file
+from balms_seg.engine.config_files import find_config_file
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
