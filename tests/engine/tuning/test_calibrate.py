@@ -197,11 +197,14 @@ def command(data: dict[str, object], dataset: str, *more: str) -> list[str]:
     return [*base, "--dataset", dataset, *more, *words(settings)]
 
 
-def test_validation_and_training_sets_are_refused(data: dict[str, object]) -> None:
+def test_validation_and_training_sets_are_refused(data: dict[str, object], tmp_path: Path) -> None:
+    weights = tmp_path / "unread.pth"
+    weights.touch()
+    named = ["MODEL.WEIGHTS", str(weights)]
     with pytest.raises(SystemExit, match="is named like a set that results are reported on"):
-        run_command("calibrate", command(data, data["DATASETS.TEST"][0]))
+        run_command("calibrate", [*command(data, data["DATASETS.TEST"][0]), *named])
     with pytest.raises(SystemExit, match="was trained on"):
-        run_command("calibrate", command(data, data["DATASETS.TRAIN"][0]))
+        run_command("calibrate", [*command(data, data["DATASETS.TRAIN"][0]), *named])
 
 
 def test_the_name_that_is_refused_is_that_of_the_set_or_of_its_file(tmp_path: Path) -> None:
