@@ -67,11 +67,11 @@ def find_suspicious_labels(
     fates: Sequence[ObjectFates],
     unannotated: Sequence[Unannotated] = (),
 ) -> list[SuspiciousLabel]:
-    """What all runs contradict, kind by kind, the surest first.
+    """What all runs contradict, the surest first.
 
-    Objects for which detections of another class speak; detections without an annotation; and
-    objects that nothing covers, though most of their class are found, by their class's recall and
-    their size.
+    Objects for which detections of another class speak, and detections without an annotation, by
+    score; then objects that nothing covers, though most of their class are found, by their class's
+    recall and their size.
 
     Args:
         ground_truth: of the task.
@@ -80,6 +80,7 @@ def find_suspicious_labels(
     """
     found = [*_of_another_class(ground_truth, fates)]
     found += [_without_annotation(ground_truth, group) for group in found_by_all(unannotated)]
+    found.sort(key=lambda label: -label.score)
     return found + _not_found(ground_truth, fates)
 
 

@@ -134,11 +134,11 @@ def test_the_page_and_the_list_have_every_kind(
     with (run / "suspicious_labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     kinds = [row["kind"] for row in rows]
-    assert kinds == 6 * ["another class"] + ["not annotated", "not found"]
-    assert (rows[6]["annotated_as"], rows[6]["predicted_as"]) == ("n/a", NAMES[1])
+    assert kinds == ["not annotated"] + 6 * ["another class"] + ["not found"]  # by score
+    assert (rows[0]["annotated_as"], rows[0]["predicted_as"]) == ("n/a", NAMES[1])
     assert (rows[7]["score"], rows[7]["class_recall"]) == ("n/a", "0.833")
     ids = {str(entry["id"]): entry for entry in json.loads(json_file.read_text())["annotations"]}
-    assert rows[6]["annotation_id"] == "n/a"
+    assert rows[0]["annotation_id"] == "n/a"
     assert ids[rows[7]["annotation_id"]]["bbox"] == box_of(1)
     assert str(ids[rows[7]["annotation_id"]]["image_id"]) == rows[7]["image_id"]
     text = (run / "report.html").read_text()
