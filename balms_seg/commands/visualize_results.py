@@ -51,14 +51,16 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.report.pictures import draw_each_image
     from balms_seg.report.run_files import (
         IMAGE_TASK,
+        THRESHOLDS_FILE,
         groups_of,
+        lowest_threshold,
         match_file_names_of,
         pixel_range_of,
         read_run,
     )
 
     of_run: dict[str, Any] = {}
-    evaluated = None
+    evaluated, lowest = None, None
     if args.results.is_dir():
         evaluated = read_run(args.results, outside=args.read_outside)
     if evaluated is not None and evaluated.main_task == IMAGE_TASK:
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         return
     truth, images, detections = find_sources(args, evaluated)
     if evaluated is not None:
+        lowest = lowest_threshold(evaluated)
         of_run = {
             "match_file_names": match_file_names_of(evaluated),
             "pixel_range": pixel_range_of(evaluated),
@@ -83,6 +86,12 @@ def run(args: argparse.Namespace) -> None:
         **of_run,
     )
     print(f"{len(written)} pictures are in {args.output.absolute()}.")
+    if lowest is not None and lowest < args.min_score:
+        print(
+            f"Drawn from score {args.min_score:g} on; the classes' thresholds in "
+            f"{args.results / THRESHOLDS_FILE} begin at {lowest:.2g} "
+            "(a lower --min-score draws more)."
+        )
 
 
 def draw_classified(run: Run, output_dir: Path, *, num_classes: int) -> None:

@@ -247,9 +247,14 @@ def _chosen_detections(
     has_masks = "segmentation" in stored.shape_keys
     table = stored.masks if has_masks else stored.boxes  # of a pair, the masks have boxes, too
     has_shape = table.has_shape("bbox") | table.has_shape("segm")
-    is_chosen = has_shape & (table.scores >= min_score) & np.isin(table.images, images)
+    can_be_drawn = has_shape & np.isin(table.images, images)
+    is_chosen = can_be_drawn & (table.scores >= min_score)
     if not is_chosen.any():
-        logger.warning("No detection has a score of %g or more (--min-score).", min_score)
+        scores = table.scores[can_be_drawn]
+        highest = f"the highest has {scores.max():.2g}" if len(scores) else "there is none at all"
+        logger.warning(
+            "No detection has a score of %g or more (--min-score); %s.", min_score, highest
+        )
     return table.take(np.flatnonzero(is_chosen)).as_dicts(truth)
 
 

@@ -211,6 +211,21 @@ def match_file_names_of(run: Run) -> str:
     return _settings(run, "DATASETS").get("MATCH_FILE_NAMES", "exact")
 
 
+def lowest_threshold(run: Run) -> float | None:
+    """The lowest score to cut at that balms-seg thresholds chose for a class; None: it has not.
+
+    Raises:
+        ValueError: thresholds.csv holds something else.
+    """
+    try:
+        return min((float(row["threshold"]) for row in run.thresholds), default=None)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"Expected a number as threshold of each class in {run.folder / THRESHOLDS_FILE}, but "
+            "got something else; choose them again with balms-seg thresholds."
+        ) from None
+
+
 def _settings(run: Run, part: str) -> Mapping[str, Any]:
     """A part of the run's configuration; empty where there is none."""
     config = yaml.safe_load(run.config) if run.config else None

@@ -87,7 +87,24 @@ def test_groups_are_those_of_the_run_whatever_the_annotations_say(
         + [str(json_file), "--images", str(images), "--min-score", "0.99"],
     )
     assert has_color(cv2.imread(str(tmp_path / "pictures" / "2.png"))[:, :480], RED)
-    assert "No detection has a score of 0.99 or more (--min-score)" in caplog.text
+    assert "a score of 0.99 or more (--min-score); the highest has 0.95." in caplog.text
+
+
+def test_thresholds_below_the_scores_that_are_drawn_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json_file, images = write_data(tmp_path / "data")
+    run = write_run(tmp_path / "run")
+    words = [str(run), "--output", str(tmp_path / "pictures"), "--num-images", "1"]
+    words += ["--ground-truth", str(json_file), "--images", str(images)]
+    for text, said in (("0.9\n0.0062\n", True), ("0.9\n0.3\n", False)):
+        (run / "thresholds.csv").write_text(f"threshold\n{text}")
+        run_command("visualize results", words)
+        out = capsys.readouterr().out
+        assert (f"thresholds in {run / 'thresholds.csv'} begin at 0.0062" in out) == said
+    (run / "thresholds.csv").write_text("threshold\nx\n")
+    with pytest.raises(SystemExit, match="a number as threshold of each class in .*thresholds.csv"):
+        run_command("visualize results", words)
 
 
 def test_images_are_found_as_the_run_found_them(tmp_path: Path) -> None:
