@@ -7,9 +7,9 @@ balms-seg thresholds output/held_out --checkpoint output/run/model_final.pth
 Evaluate the run on held-out images of the training set first, so that the test images have no say.
 Writes thresholds.csv and thresholds.yaml, a fragment of configuration: with _BASE_ naming the run's
 config.yaml the model cuts at these scores wherever it predicts. In a checkpoint they travel with
-the weights: predict and demo cut there, evaluations do not, since AP ranks all detections. Rare
-classes lean on the curve of their frequency group. Precision and recall are those of images that
-had no say in the threshold.
+the weights: predict and demo cut there, evaluations do not, since AP ranks all detections. Classes
+with few objects lean on the curve of their frequency group (--prior-objects). Precision and recall
+are those of images that had no say in the threshold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prior-objects",
         type=float,
         default=20.0,
-        help="how many objects' worth a class's group counts; default: %(default)s",
+        help="how many objects' worth a class's group counts in its threshold; 0: each class by "
+        "itself; default: %(default)s",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(

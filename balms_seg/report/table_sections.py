@@ -25,10 +25,11 @@ _THRESHOLD_COLUMNS = {
     "name": "class",
     "frequency": "group",
     "threshold": "threshold",
-    "precision": "precision",
-    "recall": "recall",
+    "precision_unseen": "precision",
+    "recall_unseen": "recall",
     "objects": "objects",
     "kept": "detections kept",
+    "kept_right": "of them right",
 }
 
 
@@ -48,8 +49,9 @@ def threshold_section(runs: Sequence[Run]) -> str:
         "Scores to cut at",
         sections.note(
             "From balms-seg thresholds; in brackets 95 % intervals over images. A class with few "
-            "objects leans on its group. Only those chosen on images that were held out hold "
-            "elsewhere."
+            "objects leans on its group. Precision and recall are of images without a say in the "
+            "threshold, the detections kept are of all. Only thresholds chosen on images that were "
+            "held out hold elsewhere."
         ),
         *parts,
     )

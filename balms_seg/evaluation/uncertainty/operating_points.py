@@ -1,14 +1,10 @@
 """Which score to cut at, class by class, from the matches of one evaluation.
 
-A class with few objects cannot tell its own best threshold. So its counts are joined by those of
-the other classes of its frequency group, scaled to `prior_objects` objects: a class without objects
-gets its group's threshold, one with thousands its own.
-
 Thresholds are chosen on one half of the images and judged on the other, and the other way round, so
 that precision and recall are those of images that had no say; the thresholds handed out are chosen
 on all images.
 
-Symbols: K classes, S candidate thresholds, I images, n detections, m annotations.
+Symbols: K classes, S candidate thresholds, I images.
 """
 
 from __future__ import annotations
@@ -22,44 +18,13 @@ import numpy as np
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.jackknife import leave_out_weights
 from balms_seg.evaluation.uncertainty.score_counts import Curves, ScoreCounts
+from balms_seg.evaluation.uncertainty.threshold_choice import (
+    Objective,
+    choose_thresholds,
+    objective_values,
+)
 
 _NUM_RESAMPLES = 100
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a threshold is chosen for.
-
-    Attributes:
-        name: "f" (largest F score), "precision" (the lowest threshold that reaches it) or "recall"
-            (the highest threshold that reaches it).
-        value: beta of the F score, or the share to reach.
-    """
-
-    name: str
-    value: float
-
-    @classmethod
-    def parse(cls, text: str) -> Objective:
-        """Read "f1", "f0.5", "f2", "precision=0.9" or "recall=0.8".
-
-        Raises:
-            ValueError: it is none of these, or the number is out of range.
-        """
-        name, _, number = text.partition("=")
-        if text[:1] == "f" and not number:
-            name, number = "f", text[1:]
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        is_share = name in ("precision", "recall") and 0 < value <= 1
-        if not is_share and not (name == "f" and 0 < value < math.inf):
-            raise ValueError(
-                "Expected an objective such as f1, f0.5, f2, precision=0.9 or recall=0.8, but got "
-                f"{text!r}."
-            )
-        return cls(name, value)
 
 
 @dataclass(frozen=True)
@@ -74,9 +39,13 @@ class OperatingPoint:
         recall: share of the objects that are found; nan where there are none.
         recall_interval: 95%.
         num_objects: annotations of the class.
+        num_right: right detections at any score.
         num_kept: detections at or above the threshold.
-        is_reached: whether the precision or recall that was asked for is reached; None for an F
-            score, which is only made as large as it gets, and for a class without objects.
+        num_kept_right: those of them that are right.
+        is_reached: whether the kept detections reach the precision or recall that was asked for, on
+            all images; None for an F score, which is only made as large as it gets, and for a class
+            without objects.
+        is_reachable: whether they would at some threshold; None likewise.
     """
 
     threshold: float
@@ -86,13 +55,21 @@ class OperatingPoint:
     recall: float
     recall_interval: tuple[float, float]
     num_objects: int
+    num_right: int
     num_kept: int
+    num_kept_right: int
     is_reached: bool | None
+    is_reachable: bool | None
 
     @property
-    def is_blind(self) -> bool:
-        """Whether the class has objects of which none is found at its threshold."""
-        return self.num_objects > 0 and self.recall == 0
+    def is_never_found(self) -> bool:
+        """Whether the class has objects, but no right detection at any score."""
+        return self.num_objects > 0 and self.num_right == 0
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the class has right detections, all of which are below its threshold."""
+        return self.num_right > 0 and self.num_kept_right == 0
 
 
 def choose_operating_points(
@@ -103,15 +80,21 @@ def choose_operating_points(
     Args:
         stored: matches of one run, best on held-out images of the training set.
         objective: what to choose for.
-        prior_objects: how many objects' worth the frequency group's curve counts in a class's.
+        prior_objects: how many objects' worth the frequency group's curve counts in a class's; 0
+            leaves each class to itself.
         seed: of the halves and the resamples.
 
     Returns:
         K operating points.
 
     Raises:
-        ValueError: there are no detections, or fewer than two images.
+        ValueError: there are no detections, or fewer than two images, or `prior_objects` is no
+            number from 0 on.
     """
+    if not 0 <= prior_objects < math.inf:
+        raise ValueError(
+            f"Expected --prior-objects from 0 (each class by itself) on, but got {prior_objects}."
+        )
     if stored.num_images < 2 or not len(stored.scores):
         raise ValueError(
             f"Expected detections on at least 2 images to choose thresholds from, but got "
@@ -119,29 +102,36 @@ def choose_operating_points(
         )
     counts = ScoreCounts(stored)
 
-    def choose(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _choose(counts.curves(weights), counts.groups, objective, prior_objects)
+    def choose(weights: np.ndarray) -> np.ndarray:
+        return choose_thresholds(
+            counts.curves(weights), counts.groups, objective, prior_objects=prior_objects
+        )
 
     ones = np.ones(stored.num_images)
-    chosen, is_reached = choose(ones)
+    rows = np.arange(counts.num_classes)
+    chosen = choose(ones)
     # (K,) of both halves: what the threshold of the other half keeps.
     kept, right, objects = np.zeros((3, counts.num_classes))
     for half in leave_out_weights(stored.num_images, max_blocks=2, seed=seed).T:
         judged = counts.curves(1.0 - half)
-        at = choose(half.astype(float))[0]
-        rows = np.arange(counts.num_classes)
+        at = choose(half.astype(float))
         right += judged.true[rows, at]
         kept += judged.true[rows, at] + judged.false[rows, at]
         objects += judged.objects
     rng = np.random.default_rng(seed)
     draws = np.array(
         [
-            choose(np.bincount(rng.integers(len(ones), size=len(ones)), minlength=len(ones)))[0]
+            choose(np.bincount(rng.integers(len(ones), size=len(ones)), minlength=len(ones)))
             for _ in range(_NUM_RESAMPLES)
         ]
     )
     ends = counts.thresholds[np.quantile(draws, [0.025, 0.975], axis=0, method="nearest")]
     totals = counts.curves(ones)
+    kept_right = totals.true[rows, chosen]
+    all_kept = kept_right + totals.false[rows, chosen]
+    values = objective_values(totals.true, totals.false, totals.objects[:, None], objective)
+    reaches = values >= objective.value
+    has_goal = (totals.objects > 0) & (objective.name != "f")
     precision_spread, recall_spread = _spreads(totals, draws)
     return [
         OperatingPoint(
@@ -152,11 +142,11 @@ def choose_operating_points(
             recall=_share(right[k], objects[k]),
             recall_interval=_widened(right[k], objects[k], recall_spread[k]),
             num_objects=int(objects[k]),
-            num_kept=int(totals.true[k, chosen[k]] + totals.false[k, chosen[k]]),
-            # What the group reaches is not reached by a class of which nothing is found.
-            is_reached=bool(is_reached[k] and right[k] > 0)
-            if objective.name != "f" and objects[k]
-            else None,
+            num_right=int(totals.true[k, 0]),
+            num_kept=int(all_kept[k]),
+            num_kept_right=int(kept_right[k]),
+            is_reached=bool(reaches[k, chosen[k]]) if has_goal[k] else None,
+            is_reachable=bool(reaches[k].any()) if has_goal[k] else None,
         )
         for k in range(counts.num_classes)
     ]
@@ -209,63 +199,3 @@ def _spreads(totals: Curves, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
-
-
-def _choose(
-    curves: Curves, groups: np.ndarray, objective: Objective, prior_objects: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each class's threshold, (K,), and whether it reaches what was asked for, (K,).
-
-    Where nothing is found the threshold is the highest: it keeps nothing rather than everything.
-    """
-    true, false, objects = (
-        _with_prior(own, curves.objects, curves.true[:, 0], groups, prior_objects)
-        for own in (curves.true, curves.false, curves.objects[:, None])
-    )
-    chosen, is_reached = _best(true, false, objects, objective)
-    is_found = true[:, 0] > 0
-    return np.where(is_found, chosen, true.shape[1] - 1), is_found & is_reached
-
-
-def _best(
-    true: np.ndarray, false: np.ndarray, objects: np.ndarray, objective: Objective
-) -> tuple[np.ndarray, np.ndarray]:
-    """`_choose` of (K, S) curves and (K, 1) objects."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if objective.name == "f":
-            square = objective.value**2
-            score = (1 + square) * true / (true + false + square * objects)
-            return np.nan_to_num(score).argmax(axis=1), np.ones(len(score), dtype=bool)
-        value = np.nan_to_num(
-            true / (true + false) if objective.name == "precision" else true / objects
-        )
-    reaches = value >= objective.value
-    is_reached = reaches.any(axis=1)
-    if objective.name == "precision":
-        return np.where(is_reached, reaches.argmax(axis=1), value.argmax(axis=1)), is_reached
-    highest = reaches.shape[1] - 1 - reaches[:, ::-1].argmax(axis=1)
-    return np.where(is_reached, highest, 0), is_reached
-
-
-def _with_prior(
-    own: np.ndarray,
-    objects: np.ndarray,
-    found: np.ndarray,
-    groups: np.ndarray,
-    prior_objects: float,
-) -> np.ndarray:
-    """Counts of each class and, scaled to `prior_objects` objects, of the rest of its group.
-
-    The rest of all classes stands in for a group whose other classes have no objects, or none that
-    are found.
-    """
-    pooled, pooled_objects = own.sum(axis=0) - own, objects.sum() - objects
-    for group in np.unique(groups):
-        members = groups == group
-        rest_objects = objects[members].sum() - objects[members]
-        rest_found = found[members].sum() - found[members]
-        has_rest = (rest_objects > 0) & (rest_found > 0)
-        rest = own[members].sum(axis=0) - own[members]
-        pooled[members] = np.where(has_rest[:, None], rest, pooled[members])
-        pooled_objects[members] = np.where(has_rest, rest_objects, pooled_objects[members])
-    return own + pooled * (prior_objects / np.maximum(pooled_objects, 1.0))[:, None]

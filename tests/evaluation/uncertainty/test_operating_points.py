@@ -14,7 +14,6 @@ from made_up_world import World
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.predictions.match_file import StoredMatches, write_matches
 from balms_seg.evaluation.uncertainty.operating_points import (
-    Objective,
     OperatingPoint,
     _spreads,
     _widened,
@@ -24,8 +23,9 @@ from balms_seg.evaluation.uncertainty.operating_points import (
 from balms_seg.evaluation.uncertainty.score_counts import Curves
 from balms_seg.evaluation.uncertainty.stored_thresholds import (
     choose_stored_thresholds,
-    format_groups,
 )
+from balms_seg.evaluation.uncertainty.threshold_advice import format_groups
+from balms_seg.evaluation.uncertainty.threshold_choice import Objective
 
 WORLD = World(30)
 
@@ -203,20 +203,66 @@ def test_the_next_command_has_the_evaluated_weights_and_these_thresholds(tmp_pat
         assert file.read_text().splitlines()[1] == f"#   {command}"
 
 
-def test_classes_of_which_nothing_is_found_are_named(tmp_path: Path) -> None:
+def odd_classes() -> StoredMatches:
+    """Class 1 is never found; class 4 is, with a score below 0.05 and nothing wrong above it."""
     stored = test_set(60, 0)
-    is_class = stored.classes[stored.rows] == 1
-    for name, is_matched in (
-        ("found", stored.is_matched),
-        ("never", stored.is_matched & ~is_class[:, None]),
-    ):
-        (tmp_path / name).mkdir()
-        stored = replace(stored, is_matched=is_matched)
-        write_matches(tmp_path / name / "matches_bbox.npz", stored)
-        chosen = choose_stored_thresholds(tmp_path / name, "f1", output=tmp_path / name)
-        named = chosen.table.rpartition("finds some: ")[2]
-        assert (stored.class_names[1] in named) == (name == "never")
-        assert "classes have objects of which none is found" in chosen.table
+    own = stored.classes[stored.rows]
+    is_matched = stored.is_matched & (own != 1)[:, None]
+    is_right = np.zeros(len(stored.scores), dtype=bool)
+    is_right[stored.rows] = is_matched[:, 0]
+    is_fourth = stored.classes == 4
+    assert (is_fourth & is_right).any()
+    scores = stored.scores.copy()
+    scores[is_fourth] *= np.where(is_right[is_fourth], np.float32(0.05), np.float32(0.001))
+    return replace(stored, is_matched=is_matched, scores=scores)
+
+
+@pytest.mark.parametrize("prior_objects", [0.0, 20.0])
+@pytest.mark.parametrize("objective", ["f1", "precision=0.9", "recall=0.6"])
+def test_the_words_are_true_of_the_written_thresholds(
+    objective: str, prior_objects: float, tmp_path: Path
+) -> None:
+    stored = odd_classes()
+    write_matches(tmp_path / "matches_bbox.npz", stored)
+    table = choose_stored_thresholds(
+        tmp_path, objective, prior_objects=prior_objects, output=tmp_path
+    ).table
+    written = yaml.safe_load((tmp_path / "thresholds.yaml").read_text())
+    thresholds = written["MODEL"]["ROI_BOX_HEAD"]["CLASS_THRESHOLDS"]
+    counted = [rates(stored, k, threshold) for k, threshold in enumerate(thresholds)]
+    everything = [rates(stored, k, 0.0) for k in range(30)]
+    never = [k for k in range(30) if everything[k][1] == 0]
+    cut_off = [k for k in range(30) if everything[k][1] > 0 and counted[k][1] == 0]
+    assert 1 in never
+    assert (4 in cut_off) == (prior_objects > 0 and objective != "recall=0.6")
+    for classes, words in ((never, "are never found"), (cut_off, "are found, but cut off")):
+        lines = [line for line in table.splitlines() if words in line]
+        assert bool(lines) == bool(classes)
+        for line in lines:
+            assert line.startswith(f"{len(classes)} of 30 classes ")
+            assert f": {', '.join(f'class {k}' for k in classes[:10])}" in line
+    name, _, goal = objective.partition("=")
+    shares = [one[name == "recall"] for one, (_, recall) in zip(counted, everything, strict=True)]
+    if goal:
+        objects = [k for k in range(30) if not math.isnan(everything[k][1])]
+        reached = sum(shares[k] >= float(goal) for k in objects)
+        said = f"reach {objective} for {reached} of the {len(objects)} classes with objects"
+        assert said in table
+        best = [max(share_at(stored, k, name)) for k in objects]
+        assert f"for {sum(share < float(goal) for share in best)} no threshold does." in table
+        assert ("leans on other classes" in table) == (prior_objects > 0)
+    with (tmp_path / "thresholds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for k, row in enumerate(rows):
+        assert float(row["threshold"]) == thresholds[k]
+        kept, right = int(row["kept"]), int(row["kept_right"])
+        assert (right / kept if kept else math.nan) == pytest.approx(counted[k][0], nan_ok=True)
+
+
+def share_at(stored: StoredMatches, class_: int, name: str) -> list[float]:
+    """Precision or recall of a class at each of its scores; 0 where it has none."""
+    scores = np.unique(stored.scores[stored.classes == class_])
+    return [0.0, *(rates(stored, class_, float(s))[name == "recall"] for s in scores)]
 
 
 def test_runs_without_matches_or_detections_are_refused(tmp_path: Path) -> None:
@@ -288,15 +334,19 @@ def test_spreads_are_those_of_the_shares_at_the_drawn_thresholds() -> None:
 def test_a_group_has_a_line_of_its_own_classes() -> None:
     def point(num_objects: int, threshold: float) -> OperatingPoint:
         return OperatingPoint(
-            *(threshold, (0.1, 0.9), 0.5, (0, 1), 0.25, (0, 1), num_objects, 4),
+            *(threshold, (0.1, 0.9), 0.5, (0, 1), 0.25, (0, 1), num_objects),
+            num_right=num_objects // 2,
+            num_kept=4,
+            num_kept_right=num_objects // 20,
             is_reached=num_objects > 1,
+            is_reachable=True,
         )
 
     points = [point(1, 0.2), point(10, 0.4), point(100, 0.8)]
     rows = format_groups(["r", "f", "f"], points).replace("|", " ").splitlines()[-2:]
     assert [row.split() for row in rows] == [
-        ["rare", "1", "1", "0.200", "0.500", "0.250", "0", "1"],
-        ["frequent", "2", "110", "0.600", "0.500", "0.250", "0", "0"],
+        ["rare", "1", "1", "0.200", "0.500", "0.250", "1", "0", "1"],
+        ["frequent", "2", "110", "0.600", "0.500", "0.250", "0", "1", "0"],
     ]
 
 
@@ -312,7 +362,7 @@ def test_what_its_group_reaches_is_not_reached_by_a_class_of_which_nothing_is_fo
     with (tmp_path / "thresholds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[20]["objective_reached"] == expected
-    assert float(rows[20]["recall"]) == 0
+    assert float(rows[20]["recall_unseen"]) == 0
     columns = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:7]]
     assert ("not reached" in columns[0]) == (expected == "no")
     if expected == "no":
