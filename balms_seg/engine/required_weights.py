@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balms_seg.engine.checkpoints.find import has_checkpoints, named_checkpoint
+from balms_seg.engine.config_files import load_config
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.modeling.unfilled_norms import REMEDY
 
@@ -34,7 +36,7 @@ def require_weights(
     A run that is only planned warns of a stage that has not been trained and goes on without.
 
     Args:
-        cfg: the configuration.
+        cfg: the configuration, whose SEED is below 0 where none was given.
         resume: the last checkpoint of OUTPUT_DIR will do, where there is one.
         eval_only: nothing is trained.
         is_named: the command line names MODEL.WEIGHTS.
@@ -72,7 +74,7 @@ def require_weights(
         if stage_one:
             remedy = (
                 "it is what the stage before this one writes, so train that first: "
-                f"balms-seg train --config-file {stage_one} --num-gpus {num_gpus}; "
+                f"{_stage_one_command(cfg, num_gpus)}; "
                 "or give the path of its checkpoint."
             )
         try:
@@ -144,6 +146,19 @@ def require_trained_weights(
         words = f"{option} MODEL.WEIGHTS PATH".strip()
         raise ValueError(f"Expected {words} at the end, but got no weights.")
     _require_local_file(cfg, f"{_PATH_OR_ADDRESS}.")
+
+
+def _stage_one_command(cfg: CfgNode, num_gpus: int) -> str:
+    """What trains the stage before with this one's seed, into the folder of MODEL.WEIGHTS."""
+    words = ["balms-seg", "train", "--config-file", cfg.MODEL.STAGE_ONE_CONFIG]
+    words += ["--num-gpus", str(num_gpus)]
+    if cfg.SEED >= 0:
+        words += ["SEED", str(cfg.SEED)]
+    folder, name = os.path.split(os.path.normpath(cfg.MODEL.WEIGHTS))
+    own = os.path.normpath(load_config(cfg.MODEL.STAGE_ONE_CONFIG).OUTPUT_DIR)
+    if name == "model_final.pth" and folder != own:
+        words += ["OUTPUT_DIR", folder or "."]
+    return shlex.join(words)
 
 
 def _has_frozen_norm(cfg: CfgNode) -> bool:

@@ -60,9 +60,6 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
     earlier: dict[str, Any] = {}
     if not args.eval_only:
         earlier = _prepare_training(cfg, args, is_planned=scratch is not None)
-    seed_was_drawn = cfg.SEED < 0
-    if seed_was_drawn:
-        cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
     require_weights(
         cfg,
         resume=args.resume,
@@ -71,6 +68,9 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         num_gpus=args.num_gpus,
         is_planned=scratch is not None,
     )
+    seed_was_drawn = cfg.SEED < 0
+    if seed_was_drawn:
+        cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR, resume=args.resume)
     if scratch is not None:
         cfg.OUTPUT_DIR = scratch
     make_paths_absolute(cfg)

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from balms_seg.engine import load_config
-from balms_seg.engine.required_weights import refuse_start_weights, require_trained_weights
+from balms_seg.engine.required_weights import (
+    refuse_start_weights,
+    require_trained_weights,
+    require_weights,
+)
 from balms_seg.engine.run_config import read_run_config
 
 
@@ -37,6 +41,29 @@ def test_weights_beside_a_configuration_are_its_own(config_file: Path) -> None:
     weights = config_file.parent / "model_final.pth"
     config_file.write_text(f"MODEL:\n  WEIGHTS: {weights}\n")
     refuse_start_weights(load_config(config_file), config_file)
+
+
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        ([], ";"),
+        (["SEED", "1"], " SEED 1;"),
+        (
+            ["SEED", "2", "MODEL.WEIGHTS", "output/seed2/features/model_final.pth"],
+            " SEED 2 OUTPUT_DIR output/seed2/features;",
+        ),
+        (["SEED", "2", "MODEL.WEIGHTS", "somebody.pth"], " SEED 2;"),
+    ],
+)
+def test_the_stage_before_is_named_with_this_run_s_seed_and_folder(
+    words: list[str], added: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config("lvis_v0.5/paper_balms_reweighter_mask_rcnn_R_50_FPN.yaml", words)
+    command = "balms-seg train --config-file lvis_v0.5/paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x"
+    with pytest.raises(FileNotFoundError) as error:
+        require_weights(cfg, resume=False, eval_only=False, is_named=bool(words), num_gpus=8)
+    assert f"{command}.yaml --num-gpus 8{added} or give the path" in str(error.value)
 
 
 def test_an_evaluation_s_folder_has_no_checkpoints(config_file: Path) -> None:
