@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ _METHOD_KEYS = (
     "MODEL.INIT_CLASSIFIER",
     "MODEL.INITIAL_BIAS",
 )
+_OF_PARAMETERS = ("MODEL.", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY")
 _LEFT_TO_THE_DATA = ("NUM_CLASSES", "NUM_FEATURES")  # where they are 0
 # What makes no other training; the checkpoint's weights and seed hold, and are told of elsewhere.
 _NOT_TOLD = {"MODEL.DEVICE", "MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "VERSION"}
@@ -52,7 +53,9 @@ def prepare_to_resume(cfg: CfgNode) -> dict[str, Any]:
     if run is None:
         return {}
     saved = yaml.safe_load(run.entries.get("config", "{}"))
-    problems = [*_changed_keys(cfg, saved), *_changed_shapes(cfg, saved, run.entries)]
+    changed_model = _changed_shapes(cfg, saved, run.entries)
+    keys = dict.fromkeys((*_METHOD_KEYS, *(_model_keys(cfg) if changed_model else ())))
+    problems = [*_changed_keys(cfg, saved, keys), *changed_model]
     if problems:
         raise ValueError(
             f"--resume would go on from {run.path}, which is of another run:\n  "
@@ -99,10 +102,18 @@ def saved_seed(output_dir: str | os.PathLike[str]) -> int | None:
         return None
 
 
-def _changed_keys(cfg: CfgNode, saved: Mapping[str, Any]) -> list[str]:
-    pairs = {key: (_value(saved, key), _plain(_value(cfg, key))) for key in _METHOD_KEYS}
+def _model_keys(cfg: CfgNode) -> Iterator[str]:
+    """What decides on parameters, and on how they are trained."""
+    left_to_the_data = {f"MODEL.IMAGE_CLASSIFIER.{key}" for key in _LEFT_TO_THE_DATA}
+    for key, _ in _flat(cfg):
+        if key.startswith(_OF_PARAMETERS) and key not in _NOT_TOLD | left_to_the_data:
+            yield key
+
+
+def _changed_keys(cfg: CfgNode, saved: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    pairs = {key: (_value(saved, key), _plain(_value(cfg, key))) for key in keys}
     return [
-        f"{key} was {old!r} and is {new!r}."
+        f"{key} was {_shown(repr(old))} and is {_shown(repr(new))}."
         for key, (old, new) in pairs.items()
         if old is not None and new is not None and old != new
     ]
@@ -167,7 +178,7 @@ def _changed_training(optimizer: torch.optim.Optimizer, entries: Mapping[str, An
     if numbers[0] != numbers[1]:
         return [
             f"{sum(numbers[0])} parameters trained in {len(numbers[0])} groups, now "
-            f"{sum(numbers[1])} in {len(numbers[1])} (MODEL.TRAIN_ONLY, weight decay)."
+            f"{sum(numbers[1])} in {len(numbers[1])}."
         ]
     of_adam = ["betas" in state["param_groups"][0] for state in (saved, ours)]
     if of_adam[0] != of_adam[1]:

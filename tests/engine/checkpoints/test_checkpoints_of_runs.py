@@ -231,6 +231,8 @@ def test_leftovers_are_cleared_at_the_next_start(data: dict[str, object], tmp_pa
     [
         ({"SOLVER.OPTIMIZER": "SGD"}, "SOLVER.OPTIMIZER was 'AdamW' and is 'SGD'"),
         ({"MODEL.ROI_BOX_HEAD.FC_DIM": 12}, "had another shape"),
+        ({"MODEL.ROI_BOX_HEAD.FC_DIM": 12}, "MODEL.ROI_BOX_HEAD.FC_DIM was 16 and is 12"),
+        ({"MODEL.FPN.NORM": "FrozenBN"}, "MODEL.FPN.NORM was 'BN' and is 'FrozenBN'"),
         ({"MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}, "CLASSIFIER was 'balanced_softmax'"),
         ({"MODEL.TRAIN_ONLY": [CLASSIFIER]}, "parameters trained in"),
         ({"MODEL.INIT_CLASSIFIER": "reset"}, "INIT_CLASSIFIER was 'keep' and is 'reset'"),
