@@ -95,8 +95,8 @@ class RunData:
 
 
 _NO_COUNTS = (
-    "There are no frequency groups but those of the evaluated annotations, and the model's loss "
-    "cannot be computed."
+    "Frequency groups are only those that the evaluated annotations state (LVIS's state its own, so "
+    "that AP by group is LVIS's), and the model's loss cannot be computed."
 )
 
 

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 INSTANCE_EVALUATOR_TYPES = ("lvis", "long_tailed", "coco")
 IMAGE_EVALUATOR_TYPE = "image_classification"
+_OF_COCO = (100, 0.05)  # DETECTIONS_PER_IMAGE and SCORE_THRESH_TEST, detectron2's defaults
 _HIGHEST_THRESHOLD = 0.01  # of SCORE_THRESH_TEST; detectron2's own 0.05 drops most rare classes
 
 
@@ -109,11 +110,12 @@ def _warn_of_lost_detections(cfg: CfgNode, dataset_name: str, most_in_an_image: 
 @cache  # once a process: a trainer builds its evaluator anew each time it evaluates
 def _warn_of_few_detections(dataset_name: str, kept: int, lowest: float, most: int) -> None:
     logger.warning(
-        "TEST.DETECTIONS_PER_IMAGE is %d and MODEL.ROI_HEADS.SCORE_THRESH_TEST is %g, as is usual "
-        "for COCO; on %s the best %d detections of an image count, however low they score. Those "
-        "of rare classes score low: few or none are found. Set them to %d and 0.0001, as LVIS "
-        "does; runs of one setting compare as they are.",
-        *(kept, lowest, dataset_name, most, most),
+        "TEST.DETECTIONS_PER_IMAGE is %d and MODEL.ROI_HEADS.SCORE_THRESH_TEST is %g%s; on %s the "
+        "best %d detections of an image count, however low they score. Those of rare classes score "
+        "low: few or none are found. Set them to %d and 0.0001, as LVIS does; runs of one setting "
+        "compare as they are.",
+        *(kept, lowest, ", as is usual for COCO" if (kept, lowest) == _OF_COCO else ""),
+        *(dataset_name, most, most),
     )
 
 

@@ -317,6 +317,7 @@ def test_settings_of_coco_are_warned_of_where_the_evaluation_is_that_of_lvis(
     values = f"DETECTIONS_PER_IMAGE is {kept} and MODEL.ROI_HEADS.SCORE_THRESH_TEST is {lowest:g}"
     assert caplog.text.count(values) == is_warned
     assert caplog.text.count("Set them to 300 and 0.0001") == is_warned
+    assert ("as is usual for COCO" in caplog.text) == (is_warned and (kept, lowest) == (100, 0.05))
 
 
 def test_an_image_holds_as_many_detections_as_it_has_objects_or_there_are_classes(
