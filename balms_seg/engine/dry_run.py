@@ -13,11 +13,13 @@ from detectron2.utils.events import EventStorage
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.batch_size import scaled_to
+from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.config_files import load_config
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.output_folder import earlier_run
 from balms_seg.engine.published_time import describe_published_time
+from balms_seg.engine.run import load_model
 from balms_seg.engine.run_data import DataSets, RunData
 from balms_seg.engine.run_setup import setup
 from balms_seg.engine.run_summary import describe_run, in_parts
@@ -43,23 +45,23 @@ logger = logging.getLogger(__name__)
 
 
 def dry_run(args: Namespace) -> str:
-    """Check a training run and say what it would be; OUTPUT_DIR is left as it is.
+    """Check a run and say what it would be; OUTPUT_DIR is left as it is.
 
-    Data are read and checked, the model is built and its weights are loaded, and one batch goes
-    forward, all on the CPU where there is no CUDA. Schedule and memory are those of
-    --num-gpus times --num-machines processes; with --resume the schedule is what is left of it.
-    Weights that cannot be downloaded, and those of a stage that has not been trained, are warned
-    of and left out.
+    With --eval-only data and checkpoint are read and checked. Of a training, data are read and
+    checked, the model is built and its weights are loaded, and one batch goes forward. All is on
+    the CPU where there is no CUDA. Schedule and memory are those of --num-gpus times
+    --num-machines processes; with --resume the schedule is what is left of it. Weights that cannot
+    be downloaded, and those of a stage that has not been trained, are warned of and left out.
 
     Args:
         args: of `balms-seg train`.
 
     Raises:
-        ValueError: with --eval-only, or the batch cannot be shared out.
+        ValueError: the batch cannot be shared out.
     """
-    if args.eval_only:
-        raise ValueError("Expected --dry-run of a training, but got --eval-only; leave one out.")
     folder = load_config(args.config_file, args.opts).OUTPUT_DIR
+    if args.eval_only:
+        return _dry_evaluation(args, folder)
     num_processes, on_gpus = max(args.num_gpus, 1) * args.num_machines, args.num_gpus > 0
     with tempfile.TemporaryDirectory() as scratch:
         sets = DataSets()
@@ -75,11 +77,31 @@ def dry_run(args: Namespace) -> str:
                 **describe_run(trainer, where=_processes(num_processes, on_gpus=on_gpus)),
                 "sampling": _describe_sampling(cfg, trainer.training_set),
                 "memory": _describe_memory(trainer, num_processes, on_gpus=on_gpus),
-                "time": _describe_time(trainer, num_processes) if on_gpus else [],
+                "time": [_describe_time(trainer, num_processes)] if on_gpus else [],
                 "disk": _describe_disk(trainer),
                 **_describe_folder(folder, args),
             }
         )
+
+
+def _dry_evaluation(args: Namespace, folder: str) -> str:
+    """What would be evaluated, once its data and its checkpoint have been read and checked."""
+    last = next(saved_runs(folder), None) if args.resume else None
+    if last is not None:  # by its path, for the folder is another one here
+        opts = [*args.opts, "MODEL.WEIGHTS", str(last.path)]
+        args = Namespace(**{**vars(args), "opts": opts, "resume": False})
+    sets = DataSets()
+    with tempfile.TemporaryDirectory() as scratch:
+        cfg = setup(args, sets, scratch=scratch)
+        RunData(cfg, training=False, sets=sets)
+        size = sum(parameter.numel() for parameter in load_model(cfg).parameters())
+    told = [f"{name}: {len(sets.records(name))} images" for name in cfg.DATASETS.TEST]
+    return in_parts(
+        {
+            "data": [f"evaluated on {', '.join(told) or 'nothing: DATASETS.TEST is empty'}"],
+            "model": [f"{size:,} parameters, all of them in {cfg.MODEL.WEIGHTS}"],
+        }
+    )
 
 
 def _planned(cfg: CfgNode, num_processes: int) -> CfgNode:
@@ -94,6 +116,8 @@ def _planned(cfg: CfgNode, num_processes: int) -> CfgNode:
     cfg.defrost()
     cfg.SOLVER.REFERENCE_WORLD_SIZE = cfg.SOLVER.REFERENCE_IMS_PER_BATCH = 0
     cfg.DATALOADER.NUM_WORKERS = 0  # one batch is wanted
+    if cfg.INPUT.MIN_SIZE_TRAIN:  # twice, for sizes drawn from a range have two ends
+        cfg.INPUT.MIN_SIZE_TRAIN = 2 * (max(cfg.INPUT.MIN_SIZE_TRAIN),)
     if cfg.MODEL.INIT_CLASSIFIER == "discriminant":
         cfg.MODEL.INIT_CLASSIFIER = "reset"  # whose features would be those of all images
     cfg.freeze()
@@ -132,11 +156,12 @@ def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
 def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: bool) -> list[str]:
     cfg, step = trainer.cfg, trainer._trainer
     batch: Any = next(iter(step.data_loader))
-    is_of_images, in_full = isinstance(batch, ImageBatch), ""
+    is_of_images, how = isinstance(batch, ImageBatch), ""
     if is_of_images:
         few: Any = batch.first(2)  # normalisation over a batch needs two
     else:
-        few, in_full = [_with_most_objects(batch[0], cfg)], ", as if full of objects"
+        few = [_with_most_objects(batch[0], cfg)]
+        how = ", at the largest size and as if full of objects"
     with EventStorage(0):
         kept = activation_bytes(step.losses, few, step.model) // len(few)
     memory = _memory(cfg, step.model, kept)
@@ -158,7 +183,7 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
     told = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items() if size)
     where = _processes(num_processes, on_gpus=on_gpus)
     where = where if num_processes == 1 else f"each of {where}"
-    on_top = "buffers of convolutions and larger images come on top"
+    on_top = "buffers of convolutions and wider images come on top"
     if isinstance(step, ClassifierStep):
         on_top += (
             ", and what the trunk holds on its way, which needs no gradients: what the first stage "
@@ -166,7 +191,7 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
         )
     return [
         f"at least {_mib(sum(parts.values()))} on {where}{plan}: {told}",
-        f"activations are what the backward pass needs of the first image drawn{in_full}"
+        f"activations are what the backward pass needs of the first image drawn{how}"
         f"{' (mixed precision as on this machine)' if cfg.SOLVER.AMP.ENABLED else ''}; {on_top}",
     ]
 
@@ -180,14 +205,13 @@ def _memory(cfg: CfgNode, model: nn.Module, activations: int) -> TrainingMemory:
     )
 
 
-def _describe_time(trainer: _PlannedTrainer, num_processes: int) -> list[str]:
+def _describe_time(trainer: _PlannedTrainer, num_processes: int) -> str:
     solver = trainer.cfg.SOLVER
-    told = describe_published_time(
+    return describe_published_time(
         trainer.cfg,
         num_images=solver.IMS_PER_BATCH // num_processes,
         num_iters=max(solver.MAX_ITER - trainer.start_iter, 0),
     )
-    return [told] if told else []
 
 
 def _describe_disk(trainer: _PlannedTrainer) -> list[str]:

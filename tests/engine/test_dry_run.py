@@ -161,7 +161,7 @@ def test_the_schedule_is_that_of_the_processes_asked_for(
 
 
 def test_what_stops_a_run_stops_its_dry_run(data: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="--dry-run of a training, but got --eval-only"):
+    with pytest.raises(SystemExit, match="--eval-only needs weights: give MODEL.WEIGHTS PATH"):
         dry_run({**data, "OUTPUT_DIR": str(tmp_path)}, "--eval-only")
     with pytest.raises(SystemExit, match="IMS_PER_BATCH is 2, which cannot be shared out among 3"):
         dry_run({**data, "OUTPUT_DIR": str(tmp_path / "other")}, "--num-gpus", "3")
@@ -197,6 +197,25 @@ def test_a_used_folder_is_planned_as_a_new_run_or_as_the_rest_of_the_old_one(
     assert files() == before
     with pytest.raises(SystemExit, match="CLASSIFIER was 'balanced_softmax' and is 'softmax'"):
         dry_run({**longer, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}, "--resume")
+
+
+def test_an_evaluation_is_checked_with_its_checkpoint(
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_training({**data, "DATASETS.TEST": ()}, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    weights = tmp_path / "model_final.pth"
+    settings = {**data, "OUTPUT_DIR": str(tmp_path)}
+    for named, flags in (({"MODEL.WEIGHTS": str(weights)}, []), ({}, ["--resume"])):
+        capsys.readouterr()
+        dry_run({**settings, **named}, "--eval-only", *flags)
+        told = capsys.readouterr().out
+        assert re.search(r"evaluated on \S+_val: \d+ images", told)
+        assert f"parameters, all of them in {weights}" in told
+    other = {**settings, "MODEL.ROI_BOX_HEAD.FC_DIM": 12, "MODEL.WEIGHTS": str(weights)}
+    with pytest.raises(SystemExit, match="lacks them or has them in another shape"):
+        dry_run(other, "--eval-only")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_activations_are_what_the_backward_pass_keeps() -> None:
