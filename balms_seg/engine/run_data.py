@@ -95,8 +95,8 @@ class RunData:
 
 
 _NO_COUNTS = (
-    "Frequency groups are only those that the evaluated annotations state (LVIS's state its own, so "
-    "that AP by group is LVIS's), and the model's loss cannot be computed."
+    "Frequency groups are only those that the evaluated annotations state (LVIS's own are in its "
+    "files: AP by group is comparable), and the model's loss cannot be computed."
 )
 
 
