@@ -29,6 +29,7 @@ DOCUMENTS = [
 FOREIGN = {"pip", "git", "export", "[", "curl", ".ci/run"}
 
 _OF_SCRIPTS = {"$rank": "0", "${SLURM_GPUS_ON_NODE:-8}": "8", "${@:2}": "", "${@:4}": ""}
+_OF_SCRIPTS["${BALMS_FLAG:---resume}"] = "--resume"
 _STARTS = r"(balms-seg|python|make|srun|torchrun|pip|git|curl|export|\.ci/run|[A-Z]\w*=\S*)( |$)"
 
 

@@ -41,12 +41,13 @@ def submitted_stages(folder: Path, *words: str, **variables: str) -> list[str]:
     """What slurm_two_stages.sh gives an sbatch that writes down its words."""
     calls = folder / "calls"
     sbatch = folder / "sbatch"
-    sbatch.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho 7\n')
+    sbatch.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho "7;cluster"\n')
     sbatch.chmod(0o755)
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", **variables}
     command = ["bash", str(EXAMPLES / "slurm_two_stages.sh"), *words]
     done = subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True)
-    assert b"The features are job 7" in done.stdout
+    told = "paper_balms_reweighter: 7\npaper_classifier_balanced_sigmoid: 7\n"
+    assert done.stdout.decode() == f"The features are job 7; two jobs wait for it:\n{told}"
     return calls.read_text().splitlines()
 
 
@@ -59,7 +60,8 @@ def test_keys_given_to_both_stages_reach_the_first_alone(tmp_path: Path) -> None
     assert first.endswith("paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml MODEL.WEIGHTS R-50.pkl")
     assert len(second) == 2
     for line in second:
-        assert line.startswith(f"--dependency=afterok:7 --kill-on-invalid-dep=yes {options}")
+        waits = "--parsable --dependency=afterok:7 --kill-on-invalid-dep=yes"
+        assert line.startswith(f"{waits} {options}")
         assert line.endswith("_mask_rcnn_R_50_FPN.yaml")
     with pytest.raises(subprocess.CalledProcessError):  # both would mix two seeds
         submitted_stages(tmp_path, "MODEL.WEIGHTS", "R-50.pkl", "SEED", "2")
@@ -107,7 +109,13 @@ def test_srun_is_given_the_cores_of_the_job_and_what_was_asked_for(
     assert told.startswith("24 /elsewhere ")
     assert "--num-gpus 4 " in told
     assert "--config-file lvis_v1/softmax.yaml" in told
-    assert "SEED 1 SEED 2" in told  # the last one counts
+    assert "--resume SEED 1 SEED 2" in told  # the last one counts
+
+
+def test_a_job_evaluates_where_the_flag_says_so(tmp_path: Path) -> None:
+    words = ["lvis_v1/softmax.yaml", "MODEL.WEIGHTS", "a.pth"]
+    told = told_srun(EXAMPLES / "slurm_one_machine.sh", tmp_path, *words, BALMS_FLAG="--eval-only")
+    assert "--num-gpus 4 --eval-only SEED 1 MODEL.WEIGHTS a.pth" in told
 
 
 @pytest.mark.parametrize(
@@ -127,7 +135,7 @@ def test_two_machines_write_where_the_key_says(
     assert told.rstrip().endswith(f"OUTPUT_DIR {folder}")
 
 
-def told_srun(script: Path, folder: Path, *words: str) -> str:
+def told_srun(script: Path, folder: Path, *words: str, **variables: str) -> str:
     """What a script gives an srun that writes it down, behind two variables."""
     told = folder / "told"
     for command, does in {
@@ -141,6 +149,7 @@ def told_srun(script: Path, folder: Path, *words: str) -> str:
         "SLURM_CPUS_PER_TASK": "24",
         "SLURM_GPUS_ON_NODE": "4",
         "DETECTRON2_DATASETS": "/elsewhere",
+        **variables,
     }
     subprocess.run(["bash", script, *words], env=environment, check=True, cwd=folder, timeout=20)
     return told.read_text()

@@ -23,7 +23,8 @@ first=$(sbatch --parsable $SBATCH_OPTIONS "$script" \
 first=${first%%;*}  # a cluster's name may follow
 echo "The features are job $first; two jobs wait for it:"
 for name in paper_balms_reweighter paper_classifier_balanced_sigmoid; do
-  sbatch --dependency="afterok:$first" --kill-on-invalid-dep=yes $SBATCH_OPTIONS "$script" \
-    "lvis_v0.5/${name}_mask_rcnn_R_50_FPN.yaml" "${classifier[@]}" \
-    ${classifier:+OUTPUT_DIR "$folder/$name"}
+  job=$(sbatch --parsable --dependency="afterok:$first" --kill-on-invalid-dep=yes $SBATCH_OPTIONS \
+    "$script" "lvis_v0.5/${name}_mask_rcnn_R_50_FPN.yaml" "${classifier[@]}" \
+    ${classifier:+OUTPUT_DIR "$folder/$name"}) || exit
+  echo "$name: ${job%%;*}"
 done
