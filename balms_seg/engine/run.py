@@ -21,7 +21,12 @@ from balms_seg.engine.run_data import (
 )
 from balms_seg.engine.run_summary import describe_start
 from balms_seg.engine.trainer import LongTailedTrainer
-from balms_seg.evaluation.output.results_file import CHECKPOINT_ENTRY, add_to_results
+from balms_seg.evaluation.output.results_file import (
+    CHECKPOINT_ENTRY,
+    CONFIGURED_SEED,
+    add_to_results,
+)
+from balms_seg.evaluation.uncertainty.run_seeds import configured_seed
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
 from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
@@ -91,17 +96,24 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=evaluated))
     if comm.is_main_process():
-        _record_training(cfg, record)
+        _record_training(cfg, record, resume=resume)
         verify_results(cfg, results)
     return results
 
 
-def _record_training(cfg: CfgNode, record: Mapping[str, Any]) -> None:
-    """Add seed and iterations of the evaluated checkpoint to results.json, where it says them."""
-    seed, iteration = record.get("trainer", {}).get("seed"), record.get("iteration")
+def _record_training(cfg: CfgNode, record: Mapping[str, Any], *, resume: bool) -> None:
+    """Add seed and iterations of the evaluated checkpoint to results.json, as far as known.
+
+    Checkpoints of other trainers name no seed; the config.yaml beside them does.
+    """
     path = Path(cfg.OUTPUT_DIR) / "results.json"
-    if seed is not None and iteration is not None and path.is_file():
-        add_to_results(path, **{CHECKPOINT_ENTRY: {"seed": seed, "iteration": iteration + 1}})
+    seed, iteration = record.get("trainer", {}).get("seed"), record.get("iteration")
+    if iteration is None or not path.is_file():
+        return
+    known = {"seed": seed, "iteration": iteration + 1}
+    if seed is None and not resume:
+        known[CONFIGURED_SEED] = configured_seed(Path(cfg.MODEL.WEIGHTS).parent)
+    add_to_results(path, **{CHECKPOINT_ENTRY: known})
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:

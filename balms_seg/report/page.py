@@ -131,6 +131,8 @@ def _instance_parts(
     num_resamples: int,
     folder: Path,
 ) -> Parts:
+    classes_differ = differences_in_words(runs)
+    runs = with_shared_groups(runs)
     source, unannotated = _read_objects(runs, ground_truth_json, image_root, content)
     fates = source.fates if source is not None else [None] * len(runs)
     findings = [find_classes(run, run.main_task, own) for run, own in zip(runs, fates, strict=True)]
@@ -167,7 +169,7 @@ def _instance_parts(
         write_suspicious_labels(labels, folder / CSV_FILE)
     columns, rows = class_rows(runs, findings)
     parts = [
-        sections.verdict(runs, findings, differences),
+        sections.verdict(runs, findings, differences, classes_differ),
         sections.section("headline", "Headline", sections.headline(runs, intervals)),
         figure_sections.group_section(runs, intervals, content),
         figure_sections.class_section(runs, findings, columns, content),

@@ -67,14 +67,23 @@ def verdict(
     runs: Sequence[Run],
     findings: Sequence[Sequence[ClassFinding]],
     differences: Sequence[Mapping[str, Difference]],
+    classes_differ: Sequence[str],
 ) -> str:
-    """What to know first: each run in a few sentences, its worst classes, and who is ahead."""
-    parts = [f"<p>{escape(text)}</p>" for text in compare_in_words(runs, differences)]
+    """What to know first: each run in a few sentences, its worst classes, and who is ahead.
+
+    Args:
+        runs: with one set of groups.
+        findings: of each run.
+        differences: of each further run to the first.
+        classes_differ: sentences on what the runs' classes differ in.
+    """
+    sentences = [*compare_in_words(runs, differences), *classes_differ]
+    parts = [f"<p>{escape(text)}</p>" for text in sentences]
     columns = []
     for run, own in zip(runs, findings, strict=True):
         head = f"<h3>{escape(run.name)}</h3>" if len(runs) > 1 else ""
-        sentences = f"<p>{escape(' '.join(summarise_run(run, own)))}</p>"
-        columns.append(f"<div>{head}{sentences}{_worst_list(own)}</div>")
+        summary = f"<p>{escape(' '.join(summarise_run(run, own)))}</p>"
+        columns.append(f"<div>{head}{summary}{_worst_list(own)}</div>")
     body = "".join(parts) + grid(columns)
     return (
         f'<section id="verdict" class="verdict">\n<h2>What failed, and why</h2>\n{body}\n</section>'

@@ -168,6 +168,57 @@ def test_evaluations_alone_are_paired_by_the_seed_of_their_checkpoint(
     assert "Not paired in training: a of seed 3 and b of seed 4" in capsys.readouterr().out
 
 
+def test_seeds_that_a_configuration_alone_names_are_said_to_be_so(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """b is the folder of a training by another trainer: it has no results.json."""
+    for name in "ab":
+        shutil.copytree(runs / "good" / "inference", tmp_path / name)
+    add_to_results(
+        tmp_path / "a" / "results.json",
+        checkpoint={"seed": None, "iteration": 20, "configured_seed": 3},
+    )
+    (tmp_path / "b" / "results.json").unlink()
+    said = {}
+    for seed in (3, 4, -1):
+        (tmp_path / "b" / "config.yaml").write_text(f"SEED: {seed}\n")
+        run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
+        said[seed] = capsys.readouterr().out
+    assert "Both of SEED 3, a and b by the config.yaml beside the weights: paired if" in said[3]
+    assert "Not paired in training: a of seed 3 and b of seed 4" in said[4]
+    assert "Perhaps not paired in training: a of seed 3 and b of unknown seed" in said[-1]
+    assert "Trained for few iterations: a for 20." in said[3]
+
+
+def test_other_groups_are_told(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The first run's groups serve both, so the order of the runs changes APr, APc and APf."""
+    truth = json.loads((runs / "good.json").read_text())
+    for number, category in enumerate(truth["categories"]):
+        category["image_count"] = number + 1
+        category.pop("frequency", None)
+    (tmp_path / "good.json").write_text(json.dumps(truth))
+    evaluate = [str(runs / "good_found.json"), "--ground-truth", str(tmp_path / "good.json")]
+    evaluate += ["--tasks", "bbox", "--output"]
+    run_command("evaluate", [*evaluate, str(tmp_path / "usual")])
+    run_command("evaluate", [*evaluate, str(tmp_path / "thirds"), "--group-bounds", "3", "6"])
+    capsys.readouterr()
+    for first, second, said in (
+        ("usual", "usual", ""),
+        ("thirds", "thirds", ""),
+        (
+            *("usual", "thirds"),
+            "Groups are those of usual (training images a class: rare 1-9) for thirds too; its own "
+            "evaluation had rare 1-3, common 4-6, frequent 7-9, and 6 of 9 classes in other "
+            "groups. Evaluate both with one training set and one TEST.LONG_TAILED.GROUP_BOUNDS",
+        ),
+        ("thirds", "usual", "Groups are those of thirds (training images a class: rare 1-3, com"),
+    ):
+        run_command("compare", [str(tmp_path / first), str(tmp_path / second), "--resamples", "5"])
+        out = capsys.readouterr().out
+        assert said in out
+        assert ("Groups are those of" in out) == bool(said)
+
+
 @pytest.mark.parametrize(
     ("paths", "names"),
     [

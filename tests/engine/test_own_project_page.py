@@ -11,6 +11,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, small_config, write_annotated_images
 
+from balms_seg.commands.command_line import run_command
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_project.md"
 NAMES = ("my_train", "my_val")
 
@@ -33,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("project")
-def test_the_script_trains_and_evaluates_by_frequency() -> None:
+def test_the_script_trains_and_evaluates_by_frequency(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     scope: dict = {}
     exec(block, scope)
@@ -43,3 +45,9 @@ def test_the_script_trains_and_evaluates_by_frequency() -> None:
     assert predictor.cls_score.out_features == 4
     groups = {name: trainer._last_eval_results["segm"][name] for name in ("APr", "APc", "APf")}
     assert not any(math.isnan(value) for value in groups.values())
+
+    words = ["--num-gpus", "0", "MODEL.WEIGHTS", "output/model_final.pth"]
+    config = ["--eval-only", "--config-file", "output/config.yaml"]
+    run_command("train", [*config, *words, "OUTPUT_DIR", "output/evaluated"])
+    run_command("compare", ["output/evaluated", "output/inference", "--resamples", "2"])
+    assert "evaluated of seed 1 and inference of unknown seed" in capsys.readouterr().out

@@ -33,12 +33,12 @@ def box_of(category: int) -> list[float]:
     return [4.0 + 30 * ((category - 1) % 2), 4.0 + 30 * ((category - 1) // 2), 20.0, 20.0]
 
 
-def annotations() -> dict[str, Any]:
+def annotations(frequency: str = FREQUENCY) -> dict[str, Any]:
     """One object of each class in every image."""
     categories = [
         {"id": i, "name": name, "frequency": letter, "image_count": count, "instance_count": count}
         for i, (name, letter, count) in enumerate(
-            zip(NAMES, FREQUENCY, IMAGE_COUNTS, strict=True), start=1
+            zip(NAMES, frequency, IMAGE_COUNTS, strict=True), start=1
         )
     ]
     images = [
@@ -79,10 +79,14 @@ def write_data(folder: Path) -> tuple[Path, Path]:
 
 
 def write_run(
-    folder: Path, *, confused: int = 6, tasks: tuple[str, ...] = ("bbox", "segm")
+    folder: Path,
+    *,
+    confused: int = 6,
+    tasks: tuple[str, ...] = ("bbox", "segm"),
+    frequency: str = FREQUENCY,
 ) -> Path:
     """An output folder as training leaves it."""
-    truth = load_ground_truth(annotations())
+    truth = load_ground_truth(annotations(frequency))
     found = predictions(confused=confused)
     training = TrainingCounts.from_entries(annotations()["categories"])
     metrics = {}

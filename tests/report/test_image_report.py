@@ -21,7 +21,7 @@ from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation import ClassificationEvaluator, write_results
-from balms_seg.evaluation.images.run_differences import TrainedClasses, describe_differences
+from balms_seg.evaluation.uncertainty.run_differences import TrainedClasses, describe_differences
 from balms_seg.image_batch import ImageBatch
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
 from balms_seg.report.run_files import read_run
@@ -132,7 +132,9 @@ def test_groups_of_the_first_run_are_those_of_the_whole_page(
         pages.append((re.sub('(?s)<section id="provenance".*', "", text), data))
     said = (
         "Groups are those of a (training images a class: many 150-150, medium 50-50, few 5-5) for "
-        "b too; its own evaluation had many 150-150, few 5-50, and 1 of 3 classes in other groups."
+        "b too; its own evaluation had many 150-150, few 5-50, and 1 of 3 classes in other groups. "
+        "Evaluate both with one training set and one TEST.LONG_TAILED.GROUP_BOUNDS (balms-seg "
+        "evaluate: --training, --group-bounds)."
     )
     assert "Top-1 accuracy is 75.0 (many 100.0, medium 75.0, few 50.0)." in pages[0][0]
     assert (pages[0][0].replace(f"<p>{said}</p>", ""), pages[0][1]) == pages[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +149,27 @@ def test_two_runs_stand_side_by_side_and_are_compared(tmp_path: Path) -> None:
     axe = page.data["classes"][2]
     assert axe["confused"] == [6, 1]
     assert axe["ap1"] > axe["ap0"]
+
+
+@pytest.mark.usefixtures("without_library")
+def test_groups_of_the_first_run_are_those_of_the_whole_page(tmp_path: Path) -> None:
+    """It is the page of a second run that was itself evaluated in the first one's groups."""
+    write_run(tmp_path / "run")
+    pages, said = {}, "Groups are those of run (training images a class: rare 2-4, common 40-40, "
+    for frequency in ("ccrf", "fcrr"):
+        write_run(tmp_path / frequency / "better", confused=1, frequency=frequency)
+        page = make(tmp_path, str(tmp_path / frequency / "better"))
+        text = "".join(page.text[: page.text.index("Can the scores be trusted?")])
+        for name in ("reliability-rare", "reliability-common", "reliability-frequent"):
+            page.data["figures"].pop(name, None)  # of each run's own detections
+        pages[frequency] = text, page.data
+        shutil.rmtree(tmp_path / "data")
+    assert said not in pages["fcrr"][0]
+    sentence = re.search(rf"{re.escape(said)}.*?--group-bounds\)\.", pages["ccrf"][0])
+    assert sentence is not None
+    assert "its own evaluation had rare 4-4, common 40-400, frequent 2-2, and 2 of 4" in sentence[0]
+    assert pages["ccrf"][0].replace(sentence[0], "") == pages["fcrr"][0]
+    assert pages["ccrf"][1] == pages["fcrr"][1]
 
 
 @pytest.mark.usefixtures("without_library")

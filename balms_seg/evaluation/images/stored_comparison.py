@@ -15,11 +15,14 @@ from balms_seg.evaluation.images.paired_accuracy import (
     compare_accuracy,
 )
 from balms_seg.evaluation.images.paired_calibration import compare_calibration
-from balms_seg.evaluation.images.run_differences import TrainedClasses, describe_differences
-from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.output.result_table import layout_table
-from balms_seg.evaluation.predictions.run_folder import contained, files_of_run
+from balms_seg.evaluation.predictions.run_folder import files_of_run
 from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.run_differences import (
+    TrainedClasses,
+    describe_differences,
+    trained_classes,
+)
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
@@ -98,14 +101,8 @@ def compare_stored_classifiers(
 def _trained_classes(
     run: Path, file: Path, stored: StoredPredictions, name: str, *, outside: bool
 ) -> TrainedClasses:
-    """What the files beside predictions tell of the classes; groups are in these themselves."""
-    folder = run if run.is_dir() else file.parent
-    per_class, rows = file.with_name(PER_CLASS_FILE), []
-    if per_class.is_file():
-        rows = read_per_class_json(contained(per_class, folder, outside=outside))
-    counts = {row["name"]: row["train_image_count"] for row in rows}
     groups = dict(zip(stored.class_names, stored.groups, strict=True))
-    return TrainedClasses(name, groups, {known: counts.get(known) for known in groups})
+    return trained_classes(run, file.with_name(PER_CLASS_FILE), groups, name, outside=outside)
 
 
 def format_changes(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from balms_seg.evaluation.output.results_file import CHECKPOINT_ENTRY, read_results
+from balms_seg.evaluation.output.results_file import (
+    CHECKPOINT_ENTRY,
+    CONFIGURED_SEED,
+    read_results,
+)
 from balms_seg.evaluation.predictions.run_folder import is_within
 
 RESULTS_FILE, CONFIG_FILE = "results.json", "config.yaml"
@@ -24,23 +29,31 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
         names: what to call them.
 
     Returns:
-        A sentence; empty where both were trained with one seed.
+        A sentence; empty where both were surely trained with one seed.
     """
-    records = [_record(path) for path in (first, second)]
-    weights = [record.get("weights") for record in records]
+    weights = [_record(path).get("weights") for path in (first, second)]
     if weights[0] is not None and weights[0] == weights[1]:
         return (
             f"{names[0]} and {names[1]} evaluate the same weights: chance in training has no part "
             "in these differences."
         )
-    seeds = [_training(record).get("seed") for record in records]
+    trainings = [_training(path) for path in (first, second)]
+    seeds = [training.seed for training in trainings]
     if seeds == [None, None]:
         return (
             f"{names[0]} and {names[1]}: their training seeds are not known; seeds alone move AP, "
             "too, and that is not in these intervals."
         )
-    if seeds[0] == seeds[1]:
+    by_word = [
+        name for name, training in zip(names, trainings, strict=True) if training.is_by_config
+    ]
+    if seeds[0] == seeds[1] and not by_word:
         return ""
+    if seeds[0] == seeds[1]:
+        return (
+            f"Both of SEED {seeds[0]}, {' and '.join(by_word)} by the {CONFIG_FILE} beside the "
+            "weights: paired if that training seeded with it (seed_all_rng)."
+        )
     shown = " and ".join(
         f"{name} {'of unknown seed' if seed is None else f'of seed {seed}'}"
         for name, seed in zip(names, seeds, strict=True)
@@ -63,7 +76,7 @@ def describe_short_runs(first: Path, second: Path, names: tuple[str, str]) -> st
     Returns:
         A sentence; empty where both are long enough, or do not say.
     """
-    iterations = [_training(_record(path)).get("iteration") for path in (first, second)]
+    iterations = [_training(path).iteration for path in (first, second)]
     short = [
         f"{name} for {number}"
         for name, number in zip(names, iterations, strict=True)
@@ -84,11 +97,45 @@ def _record(path: Path) -> Mapping[str, Any]:
     return read_results(file) if file.is_file() and is_within(file, folder) else {}
 
 
-def _training(record: Mapping[str, Any]) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class _Training:
+    """What is known of a training; None where it is not.
+
+    Attributes:
+        seed: of the draws.
+        iteration: of the weights.
+        is_by_config: whether a configuration names the seed, as no checkpoint does.
+    """
+
+    seed: int | None
+    iteration: int | None
+    is_by_config: bool
+
+
+def _training(path: Path) -> _Training:
     """Seed and iteration of the training; an evaluation alone says those of its checkpoint."""
-    if record.get("iteration") is not None:
-        return record
-    return record.get(CHECKPOINT_ENTRY) or {}
+    record, folder = _record(path), path if path.is_dir() else path.parent
+    if not record:  # of another trainer
+        seed = configured_seed(folder) if is_within(folder / CONFIG_FILE, folder) else None
+        return _Training(seed, None, seed is not None)
+    own = record if record.get("iteration") is not None else record.get(CHECKPOINT_ENTRY) or {}
+    seed, configured = own.get("seed"), own.get(CONFIGURED_SEED)
+    is_by_config = seed is None and configured is not None
+    return _Training(configured if is_by_config else seed, own.get("iteration"), is_by_config)
+
+
+def configured_seed(folder: Path) -> int | None:
+    """SEED of the configuration in a folder; None where it has none.
+
+    Args:
+        folder: of a training, perhaps by another trainer.
+    """
+    try:
+        config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    seed = config.get("SEED") if isinstance(config, dict) else None
+    return seed if isinstance(seed, int) and seed >= 0 else None
 
 
 def trained_on(path: Path) -> list[str]:

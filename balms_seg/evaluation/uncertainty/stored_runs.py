@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.run_folder import files_of_run
 from balms_seg.evaluation.uncertainty.run_comparison import (
@@ -12,10 +15,21 @@ from balms_seg.evaluation.uncertainty.run_comparison import (
     find_next_to_nothing,
     format_comparison,
 )
+from balms_seg.evaluation.uncertainty.run_differences import (
+    TrainedClasses,
+    describe_differences,
+    trained_classes,
+)
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds, describe_short_runs
 
-RunMatches = dict[tuple[str, str], StoredMatches]  # (fingerprint of the set, task) -> matches
+_Key = tuple[str, str]  # fingerprint of the evaluation set, task
+RunMatches = dict[_Key, StoredMatches]
 _LONG_NAME = 20  # letters
+
+
+class _MatchFile(NamedTuple):
+    path: Path
+    stored: StoredMatches
 
 
 def compare_stored_runs(
@@ -41,7 +55,7 @@ def compare_stored_runs(
         FileNotFoundError: a path does not exist.
         ValueError: a run holds no matches or two of a kind, or the runs share no evaluation.
     """
-    ours, theirs = load_run(first, outside=outside), load_run(second, outside=outside)
+    ours, theirs = (_files_of(run, outside=outside) for run in (first, second))
     shared = [key for key in ours if key in theirs]
     if not shared:
         raise ValueError(
@@ -51,13 +65,19 @@ def compare_stored_runs(
     names = short_names(first, second)
     parts, found = [], []
     for key in shared:
+        one, other = ours[key], theirs[key]
         differences = compare_runs(
-            ours[key], theirs[key], num_resamples=num_resamples, seed=seed, level=level
+            one.stored, other.stored, num_resamples=num_resamples, seed=seed, level=level
         )
         found.append(differences)
-        task, number = ours[key].task, ours[key].num_images
+        task, number = one.stored.task, one.stored.num_images
         head = f"{task}, {number} images; difference: {names[1]} minus {names[0]}"
-        parts.append(f"{head}\n{format_comparison(differences, names=names, level=level)}\n")
+        table = format_comparison(differences, names=names, level=level)
+        classes = (
+            _trained_classes(run, file, name, outside=outside)
+            for run, file, name in zip((first, second), (one, other), names, strict=True)
+        )
+        parts.append("\n".join([head, table, *describe_differences(*classes)]) + "\n")
     too_early = describe_short_runs(first, second, names)
     if all(map(find_next_to_nothing, found)):
         too_early = NOTHING_YET
@@ -96,28 +116,41 @@ def load_run(path: Path, *, outside: bool = False) -> RunMatches:
         path: its output folder, or a file in it.
         outside: whether links may lead out of it.
     """
+    return {key: one.stored for key, one in _files_of(path, outside=outside).items()}
+
+
+def _trained_classes(run: Path, file: _MatchFile, name: str, *, outside: bool) -> TrainedClasses:
+    stored = file.stored
+    groups = {
+        class_name: FREQUENCY_GROUPS.get(letter)
+        for class_name, letter in zip(stored.class_names, stored.frequency, strict=True)
+    }
+    per_class = file.path.with_name(f"per_class_{stored.task}.json")
+    return trained_classes(run, per_class, groups, name, outside=outside)
+
+
+def _files_of(path: Path, *, outside: bool) -> dict[_Key, _MatchFile]:
     files = files_of_run(path, "matches_*.npz", outside=outside)
     if not files:
         raise ValueError(
             f"Expected matches_TASK.npz in {path}, but found none; evaluate the run with "
             "balms-seg train --eval-only, or its detections with balms-seg evaluate --output."
         )
-    run: RunMatches = {}
-    sources: dict[tuple[str, str], Path] = {}
+    run: dict[_Key, _MatchFile] = {}
     for file in files:
         stored = read_matches(file)
         key = stored.fingerprint, stored.task
         if key in run:
             raise ValueError(
                 f"{path} holds two evaluations of {stored.task} on the same data set, "
-                f"{sources[key]} and {file}; name the one to compare."
+                f"{run[key].path} and {file}; name the one to compare."
             )
-        run[key], sources[key] = stored, file
+        run[key] = _MatchFile(file, stored)
     return run
 
 
-def _describe(run: RunMatches) -> str:
+def _describe(run: Mapping[_Key, _MatchFile]) -> str:
     return ", ".join(
         f"{one.task} on {one.num_images} images and {len(one.class_names)} classes"
-        for one in run.values()
+        for one in (file.stored for file in run.values())
     )
