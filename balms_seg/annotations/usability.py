@@ -27,9 +27,9 @@ _DEFAULTS = {
     "not_exhaustive_category_ids": "every instance of an annotated class counts as annotated, so "
     "an unmatched detection is a false positive",
 }
-_PLAIN_COCO = (  # instead of all four
-    "none of LVIS's fields: classes are grouped by their number of training images (no group where "
-    "it is unknown), and every image counts as annotated for all classes"
+_PLAIN_COCO = (  # instead of all four; no warning, as it is what such a file means
+    "has none of LVIS's fields: classes are grouped by their number of training images (no group "
+    "where it is unknown), and every image counts as annotated for all classes"
 )
 _NUM_DAMAGES_NAMED = 3
 # The files of which everything was said.
@@ -106,6 +106,8 @@ def warn_once(annotations: Annotations) -> None:
     if facts in _said:
         return
     _said.add(facts)
+    if _is_plain_coco(annotations):
+        logger.info("%s %s.", facts.source, _PLAIN_COCO)
     notes = [*_default_notes(annotations), *_left_out_notes(annotations)]
     texts = [f"has {'; '.join(notes)}"] if notes else []
     texts += [f"looks wrong, and is taken as it is: {one}" for one in facts.suspicions]
@@ -113,17 +115,30 @@ def warn_once(annotations: Annotations) -> None:
         logger.warning("%s %s.", facts.source, "; it ".join(texts))
 
 
-def _default_notes(annotations: Annotations) -> list[str]:
+def _num_without(annotations: Annotations) -> dict[str, tuple[int, int]]:
+    """How many entries lack a field of LVIS's, and of how many."""
     table, categories = annotations.image_table, annotations.facts.categories
-    num_without = {
+    return {
         "frequency": (sum("frequency" not in c for c in categories), len(categories)),
         "image_count": (sum("image_count" not in c for c in categories), len(categories)),
         LVIS_IMAGE_FIELDS[0]: (int((~table.has_negatives).sum()), len(table)),
         LVIS_IMAGE_FIELDS[1]: (int((~table.has_not_exhaustive).sum()), len(table)),
     }
-    needed = [name for name in num_without if name != "image_count"]
-    if all(num_without[name][0] == num_without[name][1] for name in needed):
-        return [_PLAIN_COCO]
+
+
+def _is_plain_coco(annotations: Annotations) -> bool:
+    """Whether no entry has a field of LVIS's; image_count alone makes none."""
+    return all(
+        number == total
+        for name, (number, total) in _num_without(annotations).items()
+        if name != "image_count"
+    )
+
+
+def _default_notes(annotations: Annotations) -> list[str]:
+    if _is_plain_coco(annotations):
+        return []
+    num_without = _num_without(annotations)
     notes = []
     for name, (number, total) in num_without.items():
         kind = "images" if name in LVIS_IMAGE_FIELDS else "categories"
