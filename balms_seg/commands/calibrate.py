@@ -27,6 +27,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
 from balms_seg.engine.tuning.search_space import CLASS_MIXES, METHODS, METRICS
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boxes.add_argument(
         "--table", type=output_path, metavar="JSON", help="write all that was measured"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+    add_key_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType, TracebackType
 
+from balms_seg.commands.config_keys import parse
 from balms_seg.commands.imports import import_modules
 from balms_seg.commands.outputs import readers_may_leave
 from balms_seg.commands.table import COMMANDS
@@ -56,7 +57,7 @@ def run_command(name: str, arguments: Sequence[str] | None = None) -> None:
     command.add_arguments(parser)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     with errors_in_one_line(name), readers_may_leave():
-        args = parser.parse_args(arguments)
+        args = parse(parser, sys.argv[1:] if arguments is None else arguments)
         import_modules(getattr(args, "imports", ()))
         command.run(args)
 

@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=_at_least(1), help="runs side by side; default: one a GPU, or one a core"
     )
     parser.add_argument("--minutes", type=float, help="end after so many, to be gone on with")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys of all runs"
-    )
+    add_key_arguments(parser)
 
 
 def _at_least(least: int) -> Callable[[str], int]:

@@ -45,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--groups", action="store_true", help="write the frequency group into each label"
     )
     parser.add_argument("--num-gpus", type=int, default=1, help="0 runs on the CPU")
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys"
-    )
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -65,8 +63,9 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
     from balms_seg.report.instance_drawing import draw_instances
 
-    cfg = load_config(args.config_file, args.opts)
-    require_trained_weights(cfg, args.config_file, args.opts, option="--opts")
+    opts = args.opts or []
+    cfg = load_config(args.config_file, opts)
+    require_trained_weights(cfg, args.config_file, opts, option="--opts")
     if args.num_gpus == 0 or not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     if build_job(cfg).of_images:

@@ -15,15 +15,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from balms_seg.commands.config_keys import add_key_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A configuration, and where to write."""
     parser.add_argument("--config-file", required=True, metavar="FILE", help="path or name")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--num-gpus", type=int, default=1, help="0: CPU; default: %(default)s")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys"
-    )
+    add_key_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

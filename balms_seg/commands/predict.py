@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="smallest score of a detection, without --thresholds; default: %(default)s",
     )
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: a GPU where there is one"
+        "--num-gpus", type=int, default=1, help="0 runs on the CPU, as where there is no GPU"
     )
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.engine.run_config import read_run_config
 
     addresses = find_images(args.images)
-    cfg = read_run_config(args.run, device=args.device)
+    cfg = read_run_config(args.run, device=None if args.num_gpus else "cpu")
     if build_job(cfg).of_images:
         predictor = ImagePredictor.from_config(cfg)
         write_predictions(predictor, addresses, args.output, batch_size=args.batch_size)

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 from balms_seg.commands.command_line import errors_in_one_line
+from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument, import_modules
 from balms_seg.stop_signals import stop_signals
 
@@ -72,9 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=30,
         help="how long a process waits for the others before it fails; default: %(default)s",
     )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys"
-    )
+    add_key_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

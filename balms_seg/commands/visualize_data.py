@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="annotation: images of the sets in order, as annotated; dataloader: what the training "
         "loader gives, with its sampler and augmentation. Default: %(default)s",
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+    add_key_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -81,6 +81,46 @@ def test_training_takes_the_flags_of_detectron2() -> None:
     assert ours.parse_args(words).opts == ["A.B", "--c"]
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "values", "keys"),
+    [
+        (
+            *("calibrate", "--config-file f --dataset d --methods norcal tau_norm"),
+            *({"methods": ["norcal", "tau_norm"]}, "MODEL.WEIGHTS w A.B c"),
+        ),
+        (
+            "calibrate",
+            "--config-file f --dataset d --strengths 1 2",
+            {"strengths": [1, 2]},
+            "A.B c",
+        ),
+        (
+            "compare-methods",
+            "--config-file f --methods LDAM b",
+            {"methods": ["LDAM", "b"]},
+            "SEED 3",
+        ),
+        ("train", "--num-gpus 2 --eval-only", {"num_gpus": 2, "eval_only": True}, "A.B c D.E f"),
+        (
+            "demo",
+            "--config-file f --input a.jpg B.JPG --output o --opts",
+            {"input": ["a.jpg", "B.JPG"]},
+            "A.B c",
+        ),
+        ("predict", "run A.JPG B.JPG --output o", {"images": ["A.JPG", "B.JPG"]}, ""),
+    ],
+)
+def test_keys_are_no_values_of_the_flag_before_them(
+    name: str, words: str, values: dict, keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    monkeypatch.setattr(command_line.load_command(name), "run", called.append)
+    run_command(name, [*words.split(), *keys.split()])
+    found = vars(called[0])
+    assert {dest: found[dest] for dest in values} == values
+    assert found.get("opts", []) == keys.split()
+
+
 def test_an_unknown_command_names_those_there_are() -> None:
     with pytest.raises(SystemExit, match=r"no command 'trian'; there are train, .*visualize data"):
         main(["trian"])

@@ -49,8 +49,8 @@ def predict(folder: Path, output: Path, *flags: str, model: Path | None = None) 
         images,
         "--output",
         str(output),
-        "--device",
-        "cpu",
+        "--num-gpus",
+        "0",
     ]
     run_command("predict", [*command, *flags])
     return read_detections(output / "predictions.json")
@@ -76,7 +76,7 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(folder: Path, tmp_pa
     photos = shutil.copytree(folder / "data" / "val", tmp_path / "photos")
     whole = (photos / "2.png").read_bytes()
     (photos / "2.png").write_bytes(whole[: len(whole) // 2])
-    flags = ["--output", str(tmp_path / "found"), "--device", "cpu", "--confidence-threshold", "0"]
+    flags = ["--output", str(tmp_path / "found"), "--num-gpus", "0", "--confidence-threshold", "0"]
     with pytest.raises(SystemExit, match=r"1 of 3 images were left out: .*2\.png"):
         run_command("predict", [str(folder / "model.pth"), str(photos), *flags])
     found = read_detections(tmp_path / "found" / "predictions.json")
@@ -115,7 +115,7 @@ def test_a_calibrated_configuration_has_the_counts_of_its_checkpoint(
         "    CALIBRATION:\n      METHOD: norcal\n      STRENGTH: 1.0\n"
     )
     images, output = str(folder / "data" / "val"), tmp_path / "found"
-    words = [str(tmp_path / "calibrated.yaml"), images, "--output", str(output), "--device", "cpu"]
+    words = [str(tmp_path / "calibrated.yaml"), images, "--output", str(output), "--num-gpus", "0"]
     run_command("predict", [*words, "--confidence-threshold", "0.0"])
     calibrated = read_detections(output / "predictions.json")
     plain = predict(folder, tmp_path / "plain", "--confidence-threshold", "0.0")

@@ -1,0 +1,49 @@
+"""`KEY VALUE`: configuration keys at the end of a command, whatever flag stands before them.
+
+argparse gives a flag of several values, such as `--methods`, every word up to the next flag, keys
+included. So the words are parted where the keys begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+
+_DEST = "opts"
+# Keys of detectron2's that stand in no node; other words in capitals are names that people give.
+_TOP = "CUDNN_BENCHMARK|FLOAT32_PRECISION|OUTPUT_DIR|SEED|VERSION|VIS_PERIOD"
+_KEY = re.compile(rf"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)+|{_TOP}")
+
+
+def add_key_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words after all flags; the last argument of a command."""
+    parser.add_argument(
+        _DEST,
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="configuration keys, after all flags",
+    )
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command; where it takes keys, no flag takes them for its values.
+
+    Args:
+        parser: of the command.
+        words: all of them.
+    """
+    if parser.get_default(_DEST) is None:
+        return parser.parse_args(words)
+    start = next(
+        (
+            place
+            for place, (word, before) in enumerate(zip(words, ["", *words], strict=False))
+            if _KEY.fullmatch(word) and not before.startswith("-")
+        ),
+        len(words),
+    )
+    args = parser.parse_args(words[:start])
+    args.opts = [*args.opts, *words[start:]]
+    return args
