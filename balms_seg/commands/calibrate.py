@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 _OF_DETECTORS = ("methods", "metric", "counts", "report_on", "table")
 _OF_CLASSIFIERS = ("class_mix",)
 _LVIS_THRESHOLD = 0.0001
+_IN_PYTHON = "In Python merge this file after add_balms_config(cfg), which knows the keys."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +228,7 @@ def write_choice(
         keys,
         config_file=args.config_file,
         overrides=args.opts,
-        comments=[command, *missing, *lines, f"Written by {shlex.join(sys.argv)}"],
+        comments=[command, *missing, _IN_PYTHON, *lines, f"Written by {shlex.join(sys.argv)}"],
     )
     print(f"Wrote {args.output}. Next:\n  {command}\n  {shlex.join(predict)}")
     for line in missing:

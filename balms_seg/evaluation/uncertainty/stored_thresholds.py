@@ -167,7 +167,8 @@ def _write_yaml(
     path.write_text(
         f"# Scores to cut at, class by class, for {objective}:\n"
         f"#   {following}\n"
-        "# Or name the run's config.yaml in _BASE_, or give these keys on the command line.\n"
+        "# Or name the run's config.yaml in _BASE_, or give these keys on the command line;\n"
+        "# in Python merge this file after add_balms_config(cfg), which knows the keys.\n"
         f"{_without_right(points)}"
         "VERSION: 2  # of detectron2's keys, which it asks of what is merged\n"
         "MODEL:\n"
