@@ -150,7 +150,7 @@ def test_thresholds_of_images_that_were_trained_on_are_warned_of(
         run_command("thresholds", [str(run), "--objective", "recall=0.999"])
         out = capsys.readouterr().out
         assert (f"The model was trained on {name} and is surer there" in out) == is_said
-        assert re.search(r"recall=0.999 is reached for [0-7] of the 8 classes with obj", out)
+        assert re.search(r"thresholds reach recall=0.999 for [0-7] of the 8 classes with obj", out)
 
 
 def test_evaluations_alone_are_paired_by_the_seed_of_their_checkpoint(
