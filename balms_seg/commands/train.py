@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="read and check all, in this process and without a GPU if need be; tell the schedule, "
-        "the memory and the sampling of --num-gpus, and stop",
+        "the memory and the sampling of --num-gpus, and stop; of --eval-only data and weights",
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
