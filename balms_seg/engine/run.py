@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
@@ -54,7 +56,8 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
         The last evaluation's results; None where there was none.
     """
     trainer.resume_or_load(resume=resume)
-    if trainer.start_iter >= trainer.max_iter:
+    nothing_left = trainer.start_iter >= trainer.max_iter
+    if nothing_left:
         logger.info(
             "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %d iterations.",
             trainer.start_iter,
@@ -62,8 +65,21 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
         )
     if comm.is_main_process():
         logger.info(describe_start(trainer))
-    trainer.train()
+    with _start_untold() if nothing_left else nullcontext():
+        trainer.train()
     return getattr(trainer, "_last_eval_results", None)
+
+
+@contextmanager
+def _start_untold() -> Iterator[None]:
+    """Without detectron2's line that training starts; its warnings and errors are still told."""
+    loop = logging.getLogger(TrainerBase.__module__)
+    level = loop.level
+    loop.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        loop.setLevel(level)
 
 
 def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False) -> dict[str, Any]:

@@ -195,8 +195,9 @@ class LongTailedTrainer(DefaultTrainer):
         """Run the hooks' ends, without an evaluation if an error ended the training."""
         # detectron2's EvalHook takes an error in the last iteration for success.
         if self.iter < self.max_iter:
-            kept = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
-            self._hooks: list[Any] = kept
+            self._hooks: list[Any] = [h for h in self._hooks if not isinstance(h, hooks.EvalHook)]
+        # detectron2 counts on by one also where no iteration was left to do.
+        self.iter = min(self.iter, max(self.start_iter, self.max_iter))
         super().after_train()
 
     @classmethod
@@ -266,8 +267,7 @@ class LongTailedTrainer(DefaultTrainer):
             sets = [EvaluatedSet(*row) for row in rows]
         elif sets is None:
             sets = cls.build_evaluated_sets(cfg, statistics=statistics_if_available(cfg))
-        in_half = build_job(cfg).evaluates_in_mixed_precision
-        dtype = half_precision(cfg) if in_half else None
+        dtype = half_precision(cfg) if build_job(cfg).evaluates_in_mixed_precision else None
         return evaluate_sets(cfg, model, sets, mixed_precision=dtype)
 
     @classmethod
