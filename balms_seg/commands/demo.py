@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
+from balms_seg.key_value_pairs import require_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the model and draw each image."""
+    opts = args.opts or []
+    require_pairs(opts)
+
     import cv2
     import torch
     from detectron2.data import transforms
@@ -63,7 +67,6 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
     from balms_seg.report.instance_drawing import draw_instances
 
-    opts = args.opts or []
     cfg = load_config(args.config_file, opts)
     require_trained_weights(cfg, args.config_file, opts, option="--opts")
     if args.num_gpus == 0 or not torch.cuda.is_available():

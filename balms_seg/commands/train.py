@@ -26,6 +26,7 @@ from pathlib import Path
 from balms_seg.commands.command_line import errors_in_one_line
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument, import_modules
+from balms_seg.key_value_pairs import require_pairs
 from balms_seg.stop_signals import stop_signals
 
 logger = logging.getLogger(__name__)
@@ -85,9 +86,7 @@ def run(args: argparse.Namespace) -> None:
         return
     is_python = name_python_config(args)
     if not is_python:
-        from balms_seg.engine.config_files import refuse_flags
-
-        refuse_flags(args.opts)
+        require_pairs(args.opts)
     if args.dry_run:
         from balms_seg.engine.dry_run import dry_run
 
