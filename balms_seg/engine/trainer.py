@@ -197,7 +197,7 @@ class LongTailedTrainer(DefaultTrainer):
         if self.iter < self.max_iter:
             self._hooks: list[Any] = [h for h in self._hooks if not isinstance(h, hooks.EvalHook)]
         # detectron2 counts on by one also where no iteration was left to do.
-        self.iter = min(self.iter, max(self.start_iter, self.max_iter))
+        self.iter: int = min(self.iter, max(self.start_iter, self.max_iter))
         super().after_train()
 
     @classmethod

@@ -18,6 +18,7 @@ from PIL import Image
 
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.report.charts import POWERS, Spec, field
+from balms_seg.report.percent import percent_text
 from balms_seg.requirements import require
 
 _GROUP_COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in GROUP_COLORS)
@@ -159,13 +160,12 @@ def ap_by_group(
     for task in tasks:
         for metric, place in places.items():
             value = metrics[task].get(metric)
-            known = value is not None and not math.isnan(value)
             rows.append(
                 {
                     "task": _TASK_NAMES[task],
                     "place": _place_label(place, group_sizes or {}),
-                    "AP": value if known else 0,
-                    "text": f"{value:.1f}" if known else "n/a",
+                    "AP": 0 if value is None or math.isnan(value) else value,
+                    "text": "n/a" if value is None or math.isnan(value) else percent_text(value),
                 }
             )
     order = list(dict.fromkeys(row["place"] for row in rows))
