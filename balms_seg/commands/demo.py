@@ -99,7 +99,9 @@ def run(args: argparse.Namespace) -> None:
         kept = output[output.scores >= threshold].to("cpu")
         scale = max(_SMALLEST_SIDE_PX / max(height, width), 1.0)
         found = instances_to_coco_json(kept, str(path))
-        drawn = draw_instances(pixels, found, categories, scale=scale, with_group=args.groups)
+        drawn = draw_instances(
+            pixels, found, categories, scale=scale, with_group=args.groups, with_boxes=True
+        )
         cv2.imwrite(str(args.output / f"{path.stem}.png"), drawn)
         print(f"{path}: {_describe_found(len(found), output.scores, threshold)}")
     print(f"Pictures are in {args.output.absolute()}.")

@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,20 @@ _COLUMNS = ("image_id", "file_name", "class", "score", "x", "y", "width", "heigh
 _SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
 
 
-def write_instances(
-    predictor: InstancePredictor, addresses: Sequence[str], output: Path
-) -> Counter[str]:
+@dataclass(frozen=True)
+class Found:
+    """What is on images.
+
+    Attributes:
+        counts: detections of each class.
+        num_bare: images on which nothing was found.
+    """
+
+    counts: Counter[str]
+    num_bare: int
+
+
+def write_instances(predictor: InstancePredictor, addresses: Sequence[str], output: Path) -> Found:
     """Predict and write; images are numbered from 1 in their order.
 
     Args:
@@ -27,9 +39,6 @@ def write_instances(
         addresses: images, as `find_images` gives them.
         output: folder of predictions.json (COCO results, each with its file_name),
             predictions.csv, and a picture an image.
-
-    Returns:
-        How many instances each class has.
 
     Raises:
         OSError: images could not be read; those of the others are written by then.
@@ -49,6 +58,7 @@ def write_instances(
     (output / PICTURES).mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
+    num_bare = 0
     unreadable: list[str] = []
     with (output / CSV_FILE).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -62,7 +72,8 @@ def write_instances(
             found = instances_to_coco_json(predictor(pixels), image_id)
             scale = max(_SMALLEST_SIDE_PX / max(pixels.shape[:2]), 1.0)
             bgr = pixels[:, :, ::-1].copy()
-            drawn = draw_instances(bgr, found, categories, scale=scale)
+            drawn = draw_instances(bgr, found, categories, scale=scale, with_boxes=True)
+            num_bare += not found
             name = f"{image_id:06}_{Path(address).stem}.png"
             cv2.imwrite(str(output / PICTURES / name), drawn)
             for each in found:
@@ -79,4 +90,4 @@ def write_instances(
             f"{len(unreadable)} of {len(addresses)} images were left out: "
             f"{shortened(unreadable)}. What the others show is in {output}."
         )
-    return counts
+    return Found(counts, num_bare)
