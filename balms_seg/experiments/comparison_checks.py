@@ -46,7 +46,7 @@ def check_comparison(wanted: Comparison) -> tuple[Comparison, CfgNode, list[str]
     cfg = load_config(wanted.config_file, wanted.overrides)
     named = [name for name in wanted.methods if name != ALL]
     for name in named:
-        _require_method(name)
+        find_method(name)
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: name the set to compare the methods on.")
     statistics = _read_data(cfg, wanted)
@@ -60,15 +60,6 @@ def check_comparison(wanted: Comparison) -> tuple[Comparison, CfgNode, list[str]
                 raise ValueError(f"{name}: {error}") from error
             left_out.append(f"{name}: {error}")
     return replace(wanted, methods=tuple(names)), scaled_to(cfg, 1), left_out
-
-
-def _require_method(name: str) -> None:
-    if "." in name:
-        raise ValueError(
-            f"Expected methods after --methods, but got {name}; give KEY VALUE pairs behind the "
-            "last flag, as in --methods A B --seeds 3 KEY VALUE."
-        )
-    find_method(name)
 
 
 def _read_data(cfg: CfgNode, wanted: Comparison) -> ClassStatistics:
