@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from balms_seg.durable_files import write_whole
 from balms_seg.modeling.image_classifier import ImageClassifier
 
 CLASSES_FILE = "classes.json"
@@ -50,4 +51,5 @@ def export_classifier(
             _Probabilities(model.eval()), (example,), dynamic_shapes=batch
         )
     names = json.dumps(list(class_names), ensure_ascii=False)
-    torch.export.save(program, path, extra_files={CLASSES_FILE: names})
+    inside = {CLASSES_FILE: names}
+    write_whole(path, lambda file: torch.export.save(program, file, extra_files=inside))

@@ -196,6 +196,19 @@ class CascadeLongTailedROIHeads(_LongTailedClassification, CascadeROIHeads):
             ]
         return {**parts, "box_predictors": predictors}
 
+    def _run_stage(
+        self, features: list[Tensor], proposals: list[Instances], stage: int
+    ) -> tuple[Tensor, Tensor]:
+        """As detectron2's.
+
+        0.6 calls a function with a gradient of its own in inference, too, which no trace can be
+        saved with.
+        """
+        if self.training:
+            return super()._run_stage(features, proposals, stage)
+        pooled = self.box_pooler(features, [each.proposal_boxes for each in proposals])
+        return self.box_predictor[stage](self.box_head[stage](pooled))
+
     def _match_and_label_boxes(
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
@@ -218,6 +231,11 @@ LONG_TAILED_HEADS = {
 FIXED_CLASSIFIERS = {
     name: head.classifier for name, head in LONG_TAILED_HEADS.items() if head.classifier
 }
+
+
+def our_heads(name: str) -> str:
+    """The heads of ours that stand in the place of heads of that name."""
+    return "CascadeLongTailedROIHeads" if "Cascade" in name else "LongTailedROIHeads"
 
 
 def method_name(cfg: CfgNode) -> str:

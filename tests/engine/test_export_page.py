@@ -16,6 +16,7 @@ from made_up_data import small_config
 from pycocotools import mask
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+CASCADE = "CascadeLongTailedROIHeads"
 
 
 @pytest.fixture
@@ -33,10 +34,11 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.fixture
-def traced(blocks: dict[str, str]) -> dict:
-    """What the first block makes of a detector that finds something."""
+def traced(request: pytest.FixtureRequest, blocks: dict[str, str]) -> dict:
+    """What the first block makes of a detector with the given heads that finds something."""
     torch.manual_seed(0)
-    cfg = small_config({"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0})
+    settings = {"MODEL.ROI_HEADS.NAME": request.param, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0}
+    cfg = small_config({**settings, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True})
     Path("output/my_data/config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, "output/my_data/model_final.pth")
     scope: dict = {}
@@ -55,11 +57,17 @@ def assert_detections(found: Sequence[torch.Tensor], scope: dict, image: torch.T
     torch.testing.assert_close(found[3], expected.scores)
 
 
+@pytest.mark.parametrize("traced", ["LongTailedROIHeads", CASCADE], indirect=True)
 def test_a_detector_becomes_torchscript(traced: dict) -> None:
     other = torch.rand(3, 96, 64) * 255  # of another size than the traced one
     assert_detections(torch.jit.load("detector.ts")(other)[:4], traced, other)
 
 
+@pytest.mark.parametrize(
+    "traced",
+    ["LongTailedROIHeads", pytest.param(CASCADE, marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_a_detector_becomes_onnx(traced: dict, blocks: dict[str, str]) -> None:
     pytest.importorskip("onnx", reason="an export for those who have onnx")
     pytest.importorskip("onnxruntime", reason="an export for those who have onnxruntime")
