@@ -63,7 +63,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Values of the box classifier's keys that mean nothing."""
     from balms_seg.methods import METHODS
     from balms_seg.modeling.classifier_layer import BOX_COSINE_SCALE
-    from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS
+    from balms_seg.modeling.roi_heads import FIXED_CLASSIFIERS, LONG_TAILED_HEADS, our_heads
 
     head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME
     if name not in LONG_TAILED_HEADS or of_images:
@@ -81,7 +81,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
             return [
                 f"{' and '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} set, but "
                 f"MODEL.ROI_HEADS.NAME is {name!r}, which reads no such key; set the name to "
-                "LongTailedROIHeads and, for a classifier of detectron2's own, "
+                f"{our_heads(name)} and, for a classifier of detectron2's own, "
                 "MODEL.ROI_BOX_HEAD.CLASSIFIER to softmax."
             ]
         if not head.CLASSIFIER:
@@ -93,7 +93,7 @@ def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
             ]
         return [
             f"MODEL.ROI_BOX_HEAD.CLASSIFIER is {head.CLASSIFIER!r} but MODEL.ROI_HEADS.NAME is "
-            f"{name!r}, which does not read it; set the name to LongTailedROIHeads."
+            f"{name!r}, which does not read it; set the name to {our_heads(name)}."
         ]
     found = []
     fixed = FIXED_CLASSIFIERS.get(name)

@@ -42,22 +42,23 @@ def add_keys(cfg: CfgNode) -> None:
 def problems(cfg: CfgNode, *, of_images: bool) -> list[str]:
     """Starts that cannot be had, or not with what is trained."""
     from balms_seg.modeling.classifier_init import INIT_CLASSIFIERS, INITIAL_BIASES
-    from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
+    from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS, our_heads
 
     how, tau, trained = (
         cfg.MODEL.INIT_CLASSIFIER,
         cfg.MODEL.INIT_CLASSIFIER_TAU,
         list(cfg.MODEL.TRAIN_ONLY),
     )
+    heads = cfg.MODEL.ROI_HEADS.NAME
     found = []
     if how not in INIT_CLASSIFIERS:
         found.append(
             f"MODEL.INIT_CLASSIFIER is {how!r}; expected one of {', '.join(INIT_CLASSIFIERS)}."
         )
-    elif how != "keep" and not of_images and cfg.MODEL.ROI_HEADS.NAME not in LONG_TAILED_HEADS:
+    elif how != "keep" and not of_images and heads not in LONG_TAILED_HEADS:
         found.append(
-            f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME "
-            f"{cfg.MODEL.ROI_HEADS.NAME!r} does not read; set the name to LongTailedROIHeads."
+            f"MODEL.INIT_CLASSIFIER is {how!r}, which MODEL.ROI_HEADS.NAME {heads!r} does not "
+            f"read; set the name to {our_heads(heads)}."
         )
     if how == "lws" and (not trained or not all(name.endswith(".scale") for name in trained)):
         found.append(

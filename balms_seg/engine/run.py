@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
@@ -31,7 +29,7 @@ from balms_seg.evaluation.output.results_file import (
 from balms_seg.evaluation.uncertainty.run_seeds import configured_seed
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
-from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS
+from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS, our_heads
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -56,8 +54,7 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
         The last evaluation's results; None where there was none.
     """
     trainer.resume_or_load(resume=resume)
-    nothing_left = trainer.start_iter >= trainer.max_iter
-    if nothing_left:
+    if trainer.start_iter >= trainer.max_iter:
         logger.info(
             "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %d iterations.",
             trainer.start_iter,
@@ -65,21 +62,8 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
         )
     if comm.is_main_process():
         logger.info(describe_start(trainer))
-    with _start_untold() if nothing_left else nullcontext():
-        trainer.train()
+    trainer.train()
     return getattr(trainer, "_last_eval_results", None)
-
-
-@contextmanager
-def _start_untold() -> Iterator[None]:
-    """Without detectron2's line that training starts; its warnings and errors are still told."""
-    loop = logging.getLogger(TrainerBase.__module__)
-    level = loop.level
-    loop.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        loop.setLevel(level)
 
 
 def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False) -> dict[str, Any]:
@@ -206,10 +190,11 @@ def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
 
 def _remedy(cfg: CfgNode) -> str:
     """What to do where a model's parameters are not those of the checkpoint."""
-    if build_job(cfg).of_images or cfg.MODEL.ROI_HEADS.NAME in LONG_TAILED_HEADS:
+    heads = cfg.MODEL.ROI_HEADS.NAME
+    if build_job(cfg).of_images or heads in LONG_TAILED_HEADS:
         return "Check the configuration (classes, CLASSIFIER) against the checkpoint's."
     return (
         "Check the configuration (classes, heads) against the checkpoint's. Where the classifier "
         "was replaced in code (replace_box_classifier), set MODEL.ROI_HEADS.NAME "
-        "LongTailedROIHeads and MODEL.ROI_BOX_HEAD.CLASSIFIER to the method."
+        f"{our_heads(heads)} and MODEL.ROI_BOX_HEAD.CLASSIFIER to the method."
     )

@@ -96,7 +96,8 @@ def find_method(name: str) -> type[Method]:
         raise ValueError(
             f"Expected a method out of {', '.join(METHODS)}, but got none. A detector of "
             "detectron2's own is described by MODEL.ROI_HEADS.NAME LongTailedROIHeads "
-            "MODEL.ROI_BOX_HEAD.CLASSIFIER softmax, and keeps its scores."
+            "(cascades: CascadeLongTailedROIHeads) MODEL.ROI_BOX_HEAD.CLASSIFIER softmax, and "
+            "keeps its scores."
         )
     near = difflib.get_close_matches(name, METHODS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""

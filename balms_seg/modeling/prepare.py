@@ -42,6 +42,7 @@ def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Mo
     if not classifiers:
         logger.warning(
             "The model has no classifier of balms_seg, so it trains as detectron2 has it: set "
-            "MODEL.ROI_HEADS.NAME to LongTailedROIHeads, or call replace_box_classifier."
+            "MODEL.ROI_HEADS.NAME to LongTailedROIHeads (of a cascade CascadeLongTailedROIHeads), "
+            "or call replace_box_classifier."
         )
     return model

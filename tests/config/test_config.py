@@ -316,3 +316,11 @@ def test_a_forgotten_add_balms_config_is_named_by_whoever_reads_a_key(
     cfg.MODEL.ROI_BOX_HEAD.CLASSIFIER = "balanced_softmax"  # assigning declares it
     with pytest.raises(ValueError, match=r"call balms_seg\.add_balms_config\(cfg\) right after"):
         read(cfg)
+
+
+@pytest.mark.parametrize("key", ["ROI_BOX_HEAD.CLASSIFIER", "INIT_CLASSIFIER"])
+def test_a_cascade_of_detectron2s_own_is_told_our_cascade(key: str) -> None:
+    value = {"ROI_BOX_HEAD.CLASSIFIER": "softmax", "INIT_CLASSIFIER": "reset"}[key]
+    words = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", f"MODEL.{key}", value)
+    with pytest.raises(ValueError, match=r"set the name to CascadeLongTailedROIHeads\."):
+        loaded(*words)
