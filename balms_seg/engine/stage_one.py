@@ -18,14 +18,15 @@ _WHOLE = 0.99  # of the images: schedules are rounded
 
 
 def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
-    """Refuse weights without what stays frozen; warn of a first stage that did not end.
+    """Refuse weights without what stays as it is; warn of a first stage that did not end.
 
     Args:
         checkpointer: has loaded MODEL.WEIGHTS.
         cfg: of the run; MODEL.TRAIN_ONLY makes it a second stage.
 
     Raises:
-        ValueError: parameters that are not trained would stay random.
+        ValueError: parameters that are not trained would stay random, or the classifier that is to
+            be kept and trained alone is of another form.
     """
     if not (cfg.MODEL.TRAIN_ONLY and cfg.MODEL.WEIGHTS):
         return
@@ -42,6 +43,8 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
             f"{cfg.MODEL.WEIGHTS} lacks {len(frozen)} parameters of the rest, which would stay "
             f"random, for example {', '.join(frozen[:3])}. Give the checkpoint of the stage before."
         )
+    if all(_OF_CLASSIFIER.search(name) for name, trains in is_trained.items() if trains):
+        _require_kept_classifier(checkpointer, cfg)
     record = checkpointer.loaded_record
     batch_size = record.get("trainer", {}).get("data_loader", {}).get("batch_size")
     planned = _images_of_stage(cfg.MODEL.STAGE_ONE_CONFIG)
@@ -54,6 +57,18 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
             "that has not ended?",
             *(cfg.MODEL.WEIGHTS, seen, cfg.MODEL.STAGE_ONE_CONFIG, planned),
         )
+
+
+def _require_kept_classifier(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
+    if cfg.MODEL.INIT_CLASSIFIER != "keep" or not checkpointer.other_classifiers:
+        return
+    name, (theirs, ours) = next(iter(checkpointer.other_classifiers.items()))
+    raise ValueError(
+        f"MODEL.INIT_CLASSIFIER is keep, so that {name} goes on from MODEL.WEIGHTS "
+        f"{cfg.MODEL.WEIGHTS}, but there it has {theirs} columns and in the model {ours}. Give the "
+        f"checkpoint of a first stage whose method has {ours} columns (before balanced_sigmoid "
+        "that is sigmoid, before balanced_softmax softmax), or set MODEL.INIT_CLASSIFIER to reset."
+    )
 
 
 def _images_of_stage(config_file: str) -> int | None:

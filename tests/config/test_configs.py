@@ -47,7 +47,7 @@ ZOO: dict[str, set[str]] = {
         "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
         "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
     },
-    "bags": {*STAGE_TWO, *SCHEDULE, "SOLVER.BASE_LR"},
+    "bags": {*STAGE_TWO, *SCHEDULE, "MODEL.INIT_CLASSIFIER", "SOLVER.BASE_LR"},
     "fcbl": {*STAGE_TWO, *SCHEDULE, "MODEL.METHODS.FCBL.ALPHA"},
     "logn": {
         *STAGE_TWO,

@@ -90,6 +90,17 @@ def test_scales_refuse_a_checkpoint_without_the_classifier(
         build_trainer(other, tmp_path).resume_or_load(resume=False)
 
 
+def test_a_classifier_that_is_kept_has_as_many_columns(
+    data: dict[str, object], feature_stage: Path, tmp_path: Path
+) -> None:
+    sigmoid = {"MODEL.ROI_BOX_HEAD.CLASSIFIER": "balanced_sigmoid"}
+    kept = settings(data, feature_stage, "keep", **sigmoid)
+    with pytest.raises(ValueError, match=r"there it has 4 columns and in the model 3\. Give"):
+        build_trainer(kept, tmp_path / "kept").resume_or_load(resume=False)
+    for key, value in (("MODEL.INIT_CLASSIFIER", "reset"), ("MODEL.TRAIN_ONLY", [])):
+        build_trainer({**kept, key: value}, tmp_path / key).resume_or_load(resume=False)
+
+
 def test_weights_without_what_stays_frozen_are_refused(
     data: dict[str, object], feature_stage: Path, tmp_path: Path
 ) -> None:

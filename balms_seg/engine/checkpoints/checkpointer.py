@@ -43,6 +43,8 @@ class LongTailedCheckpointer(DetectionCheckpointer):
     Attributes:
         absent_parameters: of the model, which the last checkpoint loaded did not fill; all of them
             before any was loaded.
+        other_classifiers: name -> the columns in that checkpoint and in the model, of the
+            classifiers that it did not fill because these differ.
         record: plain values that go into every checkpoint.
         loaded_record: likewise, of the last checkpoint loaded.
     """
@@ -62,6 +64,7 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         self._keep = keep
         self._resumes = False
         self.absent_parameters = [name for name, _ in self.model.named_parameters()]
+        self.other_classifiers: dict[str, tuple[int, int]] = {}
         self.record: dict[str, Any] = {}
         self.loaded_record: dict[str, Any] = {}
 
@@ -170,15 +173,18 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         self.absent_parameters = [name for name in names if name in missing]
         if not is_backbone_only:
             _refuse_other_architecture(names, self.absent_parameters)
-        for name, (theirs, ours) in wrong_shapes.items():
-            if name.endswith(CLASSIFIER_WEIGHTS):
-                self.logger.warning(
-                    "The checkpoint's classifier %s has %d columns, the model's %d (another "
-                    "method or other classes): it is not loaded and starts from initialisation.",
-                    name.removesuffix(".weight"),
-                    theirs[0],
-                    ours[0],
-                )
+        self.other_classifiers = {
+            name.removesuffix(".weight"): (theirs[0], ours[0])
+            for name, (theirs, ours) in wrong_shapes.items()
+            if name.endswith(CLASSIFIER_WEIGHTS)
+        }
+        for name, columns in self.other_classifiers.items():
+            self.logger.warning(
+                "The checkpoint's classifier %s has %d columns, the model's %d (another "
+                "method or other classes): it is not loaded and starts from initialisation.",
+                name,
+                *columns,
+            )
         return incompatible
 
 
