@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from balms_seg.config.meta_learning import check_meta_training
 from balms_seg.data import build_train_loader, load_dataset_dicts
+from balms_seg.data.loading.unread_keys import every_key_is_read
 from balms_seg.engine.batch_size import rescale_progress, scaled_to
 from balms_seg.engine.bounded_history import BoundedHistory
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, require_finite
@@ -99,6 +100,7 @@ class LongTailedTrainer(DefaultTrainer):
         self.cfg = cfg
         self.register_hooks([BoundedHistory(), *self.build_hooks()])
 
+    @every_key_is_read()
     def _build_step(
         self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer, data: RunData
     ) -> TrainingStep:
@@ -196,8 +198,6 @@ class LongTailedTrainer(DefaultTrainer):
         # detectron2's EvalHook takes an error in the last iteration for success.
         if self.iter < self.max_iter:
             self._hooks: list[Any] = [h for h in self._hooks if not isinstance(h, hooks.EvalHook)]
-        # detectron2 counts on by one also where no iteration was left to do.
-        self.iter: int = min(self.iter, max(self.start_iter, self.max_iter))
         super().after_train()
 
     @classmethod

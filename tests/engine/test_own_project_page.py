@@ -35,7 +35,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("project")
-def test_the_script_trains_and_evaluates_by_frequency(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_trains_and_evaluates_by_frequency(
+    log: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     scope: dict = {}
     exec(block, scope)
@@ -44,6 +46,8 @@ def test_the_script_trains_and_evaluates_by_frequency(capsys: pytest.CaptureFixt
     assert type(predictor.method).__name__ == "BalancedSoftmax"
     assert predictor.cls_score.out_features == 4
     groups = {name: trainer._last_eval_results["segm"][name] for name in ("APr", "APc", "APf")}
+    assert "RepeatFactorTrainingSampler draws batches of 2 out of " in log.text
+    assert "LongTailedTrainer and balms-seg train read SOLVER.OPTIMIZER AdamW." in log.text
     assert not any(math.isnan(value) for value in groups.values())
 
     words = ["--num-gpus", "0", "MODEL.WEIGHTS", "output/model_final.pth"]

@@ -143,7 +143,7 @@ def test_what_is_left_to_the_data_reads_and_counts_no_more(
 
 
 def test_overridden_hooks_with_detectron2s_parameters_are_called_as_there(
-    data: dict[str, object], tmp_path: Path
+    data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     asked = []
 
@@ -162,4 +162,5 @@ def test_overridden_hooks_with_detectron2s_parameters_are_called_as_there(
 
     train(Own(setup(arguments(data, tmp_path))))
     assert asked == ["train loader", (data["DATASETS.TEST"][0], "")]
+    assert "balms-seg train read SOLVER.OPTIMIZER" not in log.text  # not its default, and read
     assert issubclass(Own, DefaultTrainer)

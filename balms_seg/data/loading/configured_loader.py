@@ -20,6 +20,7 @@ from balms_seg.data.loading.image_loader import build_image_train_loader
 from balms_seg.data.loading.keyed_loader import KeyedLoader
 from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
 from balms_seg.data.loading.train_loader import TrainLoader
+from balms_seg.data.loading.unread_keys import warn_of_unread_keys
 from balms_seg.data.training_set import are_labelled, load_instance_dicts, require_names
 from balms_seg.sampling import build_index_stream, check_batch_size
 
@@ -37,7 +38,8 @@ def build_train_loader(
     """The training loader of a configuration.
 
     Reads `DATALOADER.SAMPLER_TRAIN` and what that sampler reads, `DATALOADER.NUM_WORKERS`,
-    `DATALOADER.ASPECT_RATIO_GROUPING`, `INPUT.COPY_PASTE`, `SOLVER.IMS_PER_BATCH` and `SEED`.
+    `DATALOADER.ASPECT_RATIO_GROUPING`, `INPUT.COPY_PASTE`, `SOLVER.IMS_PER_BATCH` and `SEED`. In
+    another loop than `LongTailedTrainer`'s it warns of keys that only this one reads.
 
     Args:
         cfg: detectron2 configuration.
@@ -61,10 +63,17 @@ def build_train_loader(
     if seed is None:
         seed = _seed_from_config(cfg)
     if dataset_dicts is None:
+        warn_of_unread_keys(cfg)
         dataset_dicts = _training_dicts(cfg)
     is_labelled = are_labelled(dataset_dicts)
     node = cfg.MODEL.IMAGE_CLASSIFIER if is_labelled else cfg.MODEL.ROI_HEADS
     stream = build_index_stream(cfg, dataset_dicts, num_classes=node.NUM_CLASSES, seed=seed)
+    logger.info(
+        "%s draws batches of %d out of %d images.",
+        cfg.DATALOADER.SAMPLER_TRAIN,
+        cfg.SOLVER.IMS_PER_BATCH,
+        len(dataset_dicts),
+    )
     if is_labelled:
         return build_image_train_loader(
             cfg, list(dataset_dicts), stream, seed=seed, start_method=start_method

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -110,19 +109,6 @@ def test_a_class_that_cannot_be_on_both_sides_is_named(
     told = capsys.readouterr().out
     assert told.startswith("2 classes, 2 images with annotations, ")
     assert "1 of 3 images have no object that counts" in told
-
-
-def test_the_folder_to_register_is_told_by_an_image_in_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    source = write_set(tmp_path, coco_style())
-    content = json.loads(source.read_text())
-    for image in content["images"]:
-        image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name')}"
-    source.write_text(json.dumps(content))
-    run_command("split", [str(source), "--held-out", "0.3", "--output", str(tmp_path / "parts")])
-    told = capsys.readouterr().out
-    assert re.search(r"# IMAGES: the folder that train2017/\S+ lies in\n", told)
 
 
 def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:
