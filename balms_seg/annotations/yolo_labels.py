@@ -32,8 +32,7 @@ class YoloFolder:
     Attributes:
         root: folder that paths are relative to, without links.
         names: of the classes, by index.
-        images: of each split that is named, in order of their paths; none where its folder is
-            empty; may be links.
+        images: of each split that there is, in order of their paths; may be links.
     """
 
     root: Path
@@ -68,7 +67,7 @@ def read_yolo_folder(source: str | Path) -> YoloFolder:
         root = path.parent
     root = root.resolve()
     images = {
-        split: tuple(sorted(_images_of(root, content[split], f"{path}, `{split}`")))
+        split: tuple(sorted(_images_of(root, content[split])))
         for split in SPLITS
         if content.get(split)
     }
@@ -77,18 +76,14 @@ def read_yolo_folder(source: str | Path) -> YoloFolder:
     return YoloFolder(root, tuple(map(str, names)), images)
 
 
-def _images_of(root: Path, entry: Any, where: str) -> Iterator[Path]:
-    """Images of a folder, of a list (.txt), or of several of either; `where` is for errors."""
+def _images_of(root: Path, entry: Any) -> Iterator[Path]:
+    """Images of a folder, of a list (.txt), or of several of either."""
     for one in entry if isinstance(entry, list) else [entry]:
         # Exports of some tools count from a folder below the yaml's own.
-        tried = [root / str(one).removeprefix("../"), root / str(one)]
-        place = next((path for path in reversed(tried) if path.exists()), None)
+        candidates = [root / str(one), root / str(one).removeprefix("../")]
+        place = next((path for path in candidates if path.exists()), None)
         if place is None:
-            looked_at = " or ".join(dict.fromkeys(os.path.normpath(path) for path in tried))
-            raise FileNotFoundError(
-                f"{where}: expected the images of {one} at {looked_at}, but there is nothing. Put "
-                "them there, or take that out of the yaml."
-            )
+            raise FileNotFoundError(f"Expected images at {candidates[0]}, but there is nothing.")
         if place.is_dir():
             found = (path for path in place.rglob("*") if _is_image(path))
         else:

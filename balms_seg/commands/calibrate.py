@@ -31,7 +31,6 @@ from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
 from balms_seg.engine.tuning.search_space import CLASS_MIXES, METHODS, METRICS
-from balms_seg.key_value_pairs import require_pairs
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -80,8 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Tune, print, and write what was asked for."""
-    require_pairs(args.opts)
-
     from balms_seg.engine import load_config
     from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.required_weights import require_trained_weights

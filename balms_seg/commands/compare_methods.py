@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING
 
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
-from balms_seg.key_value_pairs import require_pairs
 
 if TYPE_CHECKING:
     from balms_seg.experiments.table_plan import TablePlan
@@ -84,8 +83,6 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def run(args: argparse.Namespace) -> None:
     """Check all, train what is not finished, write the tables."""
-    require_pairs(args.opts)
-
     from balms_seg.experiments.machine import runs_side_by_side
     from balms_seg.experiments.train_tables import train_runs
     from balms_seg.stop_signals import RESUME_EXIT_CODE

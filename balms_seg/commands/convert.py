@@ -40,11 +40,7 @@ def run(args: argparse.Namespace) -> None:
     folder = read_yolo_folder(args.source)
     args.output.mkdir(parents=True, exist_ok=True)
     sets, num_without = [], 0
-    filled = [split for split, images in folder.images.items() if images]
     for split in folder.images:
-        if split not in filled:
-            print(f"{split}: left out, for data.yaml names a place without images.")
-            continue
         content = to_coco(folder, split, outside=args.read_outside)
         path = args.output / f"{split}.json"
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -68,9 +64,9 @@ def run(args: argparse.Namespace) -> None:
     if num_without:
         print(f"{num_without} objects have no outline, so that boxes alone can be trained on.")
         keys.append("MODEL.MASK_ON False")
-    if "train" in filled:
+    if "train" in folder.images:
         keys.append("DATASETS.TRAIN \"('my_train',)\"")
-    others = [f"my_{split}" for split in filled if split != "train"][:1]
+    others = [f"my_{split}" for split in folder.images if split != "train"][:1]
     if others:
         keys.append(f"DATASETS.TEST \"('{others[0]}',)\"")
     print("To train on them:", *keys, f"DATASETS.REGISTER {str(sets)!r}")

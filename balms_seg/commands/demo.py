@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
-from balms_seg.key_value_pairs import require_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the model and draw each image."""
-    opts = args.opts or []
-    require_pairs(opts)
-
     import cv2
     import torch
     from detectron2.data import transforms
@@ -67,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
     from balms_seg.report.instance_drawing import draw_instances
 
+    opts = args.opts or []
     cfg = load_config(args.config_file, opts)
     require_trained_weights(cfg, args.config_file, opts, option="--opts")
     if args.num_gpus == 0 or not torch.cuda.is_available():
@@ -99,9 +96,7 @@ def run(args: argparse.Namespace) -> None:
         kept = output[output.scores >= threshold].to("cpu")
         scale = max(_SMALLEST_SIDE_PX / max(height, width), 1.0)
         found = instances_to_coco_json(kept, str(path))
-        drawn = draw_instances(
-            pixels, found, categories, scale=scale, with_group=args.groups, with_boxes=True
-        )
+        drawn = draw_instances(pixels, found, categories, scale=scale, with_group=args.groups)
         cv2.imwrite(str(args.output / f"{path.stem}.png"), drawn)
         print(f"{path}: {_describe_found(len(found), output.scores, threshold)}")
     print(f"Pictures are in {args.output.absolute()}.")

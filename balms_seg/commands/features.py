@@ -16,7 +16,6 @@ import argparse
 from pathlib import Path
 
 from balms_seg.commands.config_keys import add_key_arguments
-from balms_seg.key_value_pairs import require_pairs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the trunk, run it where its features are not there, and say how to use them."""
-    require_pairs(args.opts)
-
     from balms_seg.data import register_from_config
     from balms_seg.engine import load_config
     from balms_seg.engine.image_features import keep_features, load_feature_model

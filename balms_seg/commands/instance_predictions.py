@@ -6,7 +6,6 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,9 @@ _COLUMNS = ("image_id", "file_name", "class", "score", "x", "y", "width", "heigh
 _SMALLEST_SIDE_PX = 480  # longer side of a picture; smaller images are enlarged
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is on images.
-
-    Attributes:
-        counts: detections of each class.
-        num_bare: images on which nothing was found.
-    """
-
-    counts: Counter[str]
-    num_bare: int
-
-
-def write_instances(predictor: InstancePredictor, addresses: Sequence[str], output: Path) -> Found:
+def write_instances(
+    predictor: InstancePredictor, addresses: Sequence[str], output: Path
+) -> Counter[str]:
     """Predict and write; images are numbered from 1 in their order.
 
     Args:
@@ -39,6 +27,9 @@ def write_instances(predictor: InstancePredictor, addresses: Sequence[str], outp
         addresses: images, as `find_images` gives them.
         output: folder of predictions.json (COCO results, each with its file_name),
             predictions.csv, and a picture an image.
+
+    Returns:
+        How many instances each class has.
 
     Raises:
         OSError: images could not be read; those of the others are written by then.
@@ -58,7 +49,6 @@ def write_instances(predictor: InstancePredictor, addresses: Sequence[str], outp
     (output / PICTURES).mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
-    num_bare = 0
     unreadable: list[str] = []
     with (output / CSV_FILE).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -72,8 +62,7 @@ def write_instances(predictor: InstancePredictor, addresses: Sequence[str], outp
             found = instances_to_coco_json(predictor(pixels), image_id)
             scale = max(_SMALLEST_SIDE_PX / max(pixels.shape[:2]), 1.0)
             bgr = pixels[:, :, ::-1].copy()
-            drawn = draw_instances(bgr, found, categories, scale=scale, with_boxes=True)
-            num_bare += not found
+            drawn = draw_instances(bgr, found, categories, scale=scale)
             name = f"{image_id:06}_{Path(address).stem}.png"
             cv2.imwrite(str(output / PICTURES / name), drawn)
             for each in found:
@@ -90,4 +79,4 @@ def write_instances(predictor: InstancePredictor, addresses: Sequence[str], outp
             f"{len(unreadable)} of {len(addresses)} images were left out: "
             f"{shortened(unreadable)}. What the others show is in {output}."
         )
-    return Found(counts, num_bare)
+    return counts

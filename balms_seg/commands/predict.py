@@ -17,7 +17,6 @@ same as csv, and pictures.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,27 +80,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespace) -> None:
-    """Detect, write, and say how many detections of which class there are."""
-    from balms_seg.annotations.errors import counted
+    """Detect, write, and say how many instances of which class there are."""
     from balms_seg.commands.instance_predictions import write_instances
     from balms_seg.engine.instance_predictor import InstancePredictor
 
     predictor = InstancePredictor.from_config(
         cfg, thresholds=args.thresholds, min_score=args.confidence_threshold
     )
-    found = write_instances(predictor, addresses, args.output)
-    print(f"{counted(len(addresses), 'image')}, {found.num_bare} of them without a detection")
-    if found.counts:
-        print_counts("detections", found.counts)
-    else:
+    counts = write_instances(predictor, addresses, args.output)
+    for name, number in counts.most_common():
+        print(f"{number:6} {name}")
+    if not counts:
         print(
             f"No detection passed the threshold; {predictor.num_dropped} were below it. Lower "
             "--confidence-threshold, or choose --thresholds with balms-seg thresholds."
         )
-    print(
-        f"predictions.json, predictions.csv and pictures are in {args.output.absolute()}; the "
-        "colours are those of the groups: rare classes red, common ones yellow, frequent ones blue."
-    )
+    print(f"predictions.json, predictions.csv and pictures are in {args.output.absolute()}.")
 
 
 def write_predictions(
@@ -111,12 +105,6 @@ def write_predictions(
     from balms_seg.engine.predicted_images import CSV_FILE, SHEET_FILE, predict_images
 
     counts = predict_images(predictor, addresses, output_dir, batch_size=batch_size)
-    print_counts("images", counts)
-    print(f"{CSV_FILE} and {SHEET_FILE} are in {output_dir.absolute()}.")
-
-
-def print_counts(what: str, counts: Counter[str]) -> None:
-    """Print how many there are of each class, below a heading, most first."""
-    print(f"{what:>10}  class")
     for name, number in counts.most_common():
-        print(f"{number:10}  {name}")
+        print(f"{number:6} {name}")
+    print(f"{CSV_FILE} and {SHEET_FILE} are in {output_dir.absolute()}.")

@@ -121,11 +121,8 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
     if absent.size:
         names = ", ".join(annotations.class_names[c] for c in absent)
         print(f"In no held-out image ({counted(len(absent), 'class')}): {names}")
-    # Where there is only a coco_url, the path begins with the last folder in it.
-    example = annotations.image_table.paths[0]
-    where = f" that {example} lies in" if example else " of the images"
     print(
         "DATASETS.REGISTER \"[['my_train','"
         f"{output / 'train.json'}','IMAGES'],['my_held_out','{output / 'held_out.json'}',"
-        f"'IMAGES']]\"  # IMAGES: the folder{where}"
+        "'IMAGES']]\"  # IMAGES: the folder of the images"
     )

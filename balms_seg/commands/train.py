@@ -26,7 +26,6 @@ from pathlib import Path
 from balms_seg.commands.command_line import errors_in_one_line
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument, import_modules
-from balms_seg.key_value_pairs import require_pairs
 from balms_seg.stop_signals import stop_signals
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="read and check all, in this process and without a GPU if need be; tell the schedule, "
-        "the memory and the sampling of --num-gpus, and stop; of --eval-only data and weights",
+        "the memory and the sampling of --num-gpus, and stop",
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
@@ -86,7 +85,9 @@ def run(args: argparse.Namespace) -> None:
         return
     is_python = name_python_config(args)
     if not is_python:
-        require_pairs(args.opts)
+        from balms_seg.engine.config_files import refuse_flags
+
+        refuse_flags(args.opts)
     if args.dry_run:
         from balms_seg.engine.dry_run import dry_run
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
-from balms_seg.key_value_pairs import require_pairs
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -43,8 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write one picture an image."""
-    require_pairs(args.opts)
-
     from balms_seg.data import register_from_config
     from balms_seg.data.instances.visualization import draw_training_data
     from balms_seg.engine import load_config

@@ -12,7 +12,6 @@ from detectron2.config import CfgNode, get_cfg
 
 from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.methods import EXAMPLES
-from balms_seg.key_value_pairs import require_pairs
 from balms_seg.model_zoo import get_config_file
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
 
@@ -100,8 +99,23 @@ def find_config_file(name: str) -> str:
         ) from None
 
 
+def refuse_flags(overrides: Sequence[str]) -> None:
+    """Raise ValueError where a flag stands among KEY VALUE pairs, which would not be heeded."""
+    flags = [word for word in overrides if word.startswith("--")]
+    if flags:
+        raise ValueError(
+            f"{flags[0]} stands behind the first KEY VALUE pair ({overrides[0]}), where only pairs "
+            f"are read; put it before the first KEY: {flags[0]} {overrides[0]} ..."
+        )
+
+
 def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
-    require_pairs(overrides)
+    refuse_flags(overrides)
+    if len(overrides) % 2:
+        raise ValueError(
+            f"Expected KEY VALUE pairs after the flags, but got {len(overrides)} words: "
+            f"{' '.join(overrides)}"
+        )
     for key in overrides[::2]:
         nested: dict = {}
         for part in reversed(key.split(".")):

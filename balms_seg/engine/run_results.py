@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from detectron2.data import MetadataCatalog
 from detectron2.utils.events import get_event_storage
 
-from balms_seg.engine.run_clock import run_clock
 from balms_seg.evaluation import write_results
 from balms_seg.evaluation.output.result_table import format_percent
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("detectron2", "torch", "torchvision", "numpy", "pycocotools", "lvis")
+_JOB_START = time.perf_counter()
 
 Metrics = Mapping[str, Mapping[str, float]]  # task -> metric -> percent
 
@@ -69,7 +70,7 @@ def save_results(
         seed=cfg.SEED,
         weights=weights,
         versions=package_versions(),
-        time_seconds=run_clock.seconds(),
+        time_seconds=time.perf_counter() - _JOB_START,
         iteration=_iterations_seen(cfg.SOLVER.MAX_ITER),
         command=" ".join(sys.argv),
         **_training_subsets(cfg),
@@ -96,8 +97,10 @@ def _iterations_seen(max_iter: int) -> int | None:
     iteration = current_iteration()
     if iteration is None:
         return None
-    # The storage counts from zero; after training it stands one further.
-    return iteration + 1 if iteration < max_iter else iteration
+    if iteration < max_iter:
+        return iteration + 1  # after a step: the storage counts from zero
+    # After training detectron2's trainer stands one further, also if no iteration was left to do.
+    return max(iteration - 1, max_iter)
 
 
 def package_versions() -> dict[str, str]:

@@ -26,7 +26,6 @@ from balms_seg.engine.output_folder import (
 )
 from balms_seg.engine.required_weights import refuse_start_weights, require_weights
 from balms_seg.engine.resume_checks import describe_changes, prepare_to_resume, saved_seed
-from balms_seg.engine.run_clock import run_clock
 from balms_seg.engine.run_data import DataSets
 from balms_seg.engine.run_log import start_log
 from balms_seg.engine.settled_settings import settle_settings
@@ -47,7 +46,6 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         A frozen configuration with `SEED` >= 0, whose data sets are registered; the trainer (or
         `evaluate`) reads and checks them.
     """
-    run_clock.start()
     config_file = find_config_file(args.config_file)
     args = Namespace(**{**vars(args), "config_file": config_file})  # default_setup reads it, too
     cfg = load_config(config_file, args.opts)

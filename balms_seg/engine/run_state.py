@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.engine.batch_size import set_learning_rates
 from balms_seg.engine.optimizer import settings_kept
-from balms_seg.engine.run_clock import run_clock
 
 if TYPE_CHECKING:
     from detectron2.engine import DefaultTrainer
@@ -18,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def state_of(trainer: DefaultTrainer) -> dict[str, Any]:
-    """The optimiser's state, the seed, the time taken, and the loader's position, if it has one."""
+    """The optimiser's state, the seed, and the position in the data, where the loader has one."""
     step = trainer._trainer
-    state = {"_trainer": step.state_dict(), "seed": step.seed, "seconds": run_clock.seconds()}
+    state = {"_trainer": step.state_dict(), "seed": step.seed}
     if hasattr(step.data_loader, "state_dict"):
         state["data_loader"] = step.data_loader.state_dict()
     return state
@@ -39,8 +37,6 @@ def restore_state(trainer: DefaultTrainer, state: Mapping[str, Any]) -> None:
         logger.warning(
             "The checkpoint has no stream position, or the loader takes none: the data start anew."
         )
-    seconds = state.get("seconds")
-    run_clock.go_on_from(math.nan if seconds is None else seconds)
     if "seed" in state:
         step.seed = state["seed"]
         trainer.cfg = trainer.cfg.clone()  # so that results name the seed in use

@@ -28,19 +28,10 @@ def run_writers(output_dir: str, max_iter: int) -> list[EventWriter]:
         max_iter: of the run, for the time left.
     """
     os.makedirs(output_dir, exist_ok=True)
-    writers = [_LossPrinter(max_iter), JSONWriter(f"{output_dir}/metrics.json")]
+    writers = [CommonMetricPrinter(max_iter), JSONWriter(f"{output_dir}/metrics.json")]
     if importlib.util.find_spec("tensorboard"):
         return [*writers, TensorboardXWriter(output_dir)]
     return [*writers, PictureWriter(f"{output_dir}/training_pictures")]
-
-
-class _LossPrinter(CommonMetricPrinter):
-    """detectron2's line of losses and rate, which has neither where no iteration was left."""
-
-    def write(self) -> None:
-        """Print what the last iterations gave."""
-        if get_event_storage().iter < self._max_iter:
-            super().write()
 
 
 class PictureWriter(EventWriter):

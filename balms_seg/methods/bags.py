@@ -19,7 +19,7 @@ from balms_seg.device_copies import sent
 from balms_seg.losses import _checks
 from balms_seg.methods.base import Method
 from balms_seg.methods.context import LossContext
-from balms_seg.methods.settings import MethodSettings
+from balms_seg.methods.settings import MethodSettings, place_of
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -89,10 +89,10 @@ class BAGS(Method):
         self._sizes: list[int] = np.bincount(groups, minlength=self.num_groups).tolist()
         if 0 in self._sizes:
             raise ValueError(
-                f"Expected classes in each of the {self.num_groups} groups that "
-                f"MODEL.METHODS.BAGS.BOUNDS {tuple(self.settings.bounds)} makes, but got "
-                f"{self._sizes}; the classes have {counts.min()} to {counts.max()} training "
-                "instances: set bounds in between."
+                f"Expected classes in each of the {self.num_groups} groups that the bounds "
+                f"{tuple(self.settings.bounds)} make, but got {self._sizes}; the classes have "
+                f"{counts.min()} to {counts.max()} training instances: set "
+                f"{place_of('bags', 'bounds')} in between."
             )
         order = np.argsort(groups, kind="stable")
         first = np.cumsum([0, *self._sizes])[groups]

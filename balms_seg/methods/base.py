@@ -7,6 +7,7 @@ there is background (boxes), targets lie in [0, K] and K is background; else in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -65,7 +66,9 @@ class Method(nn.Module, ABC):
         if settings is not None and not isinstance(settings, self.Settings):
             raise TypeError(
                 f"Expected settings of {type(self).__name__}.Settings, but got "
-                f"{type(settings).__name__}."
+                f"{type(settings).__name__}; build them by METHODS[name].Settings("
+                f"{', '.join(f'{field.name}=...' for field in fields(self.Settings))}), of "
+                "balms_seg.methods."
             )
         self.num_classes, self.has_background = num_classes, has_background
         self.settings = self.Settings() if settings is None else settings

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from balms_seg.methods.context import LossContext
-from balms_seg.methods.settings import MethodSettings
+from balms_seg.methods.settings import MethodSettings, place_of
 from balms_seg.methods.softmax import Softmax
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ClassWeights(Softmax):
                 hint = f"; did you mean {known[near[0]]!r}?" if near else "."
                 raise ValueError(
                     f"Expected names of the training set's {self.num_classes} classes in "
-                    f"MODEL.METHODS.CLASS_WEIGHTS.BY_NAME, but got {name!r}{hint}"
+                    f"{place_of('class_weights', 'by_name')}, but got {name!r}{hint}"
                 )
             weights[statistics.class_names.index(name)] = weight
         return weights

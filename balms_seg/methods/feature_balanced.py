@@ -11,7 +11,7 @@ from torch import Tensor
 from balms_seg.losses import feature_balanced_loss
 from balms_seg.methods.context import LossContext, TrainingProgress
 from balms_seg.methods.counting import CountingSoftmax
-from balms_seg.methods.settings import MethodSettings
+from balms_seg.methods.settings import MethodSettings, place_of
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -95,7 +95,7 @@ class FeatureBalanced(CountingSoftmax):
             raise ValueError(
                 "Expected more than 10 epochs for the Feature-Balanced Loss, whose alpha is 1 ten "
                 f"epochs before the end, but SOLVER.MAX_ITER {progress.max_iter} makes "
-                f"{num_epochs:.3g}; train longer, or set MODEL.METHODS.FEATURE_BALANCED.RAMP to "
-                "the share of the run after which alpha is 1, such as 0.95."
+                f"{num_epochs:.3g}; train longer, or set {place_of('feature_balanced', 'ramp')} "
+                "to the share of the run after which alpha is 1, such as 0.95."
             )
         return min(alpha, 1.0) if self.settings.alpha == "clipped" else alpha

@@ -29,6 +29,12 @@ class SettingError(ValueError):
         self.name, self.value, self.expected = name, value, expected
 
 
+def place_of(method: str, field: str) -> str:
+    """Where a setting is chosen: a configuration's key, or in code an argument."""
+    key = f"MODEL.METHODS.{method.upper()}.{field.upper()}"
+    return f'{key} (in code METHODS["{method}"].Settings({field}=...))'
+
+
 @dataclass(frozen=True)
 class MethodSettings:
     """A method's settings; each field has a default and is one key of the configuration.

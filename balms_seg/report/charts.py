@@ -14,7 +14,6 @@ import numpy as np
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS
 from balms_seg.report.findings import GROUPS, METRIC_OF_GROUP
-from balms_seg.report.percent import percent_text, rounded_percent
 from balms_seg.report.run_files import IMAGE_TASK, TASK_NAMES, Run
 
 Spec = dict[str, Any]
@@ -77,9 +76,9 @@ def ap_by_group(
             if math.isnan(value):
                 continue
             low, high = known.get(metric, (math.nan, math.nan))
-            row = {"run": run.name, "group": group, "AP": rounded_percent(value)}
+            row = {"run": run.name, "group": group, "AP": round(value, 1)}
             if not math.isnan(low):
-                row |= {"low": rounded_percent(low), "high": rounded_percent(high)}
+                row |= {"low": round(low, 1), "high": round(high, 1)}
             rows.append(row)
     return group_bars(runs, rows, "AP", f"AP of {TASK_NAMES[task]} (%)")
 
@@ -109,11 +108,7 @@ def group_bars(
     if len(runs) > 1:
         shared |= {"color": run_color(runs), **offset}
     tooltip = [field(name, "nominal", name) for name in ("run", "group", metric, "low", "high")]
-    # An axis that ended at 0.3 % would draw next to nothing as much.
-    largest = max(row.get("high", row[metric]) for row in rows)
-    scale = {"zero": True} if largest >= 1 else {"domain": [0, 1]}
-    x = field(metric, "quantitative", title, scale=scale)
-    rows = [{**row, "text": percent_text(row[metric])} for row in rows]
+    x = field(metric, "quantitative", title, scale={"zero": True})
     # A band that is only a part of its step is not centred on it, and the interval's line is.
     bar_height = {"band": 0.8 if len(runs) == 1 else 1}
     bars = {"mark": {"type": "bar", "height": bar_height, "opacity": 0.85}}
@@ -141,7 +136,7 @@ def group_bars(
                 "encoding": {
                     **{**shared, "color": {"value": "var(--ink)"}},
                     "x": {"field": "end", "type": "quantitative"},
-                    "text": {"field": "text", "type": "nominal"},
+                    "text": {"field": metric, "type": "quantitative", "format": ".1f"},
                 },
             },
         ],
@@ -173,7 +168,7 @@ def frequency_and_metric(
             if run is runs[0]:
                 bars.append({**entry, "top": max(entry["images"], 0.7)})
             if not math.isnan(row[metric]):
-                points.append({**entry, metric: rounded_percent(row[metric])})
+                points.append({**entry, metric: round(row[metric], 1)})
     if not points or not bars:
         return None
     group = group_color(runs[0].groups)

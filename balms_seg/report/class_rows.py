@@ -8,7 +8,6 @@ from typing import Any
 
 from balms_seg.report.findings import OUTSCORE_GLOSS, ClassFinding
 from balms_seg.report.object_fates import FATES
-from balms_seg.report.percent import rounded_percent
 from balms_seg.report.run_files import TASK_NAMES, Run
 
 _WHY = f"what costs most AP. {OUTSCORE_GLOSS}"
@@ -28,23 +27,17 @@ def class_rows(
             {
                 "key": f"ap{i}",
                 "title": f"AP {run.name}" if several else "AP",
-                "percent": True,
+                "digits": 1,
                 "style": "bar",
                 "sorted": i == 0,
                 "hint": f"AP of {title}, percent",
             }
             for i, run in enumerate(runs)
         ),
-        {
-            "key": "group",
-            "title": "group",
-            "text": True,
-            "style": "group",
-            "hint": "frequency group",
-        },
+        {"key": "group", "title": "group", "text": True, "hint": "frequency group"},
         {"key": "images", "title": "train images", "hint": "training images with the class"},
         {"key": "why", "title": "why", "text": True, "style": "why", "hint": _WHY},
-        {"key": "ap50", "title": "AP50", "percent": True, "hint": f"AP50 of {title}, percent"},
+        {"key": "ap50", "title": "AP50", "digits": 1, "hint": f"AP50 of {title}, percent"},
         {"key": "objects", "title": "objects", "hint": "annotated objects in the evaluation set"},
         *(
             {"key": fate, "title": fate, "hint": f"objects that are {fate}"}
@@ -80,4 +73,5 @@ def class_rows(
 
 
 def _known(value: float) -> float | None:
-    return None if math.isnan(value) else rounded_percent(value)
+    """As every part of the page shows it: the script would round what is rounded to 2 again."""
+    return None if math.isnan(value) else round(value, 1)

@@ -18,7 +18,6 @@ from PIL import Image
 
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.report.charts import POWERS, Spec, field
-from balms_seg.report.percent import percent_text
 from balms_seg.requirements import require
 
 _GROUP_COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in GROUP_COLORS)
@@ -160,12 +159,13 @@ def ap_by_group(
     for task in tasks:
         for metric, place in places.items():
             value = metrics[task].get(metric)
+            known = value is not None and not math.isnan(value)
             rows.append(
                 {
                     "task": _TASK_NAMES[task],
                     "place": _place_label(place, group_sizes or {}),
-                    "AP": 0 if value is None or math.isnan(value) else value,
-                    "text": "n/a" if value is None or math.isnan(value) else percent_text(value),
+                    "AP": value if known else 0,
+                    "text": f"{value:.1f}" if known else "n/a",
                 }
             )
     order = list(dict.fromkeys(row["place"] for row in rows))

@@ -15,7 +15,6 @@ from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES
 from balms_seg.report.object_fates import FATES, ObjectFates
-from balms_seg.report.percent import percent_text
 from balms_seg.report.run_files import TASK_NAMES, Run
 
 GROUPS = tuple(FREQUENCY_GROUPS.values())
@@ -161,10 +160,9 @@ def summarise_run(run: Run, findings: Sequence[ClassFinding]) -> list[str]:
     metrics = run.metrics[task]
     by_group = {g: metrics.get(METRIC_OF_GROUP[g], math.nan) for g in GROUPS}
     known = {g: value for g, value in by_group.items() if not math.isnan(value)}
-    shown = ", ".join(f"{group} {percent_text(value)}" for group, value in known.items())
+    shown = ", ".join(f"{group} {value:.1f}" for group, value in known.items())
     sentences = [
-        f"AP of {TASK_NAMES[task]} is {percent_text(metrics['AP'])}"
-        + (f" ({shown})." if shown else ".")
+        f"AP of {TASK_NAMES[task]} is {metrics['AP']:.1f}" + (f" ({shown})." if shown else ".")
     ]
     if metrics["AP"] < 100 * TELLING_AP:
         return [*sentences, "The model finds next to nothing yet: train longer."]

@@ -10,7 +10,6 @@ from balms_seg.class_statistics.frequency_groups import PUBLISHED_BOUNDS
 from balms_seg.report import charts, sections
 from balms_seg.report.figure_sections import PageContent
 from balms_seg.report.image_accuracy import accuracy_changes, accuracy_intervals
-from balms_seg.report.percent import percent_text, rounded_percent
 from balms_seg.report.run_files import IMAGE_TASK, Run, group_bounds_of
 
 _NUM_WORST = 5
@@ -46,10 +45,8 @@ def summarise_run(run: Run) -> list[str]:
         for group in reversed(run.groups)
         if not math.isnan(value := metrics.get(f"top1-{group}", math.nan))
     }
-    shown = ", ".join(f"{group} {percent_text(value)}" for group, value in known.items())
-    sentences = [
-        f"Top-1 accuracy is {percent_text(metrics['top1'])}" + (f" ({shown})." if shown else ".")
-    ]
+    shown = ", ".join(f"{group} {value:.1f}" for group, value in known.items())
+    sentences = [f"Top-1 accuracy is {metrics['top1']:.1f}" + (f" ({shown})." if shown else ".")]
     if len(known) > 1:
         low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
         gap = known[high] - known[low]
@@ -88,7 +85,7 @@ def _worst_list(run: Run) -> str:
         other = row["most_confused_with"]
         reason = f"Mostly taken for {other}." if other else "Every image is right."
         items.append(
-            f'<li><div class="value">{percent_text(row["accuracy"])}<small>top-1</small></div><div>'
+            f'<li><div class="value">{row["accuracy"]:.1f}<small>top-1</small></div><div>'
             f"<b>{sections.escape(row['name'])}</b> {sections.chip(row['group'])} "
             f'<span class="soft">{images}</span><br>{sections.escape(reason)}</div></li>'
         )
@@ -128,12 +125,12 @@ def _cell(runs: Sequence[Run], run: Run, column: str, ends: tuple[float, float] 
     if math.isnan(value):
         return "<td>n/a</td>"
     others = [one.metrics[IMAGE_TASK].get(column, math.nan) for one in runs]
-    known = [rounded_percent(other) for other in others if not math.isnan(other)]
+    known = [round(other, 1) for other in others if not math.isnan(other)]
     best = min(known) if column in _LOWER_IS_BETTER else max(known)
     is_alone = len(runs) > 1 and known.count(best) == 1
-    mark = ' class="best"' if is_alone and rounded_percent(value) == best else ""
-    detail = f"<small>{percent_text(ends[0])}–{percent_text(ends[1])}</small>" if ends else ""
-    return f"<td{mark}>{percent_text(value)}{detail}</td>"
+    mark = ' class="best"' if is_alone and round(value, 1) == best else ""
+    detail = f"<small>{ends[0]:.1f}–{ends[1]:.1f}</small>" if ends else ""
+    return f"<td{mark}>{value:.1f}{detail}</td>"
 
 
 def _title(metric: str) -> str:
@@ -150,10 +147,10 @@ def group_section(runs: Sequence[Run], content: PageContent) -> str:
             value = run.metrics[IMAGE_TASK].get(metric, math.nan)
             if math.isnan(value):
                 continue
-            row = {"run": run.name, "group": group, "accuracy": rounded_percent(value)}
+            row = {"run": run.name, "group": group, "accuracy": round(value, 1)}
             if metric in intervals:
                 low, high = intervals[metric]
-                row |= {"low": rounded_percent(low), "high": rounded_percent(high)}
+                row |= {"low": round(low, 1), "high": round(high, 1)}
             rows.append(row)
     figure = charts.group_bars(runs, rows, "accuracy", "top-1 accuracy (%)")
     return sections.section(
@@ -190,26 +187,20 @@ def class_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str
             {
                 "key": f"accuracy{i}",
                 "title": f"top-1 {run.name}" if several else "top-1",
-                "percent": True,
+                "digits": 1,
                 "style": "bar",
                 "sorted": i == 0,
                 "hint": "share of its images that are right, percent",
             }
             for i, run in enumerate(runs)
         ),
-        {
-            "key": "group",
-            "title": "group",
-            "text": True,
-            "style": "group",
-            "hint": "frequency group",
-        },
+        {"key": "group", "title": "group", "text": True, "hint": "frequency group"},
         {"key": "images", "title": "train images", "hint": "training images of the class"},
-        {"key": "top5", "title": "top-5", "percent": True, "hint": "label among the first five"},
+        {"key": "top5", "title": "top-5", "digits": 1, "hint": "label among the first five"},
         {
             "key": "precision",
             "title": "precision",
-            "percent": True,
+            "digits": 1,
             "hint": "share of right ones among the images said to be of the class",
         },
         {"key": "objects", "title": "images", "hint": "images in the evaluation set"},
@@ -240,4 +231,5 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _known(value: float) -> float | None:
-    return None if math.isnan(value) else rounded_percent(value)
+    """As every part of the page shows it: the script would round what is rounded to 2 again."""
+    return None if math.isnan(value) else round(value, 1)

@@ -29,7 +29,6 @@ def draw_instances(
     scale: float = 1.0,
     focus: Mapping[str, Any] | None = None,
     with_group: bool = False,
-    with_boxes: bool = False,
 ) -> np.ndarray:
     """Masks, outlines and names over an enlarged image.
 
@@ -40,7 +39,6 @@ def draw_instances(
         scale: pixels of the result per pixel of the image.
         focus: the one instance to fill and label; the others are outlined only. None: all.
         with_group: say the frequency group in the label.
-        with_boxes: draw boxes, too; without, those of empty masks alone.
 
     Returns:
         (round(H * scale), round(W * scale), 3) BGR.
@@ -61,18 +59,9 @@ def draw_instances(
             labels.append((_label(instance, category, with_group=with_group), corner, color))
         outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, color, 1, cv2.LINE_AA)
-        if (with_boxes or not outlines) and instance.get("bbox") is not None:
-            _draw_box(canvas, np.multiply(instance["bbox"], scale), color)
     for text, corner, color in labels:  # last, so that no mask covers a name
         _write_label(canvas, text, corner, color)
     return canvas
-
-
-def _draw_box(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int]) -> None:
-    """The border of a box, (4,) x, y, width and height in px of the canvas, where it lies in it."""
-    ends = np.stack([box[:2], box[:2] + box[2:]])
-    first, last = np.clip(ends, -1, canvas.shape[1::-1]).round().astype(int).tolist()
-    cv2.rectangle(canvas, first, last, color, 1)
 
 
 def _label(instance: Mapping[str, Any], category: Mapping[str, Any], *, with_group: bool) -> str:

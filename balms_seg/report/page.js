@@ -88,16 +88,11 @@ if (table) {
     return state.ascending ? order : -order;
   }
 
-  // As percent_text of the package: below 1 one digit would say nothing.
-  const percentText = (value) => value.toFixed(value === 0 || Math.abs(value) >= 1 ? 1 : 2);
-
   function cell(row, column) {
     const value = valueOf(row, column);
     const element = document.createElement("td");
     element.className = [column.text ? "text" : "", column.style || ""].join(" ");
-    const text = value === null ? "n/a" : column.percent ? percentText(value) : String(value);
-    // Long names break behind an underscore or a slash before they break anywhere.
-    element.append(...text.split(/(?<=[_/])/).flatMap((part) => [part, document.createElement("wbr")]));
+    element.textContent = value === null ? "n/a" : column.digits === undefined ? value : value.toFixed(column.digits);
     if (column.style === "bar" && value !== null) element.style.setProperty("--share", `${value}%`);
     if (column.key === "group" && value) element.classList.add(value);
     if (column.key === "name") element.title = value;

@@ -19,7 +19,6 @@ from balms_seg.report.findings import (
     worst_classes,
 )
 from balms_seg.report.gallery import GalleryEntry
-from balms_seg.report.percent import percent_text, rounded_percent
 from balms_seg.report.run_files import TASK_NAMES, Run
 
 HEADLINE = ("AP", "AP50", "AP75", "APr", "APc", "APf", "AR")
@@ -133,7 +132,7 @@ def _worst_list(findings: Sequence[ClassFinding]) -> str:
         known = row.get("train_image_count")
         images = "" if known is None else f"{known:,} training image{'' if known == 1 else 's'}"
         items.append(
-            f'<li><div class="value">{percent_text(finding.ap)}<small>AP</small></div><div>'
+            f'<li><div class="value">{finding.ap:.1f}<small>AP</small></div><div>'
             f"<b>{escape(row['name'])}</b> {chip(row['group'])} "
             f'<span class="soft">{images}</span><br>{escape(_sentence(reasons))}</div></li>'
         )
@@ -189,13 +188,13 @@ def _metric_cell(
     if math.isnan(value):
         return "<td>n/a</td>"
     others = [run.metrics.get(task, {}).get(column, math.nan) for run in runs]
-    known = [rounded_percent(other) for other in others if not math.isnan(other)]
+    known = [round(other, 1) for other in others if not math.isnan(other)]
     is_alone = len(runs) > 1 and known.count(max(known)) == 1
-    best = ' class="best"' if is_alone and rounded_percent(value) == max(known) else ""
+    best = ' class="best"' if is_alone and round(value, 1) == max(known) else ""
     detail = ""
     if ends is not None and not math.isnan(ends[0]):
-        detail = f"<small>{percent_text(ends[0])}–{percent_text(ends[1])}</small>"
-    return f"<td{best}>{percent_text(value)}{detail}</td>"
+        detail = f"<small>{ends[0]:.1f}–{ends[1]:.1f}</small>"
+    return f"<td{best}>{value:.1f}{detail}</td>"
 
 
 def class_table(runs: Sequence[Run], columns: Sequence[Mapping[str, Any]]) -> str:

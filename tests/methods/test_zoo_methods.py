@@ -216,12 +216,14 @@ def test_weights_by_name_are_of_those_classes_alone() -> None:
 
 @pytest.mark.parametrize("name", ["aa", "A"])
 def test_weights_for_a_class_that_does_not_exist_name_the_nearest(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"\.BY_NAME, but got '{name}'; did you mean 'a'"):
+    with pytest.raises(
+        ValueError, match=rf"\(by_name=\.\.\.\)\), but got '{name}'; did you mean 'a'"
+    ):
         build("class_weights", by_name=((name, 2.0),))
 
 
 def test_a_group_without_a_class_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"BOUNDS \(5, 100\) makes, but got \[0, 2, 4\]; .* 8 to"):
+    with pytest.raises(ValueError, match=r"bounds \(5, 100\) make, but got \[0, 2, 4\]; .* 8 to"):
         build("bags", bounds=(5, 100))
 
 

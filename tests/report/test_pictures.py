@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from lvis_cases import SIDE_PX
 from PIL import Image
-from pycocotools import mask as mask_utils
 from report_runs import NUM_IMAGES, annotations, box_of, predictions, write_data, write_run
 
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
@@ -178,21 +177,6 @@ def test_a_box_that_ends_above_the_image_covers_nothing() -> None:
     above = {"category_id": 4, "bbox": [10.0, -30.0, 20.0, 20.0]}
     drawn = draw_instances(pixels, [above], categories, scale=4.0)
     assert (drawn[100:] == 90).all()
-
-
-@pytest.mark.parametrize(("mask", "with_boxes"), [("empty", False), ("whole", True)])
-def test_a_box_is_drawn_on_request_and_where_a_mask_is_empty(mask: str, with_boxes: bool) -> None:
-    categories = {4: {"id": 4, "name": "eel", "frequency": "r"}}
-    pixels = np.zeros((64, 64, 1), np.uint8, order="F")
-    pixels[30:40, 30:40] = mask == "whole"
-    rle = mask_utils.encode(pixels)[0]
-    found = {"category_id": 4, "bbox": [20.0, 20.0, 30.0, 30.0], "segmentation": rle}
-    image = np.full((64, 64, 3), 90, np.uint8)
-    plain = draw_instances(image, [{**found, "bbox": None}], categories, scale=4.0)
-    drawn = draw_instances(image, [found], categories, scale=4.0, with_boxes=with_boxes)
-    corner = slice(195, 205)  # lower right, where no mask and no label reaches
-    assert not has_color(plain[corner, corner], RED)
-    assert has_color(drawn[corner, corner], RED)
 
 
 def test_deep_images_are_scaled_as_in_training(tmp_path: Path) -> None:

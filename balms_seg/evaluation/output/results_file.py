@@ -42,8 +42,7 @@ def write_results(
         commit: of the code that ran.
         seed: that the run used.
         versions: per package.
-        time_seconds: wall-clock time of the run; of one that went on, with that of its earlier
-            starts up to the checkpoints it went on from; None where that is not known.
+        time_seconds: wall-clock time of the run.
         iteration: of the evaluated weights.
         **extra: further entries.
 
