@@ -155,7 +155,10 @@ def _stage_one_command(cfg: CfgNode, num_gpus: int) -> str:
     if cfg.SEED >= 0:
         words += ["SEED", str(cfg.SEED)]
     folder, name = os.path.split(os.path.normpath(cfg.MODEL.WEIGHTS))
-    own = os.path.normpath(load_config(cfg.MODEL.STAGE_ONE_CONFIG).OUTPUT_DIR)
+    try:
+        own = os.path.normpath(load_config(cfg.MODEL.STAGE_ONE_CONFIG).OUTPUT_DIR)
+    except FileNotFoundError:
+        own = ""  # a file of somebody's own, which messages alone name
     if name == "model_final.pth" and folder != own:
         words += ["OUTPUT_DIR", folder or "."]
     return shlex.join(words)
