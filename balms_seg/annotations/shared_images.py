@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 
@@ -22,6 +24,25 @@ def real_files(paths: Iterable[str]) -> set[str]:
     return found
 
 
+def files_of_both(files: set[str], others: set[str]) -> set[str]:
+    """Those of `files` that are among `others`, or have a copy of their own name there.
+
+    Copies under another name are not looked for. Files are read only where name and size agree.
+
+    Args:
+        files: as `real_files` gives them.
+        others: likewise.
+    """
+    shared = files & others
+    named = defaultdict(list)
+    for path in others:
+        named[os.path.basename(path)].append(path)
+    for path in files - shared:
+        if any(_is_copy(path, other) for other in named.get(os.path.basename(path), ())):
+            shared.add(path)
+    return shared
+
+
 def describe_shared(
     number: int, num_images: int, name: str, trained_on: Sequence[str], *, metric: str = "AP"
 ) -> str:
@@ -38,6 +59,13 @@ def describe_shared(
         f"{number} of {num_images} images of {name} are also in {', '.join(trained_on)}: {metric} "
         "there is of images trained on."
     )
+
+
+def _is_copy(path: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:  # of what is not there, others speak
+        return False
 
 
 def _links_of(folder: str) -> set[str]:

@@ -74,13 +74,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _oddities(folder: YoloFolder) -> Iterator[str]:
     """A line on images that are tested on and trained on, and one on labels of no image."""
-    from balms_seg.annotations.shared_images import describe_shared, real_files
+    from balms_seg.annotations.shared_images import describe_shared, files_of_both, real_files
     from balms_seg.annotations.yolo_labels import labels_without_image
 
     files = {split: real_files(map(str, images)) for split, images in folder.images.items()}
     trained_on = files.pop("train", set())
     for split, own in files.items():
-        if shared := own & trained_on:
+        if shared := files_of_both(own, trained_on):
             yield describe_shared(len(shared), len(own), f"my_{split}", ["my_train"])
     alone = labels_without_image(folder)
     if alone:

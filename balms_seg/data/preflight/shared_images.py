@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from balms_seg.annotations.shared_images import describe_shared, real_files
+from balms_seg.annotations.shared_images import describe_shared, files_of_both, real_files
 from balms_seg.data.images.repeated_images import images_of_both
 from balms_seg.data.instances.builtin import Load
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
@@ -19,7 +19,8 @@ def warn_of_shared_images(
 ) -> None:
     """Say of each set that is tested on how many of its images are in others that are trained on.
 
-    Annotated images are known by their files, whole ones by their content, too.
+    Annotated images are known by their files and copies of the same name, whole ones by their
+    content.
 
     Args:
         trained_on: names of sets that can be read.
@@ -27,7 +28,7 @@ def warn_of_shared_images(
         of_images: whether the sets are of whole images.
         load: what reads a set.
     """
-    shared_with = _shared_pictures if of_images else _shared_files
+    shared_with = _shared_pictures if of_images else shared_files
     for name in tested_on:
         if name in trained_on:
             continue
@@ -42,9 +43,18 @@ def warn_of_shared_images(
 Shared = tuple[int, dict[str, Collection[str]]]  # images of the set; those in each other one
 
 
-def _shared_files(name: str, others: Sequence[str], load: Load) -> Shared:
+def shared_files(name: str, others: Sequence[str], load: Load) -> Shared:
+    """How many images an annotated set has, and which of its files are in each other one.
+
+    Args:
+        name: of a registered set.
+        others: likewise.
+        load: what reads a set.
+    """
     own = real_files(_file_names(load(name)))
-    return len(own), {other: own & real_files(_file_names(load(other))) for other in others}
+    return len(own), {
+        other: files_of_both(own, real_files(_file_names(load(other)))) for other in others
+    }
 
 
 def _shared_pictures(name: str, others: Sequence[str], load: Load) -> Shared:

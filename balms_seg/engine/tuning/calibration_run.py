@@ -16,6 +16,7 @@ from balms_seg.data import (
     load_dataset_dicts,
     register_from_config,
 )
+from balms_seg.data.preflight.shared_images import shared_files
 from balms_seg.data.training_set import describe_difference
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model
@@ -151,7 +152,7 @@ def refuse_unfit_set(name: str, cfg: CfgNode, *, allow_validation: bool) -> None
 
     Args:
         name: of the set.
-        cfg: DATASETS.TRAIN are the sets that the model was trained on.
+        cfg: DATASETS.TRAIN are the sets that the model was trained on, under whatever name.
         allow_validation: whether sets on which results are reported will do.
     """
     file = Path(get_metadata(name).json_file)
@@ -166,6 +167,14 @@ def refuse_unfit_set(name: str, cfg: CfgNode, *, allow_validation: bool) -> None
             f"{culprit} is named like a set that results are reported on, and "
             "constants tuned there make those too good. Hold out a part of the training data and "
             "register it, or say --allow-validation."
+        )
+    num_images, shared = shared_files(name, cfg.DATASETS.TRAIN, load_dataset_dicts)
+    number = len(set().union(*shared.values()))
+    if number:
+        raise ValueError(
+            f"The model was trained on {number} of {num_images} images of '{name}' "
+            f"({', '.join(cfg.DATASETS.TRAIN)}) and is surer there than elsewhere; hold images out "
+            "before training, with balms-seg split."
         )
 
 

@@ -205,6 +205,10 @@ def test_validation_and_training_sets_are_refused(data: dict[str, object], tmp_p
         run_command("calibrate", [*command(data, data["DATASETS.TEST"][0]), *named])
     with pytest.raises(SystemExit, match="was trained on"):
         run_command("calibrate", [*command(data, data["DATASETS.TRAIN"][0]), *named])
+    train = data["DATASETS.REGISTER"][0]
+    again = {**data, "DATASETS.REGISTER": [*data["DATASETS.REGISTER"], ["held_out", *train[1:]]]}
+    with pytest.raises(SystemExit, match=r"trained on 6 of 6 images of 'held_out' \("):
+        run_command("calibrate", [*command(again, "held_out"), *named])
 
 
 def test_the_name_that_is_refused_is_that_of_the_set_or_of_its_file(tmp_path: Path) -> None:
