@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
 
     folder = read_yolo_folder(args.source)
     args.output.mkdir(parents=True, exist_ok=True)
-    sets, num_without = [], 0
+    sets: list[list[str]] = []
+    without: list[Path] = []  # files of labels, once an object
     for split in folder.images:
         content = to_coco(folder, split, outside=args.read_outside)
         path = args.output / f"{split}.json"
@@ -56,13 +57,20 @@ def run(args: argparse.Namespace) -> None:
                 f"{len(bare)} of these images have no labels, such as {bare[0]}, of which "
                 f"{label_file(bare[0])} would be the file"
             )
-        num_without += len(content["annotations"]) - with_masks
+        without += [
+            label_file(folder.images[split][entry["image_id"] - 1])
+            for entry in content["annotations"]
+            if "segmentation" not in entry
+        ]
         sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
     for line in _oddities(folder):
         print(line)
     keys = [f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)}"]
-    if num_without:
-        print(f"{num_without} objects have no outline, so that boxes alone can be trained on.")
+    if without:
+        print(
+            f"{len(without)} objects have no outline, such as one in {without[0]}, so that boxes "
+            "alone can be trained on; for masks give each an outline, or take it out."
+        )
         keys.append("MODEL.MASK_ON False")
     if "train" in folder.images:
         keys.append("DATASETS.TRAIN \"('my_train',)\"")

@@ -2,6 +2,7 @@
 # One machine of 8 GPUs: sbatch slurm_one_machine.sh [CONFIG [KEY VALUE ...]]; of 4: sbatch
 # --gpus-per-node=4 --cpus-per-task=24 slurm_one_machine.sh ... The job goes on by itself after its time limit.
 # BALMS_FLAG=--eval-only sbatch slurm_one_machine.sh CONFIG MODEL.WEIGHTS FILE OUTPUT_DIR FOLDER evaluates.
+# Submit it from the folder where output/ lies, or is to lie.
 #SBATCH --job-name=balms
 #SBATCH --nodes=1 --ntasks=1 --gpus-per-node=8 --cpus-per-task=48
 #SBATCH --time=24:00:00 --requeue --signal=USR1@300

@@ -157,6 +157,7 @@ def test_the_command_writes_what_training_reads(
     said = capsys.readouterr().out
     assert "2 of them with an outline" in said
     assert "NUM_CLASSES 2 MODEL.MASK_ON False" in said
+    assert f"1 objects have no outline, such as one in {tmp_path}/yolo/labels/train/b.txt," in said
     statistics = ClassStatistics.from_json(tmp_path / "coco" / "train.json")
     assert statistics.instance_counts.tolist() == [0, 3]
     assert statistics.image_counts.tolist() == [0, 2]
