@@ -68,6 +68,8 @@ class Run:
     ) -> list[str]:
         """`balms-seg train`, which resumes what an interruption left, or evaluates."""
         own = {"SEED": str(self.seed), "OUTPUT_DIR": str((output / self.name).resolve())}
+        if num_gpus:
+            own["MODEL.DEVICE"] = "cuda"  # configurations for a CPU name theirs
         if self.after:
             weights = output / self.after.name / "model_final.pth"
             own["MODEL.WEIGHTS"] = str(weights.resolve())

@@ -100,9 +100,11 @@ def test_settings_reach_the_training_of_rows_and_stages(tmp_path: Path) -> None:
         "OUTPUT_DIR": str(
             tmp_path / "toy-base_CLASSIFIER-focal_GAMMA-1.0_STEPS-4_ENABLED-True_9_seed1"
         ),
+        "MODEL.DEVICE": "cuda",  # whatever the configuration names
     }
     assert weights == str(tmp_path / run.after.name / "model_final.pth")
     assert run.after.opts == ("SOLVER.MAX_ITER", "3", "TEST.AUG.ENABLED", "True")
+    assert "MODEL.DEVICE" not in run.train_command(tmp_path)
 
 
 def test_a_stage_with_a_seed_of_its_own_serves_all_runs() -> None:
