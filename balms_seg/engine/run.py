@@ -102,15 +102,16 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
 
 
 def _record_training(cfg: CfgNode, record: Mapping[str, Any], *, resume: bool) -> None:
-    """Add seed and iterations of the evaluated checkpoint to results.json, as far as known.
+    """Add what trained the evaluated checkpoint to results.json, as far as known.
 
     Checkpoints of other trainers name no seed; the config.yaml beside them does.
     """
     path = Path(cfg.OUTPUT_DIR) / "results.json"
-    seed, iteration = record.get("trainer", {}).get("seed"), record.get("iteration")
+    trained, iteration = record.get("trainer", {}), record.get("iteration")
     if iteration is None or not path.is_file():
         return
-    known = {"seed": seed, "iteration": iteration + 1}
+    seed, batch_size = trained.get("seed"), trained.get("data_loader", {}).get("batch_size")
+    known = {"seed": seed, "iteration": iteration + 1, "batch_size": batch_size}
     if seed is None and not resume:
         known[CONFIGURED_SEED] = configured_seed(Path(cfg.MODEL.WEIGHTS).parent)
     add_to_results(path, **{CHECKPOINT_ENTRY: known})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.evaluation.output.results_file import read_results
-from balms_seg.evaluation.uncertainty.jackknife import t_quantile
+from balms_seg.evaluation.uncertainty.seed_differences import mean_difference
 from balms_seg.experiments.cost import read_cost
 from balms_seg.experiments.runs import RESULTS_FILE
 
@@ -90,8 +90,10 @@ def paired_difference(
     for column in columns:
         gaps = [by_seed[left, s][column] - by_seed[right, s][column] for s in seeds]
         if len(gaps) > 1:
-            mean, error = statistics.fmean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
-            half = error * t_quantile(0.975, len(gaps) - 1)
-            interval = [mean - half, mean + half]
-            result[column] = {"mean": mean, "standard_error": error, "interval": interval}
+            one = mean_difference(gaps)
+            result[column] = {
+                "mean": one.mean,
+                "standard_error": one.standard_error,
+                "interval": [one.low, one.high],
+            }
     return result

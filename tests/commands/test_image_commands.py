@@ -163,6 +163,23 @@ def test_two_classifiers_are_compared_by_the_paths_of_images(
     assert cells["top1-few"][:2] == ["62.50", "100.00"]
 
 
+def test_pairs_of_classifiers_are_compared_over_their_seeds(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """18 and 9 of 22 images, so differences of 54.5 and 0, whose standard error is their mean."""
+    low = [write_run(tmp_path / name, images, 3) for name in "ab"]
+    high = [write_run(tmp_path / "c", images, 11), write_run(tmp_path / "d", images, 3)]
+    run_command("compare", [*map(str, low), "--with", *map(str, high)])
+    out = capsys.readouterr().out
+    assert "accuracy, 22 images (inference); differences: B minus A" in out
+    cells = table(out)["top1"]
+    assert cells[:5] == ["40.91", "68.18", "+54.55", "+0.00", "+27.27"]
+    ends = [float(end) for end in cells[5].split(" to ")]
+    reach = 12.706 * 27.27
+    assert ends == pytest.approx([27.27 - reach, 27.27 + reach], abs=0.1)
+    assert cells[6] == "no"
+
+
 def test_a_folder_of_the_registration_is_no_other_image(images: Path, tmp_path: Path) -> None:
     """photos/test, and photos with the root test."""
     runs = [

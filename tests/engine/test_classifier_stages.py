@@ -79,7 +79,7 @@ def test_scales_train_save_load_and_evaluate(
     }
     assert "segm" in run_evaluation(evaluated, tmp_path)
     trained = read_results(tmp_path / "results.json")["checkpoint"]
-    assert trained == {"seed": stage_two["SEED"], "iteration": 2}
+    assert trained == {"seed": stage_two["SEED"], "iteration": 2, "batch_size": 2}
 
 
 def test_scales_refuse_a_checkpoint_without_the_classifier(

@@ -123,14 +123,7 @@ def compare_accuracy(
             f"Expected at least 2 resamples and a level between 0 and 1, but got {num_resamples} "
             f"and {level}."
         )
-    order = require_same_images(first, second)
-    labels = first.predictions.labels
-    rights = first.predictions.is_right, second.predictions.is_right[order]
-    # Images by label and by which runs are right: neither, the first, the second, both.
-    outcome = rights[0] + 2 * rights[1].astype(np.int64)
-    num_classes = len(first.class_names)
-    cells = np.bincount(4 * labels + outcome, minlength=4 * num_classes).reshape(-1, 4)
-    changes = {}
+    cells, changes = _images_by_outcome(first, second), {}
     for name, members in _members(first).items():
         own = cells[members]
         if not own.sum():
@@ -146,6 +139,34 @@ def compare_accuracy(
             ours, theirs, float(low), float(high), gained, lost, p_value, level
         )
     return changes
+
+
+def accuracy_of_groups(run: StoredPredictions, first: StoredPredictions) -> dict[str, float]:
+    """Accuracies of a run by the names of `compare_accuracy`, fractions.
+
+    Args:
+        run: measured.
+        first: another on the same images, perhaps itself; its frequency groups are taken.
+
+    Raises:
+        ValueError: the runs saw other images or labels.
+    """
+    cells = _images_by_outcome(first, run)
+    return {
+        name: float(_accuracy(cells[members][None], 2, name != "top1")[0])
+        for name, members in _members(first).items()
+        if cells[members].any()
+    }
+
+
+def _images_by_outcome(first: StoredPredictions, second: StoredPredictions) -> np.ndarray:
+    """(K, 4) images by label and by which runs are right: neither, the first, the second, both."""
+    order = require_same_images(first, second)
+    rights = first.predictions.is_right, second.predictions.is_right[order]
+    outcome = rights[0] + 2 * rights[1].astype(np.int64)
+    num_classes = len(first.class_names)
+    labels = first.predictions.labels
+    return np.bincount(4 * labels + outcome, minlength=4 * num_classes).reshape(-1, 4)
 
 
 def _resampled_differences(

@@ -1,7 +1,8 @@
-"""Compare two evaluated image classifiers by the predictions that they left."""
+"""Compare evaluated image classifiers, two or pairs of them, by the predictions they left."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from balms_seg.evaluation.images.classifier_predictions import (
@@ -12,17 +13,20 @@ from balms_seg.evaluation.images.classifier_predictions import (
 from balms_seg.evaluation.images.paired_accuracy import (
     NUM_RESAMPLES,
     AccuracyChange,
+    accuracy_of_groups,
     compare_accuracy,
 )
 from balms_seg.evaluation.images.paired_calibration import compare_calibration
 from balms_seg.evaluation.output.result_table import layout_table
 from balms_seg.evaluation.predictions.run_folder import files_of_run
 from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.evaluation.uncertainty.pooled_pairs import MeasuredRuns, Pairs, format_pairs
 from balms_seg.evaluation.uncertainty.run_differences import (
     TrainedClasses,
     describe_differences,
     trained_classes,
 )
+from balms_seg.evaluation.uncertainty.run_lengths import describe_unequal_lengths
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
 
@@ -66,23 +70,14 @@ def compare_stored_classifiers(
     Raises:
         ValueError: the runs share no evaluation set, or saw other images of it.
     """
-    ours, theirs = (prediction_files(run, outside=outside) for run in (first, second))
-    if len(ours) == len(theirs) == 1:
-        pairs = [(*ours.values(), *theirs.values())]
-    else:
-        pairs = [(ours[name], theirs[name]) for name in ours if name in theirs]
-    if not pairs:
-        raise ValueError(
-            f"{first} and {second} have no evaluation set in common: {', '.join(ours) or 'none'} "
-            f"and {', '.join(theirs) or 'none'}; name the files {NPZ_FILE} to compare."
-        )
-    parts = []
-    for one, other in pairs:
+    names = short_names(first, second)
+    unequal = describe_unequal_lengths((first, second), names)
+    parts = [f"{unequal}\n"] if unequal else []
+    for one, other in _shared_files((first, second), outside=outside):
         runs = read_predictions(one), read_predictions(other)
         changes = compare_accuracy(*runs, num_resamples=num_resamples, seed=seed, level=level)
         errors = compare_calibration(*runs, num_resamples=num_resamples, seed=seed, level=level)
         head = f"{one.parent} and {other.parent}, {len(runs[0].predictions.keys)} images"
-        names = short_names(first, second)
         tables = [
             format_changes(changes, names=names, level=level),
             format_errors(errors, names=names, level=level),
@@ -95,7 +90,53 @@ def compare_stored_classifiers(
         )
         lines = [head, *tables, *describe_differences(*trained)]
         parts.append("\n".join(lines) + "\n")
-    return "\n".join([*parts, describe_seeds(first, second, short_names(first, second))]).rstrip()
+    return "\n".join([*parts, describe_seeds(first, second, names)]).rstrip()
+
+
+def compare_classifier_pairs(pairs: Pairs, *, level: float = 0.95, outside: bool = False) -> str:
+    """A table over the training seeds for each evaluation set that pairs of runs have in common.
+
+    Args:
+        pairs: two or more.
+        level: of the intervals.
+        outside: whether links may lead out of the runs.
+
+    Raises:
+        ValueError: the runs share no evaluation set, or saw other images of it.
+    """
+    measured = []
+    for files in _shared_files(pairs.runs, outside=outside):
+        stored = [read_predictions(file) for file in files]
+        trained = [
+            _trained_classes(run, file, one, name, outside=outside)
+            for run, file, one, name in zip(pairs.runs, files, stored, pairs.names, strict=True)
+        ]
+        title = f"accuracy, {len(stored[0].predictions.keys)} images ({files[0].parent.name})"
+        values = []
+        for run, one in zip(pairs.runs, stored, strict=True):
+            try:
+                values.append(accuracy_of_groups(one, stored[0]))
+            except ValueError as error:
+                raise ValueError(f"{pairs.runs[0]} and {run}: {error}") from error
+        measured.append(MeasuredRuns(title, values, {}, trained))
+    return format_pairs(pairs, measured, level=level)
+
+
+def _shared_files(runs: Sequence[Path], *, outside: bool) -> list[tuple[Path, ...]]:
+    """Files of predictions, one of each run, for each evaluation set that all runs share."""
+    found = [prediction_files(run, outside=outside) for run in runs]
+    if all(len(own) == 1 for own in found):
+        return [tuple(file for own in found for file in own.values())]
+    shared = [name for name in found[0] if all(name in own for own in found)]
+    if not shared:
+        sets = "; ".join(
+            f"{run}: {', '.join(own) or 'none'}" for run, own in zip(runs, found, strict=True)
+        )
+        raise ValueError(
+            f"The runs have no evaluation set in common ({sets}); name the files {NPZ_FILE} to "
+            "compare."
+        )
+    return [tuple(own[name] for own in found) for name in shared]
 
 
 def _trained_classes(

@@ -12,7 +12,7 @@ from typing import Any
 
 from balms_seg.annotations.json_file import read_json
 
-CHECKPOINT_ENTRY = "checkpoint"  # of an evaluation alone: seed and iteration of the weights
+CHECKPOINT_ENTRY = "checkpoint"  # of an evaluation alone: what trained the weights
 CONFIGURED_SEED = "configured_seed"  # there, of weights that name no seed: that of the config.yaml
 SCHEMA_VERSION = 1
 

@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, TOO_FEW_CLASSES
 from balms_seg.evaluation.uncertainty.resampled_ap import (
     classes_with_objects,
     group_means,
@@ -30,8 +30,8 @@ _ROUNDING = 1e-12
 #: What an interval of this module means, for tables and pages.
 MEANING = (
     "Intervals hold, 95 times of 100, what other image sets of this size give on average. "
-    "AP on few images is optimistic: more images would give less. No interval: fewer than "
-    f"{MIN_CLASSES} classes have objects, or leaving images out changes nothing."
+    "AP on few images is optimistic: more images would give less. No interval: "
+    f"{TOO_FEW_CLASSES}, or leaving images out changes nothing."
 )
 
 

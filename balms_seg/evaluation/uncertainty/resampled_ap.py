@@ -135,6 +135,18 @@ def group_means(class_ap: np.ndarray, frequency: tuple[str, ...]) -> dict[str, n
     return means
 
 
+def ap_of_groups(stored: StoredMatches, frequency: tuple[str, ...]) -> dict[str, float]:
+    """AP, APr, APc and APf on the images as they are, fractions; nan without objects.
+
+    Args:
+        stored: matches of one run.
+        frequency: K letters, perhaps of another run.
+    """
+    as_is = np.ones((stored.num_images, 1), dtype=np.int32)
+    means = group_means(resampled_class_ap(stored, as_is), frequency)
+    return {name: float(values[0]) for name, values in means.items()}
+
+
 def classes_with_objects(stored: StoredMatches) -> dict[str, int]:
     """How many classes AP, APr, APc and APf on all images are means over."""
     present = np.zeros(len(stored.class_names), dtype=bool)

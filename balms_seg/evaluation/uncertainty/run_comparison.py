@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
+from balms_seg.evaluation.output.result_table import layout_table
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, Difference
+from balms_seg.evaluation.uncertainty.difference import TOO_FEW_CLASSES, Difference
 from balms_seg.evaluation.uncertainty.jackknife import (
     leave_out_weights,
     student_reach,
@@ -22,7 +23,7 @@ from balms_seg.evaluation.uncertainty.resampled_ap import (
     resampled_class_ap,
 )
 
-_NOT_JUDGED = "not judged"
+NOT_JUDGED = "not judged"
 
 
 def compare_runs(
@@ -90,10 +91,15 @@ def compare_runs(
     return found
 
 
-NOTHING_YET = (
-    f"Both runs find next to nothing (AP below {100 * TELLING_AP:g}): their differences say "
-    "nothing yet. Train longer."
-)
+def nothing_yet(runs: str) -> str:
+    """That these runs, in words, find too little for their differences to mean anything."""
+    return (
+        f"{runs} find next to nothing (AP below {100 * TELLING_AP:g}): their differences say "
+        "nothing yet. Train longer."
+    )
+
+
+NOTHING_YET = nothing_yet("Both runs")
 
 
 def find_next_to_nothing(differences: Mapping[str, Difference]) -> bool:
@@ -120,24 +126,25 @@ def format_comparison(
         rows.append(
             [
                 *(name, classes, f"{100 * one.first:.2f}", f"{100 * one.second:.2f}"),
-                *(f"{100 * one.value:+.2f}", ends, _verdict(one)),
+                *(f"{100 * one.value:+.2f}", ends, verdict(one)),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (w + 1) + ":" for w in widths) + "|")
-    if any(row[-1] == _NOT_JUDGED for row in rows):
-        lines.append(
-            f"Not judged: fewer than {MIN_CLASSES} classes have objects, or each choice of images "
-            "gives the same difference. It says nothing of the group."
-        )
+    lines = layout_table(rows)
+    if any(row[-1] == NOT_JUDGED for row in rows):
+        lines.append(explain_not_judged("choice of images"))
     return "\n".join(lines)
 
 
-def _verdict(one: Difference) -> str:
+def explain_not_judged(each: str) -> str:
+    """Why a metric is not judged; `each` is what the differences are taken over."""
+    return (
+        f"Not judged: {TOO_FEW_CLASSES}, or each {each} gives the same difference. It says nothing "
+        "of the group."
+    )
+
+
+def verdict(one: Difference) -> str:
+    """Whether a difference is larger than chance, as tables say it."""
     if not one.can_be_judged:
-        return _NOT_JUDGED
+        return NOT_JUDGED
     return "yes" if one.is_larger_than_chance else "no"

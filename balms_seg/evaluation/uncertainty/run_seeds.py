@@ -1,4 +1,4 @@
-"""What runs' folders say of their training: weights, seed, length."""
+"""What runs' folders say of their training: weights, seed, iterations, images an iteration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from balms_seg.evaluation.output.results_file import (
 from balms_seg.evaluation.predictions.run_folder import is_within
 
 RESULTS_FILE, CONFIG_FILE = "results.json", "config.yaml"
-_TELLING_ITERATIONS = 300  # the shortest schedule of which differences are published
 
 
 def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
@@ -31,13 +30,13 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
     Returns:
         A sentence; empty where both were surely trained with one seed.
     """
-    weights = [_record(path).get("weights") for path in (first, second)]
+    trainings = [read_training(path) for path in (first, second)]
+    weights = [training.weights for training in trainings]
     if weights[0] is not None and weights[0] == weights[1]:
         return (
             f"{names[0]} and {names[1]} evaluate the same weights: chance in training has no part "
             "in these differences."
         )
-    trainings = [_training(path) for path in (first, second)]
     seeds = [training.seed for training in trainings]
     if seeds == [None, None]:
         return (
@@ -65,31 +64,6 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
     )
 
 
-def describe_short_runs(first: Path, second: Path, names: tuple[str, str]) -> str:
-    """Say where runs are too short to tell which of two methods is better.
-
-    Args:
-        first: output folder of a run, or a file in it.
-        second: of another.
-        names: what to call them.
-
-    Returns:
-        A sentence; empty where both are long enough, or do not say.
-    """
-    iterations = [_training(path).iteration for path in (first, second)]
-    short = [
-        f"{name} for {number}"
-        for name, number in zip(names, iterations, strict=True)
-        if number is not None and number < _TELLING_ITERATIONS
-    ]
-    if not short:
-        return ""
-    return (
-        f"Trained for few iterations: {', '.join(short)}. So short runs do not say which method is "
-        f"better; ours were compared from {_TELLING_ITERATIONS} on (docs/results/toy_lengths.md)."
-    )
-
-
 def _record(path: Path) -> Mapping[str, Any]:
     """The results.json in a run's folder; empty where there is none."""
     folder = path if path.is_dir() else path.parent
@@ -98,30 +72,59 @@ def _record(path: Path) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     """What is known of a training; None where it is not.
 
     Attributes:
         seed: of the draws.
-        iteration: of the weights.
         is_by_config: whether a configuration names the seed, as no checkpoint does.
+        weights: what tells its weights from others.
+        iteration: of the weights.
+        batch_size: images an iteration.
+        has_first_stage: whether it went on from the weights of another training.
     """
 
-    seed: int | None
-    iteration: int | None
-    is_by_config: bool
+    seed: int | None = None
+    is_by_config: bool = False
+    weights: str | None = None
+    iteration: int | None = None
+    batch_size: int | None = None
+    has_first_stage: bool = False
+
+    @property
+    def images(self) -> int | None:
+        """Drawn from the training set, in all."""
+        if self.iteration is None or self.batch_size is None:
+            return None
+        return self.iteration * self.batch_size
 
 
-def _training(path: Path) -> _Training:
-    """Seed and iteration of the training; an evaluation alone says those of its checkpoint."""
+def read_training(path: Path) -> Training:
+    """What a run tells of its training; an evaluation alone tells it of its checkpoint.
+
+    Args:
+        path: output folder of a run, or a file in it.
+    """
     record, folder = _record(path), path if path.is_dir() else path.parent
     if not record:  # of another trainer
         seed = configured_seed(folder) if is_within(folder / CONFIG_FILE, folder) else None
-        return _Training(seed, None, seed is not None)
-    own = record if record.get("iteration") is not None else record.get(CHECKPOINT_ENTRY) or {}
+        return Training(seed, seed is not None)
+    config = _config(record)
+    if record.get("iteration") is not None:
+        own, batch_size = record, config.get("SOLVER", {}).get("IMS_PER_BATCH")
+    else:
+        own = record.get(CHECKPOINT_ENTRY) or {}
+        batch_size = own.get("batch_size")
     seed, configured = own.get("seed"), own.get(CONFIGURED_SEED)
     is_by_config = seed is None and configured is not None
-    return _Training(configured if is_by_config else seed, own.get("iteration"), is_by_config)
+    return Training(
+        seed=configured if is_by_config else seed,
+        is_by_config=is_by_config,
+        weights=record.get("weights"),
+        iteration=own.get("iteration"),
+        batch_size=batch_size,
+        has_first_stage=bool(config.get("MODEL", {}).get("STAGE_ONE_CONFIG")),
+    )
 
 
 def configured_seed(folder: Path) -> int | None:

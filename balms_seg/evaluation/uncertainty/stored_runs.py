@@ -1,4 +1,4 @@
-"""Compare two evaluated runs by the matches that they left."""
+"""Compare evaluated runs, two or pairs of them, by the matches that they left."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NamedTuple
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.run_folder import files_of_run
+from balms_seg.evaluation.uncertainty.pooled_pairs import MeasuredRuns, Pairs, format_pairs
+from balms_seg.evaluation.uncertainty.resampled_ap import ap_of_groups, classes_with_objects
 from balms_seg.evaluation.uncertainty.run_comparison import (
     NOTHING_YET,
     compare_runs,
@@ -20,7 +22,11 @@ from balms_seg.evaluation.uncertainty.run_differences import (
     describe_differences,
     trained_classes,
 )
-from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds, describe_short_runs
+from balms_seg.evaluation.uncertainty.run_lengths import (
+    describe_short_runs,
+    describe_unequal_lengths,
+)
+from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 
 _Key = tuple[str, str]  # fingerprint of the evaluation set, task
 RunMatches = dict[_Key, StoredMatches]
@@ -58,31 +64,76 @@ def compare_stored_runs(
     ours, theirs = (_files_of(run, outside=outside) for run in (first, second))
     shared = [key for key in ours if key in theirs]
     if not shared:
-        raise ValueError(
-            f"{first} and {second} have no evaluation in common: they are of different data sets "
-            f"or tasks ({_describe(ours)}; {_describe(theirs)})."
-        )
+        raise ValueError(_nothing_in_common(first, second, ours, theirs))
     names = short_names(first, second)
-    parts, found = [], []
+    unequal = describe_unequal_lengths((first, second), names)
+    parts, found = [f"{unequal}\n"] if unequal else [], []
     for key in shared:
         one, other = ours[key], theirs[key]
         differences = compare_runs(
             one.stored, other.stored, num_resamples=num_resamples, seed=seed, level=level
         )
         found.append(differences)
-        task, number = one.stored.task, one.stored.num_images
-        head = f"{task}, {number} images; difference: {names[1]} minus {names[0]}"
+        head = f"{_title(key, ours)}; difference: {names[1]} minus {names[0]}"
         table = format_comparison(differences, names=names, level=level)
         classes = (
             _trained_classes(run, file, name, outside=outside)
             for run, file, name in zip((first, second), (one, other), names, strict=True)
         )
         parts.append("\n".join([head, table, *describe_differences(*classes)]) + "\n")
-    too_early = describe_short_runs(first, second, names)
+    too_early = describe_short_runs((first, second), names)
     if all(map(find_next_to_nothing, found)):
         too_early = NOTHING_YET
     notes = [describe_seeds(first, second, names), too_early]
     return "\n".join([*parts, *filter(None, notes)]).rstrip()
+
+
+def compare_stored_pairs(pairs: Pairs, *, level: float = 0.95, outside: bool = False) -> str:
+    """A table over the training seeds for each evaluation that pairs of runs have in common.
+
+    Args:
+        pairs: two or more.
+        level: of the intervals.
+        outside: whether links may lead out of the runs.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: a run holds no matches or two of a kind, or there is no evaluation that all
+            runs share.
+    """
+    first: dict[_Key, _MatchFile] = {}
+    values: dict[_Key, list[dict[str, float]]] = {}
+    trained: dict[_Key, list[TrainedClasses]] = {}
+    left_out = []
+    for run, name in zip(pairs.runs, pairs.names, strict=True):
+        files = _files_of(run, outside=outside)  # one run at a time, as matches are large
+        first = first or files
+        shared = [key for key in first if key in files]
+        if not shared:
+            raise ValueError(_nothing_in_common(pairs.runs[0], run, first, files))
+        left_out += [
+            f"{file.stored.task} is left out: {name} was not evaluated in it on the same images."
+            for key, file in first.items()
+            if key not in files
+        ]
+        for key in shared:
+            frequency = first[key].stored.frequency
+            values.setdefault(key, []).append(ap_of_groups(files[key].stored, frequency))
+            classes = _trained_classes(run, files[key], name, outside=outside)
+            trained.setdefault(key, []).append(classes)
+    measured = [
+        MeasuredRuns(
+            _title(key, first),
+            values[key],
+            classes_with_objects(file.stored),
+            trained[key],
+        )
+        for key, file in first.items()
+        if len(values[key]) == len(pairs.runs)
+    ]
+    if not measured:
+        raise ValueError(f"There is no evaluation that all runs share. {' '.join(left_out)}")
+    return "\n".join([format_pairs(pairs, measured, level=level), *left_out])
 
 
 def short_names(first: Path, second: Path) -> tuple[str, str]:
@@ -147,6 +198,23 @@ def _files_of(path: Path, *, outside: bool) -> dict[_Key, _MatchFile]:
             )
         run[key] = _MatchFile(file, stored)
     return run
+
+
+def _title(key: _Key, run: Mapping[_Key, _MatchFile]) -> str:
+    """Task and images; the folder, too, where a run has several evaluations of the task."""
+    path, stored = run[key]
+    is_alone = [task for _, task in run].count(stored.task) == 1
+    folder = "" if is_alone else f" ({path.parent.name})"
+    return f"{stored.task}, {stored.num_images} images{folder}"
+
+
+def _nothing_in_common(
+    first: Path, second: Path, ours: Mapping[_Key, _MatchFile], theirs: Mapping[_Key, _MatchFile]
+) -> str:
+    return (
+        f"{first} and {second} have no evaluation in common: they are of different data sets "
+        f"or tasks ({_describe(ours)}; {_describe(theirs)})."
+    )
 
 
 def _describe(run: Mapping[_Key, _MatchFile]) -> str:
