@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _oddities(folder: YoloFolder) -> Iterator[str]:
     """A line on images that are tested on and trained on, and one on labels of no image."""
-    from balms_seg.annotations.shared_images import describe_shared, files_of_both, real_files
+    from balms_seg.annotations.shared_files import describe_shared, files_of_both, real_files
     from balms_seg.annotations.yolo_labels import labels_without_image
 
     files = {split: real_files(map(str, images)) for split, images in folder.images.items()}

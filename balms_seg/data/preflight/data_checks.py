@@ -26,7 +26,7 @@ from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing, missing_images
 from balms_seg.data.preflight.image_set_checks import image_class_problems, image_set_problems
 from balms_seg.data.preflight.memory_check import note_memory
-from balms_seg.data.preflight.shared_images import warn_of_shared_images
+from balms_seg.data.preflight.shared_image_check import warn_of_shared_images
 from balms_seg.data.training_set import describe_difference, unused_regions
 from balms_seg.requirements import require
 

@@ -16,7 +16,7 @@ from balms_seg.data import (
     load_dataset_dicts,
     register_from_config,
 )
-from balms_seg.data.preflight.shared_images import shared_files
+from balms_seg.data.preflight.shared_image_check import shared_files
 from balms_seg.data.training_set import describe_difference
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run import load_model

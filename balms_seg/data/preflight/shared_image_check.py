@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from balms_seg.annotations.shared_images import describe_shared, files_of_both, real_files
+from balms_seg.annotations.shared_files import describe_shared, files_of_both, real_files
 from balms_seg.data.images.repeated_images import images_of_both
 from balms_seg.data.instances.builtin import Load
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
