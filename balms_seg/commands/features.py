@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.data import register_from_config
     from balms_seg.engine import load_config
     from balms_seg.engine.image_features import keep_features, load_feature_model
-    from balms_seg.engine.required_weights import refuse_start_weights
+    from balms_seg.engine.required_weights import refuse_own_start
 
     cfg = load_config(args.config_file, args.opts)
-    refuse_start_weights(cfg, args.config_file, args.opts)
+    refuse_own_start(cfg, args.config_file, args.opts)
     if args.num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     register_from_config(cfg)

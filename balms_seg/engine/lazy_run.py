@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -18,6 +19,8 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from balms_seg.engine.checkpoints import LongTailedCheckpointer
+from balms_seg.engine.checkpoints.find import FINAL, has_checkpoints, named_checkpoint
 from balms_seg.engine.config_files import find_config_file
 from balms_seg.engine.optimizer import settings_kept
 from balms_seg.engine.run_log import start_log
@@ -60,15 +63,38 @@ def run_lazily(args: Namespace) -> None:
                 "train.amp.enabled is True, but detectron2's mixed precision needs a GPU; add "
                 "train.amp.enabled=False to the command."
             )
+    if args.eval_only:
+        _refuse_start_weights(cfg, args)
     start_log(cfg.train.output_dir, comm.get_rank())
     default_setup(cfg, args)
     model = prepare_model(instantiate(cfg.model), instantiate(cfg.statistics))
     model.to(cfg.train.device)
     if args.eval_only:
-        DetectionCheckpointer(model).load(cfg.train.init_checkpoint)
+        checkpointer = LongTailedCheckpointer(model, cfg.train.output_dir)
+        if args.resume and checkpointer.has_checkpoint():
+            checkpointer.resume_or_load("")
+        else:
+            checkpointer.load(cfg.train.init_checkpoint)
+        checkpointer.require_all_parameters("Check the configuration against the checkpoint's.")
         _evaluate(cfg, model)
     else:
         _train(cfg, model, resume=args.resume)
+
+
+def _refuse_start_weights(cfg: Any, args: Namespace) -> None:
+    """Stop where an evaluation has no weights, or the address that a training starts from."""
+    weights, folder = cfg.train.init_checkpoint, Path(cfg.train.output_dir)
+    is_named = any(word.startswith("train.init_checkpoint=") for word in args.opts)
+    if weights and (is_named or "://" not in weights):
+        return
+    if args.resume and has_checkpoints(folder):
+        return
+    trained = named_checkpoint(folder) or folder / f"{FINAL}.pth"
+    raise ValueError(
+        f"--eval-only would evaluate {weights or 'untrained weights'}, which a training of "
+        f"{args.config_file} starts from; give those that you mean: "
+        f"train.init_checkpoint={trained if trained.is_file() else 'PATH'}"
+    )
 
 
 def _evaluate(cfg: Any, model: nn.Module) -> Any:

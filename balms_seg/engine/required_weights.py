@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balms_seg.engine.checkpoints.find import has_checkpoints, named_checkpoint
-from balms_seg.engine.config_files import load_config
+from balms_seg.engine.config_files import find_config_file, load_config
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.tuning.calibrated_config import is_calibrated_config
+from balms_seg.evaluation.uncertainty.run_seeds import CONFIG_FILE, is_evaluation
 from balms_seg.modeling.unfilled_norms import REMEDY
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ def require_weights(
     *,
     resume: bool,
     eval_only: bool,
-    is_named: bool,
     num_gpus: int,
     is_planned: bool = False,
 ) -> None:
@@ -39,23 +40,16 @@ def require_weights(
         cfg: the configuration, whose SEED is below 0 where none was given.
         resume: the last checkpoint of OUTPUT_DIR will do, where there is one.
         eval_only: nothing is trained.
-        is_named: the command line names MODEL.WEIGHTS.
         num_gpus: of the command line.
         is_planned: nothing is run; MODEL.WEIGHTS is emptied where the stage before left none.
 
     Raises:
         FileNotFoundError: MODEL.WEIGHTS leads nowhere.
-        ValueError: an evaluation has none, or those of the stage before.
+        ValueError: an evaluation has none.
     """
     if resume and has_checkpoints(cfg.OUTPUT_DIR):
         return
     uses_stage_one = not eval_only or _trains_nothing(cfg)
-    if cfg.MODEL.STAGE_ONE_CONFIG and not uses_stage_one and not is_named:
-        raise ValueError(
-            f"--eval-only would evaluate {cfg.MODEL.WEIGHTS}, which the stage before this one "
-            "wrote; give this stage's own, MODEL.WEIGHTS PATH, or --resume for the last "
-            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR})."
-        )
     if not eval_only and cfg.MODEL.TRAIN_ONLY and not cfg.MODEL.WEIGHTS:
         logger.warning(
             "MODEL.WEIGHTS is empty and MODEL.TRAIN_ONLY trains %s alone: the rest stays as it is "
@@ -94,6 +88,48 @@ def require_weights(
 
 
 def refuse_start_weights(
+    cfg: CfgNode,
+    config_file: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    can_resume: bool = False,
+) -> None:
+    """Stop, before anything is downloaded, where what would be used is what a training starts from.
+
+    So it is where the command line names no MODEL.WEIGHTS, and those of the file are an address,
+    those of the stage before, or others than those in an OUTPUT_DIR that has some by now. Not where
+    the file is of what has been trained: of an evaluation, or a calibration.
+
+    Args:
+        cfg: what was read of the file.
+        config_file: its path.
+        overrides: KEY, VALUE, ... of the command line.
+        can_resume: the command takes --resume for the last checkpoint of OUTPUT_DIR.
+
+    Raises:
+        ValueError: names the checkpoint that was trained, where there is one.
+    """
+    refuse_own_start(cfg, config_file, overrides)
+    weights, folder = cfg.MODEL.WEIGHTS, Path(cfg.OUTPUT_DIR)
+    if not weights or "MODEL.WEIGHTS" in overrides[::2] or _trains_nothing(cfg):
+        return
+    is_trained = has_checkpoints(folder)
+    is_start = "://" in weights or cfg.MODEL.STAGE_ONE_CONFIG or is_trained
+    is_own = Path(weights).absolute().parent == folder.absolute()
+    if is_own or not is_start or _is_of_what_was_trained(find_config_file(str(config_file))):
+        return
+    whose = "the stage before wrote and " if cfg.MODEL.STAGE_ONE_CONFIG else ""
+    remedy = f"PATH; OUTPUT_DIR ({folder}) has no checkpoint"
+    if is_trained:
+        by_flag = ", or --resume for the last checkpoint of OUTPUT_DIR" if can_resume else ""
+        remedy = f"{_trained_in(folder)}{by_flag}"
+    raise ValueError(
+        f"MODEL.WEIGHTS of {config_file} is {weights}, which {whose}a training of it starts from, "
+        f"not what it trains; give those that you mean: MODEL.WEIGHTS {remedy}."
+    )
+
+
+def refuse_own_start(
     cfg: CfgNode, config_file: str | os.PathLike[str], overrides: Sequence[str] = ()
 ) -> None:
     """Stop where a run's own config.yaml would load what the run started from.
@@ -110,15 +146,14 @@ def refuse_start_weights(
     """
     folder = Path(config_file).absolute().parent
     is_named = "MODEL.WEIGHTS" in overrides[::2]
-    if is_named or Path(config_file).name != "config.yaml" or not has_checkpoints(folder):
+    if is_named or Path(config_file).name != CONFIG_FILE or not has_checkpoints(folder):
         return
     if cfg.MODEL.WEIGHTS and Path(cfg.MODEL.WEIGHTS).absolute().parent == folder:
         return
-    trained = named_checkpoint(folder) or next(iter(sorted(folder.glob("*.pth"))), folder)
     raise ValueError(
         f"{config_file} has the MODEL.WEIGHTS that its run started from "
         f"({cfg.MODEL.WEIGHTS or 'none'}), not what it trained; give those that you mean: "
-        f"MODEL.WEIGHTS {trained}."
+        f"MODEL.WEIGHTS {_trained_in(folder)}."
     )
 
 
@@ -162,6 +197,18 @@ def _stage_one_command(cfg: CfgNode, num_gpus: int) -> str:
     if name == "model_final.pth" and folder != own:
         words += ["OUTPUT_DIR", folder or "."]
     return shlex.join(words)
+
+
+def _trained_in(folder: Path) -> Path:
+    """A checkpoint of a folder that has some."""
+    return named_checkpoint(folder) or next(iter(sorted(folder.glob("*.pth"))), folder)
+
+
+def _is_of_what_was_trained(config_file: str) -> bool:
+    """Whether a file is not of a training, but of an evaluation or a calibration."""
+    path = Path(config_file)
+    is_of_evaluation = path.name == CONFIG_FILE and is_evaluation(path.absolute().parent)
+    return is_of_evaluation or is_calibrated_config(path)
 
 
 def _has_frozen_norm(cfg: CfgNode) -> bool:

@@ -177,13 +177,7 @@ def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
     checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     check_classes(cfg, checkpointer.loaded_record)
-    if checkpointer.absent_parameters:
-        names = checkpointer.absent_parameters
-        raise RuntimeError(
-            f"The model would use {len(names)} parameters at their random initialisation, for "
-            f"example {', '.join(names[:3])}: the checkpoint lacks them or has them in another "
-            f"shape. {_remedy(cfg)}"
-        )
+    checkpointer.require_all_parameters(_remedy(cfg))
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
         tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
     return model, checkpointer.loaded_record

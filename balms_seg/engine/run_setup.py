@@ -55,8 +55,8 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
             "MODEL.INIT_CLASSIFIER is tau_norm, which trains nothing: it normalises the classifier "
             "of MODEL.WEIGHTS; run it with --eval-only."
         )
-    if args.eval_only and not args.resume:
-        refuse_start_weights(cfg, config_file, args.opts)
+    if args.eval_only and not (args.resume and has_checkpoints(cfg.OUTPUT_DIR)):
+        refuse_start_weights(cfg, config_file, args.opts, can_resume=True)
     earlier: dict[str, Any] = {}
     if not args.eval_only:
         earlier = _prepare_training(cfg, args, is_planned=scratch is not None)
@@ -64,7 +64,6 @@ def setup(args: Namespace, sets: DataSets | None = None, *, scratch: str | None 
         cfg,
         resume=args.resume,
         eval_only=args.eval_only,
-        is_named="MODEL.WEIGHTS" in args.opts[::2],
         num_gpus=args.num_gpus,
         is_planned=scratch is not None,
     )

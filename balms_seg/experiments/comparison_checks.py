@@ -65,7 +65,7 @@ def check_comparison(wanted: Comparison) -> tuple[Comparison, CfgNode, list[str]
 def _read_data(cfg: CfgNode, wanted: Comparison) -> ClassStatistics:
     sets = DataSets()
     settle_settings(cfg, sets, training=True)
-    require_weights(cfg, resume=False, eval_only=False, is_named=False, num_gpus=wanted.num_gpus)
+    require_weights(cfg, resume=False, eval_only=False, num_gpus=wanted.num_gpus)
     with TemporaryDirectory() as cfg.OUTPUT_DIR:  # which is tried, and is no run's own
         return RunData(cfg, training=True, sets=sets).training_set.statistics
 

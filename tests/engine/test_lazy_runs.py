@@ -178,6 +178,10 @@ def test_detectron2_without_vit_says_so_in_one_line() -> None:
         (["--dry-run", "x.py"], "--dry-run and --overwrite are for yaml configurations"),
         (["x.py"], "it lacks dataloader, optimizer, lr_multiplier, train, statistics"),
         (["absent.py"], "Expected a configuration file at absent.py"),
+        (
+            ["--eval-only", str(LAZY / "mask_rcnn_R_50_FPN_lvis_v1.py"), "train.output_dir=."],
+            "evaluate detectron2://ImageNetPretrained.* mean: train.init_checkpoint=PATH$",
+        ),
     ],
 )
 def test_misuse_is_told_in_one_line(

@@ -43,14 +43,16 @@ def test_evaluation_alone_without_weights_names_what_is_there(
 def test_evaluation_alone_of_a_second_stage_does_not_take_the_first_stages_weights(
     data: dict[str, object], tmp_path: Path
 ) -> None:
-    (tmp_path / "stage_one.pth").touch()
+    stage_one = tmp_path / "features" / "stage_one.pth"
+    stage_one.parent.mkdir()
+    stage_one.touch()
     config = tmp_path / "stage_two.yaml"
-    stages = {"WEIGHTS": str(tmp_path / "stage_one.pth"), "STAGE_ONE_CONFIG": "toy/demo.yaml"}
+    stages = {"WEIGHTS": str(stage_one), "STAGE_ONE_CONFIG": "toy/demo.yaml"}
     base = get_config_file("toy/base.yaml")
     config.write_text(yaml.safe_dump({"_BASE_": base, "MODEL": stages}))
     given = arguments(data, tmp_path, "--eval-only")
     given.config_file = str(config)
-    with pytest.raises(ValueError, match=r"--eval-only would evaluate .*stage_one\.pth"):
+    with pytest.raises(ValueError, match=r"stage_one\.pth, which the stage before wrote"):
         setup(given)
     given.opts += ["MODEL.WEIGHTS", str(tmp_path / "absent.pth")]
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):

@@ -136,6 +136,27 @@ class LongTailedCheckpointer(DetectionCheckpointer):
                 "give its path: MODEL.WEIGHTS FILE."
             ) from error
 
+    def require_all_parameters(self, remedy: str) -> None:
+        """Stop where the last checkpoint loaded left parameters as they were drawn.
+
+        Args:
+            remedy: what to do, unless it held a backbone alone.
+
+        Raises:
+            RuntimeError: it did.
+        """
+        absent = self.absent_parameters
+        if not absent:
+            return
+        filled = {name for name, _ in self.model.named_parameters()}.difference(absent)
+        if not self.other_classifiers and all(name.startswith("backbone.") for name in filled):
+            remedy = "It fills the backbone alone: give the weights of a model that was trained."
+        raise RuntimeError(
+            f"The model would use {len(absent)} parameters at their random initialisation, for "
+            f"example {', '.join(absent[:3])}: the checkpoint lacks them or has them in another "
+            f"shape. {remedy}"
+        )
+
     def _whole_checkpoint(self) -> str:
         problems = []
         for run in saved_runs(self.save_dir):

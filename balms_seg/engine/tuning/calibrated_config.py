@@ -15,6 +15,8 @@ from balms_seg.engine.config_files import find_config_file
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
+BASE_KEY = "_BASE_"  # of detectron2's configurations; a run's own config.yaml has none
+
 
 def write_calibrated_config(
     path: Path,
@@ -48,7 +50,7 @@ def write_calibrated_config(
     whole.MODEL.STAGE_ONE_CONFIG = ""  # the weights are those of this stage
     if "://" not in cfg.MODEL.WEIGHTS:
         whole.MODEL.WEIGHTS = os.path.abspath(cfg.MODEL.WEIGHTS)
-    content: dict[str, Any] = {"_BASE_": os.path.relpath(base, path.parent.resolve())}
+    content: dict[str, Any] = {BASE_KEY: os.path.relpath(base, path.parent.resolve())}
     said = [*overrides[::2], "MODEL.WEIGHTS", "MODEL.STAGE_ONE_CONFIG", "OUTPUT_DIR"]
     for key in dict.fromkeys(said):
         _set(content, key, _plain(_value(whole, key)))
@@ -57,6 +59,18 @@ def write_calibrated_config(
     path.write_text(
         text + yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
+
+
+def is_calibrated_config(path: Path) -> bool:
+    """Whether `write_calibrated_config` has written a configuration, whatever became of it since.
+
+    Args:
+        path: of a configuration that can be read.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    model = content.get("MODEL") or {}
+    parts = [model.get(name) or {} for name in ("ROI_BOX_HEAD", "IMAGE_CLASSIFIER")]
+    return BASE_KEY in content and any("CALIBRATION" in part for part in parts)
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
