@@ -67,7 +67,8 @@ def run_lazily(args: Namespace) -> None:
         _refuse_start_weights(cfg, args)
     start_log(cfg.train.output_dir, comm.get_rank())
     default_setup(cfg, args)
-    model = prepare_model(instantiate(cfg.model), instantiate(cfg.statistics))
+    statistics = instantiate(cfg.statistics)
+    model = prepare_model(instantiate(cfg.model), statistics, training=not args.eval_only)
     model.to(cfg.train.device)
     if args.eval_only:
         checkpointer = LongTailedCheckpointer(model, cfg.train.output_dir)

@@ -79,12 +79,8 @@ def require_weights(
             logger.warning("%s The plan goes on from scratch.", error)
             cfg.MODEL.WEIGHTS = ""
     elif eval_only:
-        final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
-        hint = f"; there is {final}" if final.is_file() else ""
-        raise ValueError(
-            "--eval-only needs weights: give MODEL.WEIGHTS PATH, or --resume for the last "
-            f"checkpoint of OUTPUT_DIR ({cfg.OUTPUT_DIR}){hint}."
-        )
+        remedy = _what_to_give(Path(cfg.OUTPUT_DIR), can_resume=True)
+        raise ValueError(f"--eval-only needs weights: give {remedy}.")
 
 
 def refuse_start_weights(
@@ -119,13 +115,9 @@ def refuse_start_weights(
     if is_own or not is_start or _is_of_what_was_trained(find_config_file(str(config_file))):
         return
     whose = "the stage before wrote and " if cfg.MODEL.STAGE_ONE_CONFIG else ""
-    remedy = f"PATH; OUTPUT_DIR ({folder}) has no checkpoint"
-    if is_trained:
-        by_flag = ", or --resume for the last checkpoint of OUTPUT_DIR" if can_resume else ""
-        remedy = f"{_trained_in(folder)}{by_flag}"
     raise ValueError(
         f"MODEL.WEIGHTS of {config_file} is {weights}, which {whose}a training of it starts from, "
-        f"not what it trains; give those that you mean: MODEL.WEIGHTS {remedy}."
+        f"not what it trains; give those that you mean: {_what_to_give(folder, can_resume)}."
     )
 
 
@@ -197,6 +189,14 @@ def _stage_one_command(cfg: CfgNode, num_gpus: int) -> str:
     if name == "model_final.pth" and folder != own:
         words += ["OUTPUT_DIR", folder or "."]
     return shlex.join(words)
+
+
+def _what_to_give(folder: Path, can_resume: bool) -> str:
+    """MODEL.WEIGHTS with what OUTPUT_DIR holds, or the flag that takes it."""
+    if not has_checkpoints(folder):
+        return f"MODEL.WEIGHTS PATH; OUTPUT_DIR ({folder}) has no checkpoint"
+    by_flag = f", or --resume for the last checkpoint of OUTPUT_DIR ({folder})"
+    return f"MODEL.WEIGHTS {_trained_in(folder)}{by_flag if can_resume else ''}"
 
 
 def _trained_in(folder: Path) -> Path:

@@ -86,7 +86,7 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
     statistics, classes = data.statistics, loaded_classes(record)
     if statistics is None and classes is not None and build_job(cfg).of_images:
         statistics = classes.to_statistics()  # the training set need not be at hand
-    model = prepare_model(model, statistics)
+    model = prepare_model(model, statistics, training=False)
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
         LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
     evaluated = LongTailedTrainer.build_evaluated_sets(
@@ -128,7 +128,8 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
     model, _ = _load(cfg, resume=resume)
-    return prepare_model(model, statistics_if_available(cfg, consequence=_NOT_NEEDED))
+    statistics = statistics_if_available(cfg, consequence=_NOT_NEEDED)
+    return prepare_model(model, statistics, training=False)
 
 
 def load_model_and_classes(
@@ -154,12 +155,13 @@ def load_model_and_classes(
     if classes is None:
         found = training_set_if_available(cfg, consequence=_NOT_NEEDED)
         classes = None if found is None else class_record(cfg, found)
-        return prepare_model(model, None if found is None else found.statistics), classes
-    if not classes.image_counts:
+        statistics = None if found is None else found.statistics
+    elif not classes.image_counts:
         statistics = statistics_if_available(cfg, consequence=_NOT_NEEDED)
-        return prepare_model(model, statistics), classes
-    statistics = statistics_if_available(cfg, consequence="Those in the checkpoint will do.")
-    return prepare_model(model, statistics or classes.to_statistics()), classes
+    else:
+        statistics = statistics_if_available(cfg, consequence="Those in the checkpoint will do.")
+        statistics = statistics or classes.to_statistics()
+    return prepare_model(model, statistics, training=False), classes
 
 
 def has_class_thresholds(cfg: CfgNode, classes: ClassRecord | None) -> bool:

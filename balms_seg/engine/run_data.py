@@ -96,7 +96,7 @@ class RunData:
 
 _NO_COUNTS = (
     "Frequency groups are only those that the evaluated annotations state (LVIS's own are in its "
-    "files: AP by group is comparable), and the model's loss cannot be computed."
+    "files: AP by group is comparable)."
 )
 
 

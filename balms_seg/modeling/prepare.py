@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Module:
+def prepare_model(
+    model: nn.Module, statistics: ClassStatistics | None, *, training: bool = True
+) -> nn.Module:
     """Give every classifier of this package what it needs of the training set, in place.
 
     Args:
         model: an image classifier or a detector; one without classifiers of this package stays as
             it is, which a warning says.
         statistics: of the training set; None where the model is only to predict.
+        training: whether it is to be trained; else there is nothing to warn of.
 
     Returns:
         The same model.
@@ -39,7 +42,7 @@ def prepare_model(model: nn.Module, statistics: ClassStatistics | None) -> nn.Mo
     for module in classifiers:
         module.prepare(statistics)
         module.to(next(module.parameters()).device)
-    if not classifiers:
+    if training and not classifiers:
         logger.warning(
             "The model has no classifier of balms_seg, so it trains as detectron2 has it: set "
             "MODEL.ROI_HEADS.NAME to LongTailedROIHeads (of a cascade CascadeLongTailedROIHeads), "

@@ -36,7 +36,7 @@ def test_evaluation_alone_without_weights_names_what_is_there(
     with pytest.raises(ValueError, match=r"--eval-only needs weights.*MODEL\.WEIGHTS"):
         setup(arguments(data, tmp_path, "--eval-only"))
     (tmp_path / "model_final.pth").touch()
-    with pytest.raises(ValueError, match=r"there is .*model_final\.pth"):
+    with pytest.raises(ValueError, match=r"WEIGHTS \S+/model_final\.pth, or --resume"):
         setup(arguments(data, tmp_path, "--eval-only"))
 
 

@@ -298,7 +298,11 @@ def test_a_classifier_of_cosines_starts_anew_in_place_of_a_linear_one() -> None:
     assert len(detections(model)) == 2
 
 
-def test_a_model_whose_heads_are_not_ours_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_whose_heads_are_not_ours_is_told_where_it_is_to_be_trained(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepare_model(nn.Linear(2, 3), None, training=False)
+    assert not caplog.text
     prepare_model(nn.Linear(2, 3), None)
     assert "MODEL.ROI_HEADS.NAME to LongTailedROIHeads" in caplog.text
 
