@@ -74,15 +74,8 @@ def evaluate_sets(
                 results[each.name] = inference_on_dataset(model, loader, evaluator) or {}
         except BaseException as error:
             evaluator.reset()  # closes its files, for whoever takes them up
-            kept_in = getattr(evaluator, "kept_in", None)
-            if isinstance(error, StoppedBySignal) and kept_in is not None:
-                # In training the next line says how to go on.
-                further = ": the same command goes on with the other images"
-                logger.warning(
-                    "Stopped while evaluating on %s. What was predicted is kept in %s%s.",
-                    *(each.name, kept_in),
-                    further if current_iteration() is None else "",
-                )
+            if isinstance(error, StoppedBySignal):
+                logger.warning(_describe_stop(each))
             raise
         group_sizes[each.name] = getattr(evaluator, "group_sizes", None)
         evaluations[each.name] = getattr(evaluator, "evaluation", None)
@@ -92,3 +85,14 @@ def evaluate_sets(
         weights = weights_fingerprint(model)
         save_results(cfg, results, group_sizes, evaluations, weights=weights)
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _describe_stop(stopped: EvaluatedSet) -> str:
+    """What is left of an evaluation; how to go on, too, where no training says so next."""
+    kept_in = getattr(stopped.evaluator, "kept_in", None)
+    left, further = "No prediction is kept", "starts it anew"
+    if kept_in is not None:
+        left, further = f"What was predicted is kept in {kept_in}", "goes on with the other images"
+    if current_iteration() is None:
+        left += f": the same command {further}"
+    return f"Stopped while evaluating on {stopped.name}. {left}."

@@ -168,8 +168,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
 
     @property
     def kept_in(self) -> Path | None:
-        """Folder of predictions that the same evaluation takes up where it is interrupted."""
-        return self._parts.folder if self._resume and self._output_dir is not None else None
+        """Folder of predictions that the same evaluation takes up; None while there are none."""
+        is_taken_up = self._resume and self._output_dir is not None
+        return self._parts.folder if is_taken_up and self._parts.are_there else None
 
     def reset(self) -> None:
         """Forget all predictions but those that `remaining` has found."""

@@ -141,6 +141,25 @@ def test_evaluation_alone_goes_on_where_a_signal_ended_it(
     assert (tmp_path / "out" / "results.json").is_file()
 
 
+def test_evaluation_stopped_before_its_first_image_names_no_folder(
+    data: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    run_training({**data, "DATASETS.TEST": ()}, tmp_path / "run")
+    settings = {**data, "MODEL.WEIGHTS": str(tmp_path / "run" / "model_final.pth")}
+
+    def told_to_stop(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(LongTailedLVISEvaluator, "process", told_to_stop)
+    with stop_signals.installed(), pytest.raises(SystemExit):
+        run_evaluation(settings, tmp_path / "out")
+    assert not (tmp_path / "out" / "inference").exists()
+    assert "No prediction is kept: the same command starts it anew." in log.text
+
+
 def stop_one_rank(rank: int, settings: dict, folder: str) -> None:
     with gloo_rank(rank, folder):
         _create_local_group(2)

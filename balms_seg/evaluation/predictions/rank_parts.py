@@ -67,6 +67,11 @@ class RankParts:
             self._temporary = tempfile.TemporaryDirectory(prefix="predictions_")
         return Path(self._temporary.name)
 
+    @property
+    def are_there(self) -> bool:
+        """Whether any process has written a part of this evaluation."""
+        return self._fingerprint is not None and bool(parts_in(self.folder, self._fingerprint))
+
     def take_up(self, fingerprint: str) -> set[Any]:
         """Keep parts with this fingerprint; the ids of the images they hold. A collective call."""
         # Normalisation statistics are each process's own, so all go by the main process's.
