@@ -6,6 +6,8 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 _LVIS_PAGE = "https://www.lvisdataset.org/dataset"
@@ -138,7 +140,7 @@ def _prepare_part(part: Part, root: Path, downloads: Sequence[Path]) -> PartStat
     reasons += [f"{archive} is there; unpack it." for archive in _find(part.archive, downloads)]
     if target.is_symlink():
         reasons.append(f"{target} links to {target.readlink()}, which does not exist.")
-    reasons.append(f"{part.archive} of {part.page} has it, {part.gigabytes:g} GB unpacked.")
+    reasons.append(f"{part.archive} of {part.page} has it.")
     return PartStatus(part, " ".join(reasons))
 
 
@@ -199,18 +201,27 @@ def format_status(
 ) -> str:
     """A line for each part, one on all of them, and the commands that come next.
 
+    What is wrong with several parts in a row, such as two files of one archive, is said once.
+
     Args:
         statuses: of the parts.
         root: the tree.
         names: keys of `PARTS` that were asked for.
     """
     lines = []
-    for status in statuses:
-        found = f"linked to {status.linked_to}" if status.linked_to else "found"
-        lines.append(f"{'MISSING' if status.problem else 'ok':8}{status.part.path}")
-        lines.append(f"{'':8}{status.problem or found}")
-        if status.warning:
-            lines.append(f"{'':8}{status.warning}")
+    for problem, alike in groupby(statuses, key=attrgetter("problem")):
+        for status in alike:
+            if problem:
+                size = f"{status.part.gigabytes:g} GB unpacked"
+                lines.append(f"{'MISSING':8}{status.part.path}, {size}")
+            else:
+                lines.append(f"{'ok':8}{status.part.path}")
+                linked = status.linked_to
+                lines.append(f"{'':8}{f'linked to {linked}' if linked else 'found'}")
+            if status.warning:
+                lines.append(f"{'':8}{status.warning}")
+        if problem:
+            lines.append(f"{'':8}{problem}")
     absent = [status.part for status in statuses if status.problem]
     summary = f"{len(absent)} of {len(statuses)} parts missing" if absent else "complete"
     return "\n".join(

@@ -39,8 +39,8 @@ def problems(root: Path, *downloads: Path) -> list[str]:
 
 def test_empty_tree_names_what_is_missing_and_where_it_is_from(tmp_path: Path) -> None:
     images, json_file = problems(tmp_path)
-    assert images == f"val.zip of {PAGE} has it, 1 GB unpacked."
-    assert json_file == f"val.json.zip of {PAGE} has it, 0.25 GB unpacked."
+    assert images == f"val.zip of {PAGE} has it."
+    assert json_file == f"val.json.zip of {PAGE} has it."
 
 
 def test_what_is_missing_comes_with_the_commands_that_get_it(tmp_path: Path) -> None:
@@ -53,6 +53,16 @@ def test_what_is_missing_comes_with_the_commands_that_get_it(tmp_path: Path) -> 
         f" && unzip -qo val.json.zip -d {tmp_path}/lvis",
         f"  python datasets/prepare_lvis_and_coco.py small --root {tmp_path}",
     ]
+
+
+def test_an_archive_that_holds_several_parts_is_named_once(tmp_path: Path) -> None:
+    missing, _ = format_status(prepare(["coco"], tmp_path), tmp_path, ["coco"]).split("\n\n")
+    *_, train, val, archive, summary = missing.splitlines()
+    assert train == "MISSING coco/annotations/instances_train2017.json, 0.45 GB unpacked"
+    assert val == "MISSING coco/annotations/instances_val2017.json, 0.02 GB unpacked"
+    assert archive.split()[0] == "annotations_trainval2017.zip"
+    assert missing.count("annotations_trainval2017.zip") == 1
+    assert summary.endswith("4 of 4 parts missing.")
 
 
 def test_a_file_of_another_size_is_warned_of(tmp_path: Path, downloads: Path) -> None:
