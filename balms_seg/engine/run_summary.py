@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.settled_settings import num_iterations
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
 from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model
 from balms_seg.evaluation.uncertainty.stored_thresholds import YAML_FILE, predict_command
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
     from balms_seg.data.training_set import ImageNumbers
     from balms_seg.engine.trainer import LongTailedTrainer
+
+_EPOCHS = 50  # an example, and what docs/own_data.md starts with
 
 
 def describe_start(trainer: LongTailedTrainer) -> str:
@@ -137,10 +140,13 @@ def describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[st
     if not cfg.DATASETS.TEST:
         evaluation = "no evaluation"
     rounds = solver.MAX_ITER * solver.IMS_PER_BATCH / num_images
+    set_by = f"SOLVER.EPOCHS {solver.EPOCHS:g}"
+    if not solver.EPOCHS:
+        iterations = num_iterations(_EPOCHS, num_images, solver.IMS_PER_BATCH)
+        set_by = f"SOLVER.MAX_ITER; SOLVER.EPOCHS {_EPOCHS}, say, would be {iterations} iterations"
     return [
         f"{_iterations_left(start_iter, solver.MAX_ITER)} of {solver.IMS_PER_BATCH} images, in all "
-        f"{_rounded(rounds)} times the training set "
-        f"({f'SOLVER.EPOCHS {solver.EPOCHS:g}' if solver.EPOCHS else 'SOLVER.MAX_ITER'}); "
+        f"{_rounded(rounds)} times the training set ({set_by}); "
         f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
         f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
         f"{evaluation}; checkpoint every {solver.CHECKPOINT_PERIOD}",

@@ -63,6 +63,11 @@ def settle_settings(
     return settled
 
 
+def num_iterations(epochs: float, num_images: int, batch_size: int) -> int:
+    """Those of so many passes through the images, at least one."""
+    return max(1, round(epochs * num_images / batch_size))
+
+
 def _settle_warmup(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
     if solver.WARMUP_SHARE > 0:
@@ -101,8 +106,8 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
     if training and cfg.SOLVER.EPOCHS > 0:
         num_images = len(sets.training_set(job).dicts)
         old = cfg.SOLVER.MAX_ITER
-        cfg.SOLVER.MAX_ITER = max(
-            1, round(cfg.SOLVER.EPOCHS * num_images / cfg.SOLVER.IMS_PER_BATCH)
+        cfg.SOLVER.MAX_ITER = num_iterations(
+            cfg.SOLVER.EPOCHS, num_images, cfg.SOLVER.IMS_PER_BATCH
         )
         cfg.SOLVER.STEPS = tuple(
             round(step * cfg.SOLVER.MAX_ITER / old) for step in cfg.SOLVER.STEPS

@@ -53,6 +53,8 @@ def test_a_schedule_is_told_in_whole_numbers_and_steps_that_are_reached() -> Non
     told, _ = describe_schedule(cfg, 93, 0)
     assert "in all 7,742 times the training set" in told
     assert told.endswith("with steps at 60000, 80000")
+    # 93 images are 11.6 batches of 8.
+    assert "(SOLVER.MAX_ITER; SOLVER.EPOCHS 50, say, would be 581 iterations)" in told
 
 
 def test_images_without_an_object_are_counted_where_they_are_trained_on(
