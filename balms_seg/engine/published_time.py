@@ -9,12 +9,16 @@ from balms_seg.config.meta_learning import learned_quantity
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-# Seconds of an iteration of Mask R-CNN with FPN on LVIS v0.5, two images on each of 8 V100 GPUs, by
-# (depth, groups, width of a group); source: detectron2's MODEL_ZOO.md.
-_SECONDS = {(50, 1, 64): 0.292, (101, 1, 64): 0.371, (101, 32, 8): 0.712}
+# Seconds of an iteration of Mask R-CNN with FPN, two images on each of 8 V100 GPUs, by (depth,
+# groups, width of a group); source: detectron2's MODEL_ZOO.md.
+_SECONDS = {
+    "LVIS v0.5": {(50, 1, 64): 0.292, (101, 1, 64): 0.371, (101, 32, 8): 0.712},
+    "COCO": {(50, 1, 64): 0.261, (101, 1, 64): 0.340, (101, 32, 8): 0.690},
+}
+# By the number of classes, which the mask logits depend on; 1,203 are those of LVIS v1.
+_SETS = {1230: "LVIS v0.5", 1203: "LVIS v0.5", 80: "COCO"}
 _IMAGES = 2  # on a GPU
 _HEIGHT = 800  # of the largest images
-_CLASSES = (1230, 1203)  # LVIS v0.5, and v1, whose mask logits are about as many
 _BANK_SHARE = 0.1  # of an iteration, for a meta step with the feature bank; docs/balms.md
 _ADVICE = (
     "docs/training_cost.md has what it is published for, and the lines of the run have the time "
@@ -30,13 +34,12 @@ def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) ->
         num_images: on each GPU.
         num_iters: of the training.
     """
-    seconds = _published_seconds(cfg)
-    if seconds is None:
+    if not _is_mask_rcnn(cfg):
         return f"not published for this model: {_ADVICE}"
     model, height = cfg.MODEL, max(cfg.INPUT.MIN_SIZE_TRAIN, default=0)
     num_classes = model.ROI_HEADS.NUM_CLASSES
     is_other = {
-        f"{num_classes} classes": num_classes not in _CLASSES,
+        f"{num_classes} classes": num_classes not in _SETS,
         f"{num_images} images a GPU": num_images > _IMAGES,
         f"images {height} px high": height != _HEIGHT,
         "mixed precision": cfg.SOLVER.AMP.ENABLED,
@@ -44,6 +47,8 @@ def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) ->
     others = [what for what, applies in is_other.items() if applies]
     if others:
         return f"not published for {', '.join(others)}: {_ADVICE}"
+    data = _SETS[num_classes]
+    seconds = _SECONDS[data][_backbone(cfg)]
     share, notes = _meta_share(cfg), ""
     if share:
         notes += f", times {1 + share:g} for the meta step"
@@ -54,21 +59,24 @@ def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) ->
     return (
         f"{'at most' if is_bound else 'about'} {hours:.{0 if hours >= 10 else 1}f} "
         f"hours at {seconds:g} s an iteration of two images a GPU, which detectron2 publishes for "
-        f"this model on LVIS v0.5 and V100 GPUs{notes}; not measured here, and "
-        "evaluations come on top"
+        f"this model on {data} and V100 GPUs{notes}; not measured here, and evaluations come on top"
     )
 
 
-def _published_seconds(cfg: CfgNode) -> float | None:
-    """Of an iteration of this model; None: of another one."""
-    model, resnet = cfg.MODEL, cfg.MODEL.RESNETS
-    is_mask_rcnn = (
+def _is_mask_rcnn(cfg: CfgNode) -> bool:
+    """Whether it is one of the published models."""
+    model = cfg.MODEL
+    return (
         model.BACKBONE.NAME == "build_resnet_fpn_backbone"
+        and _backbone(cfg) in _SECONDS["COCO"]
         and model.MASK_ON
         and "Cascade" not in model.ROI_HEADS.NAME
     )
-    key = (resnet.DEPTH, resnet.NUM_GROUPS, resnet.WIDTH_PER_GROUP)
-    return _SECONDS.get(key) if is_mask_rcnn else None
+
+
+def _backbone(cfg: CfgNode) -> tuple[int, int, int]:
+    resnet = cfg.MODEL.RESNETS
+    return resnet.DEPTH, resnet.NUM_GROUPS, resnet.WIDTH_PER_GROUP
 
 
 def _meta_share(cfg: CfgNode) -> float:
