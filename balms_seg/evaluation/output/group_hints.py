@@ -47,7 +47,8 @@ def describe_empty_groups(
         return text
     rare, common = bounds
     return (
-        f"{text} TEST.LONG_TAILED.GROUP_BOUNDS [{rare},{common}] "
-        f"(balms-seg evaluate: --group-bounds {rare} {common}) makes three groups by "
-        "training images, as even as the counts allow."
+        f"{text} Three groups by training images, as even as the counts allow: "
+        f"TEST.LONG_TAILED.GROUP_BOUNDS [{rare},{common}], which add_balms_config(cfg) declares; "
+        f"without it LongTailedLVISEvaluator(..., group_bounds=({rare}, {common})); balms-seg "
+        f"evaluate: --group-bounds {rare} {common}."
     )
