@@ -25,6 +25,22 @@ GROUP_COLORS = {
 }
 _TOP_LEGEND = {"orient": "top", "title": None}
 POWERS = {"values": [10**power for power in range(7)], "format": ",d"}
+# An axis of numbers that have no fractions; where they are few, Vega puts ticks between them.
+WHOLE = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, ',d')"}
+_NO_IMAGES = 0.3  # place of 0 on a logarithmic scale, amid the decade below 1
+# An encoding of the training images of classes, some of which may have none.
+CLASS_IMAGES: dict[str, Any] = {
+    "scale": {"type": "log"},
+    "axis": {
+        "values": [_NO_IMAGES, *POWERS["values"]],
+        "labelExpr": "datum.value < 1 ? '0' : format(datum.value, ',d')",
+    },
+}
+
+
+def place_of(num_images: float) -> float:
+    """Where a class with so many training images stands in an encoding of `CLASS_IMAGES`."""
+    return max(num_images, _NO_IMAGES)
 
 
 def spec(values: Sequence[Mapping[str, Any]], **parts: Any) -> Spec:

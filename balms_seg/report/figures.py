@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
-from balms_seg.report.charts import POWERS, Spec, field
+from balms_seg.report.charts import CLASS_IMAGES, POWERS, WHOLE, Spec, field, place_of
 from balms_seg.requirements import require
 
 _GROUP_COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in GROUP_COLORS)
@@ -218,8 +218,7 @@ def meta_rates(rates: str | Path) -> Spec:
                 "group": line["group"],
                 "iteration": int(line["iteration"]),
                 "value": float(line["value"]),
-                # a class without an image has a place too
-                "images": max(float(line["training_images"]), _FLOOR),
+                "images": place_of(float(line["training_images"])),
             }
             for line in csv.DictReader(file)
         ]
@@ -233,9 +232,7 @@ def meta_rates(rates: str | Path) -> Spec:
     scale = {"domain": groups, "range": list(_GROUP_COLORS[: len(groups)])}
     color = field("group", "nominal", scale=scale, legend={"orient": "right"})
     value = field("value", "quantitative", "learned rate or weight", scale={"zero": False})
-    images = field(
-        "images", "quantitative", "training images of the class", scale={"type": "log"}, axis=POWERS
-    )
+    images = field("images", "quantitative", "training images of the class", **CLASS_IMAGES)
     point: Spec = {"type": "point", "size": 28}
     at_ends: dict[str, Spec] = {
         f"datum.iteration == {first}": {"filled": False, "opacity": 0.45},
@@ -250,7 +247,7 @@ def meta_rates(rates: str | Path) -> Spec:
             {"transform": [{"filter": when}], "mark": point | how} for when, how in at_ends.items()
         ],
     }
-    time = field("iteration", "quantitative", "iteration")
+    time = field("iteration", "quantitative", "iteration", axis=WHOLE)
     over_time = {
         "width": 380,
         "height": 240,

@@ -6,7 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from balms_seg.report.charts import POWERS, Spec, field, group_color, run_color, spec
+from balms_seg.report.charts import (
+    CLASS_IMAGES,
+    WHOLE,
+    Spec,
+    field,
+    group_color,
+    place_of,
+    run_color,
+    spec,
+)
 from balms_seg.report.run_files import Run
 
 _MAX_CURVE_POINTS = 400
@@ -30,7 +39,10 @@ def learning_curve(runs: Sequence[Run], key: str) -> Spec | None:
         mark={"type": "line", "strokeWidth": 1.6, "interpolate": "linear", "tooltip": True},
         encoding={
             "x": field(
-                "iteration", "quantitative", "iteration", axis={"grid": False, "tickCount": 4}
+                "iteration",
+                "quantitative",
+                "iteration",
+                axis={"grid": False, "tickCount": 4, **WHOLE},
             ),
             "y": field("value", "quantitative", None, scale={"zero": False}, axis={"tickCount": 4}),
             "color": run_color(runs),
@@ -57,7 +69,8 @@ def learned_rates(run: Run) -> Spec | None:
         {
             "name": row["name"],
             "group": row["group"],
-            "images": max(float(row["training_images"]), 0.7),
+            "images": float(row["training_images"]),
+            "place": place_of(float(row["training_images"])),
             "value": float(row["value"]),
         }
         for row in latest.values()
@@ -69,9 +82,7 @@ def learned_rates(run: Run) -> Spec | None:
         height=240,
         mark={"type": "point", "filled": True, "size": 55},
         encoding={
-            "x": field(
-                "images", "quantitative", "training images", scale={"type": "log"}, axis=POWERS
-            ),
+            "x": field("place", "quantitative", "training images", **CLASS_IMAGES),
             "y": field("value", "quantitative", "last learned value", scale={"zero": False}),
             "color": group_color(run.groups),
             "tooltip": [field(n, "nominal", n) for n in ("name", "group", "images", "value")],
@@ -96,7 +107,7 @@ def learned_rates_by_iteration(run: Run) -> Spec | None:
         height=240,
         mark={"type": "line", "point": True, "strokeWidth": 2},
         encoding={
-            "x": field("iteration", "quantitative", "iteration", axis={"grid": False}),
+            "x": field("iteration", "quantitative", "iteration", axis={"grid": False, **WHOLE}),
             "y": field("value", "quantitative", "mean of the group", scale={"zero": False}),
             "color": group_color(run.groups),
             "tooltip": [field(n, "nominal", n) for n in ("iteration", "group", "value")],

@@ -1,5 +1,6 @@
 """The figures are drawn from what they are given, empty groups included."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_a_group_has_the_band_that_80_percent_of_its_classes_are_in(tmp_path: Pa
     (tmp_path / "meta_rates.csv").write_text("\n".join(lines))
     (point,) = figures.meta_rates(tmp_path / "meta_rates.csv")["hconcat"][1]["data"]["values"]
     assert (point["low"], point["mean"], point["high"]) == (1, 5, 9)
+
+
+def test_a_class_without_training_images_stands_over_a_tick_for_0(tmp_path: Path) -> None:
+    svg = pytest.importorskip("vl_convert").vegalite_to_svg
+    lines = ["group,training_images,iteration,value"]
+    lines += [f"rare,{images},{k},0.5" for k in (0, 1, 2) for images in (0, 1, 30)]
+    (tmp_path / "meta_rates.csv").write_text("\n".join(lines))
+    by_class, over_time = figures.meta_rates(tmp_path / "meta_rates.csv")["hconcat"]
+    data = figures.meta_rates(tmp_path / "meta_rates.csv")["data"]
+    labels = [
+        re.findall(r">([\d,.]+)</text>", svg({"data": data, **panel}))
+        for panel in (by_class, over_time)
+    ]
+    assert labels[0][:4] == ["0", "1", "10", "100"]
+    assert labels[1][:3] == ["0", "1", "2"]  # iterations, which have no halves
 
 
 def test_rates_figure_of_an_empty_file_is_an_error(tmp_path: Path) -> None:
