@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from balms_seg.evaluation.uncertainty.difference import TOO_FEW_CLASSES, Difference
+from balms_seg.evaluation.uncertainty.difference import Difference, too_few_classes
 from balms_seg.evaluation.uncertainty.jackknife import MEANING
 from balms_seg.evaluation.uncertainty.run_comparison import NOTHING_YET, find_next_to_nothing
 from balms_seg.report.findings import (
@@ -116,7 +116,7 @@ def compare_in_words(
         )
     if any("not judged" in sentence for sentence in sentences):
         sentences.append(
-            f"Not judged: {TOO_FEW_CLASSES}, or each choice of images gives the same difference."
+            f"Not judged: {too_few_classes()}, or each choice of images gives the same difference."
         )
     if sentences and all(map(find_next_to_nothing, filter(None, differences))):
         sentences.append(NOTHING_YET)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, too_few_classes
+
 TABLE_COLUMNS = (
     *("AP", "AP50", "AP75", "APr", "APc", "APf", "APs", "APm", "APl"),
     *("AR", "ARr", "ARc", "ARf"),
@@ -32,6 +34,7 @@ def format_lvis_table(
     lines = layout_table([["task", *TABLE_COLUMNS], *rows])
     if group_sizes:
         lines.append(f"Classes with ground truth / all: {_shown_sizes(group_sizes)}")
+        lines += _not_judged(group_sizes, "objects")
     return "\n".join(lines)
 
 
@@ -58,6 +61,7 @@ def format_classification_table(
     lines = layout_table([["data set", *columns], *rows])
     if group_sizes:
         lines.append(f"Classes with images / all: {_shown_sizes(group_sizes)}")
+        lines += _not_judged(group_sizes, "images")
     if group_spans:
         shown = (f"{name} {low}-{high}" for name, (low, high) in group_spans.items())
         lines.append(f"Training images a class: {', '.join(shown)}")
@@ -80,6 +84,19 @@ def _shown_sizes(group_sizes: Mapping[str, Mapping[str, int]]) -> str:
         f"{name} {size['with_ground_truth']}/{size['classes']}"
         for name, size in group_sizes.items()
     )
+
+
+def _not_judged(group_sizes: Mapping[str, Mapping[str, int]], things: str) -> list[str]:
+    """A line on the groups whose numbers are those of too few classes; none where all have more."""
+    small = [
+        name for name, size in group_sizes.items() if 0 < size["with_ground_truth"] < MIN_CLASSES
+    ]
+    if not small:
+        return []
+    return [
+        f"Not judged: {' and '.join(small)}, of which {too_few_classes(things)}. A number of one "
+        "class says nothing of its group."
+    ]
 
 
 def format_score(value: float, digits: int = 2) -> str:

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 #: and 200 images 9 to 32 % were called different where one class had objects, 3 to 4 % where two
 #: had, and no more with further ones.
 MIN_CLASSES = 2
-TOO_FEW_CLASSES = f"fewer than {MIN_CLASSES} classes have objects"
+
+
+def too_few_classes(things: str = "objects") -> str:
+    """Why a mean over classes is not judged, in words; `things` are what the classes lack."""
+    return f"fewer than {MIN_CLASSES} classes have {things}"
 
 
 @dataclass(frozen=True)

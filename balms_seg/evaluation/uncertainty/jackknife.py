@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, TOO_FEW_CLASSES
+from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES, too_few_classes
 from balms_seg.evaluation.uncertainty.resampled_ap import (
     classes_with_objects,
     group_means,
@@ -31,7 +31,7 @@ _ROUNDING = 1e-12
 MEANING = (
     "Intervals hold, 95 times of 100, what other image sets of this size give on average. "
     "AP on few images is optimistic: more images would give less. No interval: "
-    f"{TOO_FEW_CLASSES}, or leaving images out changes nothing."
+    f"{too_few_classes()}, or leaving images out changes nothing."
 )
 
 

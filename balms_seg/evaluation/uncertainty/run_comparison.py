@@ -10,7 +10,7 @@ import numpy as np
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.output.result_table import layout_table
 from balms_seg.evaluation.predictions.match_file import StoredMatches
-from balms_seg.evaluation.uncertainty.difference import TOO_FEW_CLASSES, Difference
+from balms_seg.evaluation.uncertainty.difference import Difference, too_few_classes
 from balms_seg.evaluation.uncertainty.jackknife import (
     leave_out_weights,
     student_reach,
@@ -138,8 +138,8 @@ def format_comparison(
 def explain_not_judged(each: str) -> str:
     """Why a metric is not judged; `each` is what the differences are taken over."""
     return (
-        f"Not judged: {TOO_FEW_CLASSES}, or each {each} gives the same difference. It says nothing "
-        "of the group."
+        f"Not judged: {too_few_classes()}, or each {each} gives the same difference. It says "
+        "nothing of the group."
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 from lvis_cases import annotation, dataset
 
 from balms_seg.evaluation import evaluate_lvis, format_lvis_table
-from balms_seg.evaluation.output.result_table import format_intervals
+from balms_seg.evaluation.output.result_table import format_classification_table, format_intervals
 
 BOX = [10.0, 10.0, 20.0, 20.0]
 NAN = float("nan")
@@ -28,6 +28,21 @@ def test_table_has_a_row_a_task_and_the_group_sizes() -> None:
     assert "100.00" in other
     assert {len(line) for line in (header, rule, row, other)} == {len(header)}
     assert last == "Classes with ground truth / all: rare 0/3, common 2/2"
+
+
+def test_a_group_of_one_class_is_not_judged() -> None:
+    sizes = {
+        name: {"classes": 3, "with_ground_truth": number}
+        for name, number in (("rare", 1), ("common", 0), ("frequent", 2))
+    }
+    *_, last = format_lvis_table({"bbox": {"AP": 1}}, sizes).split("\n")
+    assert last == (
+        "Not judged: rare, of which fewer than 2 classes have objects. A number of one class says "
+        "nothing of its group."
+    )
+    assert "Not judged: rare, of which fewer than 2 classes have images" in (
+        format_classification_table({"photos": {"top1": 1}}, sizes)
+    )
 
 
 def test_empty_groups_never_read_as_numbers() -> None:
