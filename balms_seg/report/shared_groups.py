@@ -18,6 +18,7 @@ from balms_seg.evaluation.uncertainty.run_differences import (
     TrainedClasses,
     describe_differences,
 )
+from balms_seg.evaluation.uncertainty.run_lengths import describe_unequal_lengths
 from balms_seg.report.run_files import Run
 from balms_seg.report.task_files import IMAGE_TASK, TaskFiles
 
@@ -35,13 +36,15 @@ def with_shared_groups(runs: Sequence[Run]) -> list[Run]:
 
 
 def differences_in_words(runs: Sequence[Run]) -> list[str]:
-    """What to know of the classes, training images and groups of runs, as they were evaluated."""
+    """What to know of lengths, classes, training images and groups of runs, as evaluated."""
+    unequal = describe_unequal_lengths([run.folder for run in runs], [run.name for run in runs])
+    found = [unequal] if unequal else []
     if not _rows(runs[0]):
-        return []
+        return found
     first, *others = [
         TrainedClasses.from_rows(run.name, rows) for run in runs if (rows := _rows(run))
     ]
-    return [text for other in others for text in describe_differences(first, other)]
+    return found + [text for other in others for text in describe_differences(first, other)]
 
 
 def _regrouped(run: Run, shared: Mapping[str, str | None]) -> Run:

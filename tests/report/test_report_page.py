@@ -14,6 +14,7 @@ import pytest
 from report_runs import DATASET, NAMES, box_of, write_data, write_run
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.evaluation.output.results_file import add_to_results
 from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.run_comparison import NOTHING_YET
 from balms_seg.report.run_files import names_of, read_run
@@ -139,8 +140,11 @@ def test_small_thresholds_keep_their_digits(score: float, shown: str) -> None:
 def test_two_runs_stand_side_by_side_and_are_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     write_run(tmp_path / "better", confused=1)
+    for name, iteration in (("run", 300), ("better", 900)):
+        add_to_results(tmp_path / name / "results.json", iteration=iteration)
     page = make(tmp_path, str(tmp_path / "better"))
     text = "".join(page.text)
+    assert "Not trained equally long: run for 300 iterations; better for 900 iterations." in text
     assert re.search(r"better against run: AP \+\d\S+ \([^)]*larger than chance\)", text)
     assert re.search(r"APf \+\d\S+ \(classes with objects: 1, not judged\)", text)
     assert [column["title"] for column in page.data["columns"] if column["key"].startswith("ap")][

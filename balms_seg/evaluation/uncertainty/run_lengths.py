@@ -32,7 +32,7 @@ def describe_unequal_lengths(runs: Sequence[Path], names: Sequence[str]) -> str:
     stages = f" The first stage of {', '.join(staged)} is not counted." if staged else ""
     images = {training.images for _, training in known}
     unequal = "in equal batches" if len(images) == 1 and None not in images else "equally long"
-    return f"Not trained {unequal}: {shown}. The differences below are of that, too.{stages}"
+    return f"Not trained {unequal}: {shown}. Their differences are of that, too.{stages}"
 
 
 def _length(training: Training) -> str:
