@@ -26,7 +26,7 @@ from balms_seg.evaluation.output.results_file import (
     CONFIGURED_SEED,
     add_to_results,
 )
-from balms_seg.evaluation.uncertainty.run_seeds import configured_seed
+from balms_seg.evaluation.uncertainty.run_seeds import configured_training
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
 from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS, our_heads
@@ -104,7 +104,7 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
 def _record_training(cfg: CfgNode, record: Mapping[str, Any], *, resume: bool) -> None:
     """Add what trained the evaluated checkpoint to results.json, as far as known.
 
-    Checkpoints of other trainers name no seed; the config.yaml beside them does.
+    Checkpoints of other trainers name neither seed nor batch; the config.yaml beside them does.
     """
     path = Path(cfg.OUTPUT_DIR) / "results.json"
     trained, iteration = record.get("trainer", {}), record.get("iteration")
@@ -113,7 +113,8 @@ def _record_training(cfg: CfgNode, record: Mapping[str, Any], *, resume: bool) -
     seed, batch_size = trained.get("seed"), trained.get("data_loader", {}).get("batch_size")
     known = {"seed": seed, "iteration": iteration + 1, "batch_size": batch_size}
     if seed is None and not resume:
-        known[CONFIGURED_SEED] = configured_seed(Path(cfg.MODEL.WEIGHTS).parent)
+        configured = configured_training(Path(cfg.MODEL.WEIGHTS).parent)
+        known |= {CONFIGURED_SEED: configured.seed, "batch_size": configured.batch_size}
     add_to_results(path, **{CHECKPOINT_ENTRY: known})
 
 

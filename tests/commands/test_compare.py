@@ -181,13 +181,18 @@ def test_seeds_that_a_configuration_alone_names_are_said_to_be_so(
     (tmp_path / "b" / "results.json").unlink()
     said = {}
     for seed in (3, 4, -1):
-        (tmp_path / "b" / "config.yaml").write_text(f"SEED: {seed}\n")
+        config = f"SEED: {seed}\nSOLVER: {{MAX_ITER: 50, IMS_PER_BATCH: 2}}\n"
+        (tmp_path / "b" / "config.yaml").write_text(config)
         run_command("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "10"])
         said[seed] = capsys.readouterr().out
     assert "Both of SEED 3, a and b by the config.yaml beside the weights: paired if" in said[3]
     assert "Not paired in training: a of seed 3 and b of seed 4" in said[4]
     assert "Perhaps not paired in training: a of seed 3 and b of unknown seed" in said[-1]
-    assert "Trained for few iterations: a for 20." in said[3]
+    assert "Trained for few iterations: a for 20, b for 50." in said[3]
+    assert said[3].startswith(
+        "Not trained equally long: a for 20 iterations; b for 50 iterations of 2 images, 100 in "
+        "all (by its config.yaml). Their differences are of that, too.\n"
+    )
 
 
 def test_other_groups_are_told(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

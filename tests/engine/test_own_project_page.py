@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, small_config, write_annotated_images
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.evaluation.output.results_file import read_results
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_project.md"
 NAMES = ("my_train", "my_val")
@@ -55,3 +56,5 @@ def test_the_script_trains_and_evaluates_by_frequency(
     run_command("train", [*config, *words, "OUTPUT_DIR", "output/evaluated"])
     run_command("compare", ["output/evaluated", "output/inference", "--resamples", "2"])
     assert "evaluated of seed 1 and inference of unknown seed" in capsys.readouterr().out
+    trained = read_results("output/evaluated/results.json")["checkpoint"]
+    assert trained["batch_size"] == scope["cfg"].SOLVER.IMS_PER_BATCH

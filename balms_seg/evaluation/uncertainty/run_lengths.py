@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from balms_seg.annotations.errors import counted
-from balms_seg.evaluation.uncertainty.run_seeds import Training, read_training
+from balms_seg.evaluation.uncertainty.run_seeds import CONFIG_FILE, Training, read_training
 
 _TELLING_ITERATIONS = 300  # the shortest schedule of which differences are published
 
@@ -37,10 +37,10 @@ def describe_unequal_lengths(runs: Sequence[Path], names: Sequence[str]) -> str:
 
 def _length(training: Training) -> str:
     assert training.iteration is not None  # else it is not shown
-    iterations = counted(training.iteration, "iteration")
-    if training.batch_size is None:
-        return iterations
-    return f"{iterations} of {counted(training.batch_size, 'image')}, {training.images} in all"
+    length = counted(training.iteration, "iteration")
+    if training.batch_size is not None:
+        length += f" of {counted(training.batch_size, 'image')}, {training.images} in all"
+    return f"{length} (by its {CONFIG_FILE})" if training.is_planned else length
 
 
 def describe_short_runs(runs: Sequence[Path], names: Sequence[str]) -> str:

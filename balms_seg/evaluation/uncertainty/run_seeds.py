@@ -77,9 +77,10 @@ class Training:
 
     Attributes:
         seed: of the draws.
-        is_by_config: whether a configuration names the seed, as no checkpoint does.
+        is_by_config: whether a configuration names the seed, and no checkpoint.
         weights: what tells its weights from others.
         iteration: of the weights.
+        is_planned: whether a configuration names the iterations, which may have been fewer.
         batch_size: images an iteration.
         has_first_stage: whether it went on from the weights of another training.
     """
@@ -88,6 +89,7 @@ class Training:
     is_by_config: bool = False
     weights: str | None = None
     iteration: int | None = None
+    is_planned: bool = False
     batch_size: int | None = None
     has_first_stage: bool = False
 
@@ -107,8 +109,8 @@ def read_training(path: Path) -> Training:
     """
     record, folder = _record(path), path if path.is_dir() else path.parent
     if not record:  # of another trainer
-        seed = configured_seed(folder) if is_within(folder / CONFIG_FILE, folder) else None
-        return Training(seed, seed is not None)
+        is_own = is_within(folder / CONFIG_FILE, folder)
+        return configured_training(folder) if is_own else Training()
     config = _config(record)
     if record.get("iteration") is not None:
         own, batch_size = record, config.get("SOLVER", {}).get("IMS_PER_BATCH")
@@ -127,18 +129,32 @@ def read_training(path: Path) -> Training:
     )
 
 
-def configured_seed(folder: Path) -> int | None:
-    """SEED of the configuration in a folder; None where it has none.
+def configured_training(folder: Path) -> Training:
+    """What the configuration in a folder says of the training there, perhaps by another trainer.
 
     Args:
-        folder: of a training, perhaps by another trainer.
+        folder: need not hold one.
     """
     try:
         config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return None
-    seed = config.get("SEED") if isinstance(config, dict) else None
-    return seed if isinstance(seed, int) and seed >= 0 else None
+        return Training()
+    seed = _number(config, "SEED")
+    solver = config.get("SOLVER") if isinstance(config, dict) else None
+    iteration, batch_size = (_number(solver, key) for key in ("MAX_ITER", "IMS_PER_BATCH"))
+    return Training(
+        seed=seed,
+        is_by_config=seed is not None,
+        iteration=iteration,
+        is_planned=iteration is not None,
+        batch_size=batch_size,
+    )
+
+
+def _number(settings: Any, key: str) -> int | None:
+    """A setting that is a whole number, not below 0; None where it is none."""
+    value = settings.get(key) if isinstance(settings, dict) else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def trained_on(path: Path) -> list[str]:
