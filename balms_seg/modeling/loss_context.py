@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor
@@ -22,6 +23,20 @@ class TrainingSchedule:
 
     max_iter: int
     images_per_batch: int
+
+
+def require_schedule(method: Method | type[Method], schedule: Any | None) -> None:
+    """Stop before anything is loaded where a method is to be trained that asks how long the run is.
+
+    Raises:
+        ValueError: it does, and there is no schedule.
+    """
+    if method.needs_progress and schedule is None:
+        kind = method if isinstance(method, type) else type(method)
+        raise ValueError(
+            f"{kind.__name__} changes on the way, so its training needs to know how long the run "
+            "is: give schedule=TrainingSchedule(max_iter, images_per_batch), of balms_seg.modeling."
+        )
 
 
 def event_storage() -> EventStorage | None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from balms_seg.methods import Method, MethodSettings, find_method
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
-from balms_seg.modeling.loss_context import TrainingSchedule
+from balms_seg.modeling.loss_context import TrainingSchedule, require_schedule
 from balms_seg.modeling.own_losses import warn_of_lost_losses
 from balms_seg.modeling.replaced_parameters import note_replaced
 
@@ -46,14 +46,15 @@ def replace_box_classifier(
             object of one. The stages of a cascade get copies of an object.
         statistics: of the training set; None if the model is only to predict.
         settings: of the method, unless it is an object, which has its own.
-        schedule: of the training, for methods that change on the way.
+        schedule: of the training, for methods that change on the way, which need it where there
+            are statistics.
 
     Returns:
         The same model.
 
     Raises:
         ValueError: the method is unknown, of another number of classes or without background, or
-            the statistics are of another number of classes.
+            lacks a schedule, or the statistics are of another number of classes.
         TypeError: the model has no such box predictor, or the method is nothing of the kind.
     """
     heads: Any = getattr(model, "roi_heads", None)
@@ -68,6 +69,8 @@ def replace_box_classifier(
                 f"box_predictor is FastRCNNOutputLayers, but got {type(old).__name__}."
             )
         new_method = _method_of(method, old.num_classes, settings)
+        if statistics is not None:
+            require_schedule(new_method, schedule)
         new_method.prepare(statistics)
         warn_of_lost_losses(old, new_method)
         with torch.random.fork_rng(devices=[]):  # what is drawn later stays what it was
@@ -79,24 +82,7 @@ def replace_box_classifier(
         )
     else:
         heads.box_predictor = replaced(predictor, method)
-    if schedule is None and statistics is not None:
-        _warn_without_schedule(heads.box_predictor)
     return model
-
-
-def _warn_without_schedule(predictors: nn.Module) -> None:
-    asking = [
-        type(module).__name__
-        for module in predictors.modules()
-        if isinstance(module, Method) and module.needs_progress
-    ]
-    if asking:
-        logger.warning(
-            "%s asks how long the run is, so that training stops at its first iteration: give "
-            "replace_box_classifier(..., schedule=TrainingSchedule(max_iter, images_per_batch)), "
-            "of balms_seg.modeling.",
-            asking[0],
-        )
 
 
 def _method_of(

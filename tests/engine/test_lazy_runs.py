@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import instantiate
+from detectron2.config import LazyCall, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from made_up_data import TRAIN_CLASSES, write_annotated_images
 
 from balms_seg.commands import command_line
 from balms_seg.engine.lazy_run import load_lazy_config
+from balms_seg.modeling import TrainingSchedule
+from balms_seg.modeling.lazy_config import set_method
 
 ROOT = Path(__file__).resolve().parents[2]
 CASCADE = ROOT / "docs" / "examples" / "lazy_cascade.py"
@@ -158,6 +160,18 @@ def test_configurations_for_lvis_train_and_are_evaluated(
     assert (output / "lvis_instances_results.json").is_file()
     balms_seg_train("--eval-only", *words, f"train.init_checkpoint={output}/model_final.pth")
     assert (output / "log.txt").read_text().count("| segm |") == 2
+
+
+def test_a_method_that_changes_on_the_way_follows_the_run_s_length() -> None:
+    cfg = load_lazy_config(str(LAZY / "mask_rcnn_R_50_FPN_lvis_v1.py"), ["train.max_iter=7"])
+    predictor = cfg.model.roi_heads.box_predictor
+    with pytest.raises(ValueError, match=r"LDAMDRW .* give schedule=TrainingSchedule\("):
+        set_method(predictor, "ldam_drw")
+    batch = "${dataloader.train.total_batch_size}"
+    followed = LazyCall(TrainingSchedule)(max_iter="${train.max_iter}", images_per_batch=batch)
+    for schedule in (followed, TrainingSchedule(7, 16)):
+        set_method(predictor, "ldam_drw", schedule=schedule)
+        assert instantiate(predictor).schedule == TrainingSchedule(7, 16)
 
 
 def test_detectron2_without_vit_says_so_in_one_line() -> None:
