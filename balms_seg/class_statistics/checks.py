@@ -38,6 +38,26 @@ def checked_counts(
     return counts
 
 
+def checked_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    """(N,) int64 class ids, one an image."""
+    given = np.asarray(labels)
+    if given.ndim != 1:
+        raise ValueError(
+            f"Expected labels of shape (N,), one class id an image, but got {given.shape}; pass "
+            "labels.flatten() of class ids, labels.argmax(1) of one-hot rows."
+        )
+    try:
+        class_ids = given.astype(np.int64)
+    except ValueError:  # of names
+        class_ids = None
+    if class_ids is None or (class_ids != given).any():
+        raise ValueError(
+            f"Expected labels to be class ids, whole numbers from 0, but got {given.dtype}, for "
+            f"example {given[:3].tolist()}."
+        )
+    return class_ids
+
+
 def countable(
     source: str | Path | Annotations, with_masks: bool | None, *, is_trusted: bool
 ) -> tuple[Annotations, np.ndarray]:

@@ -21,6 +21,7 @@ from balms_seg.class_statistics.annotation_counts import (
 from balms_seg.class_statistics.checks import (
     apply_empty_class_policy,
     checked_counts,
+    checked_labels,
     checked_names,
     checked_repeat_factors,
     countable,
@@ -208,8 +209,8 @@ class ClassStatistics:
         repeat_factors: np.ndarray | None = None,
         empty_classes: str = "floor",
     ) -> ClassStatistics:
-        """Count the labels of a classification set; arguments as in `from_dataset_dicts`."""
-        class_id = np.asarray(labels, np.int64).reshape(-1)
+        """Count the (N,) class ids of a classification set; the rest as in `from_dataset_dicts`."""
+        class_id = checked_labels(labels)
         return cls._from_arrays(
             np.arange(len(class_id)),
             class_id,

@@ -22,7 +22,7 @@ def softmax_shift(counts: Tensor) -> Tensor:
     Raises:
         ValueError: a count is not positive and finite.
     """
-    _checks.check_class_vector(counts, name="counts", num_classes=len(counts), upper=math.inf)
+    _checks.check_class_vector(counts, name="counts", upper=math.inf)
     relative = (counts.double() / counts.max()).log()
     return (relative - relative.mean()).float()
 
@@ -39,7 +39,7 @@ def sigmoid_shift(frequency: Tensor) -> Tensor:
     Raises:
         ValueError: a frequency leaves (0, 1).
     """
-    _checks.check_class_vector(frequency, name="frequency", num_classes=len(frequency), upper=1.0)
+    _checks.check_class_vector(frequency, name="frequency", upper=1.0)
     return torch.logit(frequency.double()).float()
 
 

@@ -16,6 +16,14 @@ from torch import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
 
+# What to do about it.
+_PIXELS = (
+    "; of pixels, (N, C, H, W), pass logits.movedim(1, -1).flatten(0, -2), and of their class ids, "
+    "(N, H, W), targets.flatten()"
+)
+_CLASS_IDS = "; pass targets.flatten() of class ids, targets.argmax(1).flatten() of one-hot columns"
+_IGNORED_PIXEL = 255  # in masks
+
 # id -> (the tensor, its version when it was found valid); entries leave with their tensor.
 _valid_class_vectors: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
@@ -31,17 +39,21 @@ def check_logits_and_targets(
         min_columns: fewest columns C that make sense.
         has_implicit_background: target C is legal too: background without a column.
     """
+    require_tensors(logits=logits, targets=targets)
     if logits.dim() != 2 or logits.shape[1] < min_columns:
         raise ValueError(
             f"Expected logits of shape (N, C) with at least {min_columns} columns, "
-            f"but got {tuple(logits.shape)}."
+            f"but got {tuple(logits.shape)}{_PIXELS if logits.dim() > 2 else ''}."
         )
     if not logits.is_floating_point():
-        raise TypeError(f"Expected floating-point logits, but got {logits.dtype}.")
+        raise TypeError(
+            f"Expected floating-point logits, but got {logits.dtype}; pass what the classifier "
+            "gives, before any argmax."
+        )
     if targets.shape != logits.shape[:1]:
         raise ValueError(
             f"Expected targets of shape ({logits.shape[0]},), one for each row of logits, "
-            f"but got {tuple(targets.shape)}."
+            f"but got {tuple(targets.shape)}{_CLASS_IDS if targets.dim() > 1 else ''}."
         )
     if targets.dtype != torch.int64:
         raise TypeError(f"Expected int64 targets, but got {targets.dtype}; convert with .long().")
@@ -49,18 +61,41 @@ def check_logits_and_targets(
         lowest, highest = (int(value) for value in torch.aminmax(targets))
         limit = logits.shape[1] if has_implicit_background else logits.shape[1] - 1
         if lowest < 0 or highest > limit:
+            remedy = "class ids count from 0"
+            if lowest < 0 or highest == _IGNORED_PIXEL:
+                remedy = (
+                    "leave out the rows that such values mark as ignored: keep = (targets >= 0) & "
+                    f"(targets <= {limit}), then logits[keep] and targets[keep]"
+                )
             raise ValueError(
-                f"Expected targets in [0, {limit}], but got values from {lowest} to {highest}."
+                f"Expected targets in [0, {limit}], but got values from {lowest} to {highest}; "
+                f"{remedy}."
             )
 
 
-def check_class_vector(vector: Tensor, *, name: str, num_classes: int, upper: float) -> None:
-    """Raise unless `vector` is (K,), a constant, and strictly between 0 and `upper`."""
-    if not isinstance(vector, Tensor):
-        raise TypeError(
-            f"Expected {name} to be a tensor, but got {type(vector).__name__}; "
-            "pass torch.as_tensor(...)."
-        )
+def require_tensors(**arguments: object) -> None:
+    """Raise TypeError where an argument is a list or an array."""
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"Expected {name} to be a tensor, but got {type(value).__name__}; "
+                "pass torch.as_tensor(...)."
+            )
+
+
+def check_class_vector(
+    vector: Tensor, *, name: str, num_classes: int | None = None, upper: float
+) -> None:
+    """Raise unless `vector` is (K,), a constant, and strictly between 0 and `upper`.
+
+    Args:
+        vector: what the caller got.
+        name: of the argument.
+        num_classes: K; None: whatever it has.
+        upper: see above.
+    """
+    require_tensors(**{name: vector})
+    num_classes = vector.numel() if num_classes is None else num_classes
     if vector.shape != (num_classes,):
         raise ValueError(
             f"Expected {name} of shape ({num_classes},), one for each class, "

@@ -50,7 +50,7 @@ def effective_number_weights(counts: Tensor, *, beta: float = 0.9999) -> Tensor:
 
 
 def _checked(counts: Tensor) -> Tensor:
-    _checks.check_class_vector(counts, name="counts", num_classes=len(counts), upper=math.inf)
+    _checks.check_class_vector(counts, name="counts", upper=math.inf)
     return _checks.widen(counts)
 
 

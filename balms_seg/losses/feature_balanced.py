@@ -59,6 +59,7 @@ def feature_balanced_loss(
     _checks.check_reduction(reduction)
     _checks.check_logits_and_targets(logits, targets)
     _checks.check_class_vector(counts, name="counts", num_classes=logits.shape[1], upper=math.inf)
+    _checks.require_tensors(features=features)
     if features.dim() != 2 or len(features) != len(logits):
         raise ValueError(
             f"Expected features of shape ({len(logits)}, D), one for each row of logits, but got "

@@ -200,6 +200,19 @@ def test_classification_groups_start_at_20_and_101_images() -> None:
     assert from_dicts.to_dict() == statistics.to_dict()
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 0], [0, 1]], r"shape \(N,\), one class id an image, but got \(2, 2\); pass .*argmax"),
+        ([0.0, 1.5], r"whole numbers from 0, but got float64, for example \[0.0, 1.5\]"),
+        (["cat", "dog"], "whole numbers from 0, but got <U3, for example .'cat', 'dog'"),
+    ],
+)
+def test_labels_that_are_no_class_ids_are_errors(labels: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassStatistics.from_labels(labels, 2)
+
+
 def test_wrong_frequency_letters_are_errors() -> None:
     with pytest.raises(ValueError, match=r"got \['x'\]"):
         ClassStatistics.from_dataset_dicts(IMAGES, 4, frequency=["r", "x", "c", "f"])

@@ -11,8 +11,10 @@ from balms_seg.losses import (
     balanced_sigmoid_loss,
     balanced_softmax_loss,
     balanced_softmax_loss_with_background,
+    effective_number_weights,
     feature_balanced_loss,
     focal_loss,
+    inverse_frequency_weights,
     ldam_loss,
     logit_adjusted_loss,
     sigmoid_loss,
@@ -235,9 +237,46 @@ def test_counts_that_want_a_gradient_are_an_error() -> None:
         )
 
 
-def test_counts_that_are_not_a_tensor_are_an_error() -> None:
-    with pytest.raises(TypeError, match=r"torch\.as_tensor"):
-        balanced_softmax_loss(torch.zeros(1, 2), torch.tensor([0]), COUNTS[:2].numpy())
+@pytest.mark.parametrize("argument", ["logits", "targets", "counts", "features"])
+@pytest.mark.parametrize("convert", [Tensor.tolist, Tensor.numpy])
+def test_what_is_not_a_tensor_is_an_error(argument: str, convert: Callable) -> None:
+    given = {
+        "logits": torch.zeros(1, 4),
+        "targets": torch.tensor([0]),
+        "counts": COUNTS,
+        "features": torch.ones(1, 3),
+    }
+    with pytest.raises(TypeError, match=rf"{argument} to be a tensor.*torch\.as_tensor"):
+        feature_balanced_loss(**{**given, argument: convert(given[argument])}, strength=1.0)
+
+
+@pytest.mark.parametrize("function", [inverse_frequency_weights, effective_number_weights])
+def test_weights_are_made_of_a_tensor_of_one_dimension(function: Loss) -> None:
+    with pytest.raises(TypeError, match=r"counts to be a tensor, but got list"):
+        function([5, 3, 1])
+    for counts in (torch.tensor(5.0), torch.ones(2, 3)):
+        with pytest.raises(ValueError, match=r"counts of shape \(\d,\), one for each class"):
+            function(counts)
+
+
+def test_the_way_from_pixels_to_rows_is_told_and_right() -> None:
+    logits, targets = torch.randn(2, 4, 3, 5), torch.randint(4, (2, 3, 5))
+    one_hot = torch.nn.functional.one_hot(targets, 4).movedim(-1, 1)
+    targets[1, 2, 3] = 255
+    rows, ids = logits.movedim(1, -1).flatten(0, -2), targets.flatten()
+    with pytest.raises(ValueError, match=r"pass logits\.movedim\(1, -1\)\.flatten\(0, -2\), and"):
+        balanced_softmax_loss(logits, targets, COUNTS)
+    with pytest.raises(ValueError, match=r"targets\.argmax\(1\)\.flatten\(\) of one-hot"):
+        balanced_softmax_loss(rows, one_hot, COUNTS)
+    with pytest.raises(ValueError, match=r"ignored: keep = \(targets >= 0\) & \(targets <= 3\), "):
+        balanced_softmax_loss(rows, ids, COUNTS)
+    keep = (ids >= 0) & (ids <= 3)
+    expected = torch.nn.functional.cross_entropy(
+        logits + COUNTS.log()[:, None, None], targets, ignore_index=255
+    )
+    torch.testing.assert_close(balanced_softmax_loss(rows[keep], ids[keep], COUNTS), expected)
+    ids = one_hot.argmax(1).flatten()
+    torch.testing.assert_close(ids[keep], targets.flatten()[keep])
 
 
 def test_counts_may_be_integers() -> None:
