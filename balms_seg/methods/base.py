@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from balms_seg.class_statistics import ClassStatistics
 from balms_seg.methods.settings import MethodSettings
 
 if TYPE_CHECKING:
-    from balms_seg.class_statistics import ClassStatistics
     from balms_seg.methods.context import LossContext
 
 
@@ -111,9 +111,16 @@ class Method(nn.Module, ABC):
         """Take what the method needs from the training set; None: it is only to predict.
 
         Raises:
+            TypeError: the statistics are counts alone.
             ValueError: the statistics are of another number of classes, or the settings do not go
                 with it.
         """
+        if not (statistics is None or isinstance(statistics, ClassStatistics)):
+            raise TypeError(
+                "Expected ClassStatistics of the training set, or None for a model that only "
+                f"predicts, but got {type(statistics).__name__}; make them by "
+                "ClassStatistics.from_json, from_dataset_dicts or from_labels, of balms_seg."
+            )
         if statistics is not None and statistics.num_classes != self.num_classes:
             node = "ROI_HEADS" if self.has_background else "IMAGE_CLASSIFIER"
             raise ValueError(

@@ -196,6 +196,12 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
         replace_box_classifier(detectron2_model(), "focl", None)
 
 
+@pytest.mark.parametrize("counts", [[5, 3, 1], torch.tensor([5, 3, 1])])
+def test_counts_are_not_taken_for_statistics(counts: list | torch.Tensor) -> None:
+    with pytest.raises(TypeError, match=r"got (list|Tensor); make them by ClassStatistics\."):
+        replace_box_classifier(detectron2_model(), "balanced_softmax", counts)
+
+
 @pytest.mark.parametrize("heads", HEADS)
 def test_statistics_of_another_data_set_are_refused_before_anything_changes(heads: str) -> None:
     model = detectron2_model(heads)
