@@ -43,7 +43,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "DATASETS.TEST": ("earlier_val",),
     }
     run_training(data, tmp_path / "output" / "my_data")
-    for name in ("a", "b", "softmax", "balanced_softmax", "held_out"):
+    seeds = [f"{name}_seed{k}" for name in ("softmax", "balanced_softmax") for k in (1, 2)]
+    for name in ("a", "b", "softmax", "balanced_softmax", "held_out", *seeds):
         shutil.copytree(tmp_path / "output" / "my_data", tmp_path / "output" / name)
     found = tmp_path / "output" / "my_data" / "inference" / "lvis_instances_results.json"
     shutil.copy(found, tmp_path / "results.json")
