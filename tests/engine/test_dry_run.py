@@ -215,8 +215,14 @@ def test_an_evaluation_is_checked_with_its_checkpoint(
         assert re.search(r"evaluated on \S+_val: \d+ images", told)
         assert f"parameters, all of them in {weights}" in told
     other = {**settings, "MODEL.ROI_BOX_HEAD.FC_DIM": 12, "MODEL.WEIGHTS": str(weights)}
-    with pytest.raises(SystemExit, match="lacks them or has them in another shape"):
+    with pytest.raises(SystemExit, match="in another shape. Check the configuration"):
         dry_run(other, "--eval-only")
+    trunk = tmp_path.with_name("trunk.pth")
+    model = read_checkpoint(weights)["model"].items()
+    only = {name: value for name, value in model if name.startswith("backbone.bottom_up.")}
+    torch.save({"model": only, "matching_heuristics": True}, trunk)
+    with pytest.raises(SystemExit, match="backbone.fpn.*It fills the backbone alone: give"):
+        dry_run({**settings, "MODEL.WEIGHTS": str(trunk)}, "--eval-only")
     assert sorted(tmp_path.iterdir()) == before
 
 
