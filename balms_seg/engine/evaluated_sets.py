@@ -88,7 +88,7 @@ def evaluate_sets(
 
 
 def _describe_stop(stopped: EvaluatedSet) -> str:
-    """What is left of an evaluation; how to go on, too, where no training says so next."""
+    """What is left of an evaluation; how to go on, too, where no training says so at its end."""
     kept_in = getattr(stopped.evaluator, "kept_in", None)
     left, further = "No prediction is kept", "starts it anew"
     if kept_in is not None:

@@ -62,12 +62,21 @@ def save_interrupted(trainer: Any) -> None:
     is_there = (Path(trainer.cfg.OUTPUT_DIR) / f"{name}.pth").is_file()
     if not is_there and trainer.iter < trainer.max_iter - 1:  # else there is model_final
         trainer.checkpointer.save(name, iteration=trainer.iter)
-    logger.warning(
-        "Stopped by a signal after iteration %d, whose checkpoint is in %s. The same command with "
-        "--resume goes on.",
-        min(trainer.iter, trainer.max_iter - 1),  # after the last one it stands one further
-        trainer.cfg.OUTPUT_DIR,
-    )
+
+
+@contextmanager
+def stops_told(trainer: Any) -> Iterator[None]:
+    """Say, after a training that a signal ended and after its hooks' last lines, how it goes on."""
+    try:
+        yield
+    except StoppedBySignal:
+        logger.warning(
+            "Stopped by a signal after iteration %d, whose checkpoint is in %s. The same command "
+            "with --resume goes on.",
+            min(trainer.iter, trainer.max_iter - 1),  # after the last one it stands one further
+            trainer.cfg.OUTPUT_DIR,
+        )
+        raise
 
 
 class DueFinalCheckpoint(HookBase):

@@ -25,7 +25,7 @@ from balms_seg.engine.class_checks import CLASSES_KEY, check_classes, class_reco
 from balms_seg.engine.classifier_start import start_as_configured
 from balms_seg.engine.classifier_step import ClassifierStep
 from balms_seg.engine.evaluated_sets import EvaluatedSet, evaluate_sets
-from balms_seg.engine.interruption import evaluate_interruptibly
+from balms_seg.engine.interruption import evaluate_interruptibly, stops_told
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.mixed_precision import half_precision
@@ -185,7 +185,7 @@ class LongTailedTrainer(DefaultTrainer):
 
     def train(self) -> Any:
         """As detectron2's; a signal ends it after the iteration, with a checkpoint."""
-        with stop_signals.installed(), stop_signals.deferred():
+        with stop_signals.installed(), stop_signals.deferred(), stops_told(self):
             return super().train()
 
     def run_step(self) -> None:
