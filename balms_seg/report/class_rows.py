@@ -22,7 +22,10 @@ def class_rows(
     several = len(runs) > 1
     title = TASK_NAMES[runs[0].main_task]
     columns: list[dict[str, Any]] = [
-        {"key": "name", "title": "class", "text": True, "hint": "name of the class"},
+        {
+            **{"key": "name", "title": "class", "text": True, "style": "name"},
+            "hint": "name of the class",
+        },
         *(
             {
                 "key": f"ap{i}",
@@ -49,7 +52,10 @@ def class_rows(
             "title": "false alarms",
             "hint": f"wrong detections that outscore half of the right ones. {OUTSCORE_GLOSS}",
         },
-        {"key": "taken", "title": "taken for", "text": True, "hint": "the commonest mistake"},
+        {
+            **{"key": "taken", "title": "taken for", "text": True, "style": "name"},
+            "hint": "the commonest mistake",
+        },
     ]
     for column in columns:
         column["perRun"] = column["key"] in {"ap50", *FATES, "alarms", "taken", "why"}

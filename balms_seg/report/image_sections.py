@@ -182,7 +182,10 @@ def class_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str
         return [], []
     several = len(runs) > 1
     columns: list[dict[str, Any]] = [
-        {"key": "name", "title": "class", "text": True, "hint": "name of the class"},
+        {
+            **{"key": "name", "title": "class", "text": True, "style": "name"},
+            "hint": "name of the class",
+        },
         *(
             {
                 "key": f"accuracy{i}",
@@ -204,7 +207,10 @@ def class_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str
             "hint": "share of right ones among the images said to be of the class",
         },
         {"key": "objects", "title": "images", "hint": "images in the evaluation set"},
-        {"key": "taken", "title": "taken for", "text": True, "hint": "the commonest mistake"},
+        {
+            **{"key": "taken", "title": "taken for", "text": True, "style": "name"},
+            "hint": "the commonest mistake",
+        },
     ]
     for column in columns:
         column["perRun"] = column["key"] in {"top5", "precision", "taken"}

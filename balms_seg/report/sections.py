@@ -199,8 +199,8 @@ def _metric_cell(
 def class_table(runs: Sequence[Run], columns: Sequence[Mapping[str, Any]]) -> str:
     """Controls and the empty table, which the page's script fills, sorts and filters."""
     head = "".join(
-        f'<th{_text_class(column)}><button type="button" title="{escape(column["hint"])}">'
-        f"{_breakable(column['title'])}</button></th>"
+        f'<th class="{_column_class(column)}"><button type="button" '
+        f'title="{escape(column["hint"])}">{_breakable(column["title"])}</button></th>'
         for column in columns
     )
     buttons = "".join(
@@ -231,8 +231,8 @@ def _breakable(name: str) -> str:
     return re.sub(r"([_/.-])", r"\1<wbr>", escape(name))
 
 
-def _text_class(column: Mapping[str, Any]) -> str:
-    return ' class="text"' if column.get("text") else ""
+def _column_class(column: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, ["text" * bool(column.get("text")), column.get("style")]))
 
 
 def gallery(runs: Sequence[Run], entries: Sequence[GalleryEntry]) -> str:

@@ -172,6 +172,24 @@ def test_the_table_of_classes_sorts_and_filters(browser: Any, page: Path) -> Non
     assert column(browser, "class") == []
 
 
+@pytest.mark.parametrize(("media", "width"), [("screen", 1200), ("print", 717)])
+def test_the_table_of_classes_is_whole_with_long_names(
+    browser: Any, page: Path, media: str, width: int
+) -> None:
+    """In a window of 1,200 px, and on A4, whose rows all stand there and whose cells are whole."""
+    open_page(browser, page, width=width, dark=False)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    cut, num_wide = browser.execute_script(
+        "const table = document.querySelector('#classes table');"
+        "table.querySelectorAll('td.name').forEach((e) => { e.textContent = 'name_'.repeat(8); });"
+        "const box = table.closest('.scroll');"
+        "return [box.scrollWidth - box.clientWidth,"
+        "[...table.querySelectorAll('td')].filter((e) => e.scrollWidth > e.clientWidth + 1).length]"
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert (cut, num_wide) == (0, 0)
+
+
 def test_details_of_the_table_follow_the_chosen_run(browser: Any, page: Path) -> None:
     open_page(browser, page, width=1200, dark=False)
     browser.find_element("css selector", "#classes thead button").click()
