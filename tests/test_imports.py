@@ -17,7 +17,7 @@ PACKAGE = ROOT / "balms_seg"
 LAYERS = (
     {"annotations", "decoding", "distributed", "job", "model_zoo", "progress", "requirements"}
     | {"configs", "declared_keys", "detectron2_wheel", "device_copies", "durable_files"}
-    | {"lazy_names", "needs_detectron2", "stop_signals"},
+    | {"lazy_names", "needs_detectron2", "stop_signals", "wording"},
     {"losses", "class_statistics"},
     {"methods", "sampling", "meta", "image_batch", "training_objects"},
     {"data", "modeling", "evaluation", "integrations"},

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from balms_seg.wording import counted
+
 from .entries import (
     AnnotationFields,
     RunLengths,
@@ -20,7 +22,7 @@ from .entries import (
     entry_name,
     polygons_of,
 )
-from .errors import NUM_NAMED, AnnotationError, FieldError, check_unique, counted, shortened
+from .errors import NUM_NAMED, AnnotationError, FieldError, check_unique, shortened
 from .fields import canonical_id
 from .mask_columns import MaskKind, build_mask_columns, farthest_px, unpack_coordinates
 from .polygons import MIN_NUMBERS, enclosing_box

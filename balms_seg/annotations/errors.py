@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from balms_seg.wording import counted
+
 NUM_NAMED = 5
 _LONGEST_VALUE = 60
 
@@ -33,13 +35,6 @@ def shortened(values: Iterable[object], limit: int = NUM_NAMED, *, total: int | 
     number = len(texts) if total is None else total
     more = f" and {number - limit} more" if number > limit else ""
     return ", ".join(texts[:limit]) + more
-
-
-def counted(number: int, noun: str) -> str:
-    """The number with the noun, in the plural where it is not one."""
-    endings = {"y": f"{noun[:-1]}ies", "x": f"{noun}es", "s": f"{noun}es"}
-    plural = endings.get(noun[-1], f"{noun}s")
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def check_unique(ids: Sequence[int | str], kind: str, path: str) -> None:

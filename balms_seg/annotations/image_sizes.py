@@ -9,9 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from balms_seg.decoding import read_header
+from balms_seg.wording import counted
 
 from .annotations import Annotations
-from .errors import AnnotationError, counted
+from .errors import AnnotationError
 from .image_files import ImageFolder
 
 _NUM_THREADS = 16  # opening a file waits for the disk more than it computes

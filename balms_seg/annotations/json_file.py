@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from balms_seg.wording import plain_path
+
 
 def read_json(
     path: str | Path,
@@ -77,11 +79,12 @@ def paused_garbage_collection() -> Iterator[None]:
 
 
 def _missing_message(path: Path) -> str:
-    message = f"Expected a json file at {path.absolute()}, but there is none"
-    existing = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
-    if existing is not None and existing != path.absolute().parent:
+    path = plain_path(path.absolute())
+    message = f"Expected a json file at {path}, but there is none"
+    existing = next((parent for parent in path.parents if parent.is_dir()), None)
+    if existing is not None and existing != path.parent:
         return f"{message}: {existing} exists, the rest of the path does not."
-    beside = sorted(entry.name for entry in path.absolute().parent.glob("*.json"))[:5]
+    beside = sorted(entry.name for entry in path.parent.glob("*.json"))[:5]
     return f"{message}; json files in that folder: {', '.join(beside) or 'none'}."
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.progress import with_progress
+from balms_seg.wording import plain_path
 
 from .annotations import Annotations
 from .build import build_annotations
@@ -44,12 +45,12 @@ def read_annotations(json_file: str | Path) -> Annotations:
     state = path.stat()
     # The time of the last change of state cannot be set, unlike that of the content.
     times = state.st_mtime_ns, state.st_ctime_ns
-    return _read(_FileState(path.resolve(), state.st_size, times, path))
+    return _read(_FileState(path.resolve(), state.st_size, times, plain_path(path)))
 
 
 @dataclass(frozen=True)
 class _FileState:
-    """A file as it was; equal whatever the spelling of its path, which messages keep."""
+    """A file as it was; equal whatever the spelling of its path, which messages have."""
 
     resolved: Path
     size: int

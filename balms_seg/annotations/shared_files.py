@@ -7,6 +7,8 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from balms_seg.wording import agreeing, counted
+
 
 def real_files(paths: Iterable[str]) -> set[str]:
     """The files that paths lead to, whatever links are on the way.
@@ -56,8 +58,8 @@ def describe_shared(
         metric: that is measured on the set.
     """
     return (
-        f"{number} of {num_images} images of {name} are also in {', '.join(trained_on)}: {metric} "
-        "there is of images trained on."
+        f"{number} of {counted(num_images, 'image')} of {name} {agreeing(number, 'is', 'are')} "
+        f"also in {', '.join(trained_on)}: {metric} there is of images trained on."
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from balms_seg.wording import agreeing, counted
+
 from .annotations import Annotations, Masks
 from .errors import AnnotationError
 from .mask_columns import unpack_coordinates
@@ -98,7 +100,10 @@ def _box_suspicions(boxes: np.ndarray, sizes: np.ndarray) -> list[str]:
         seen = ""
         if are_corners:
             seen = ", and all of them lie in it when they are read as corners x1, y1, x2, y2"
-        return [f"{num_beyond} of {len(boxes)} boxes end beyond their image{seen}{expected}"]
+        return [
+            f"{num_beyond} of {counted(len(boxes), 'box')} {agreeing(num_beyond, 'ends', 'end')} "
+            f"beyond the image{seen}{expected}"
+        ]
     return []
 
 

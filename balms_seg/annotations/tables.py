@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from balms_seg.wording import counted
+
 from . import fields
 from .arrays import Ragged
 from .class_limits import check_class_names, check_num_classes
 from .entries import Source, content_of, entry_name
-from .errors import AnnotationError, FieldError, check_unique, counted, shortened
+from .errors import AnnotationError, FieldError, check_unique, shortened
 
 #: Fields that LVIS adds to COCO's images: verified absent classes, and incompletely annotated ones.
 LVIS_IMAGE_FIELDS = ("neg_category_ids", "not_exhaustive_category_ids")

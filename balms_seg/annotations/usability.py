@@ -10,8 +10,10 @@ from weakref import WeakSet
 
 import numpy as np
 
+from balms_seg.wording import counted
+
 from .annotations import Annotations, Facts
-from .errors import AnnotationError, counted
+from .errors import AnnotationError
 from .mask_columns import MaskKind
 from .suspicions import is_beyond_image
 from .tables import LVIS_IMAGE_FIELDS

@@ -20,6 +20,7 @@ from balms_seg.annotations import (
     require_trust,
     warn_once,
 )
+from balms_seg.wording import agreeing, counted
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,9 @@ def apply_empty_class_policy(
     empty = tuple(class_names[i] for i in np.flatnonzero(instance_counts == 0))
     if empty and policy == "error":
         raise ValueError(
-            f"{len(empty)} of {len(class_names)} classes have no training sample: "
-            f"{_abbreviate(empty)}. Add samples, drop the classes, or use the policy 'floor'."
+            f"{len(empty)} of {counted(len(class_names), 'class')} "
+            f"{agreeing(len(empty), 'has', 'have')} no training sample: {_abbreviate(empty)}. Add "
+            "samples, drop the classes, or use the policy 'floor'."
         )
     if empty and policy == "floor":
         _warn_about_empty_classes(empty, len(class_names))
@@ -119,10 +121,11 @@ def checked_repeat_factors(factors: np.ndarray | None, num_images: int) -> np.nd
 @lru_cache(maxsize=64)  # one warning for each set of classes, however often the prior is read
 def _warn_about_empty_classes(empty: tuple[str, ...], num_classes: int) -> None:
     logger.warning(
-        "%d of %d classes have no training sample: %s. The prior counts each as one sample; "
-        "they are trained as negatives only.",
+        "%d of %s %s no training sample: %s. The prior counts each as one sample; each is trained "
+        "as a negative only.",
         len(empty),
-        num_classes,
+        counted(num_classes, "class"),
+        agreeing(len(empty), "has", "have"),
         _abbreviate(empty),
     )
 

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from balms_seg.wording import agreeing, counted
+
 
 def threshold_that_repeats(frequency: np.ndarray, share: float = 1 / 3) -> float:
     """A threshold, of three digits, below which `share` of the present classes lie.
@@ -47,10 +49,11 @@ def describe_threshold(threshold: float, frequency: np.ndarray) -> str:
             "images show each class."
         )
     times = math.sqrt(threshold / present.min())
+    number = int((present < threshold).sum())
     return (
-        f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: {(present < threshold).sum()} of "
-        f"{len(present)} classes are in a smaller share of the images, and images of the rarest "
-        f"come {times:.3g} times as often."
+        f"DATALOADER.REPEAT_THRESHOLD is {threshold:g}: {number} of "
+        f"{counted(len(present), 'class')} {agreeing(number, 'is', 'are')} in a smaller share of "
+        f"the images, and images of the rarest come {times:.3g} times as often."
     )
 
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     from balms_seg.experiments.table_plan import TablePlan
@@ -98,8 +99,8 @@ def run(args: argparse.Namespace) -> None:
     runs = {run.name: run for table in tables for run in table.wanted()}
     left = {run.name: run for table in tables for run in table.missing(args.output)}
     print(
-        f"{len(runs)} runs, {len(runs) - len(left)} of them finished; {jobs} side by side, "
-        f"{'on GPUs' if gpus else 'a CPU core each'}"
+        f"{counted(len(runs), 'run')}, {len(runs) - len(left)} of them finished; {jobs} side by "
+        f"side, {'on GPUs' if gpus else 'a CPU core each'}"
     )
     failed = train_runs(
         list(left.values()),
@@ -117,12 +118,13 @@ def run(args: argparse.Namespace) -> None:
             print(f"It is in {table.path}.md, .csv and .json.")
     if failed:
         raise RuntimeError(
-            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. The lines above say "
-            "why; the same command tries them again."
+            f"{len(failed)} of {counted(len(runs), 'run')} failed: {', '.join(failed)}. The lines "
+            "above say why; the same command tries them again."
         )
     num_left = len({run.name for table in tables for run in table.missing(args.output)})
     if num_left:
-        print(f"{num_left} of {len(runs)} runs are left; the same command goes on.")
+        are = agreeing(num_left, "is", "are")
+        print(f"{num_left} of {counted(len(runs), 'run')} {are} left; the same command goes on.")
         sys.exit(RESUME_EXIT_CODE)
 
 

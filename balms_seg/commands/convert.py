@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import agreeing, counted, plain_path
 
 if TYPE_CHECKING:
     from balms_seg.annotations.yolo_labels import YoloFolder
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A folder, and where to write."""
-    parser.add_argument("source", type=Path, metavar="FOLDER", help="with data.yaml, or that file")
+    parser.add_argument(
+        "source", type=plain_path, metavar="FOLDER", help="with data.yaml, or that file"
+    )
     parser.add_argument(
         "--read-outside",
         action="store_true",
@@ -47,14 +50,16 @@ def run(args: argparse.Namespace) -> None:
         path.write_text(json.dumps(content), encoding="utf-8")
         with_masks = sum("segmentation" in entry for entry in content["annotations"])
         print(
-            f"{path}: {len(content['images'])} images, {len(content['annotations'])} objects, "
-            f"{with_masks} of them with an outline"
+            f"{path}: {counted(len(content['images']), 'image')}, "
+            f"{counted(len(content['annotations']), 'object')}, {with_masks} of them with an "
+            "outline"
         )
         labelled = {entry["image_id"] for entry in content["annotations"]}
         bare = [image for i, image in enumerate(folder.images[split], 1) if i not in labelled]
         if bare:
             print(
-                f"{len(bare)} of these images have no labels, such as {bare[0]}, of which "
+                f"{len(bare)} of these images {agreeing(len(bare), 'has', 'have')} no labels, such "
+                f"as {bare[0]}, of which "
                 f"{label_file(bare[0])} would be the file"
             )
         without += [
@@ -62,14 +67,15 @@ def run(args: argparse.Namespace) -> None:
             for entry in content["annotations"]
             if "segmentation" not in entry
         ]
-        sets.append([f"my_{split}", str(path.absolute()), str(folder.root)])
+        sets.append([f"my_{split}", str(plain_path(path.absolute())), str(folder.root)])
     for line in _oddities(folder):
         print(line)
     keys = [f"MODEL.ROI_HEADS.NUM_CLASSES {len(folder.names)}"]
     if without:
         print(
-            f"{len(without)} objects have no outline, such as one in {without[0]}, so that boxes "
-            "alone can be trained on; for masks give each an outline, or take it out."
+            f"{counted(len(without), 'object')} {agreeing(len(without), 'has', 'have')} no "
+            f"outline, such as one in {without[0]}, so that boxes alone can be trained on; for "
+            "masks give each an outline, or take it out."
         )
         keys.append("MODEL.MASK_ON False")
     if "train" in folder.images:
@@ -92,4 +98,7 @@ def _oddities(folder: YoloFolder) -> Iterator[str]:
             yield describe_shared(len(shared), len(own), f"my_{split}", ["my_train"])
     alone = labels_without_image(folder)
     if alone:
-        yield f"{len(alone)} label files belong to no image, such as {alone[0]}."
+        yield (
+            f"{counted(len(alone), 'label file')} {agreeing(len(alone), 'belongs', 'belong')} to "
+            f"no image, such as {alone[0]}."
+        )

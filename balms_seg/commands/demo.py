@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import counted, plain_path
 
 if TYPE_CHECKING:
     import torch
@@ -99,17 +100,17 @@ def run(args: argparse.Namespace) -> None:
         drawn = draw_instances(pixels, found, categories, scale=scale, with_group=args.groups)
         cv2.imwrite(str(args.output / f"{path.stem}.png"), drawn)
         print(f"{path}: {_describe_found(len(found), output.scores, threshold)}")
-    print(f"Pictures are in {args.output.absolute()}.")
+    print(f"Pictures are in {plain_path(args.output.absolute())}.")
 
 
 def _describe_found(num_kept: int, scores: torch.Tensor, threshold: float) -> str:
     if num_kept:
-        return f"{num_kept} instances"
+        return counted(num_kept, "instance")
     if not len(scores):
         return "nothing was found at all"
     return (
-        f"none of {len(scores)} detections passes --confidence-threshold {threshold:g}; the surest "
-        f"has {float(scores.max()):.2g}"
+        f"none of {counted(len(scores), 'detection')} passes --confidence-threshold {threshold:g}; "
+        f"the surest has {float(scores.max()):.2g}"
     )
 
 

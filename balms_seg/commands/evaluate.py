@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balms_seg.commands.outputs import output_path
 from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
+from balms_seg.wording import plain_path
 
 if TYPE_CHECKING:
     from balms_seg.evaluation.lvis.evaluation_set import EvaluationSet
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Result file, ground truth and what to compute."""
-    parser.add_argument("results", type=Path, help="json list of detections")
+    parser.add_argument("results", type=plain_path, help="json list of detections")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--dataset",
         metavar="NAME",
         help="registered data set; loads detectron2, which takes seconds",
     )
-    source.add_argument("--ground-truth", type=Path, metavar="FILE", help="annotations")
+    source.add_argument("--ground-truth", type=plain_path, metavar="FILE", help="annotations")
     parser.add_argument(
         "--training",
-        type=Path,
+        type=plain_path,
         metavar="FILE",
         help="training annotations: training images and instances of each class, and the frequency "
         "groups of classes whose group the ground truth does not say",

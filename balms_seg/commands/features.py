@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 from balms_seg.commands.config_keys import add_key_arguments
+from balms_seg.wording import plain_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     model = load_feature_model(cfg)
     entries = []
     for name in names:
-        path = args.output.absolute() / f"{name}.npz"
+        path = plain_path(args.output.absolute()) / f"{name}.npz"
         is_new = keep_features(cfg, model, name, path)
         print(f"{path}: {'computed' if is_new else 'as it was, by the same trunk'}")
         entries.append([f"{name}_features", str(path), ""])

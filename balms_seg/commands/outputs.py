@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from balms_seg.wording import plain_path
+
 logger = logging.getLogger(__name__)
 
 _ENDED_BY_PIPE = 141  # what a shell reports of a program that its reader's end stopped
@@ -20,7 +22,7 @@ _ENDED_BY_PIPE = 141  # what a shell reports of a program that its reader's end 
 
 def output_path(text: str) -> Path:
     """A file or folder on the command line that a command writes; to be an argument's `type`."""
-    path = Path(text)
+    path = plain_path(text)
     if path.is_dir() and any(path.iterdir()):
         logger.warning("%s is not empty; files of the same names are replaced there.", path)
     warn_of_replacing(path)

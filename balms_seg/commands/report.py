@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balms_seg.commands.outputs import output_path, warn_of_replacing
+from balms_seg.wording import plain_path
 
 if TYPE_CHECKING:
     from balms_seg.report.run_files import Run
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs, and where their data lie."""
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="OUTPUT_DIR", help="with results.json"
+        "runs", nargs="+", type=plain_path, metavar="OUTPUT_DIR", help="with results.json"
     )
     parser.add_argument(
         "--output",
@@ -33,12 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="default: the first one evaluated on")
     parser.add_argument(
         "--ground-truth",
-        type=Path,
+        type=plain_path,
         metavar="JSON",
         help="annotations; default: those of a set that detectron2 or this package knows, or with "
         "--read-outside those that the run's configuration or results.json names",
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="images; default: likewise")
+    parser.add_argument(
+        "--images", type=plain_path, metavar="DIR", help="images; default: likewise"
+    )
     parser.add_argument(
         "--read-outside",
         action="store_true",

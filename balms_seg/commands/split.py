@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import agreeing, counted, plain_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
         made = f"{name} of {args.source}, {args.held_out:g} held out, seed {args.seed}"
         path.write_text(format_list(part, [made]), encoding="utf-8")
         num_classes = len({record["label"] for record in part.records})
-        print(f"{path}: {len(part.records)} images of {num_classes} classes")
-        entries.append([f"my_{name}", str(path.absolute()), below])
+        print(f"{path}: {counted(len(part.records), 'image')} of {counted(num_classes, 'class')}")
+        entries.append([f"my_{name}", str(plain_path(path.absolute())), below])
     images_of_class = Counter(record["label"] for record in whole.records)
     tell_greater_share(
         args.held_out, len(parts[1].records), len(whole.records), images_of_class.values()
@@ -82,8 +83,9 @@ def tell_greater_share(
         return
     rare = sum(count >= 2 and share * count < 0.5 for count in images_of_class)
     print(
-        f"{num_held} of {num_images} images are held out, {num_held / num_images:.0%} instead of "
-        f"{share:.0%}: {rare} classes are in so few images that {share:.0%} of them are less than "
+        f"{num_held} of {num_images} images {agreeing(num_held, 'is', 'are')} held out, "
+        f"{num_held / num_images:.0%} instead of {share:.0%}: {counted(rare, 'class')} "
+        f"{agreeing(rare, 'is', 'are')} in so few images that {share:.0%} of them are less than "
         "half an image, and each has one held out, so that it can be judged. With fewer classes, "
         "or more images of the rare ones, the share comes closer to what was asked for."
     )
@@ -94,7 +96,6 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
     import numpy as np
 
     from balms_seg.annotations import read_annotations
-    from balms_seg.annotations.errors import counted
     from balms_seg.annotations.json_file import read_json
     from balms_seg.data.instances.instance_split import draw_held_out, part_of
 
@@ -108,9 +109,10 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
         is_own = is_kept[annotations.images]
         present = np.unique(annotations.classes[is_own])
         num_empty = int(is_kept.sum()) - len(np.unique(annotations.images[is_own]))
+        bare = f", {num_empty} of them without an annotation" if num_empty else ""
         print(
-            f"{path}: {is_kept.sum()} images of {len(present)} of {len(annotations.class_names)} "
-            f"classes{f', {num_empty} of them without an annotation' if num_empty else ''}"
+            f"{path}: {counted(is_kept.sum(), 'image')} of {len(present)} of "
+            f"{counted(len(annotations.class_names), 'class')}{bare}"
         )
     images_of_class = np.bincount(
         np.unique(np.stack([annotations.classes, annotations.images]), axis=1)[0]

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,10 +98,12 @@ def run(args: argparse.Namespace) -> None:
         group_ids = group_by_bounds(statistics.image_counts, bounds)
         statistics = replace(statistics, group_ids=group_ids)
     print(format_class_statistics(statistics, num_listed=args.list, group_bounds=bounds))
-    if num_images > statistics.num_images:
+    empty = num_images - statistics.num_images
+    if empty > 0:
         print(
-            f"\n{num_images - statistics.num_images} of {num_images} images have no object that "
-            "counts; training leaves them out, unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False"
+            f"\n{empty} of {counted(num_images, 'image')} {agreeing(empty, 'has', 'have')} no "
+            "object that counts; training leaves such out, unless "
+            "DATALOADER.FILTER_EMPTY_ANNOTATIONS is False"
         )
     if args.csv:
         write_class_csv(statistics, args.csv, category_ids=ids)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.commands.outputs import output_path
 from balms_seg.data.images.long_tailed_subsets import SUBSET_KINDS
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from balms_seg.data.images.image_records import ImageRecords
@@ -71,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
         for root in args.whole:
             used += read_image_records(args.source, root).records
         number = write_pack(args.pack, used, {f"lists/{n}": t for n, t in lists.items()})
-        print(f"{args.pack}: {number} images, {args.pack.stat().st_size / 2**20:.1f} MiB")
+        print(
+            f"{args.pack}: {counted(number, 'image')}, {args.pack.stat().st_size / 2**20:.1f} MiB"
+        )
 
 
 def describe(subset: ImageRecords) -> str:
@@ -80,4 +83,4 @@ def describe(subset: ImageRecords) -> str:
     shown = [str(counts[label]) for label in range(len(subset.class_names))]
     if len(shown) > 12:
         shown = [*shown[:6], "...", *shown[-3:]]
-    return f"{len(subset.records)} images: {' '.join(shown)}"
+    return f"{counted(len(subset.records), 'image')}: {' '.join(shown)}"

@@ -15,14 +15,16 @@ are those of images that had no say in the threshold.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from balms_seg.commands.outputs import output_path, warn_of_replacing
+from balms_seg.wording import plain_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, what to choose for, and where to write."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="output folder, or a file in it")
+    parser.add_argument(
+        "run", type=plain_path, metavar="RUN", help="output folder, or a file in it"
+    )
     parser.add_argument(
         "--objective",
         default="f1",
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=plain_path,
         metavar="PTH",
         help="also write them into this checkpoint, which has to be of the same classes",
     )

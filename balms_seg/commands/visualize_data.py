@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import plain_path
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     if args.source == "dataloader":
         as_they_are = "as training sees them; --source annotation shows them as annotated"
     print(
-        f"Pictures are in {args.output_dir.absolute()}: {len(drawn)}, {as_they_are}. Training sees "
+        f"Pictures are in {plain_path(args.output_dir.absolute())}: {len(drawn)}, {as_they_are}. "
+        "Training sees "
         f"{training_set.image_numbers}."
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import agreeing, counted, plain_path
 
 if TYPE_CHECKING:
     from balms_seg.report.run_files import Run
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A run, and what to draw of it."""
-    parser.add_argument("results", type=Path, help="output folder of a run, or a result file")
+    parser.add_argument("results", type=plain_path, help="output folder of a run, or a result file")
     parser.add_argument("--output", type=output_path, required=True, metavar="DIR")
     parser.add_argument(
         "--read-outside",
@@ -32,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also read the detections that the run names outside of its folder, and what links "
         "there lead to; for runs of your own, since a results.json may name any file",
     )
-    parser.add_argument("--ground-truth", type=Path, metavar="JSON", help="default: the run's")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="default: the run's")
+    parser.add_argument(
+        "--ground-truth", type=plain_path, metavar="JSON", help="default: the run's"
+    )
+    parser.add_argument("--images", type=plain_path, metavar="DIR", help="default: the run's")
     parser.add_argument(
         "--num-images", type=int, default=50, help="or classes; default: %(default)s"
     )
@@ -85,7 +88,8 @@ def run(args: argparse.Namespace) -> None:
         with_group=args.groups,
         **of_run,
     )
-    print(f"{len(written)} pictures are in {args.output.absolute()}.")
+    are = agreeing(len(written), "is", "are")
+    print(f"{counted(len(written), 'picture')} {are} in {plain_path(args.output.absolute())}.")
     if lowest is not None and lowest < args.min_score:
         print(
             f"Drawn from score {args.min_score:g} on; the classes' thresholds in "
@@ -103,7 +107,8 @@ def draw_classified(run: Run, output_dir: Path, *, num_classes: int) -> None:
         raise ValueError(" ".join(run.missing))
     addresses = image_addresses(run.config, run.dataset)
     written = draw_worst_images(stored, addresses, output_dir, num_classes=num_classes)
-    print(f"{len(written)} sheets, worst class first, are in {output_dir.absolute()}.")
+    sheets, are = counted(len(written), "sheet"), agreeing(len(written), "is", "are")
+    print(f"{sheets}, worst class first, {are} in {plain_path(output_dir.absolute())}.")
 
 
 def find_sources(args: argparse.Namespace, run: Run | None) -> tuple[Path, Path, Path]:

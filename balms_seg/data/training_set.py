@@ -14,6 +14,7 @@ from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
 from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
+from balms_seg.wording import counted
 
 Repeats = Callable[[Records, int], np.ndarray]  # N records, K -> (N,) expected draws
 
@@ -35,10 +36,11 @@ class ImageNumbers:
     def __str__(self) -> str:
         if self.left_out:
             return (
-                f"{self.trained_on} of {self.trained_on + self.left_out} images ({self.left_out} "
-                "without an object left out: DATALOADER.FILTER_EMPTY_ANNOTATIONS)"
+                f"{self.trained_on} of {counted(self.trained_on + self.left_out, 'image')} "
+                f"({self.left_out} without an object left out: DATALOADER.FILTER_EMPTY_ANNOTATIONS)"
             )
-        return f"{self.trained_on} images" + f" ({self.empty} without an object)" * bool(self.empty)
+        empty = f" ({self.empty} without an object)" * bool(self.empty)
+        return counted(self.trained_on, "image") + empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,8 @@ class TrainingSet:
         )
         ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")
         category_ids = None if ids is None else tuple(sorted(ids, key=ids.__getitem__))
-        counted = cls(tuple(names), dicts, statistics, category_ids, num_left_out)
-        return counted if group_bounds is None else counted.grouped(group_bounds)
+        whole = cls(tuple(names), dicts, statistics, category_ids, num_left_out)
+        return whole if group_bounds is None else whole.grouped(group_bounds)
 
     def grouped(self, bounds: tuple[int, int]) -> TrainingSet:
         """The same with classes in other groups.
@@ -212,7 +214,7 @@ def describe_difference(expected: list[str], got: list[str]) -> str:
         )
         return f"another order, from class {index}: {expected[index]!r} and {got[index]!r}."
     return (
-        f"{len(expected)} and {len(got)} classes; only in the first: "
+        f"{len(expected)} and {counted(len(got), 'class')}; only in the first: "
         f"{shortened(missing) or 'none'}; only in the second: {shortened(added) or 'none'}."
     )
 

@@ -15,6 +15,7 @@ from detectron2.engine import DefaultTrainer
 
 from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.declared_keys import require_our_keys
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     import torch
@@ -132,10 +133,11 @@ def rescale_progress(
         return {**state, "hooks": hooks}
     done = round((state["iteration"] + 1) * old / batch_size)
     logger.warning(
-        "The batch size was %d and is %d: the %d iterations done count as %d.",
+        "The batch size was %d and is %d: %s done %s as %d.",
         old,
         batch_size,
-        state["iteration"] + 1,
+        counted(state["iteration"] + 1, "iteration"),
+        agreeing(state["iteration"] + 1, "counts", "count"),
         done,
     )
     if "LRScheduler" in hooks:

@@ -14,6 +14,7 @@ from balms_seg.config import add_balms_config, check_config, check_known_keys
 from balms_seg.config.methods import EXAMPLES
 from balms_seg.model_zoo import get_config_file
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD
+from balms_seg.wording import plain_path
 
 # Keys that a run computes from another one, unless the command line names them and not the other;
 # the value is what switches the other off.
@@ -79,7 +80,7 @@ class _LocalFiles(CfgNode):
                 f"_BASE_ is an address, {filename}; only files are followed: save it beside the "
                 "configuration and name that"
             )
-        return open(filename, encoding="utf-8")
+        return open(plain_path(filename), encoding="utf-8")
 
 
 def find_config_file(name: str) -> str:

@@ -13,6 +13,7 @@ from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.modeling.discriminant import FeatureSums, discriminant
 from balms_seg.progress import with_progress
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -52,6 +53,6 @@ def start_as_discriminant(model: ImageClassifier, cfg: CfgNode) -> None:
     model.classifier.weight.copy_(scale * weights)
     model.classifier.bias.copy_(scale * biases)
     logger.info(
-        "The classifier starts as %g times the discriminant of %d images, with shrinkage %g.",
-        *(scale, int(counts.sum()), shrinkage),
+        "The classifier starts as %g times the discriminant of %s, with shrinkage %g.",
+        *(scale, counted(int(counts.sum()), "image"), shrinkage),
     )

@@ -36,6 +36,7 @@ from balms_seg.engine.training_memory import (
 )
 from balms_seg.image_batch import ImageBatch
 from balms_seg.sampling import expected_repeats
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -95,7 +96,7 @@ def _dry_evaluation(args: Namespace, folder: str) -> str:
         cfg = setup(args, sets, scratch=scratch)
         RunData(cfg, training=False, sets=sets)
         size = sum(parameter.numel() for parameter in load_model(cfg).parameters())
-    told = [f"{name}: {len(sets.records(name))} images" for name in cfg.DATASETS.TEST]
+    told = [f"{name}: {counted(len(sets.records(name)), 'image')}" for name in cfg.DATASETS.TEST]
     return in_parts(
         {
             "data": [f"evaluated on {', '.join(told) or 'nothing: DATASETS.TEST is empty'}"],

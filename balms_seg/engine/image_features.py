@@ -25,6 +25,7 @@ from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.engine.trainer import LongTailedTrainer
 from balms_seg.modeling.image_classifier import ImageClassifier
 from balms_seg.progress import with_progress
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -56,8 +57,9 @@ def load_feature_model(cfg: CfgNode) -> ImageClassifier:
     absent = [name for name in checkpointer.absent_parameters if name.startswith("backbone.")]
     if absent:
         raise RuntimeError(
-            f"{cfg.MODEL.WEIGHTS} lacks {len(absent)} parameters of BACKBONE {settings.BACKBONE}, "
-            f"for example {absent[0]}; name the backbone that it was trained with."
+            f"{cfg.MODEL.WEIGHTS} lacks {counted(len(absent), 'parameter')} of BACKBONE "
+            f"{settings.BACKBONE}, for example {absent[0]}; name the backbone that it was trained "
+            "with."
         )
     return model.eval()
 

@@ -13,6 +13,7 @@ from balms_seg.data.images.contact_sheet import Tile, draw_sheet
 from balms_seg.engine.image_predictor import ImageGuess, ImagePredictor
 from balms_seg.evaluation.images.classifier_predictions import write_ranked_csv
 from balms_seg.progress import with_progress
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def predict_images(
             for address, guess in zip(readable, predictor(list(readable.values())), strict=True)
         ]
     if not guesses:
-        raise ValueError(f"None of the {len(addresses)} images can be read.")
+        raise ValueError(f"None of the {counted(len(addresses), 'image')} can be read.")
     output_dir.mkdir(parents=True, exist_ok=True)
     write_ranked_csv(
         output_dir / CSV_FILE,

@@ -15,6 +15,7 @@ from balms_seg.engine.checkpoints.checkpointer import RAW_KEY
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.trainer import LongTailedTrainer
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -177,8 +178,8 @@ def _changed_training(optimizer: torch.optim.Optimizer, entries: Mapping[str, An
     numbers = [[len(group["params"]) for group in state["param_groups"]] for state in (saved, ours)]
     if numbers[0] != numbers[1]:
         return [
-            f"{sum(numbers[0])} parameters trained in {len(numbers[0])} groups, now "
-            f"{sum(numbers[1])} in {len(numbers[1])}."
+            f"{counted(sum(numbers[0]), 'parameter')} trained in "
+            f"{counted(len(numbers[0]), 'group')}, now {sum(numbers[1])} in {len(numbers[1])}."
         ]
     of_adam = ["betas" in state["param_groups"][0] for state in (saved, ours)]
     if of_adam[0] != of_adam[1]:

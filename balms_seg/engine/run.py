@@ -30,6 +30,7 @@ from balms_seg.evaluation.uncertainty.run_seeds import configured_training
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.prepare import prepare_model
 from balms_seg.modeling.roi_heads import LONG_TAILED_HEADS, our_heads
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -56,9 +57,9 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
     trainer.resume_or_load(resume=resume)
     if trainer.start_iter >= trainer.max_iter:
         logger.info(
-            "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %d iterations.",
+            "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %s.",
             trainer.start_iter,
-            trainer.max_iter,
+            counted(trainer.max_iter, "iteration"),
         )
     if comm.is_main_process():
         logger.info(describe_start(trainer))

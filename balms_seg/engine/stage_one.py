@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, get_cfg
 from balms_seg.config import add_balms_config
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.model_zoo import get_config_file
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,9 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
     if frozen:
         raise ValueError(
             f"MODEL.TRAIN_ONLY trains {', '.join(cfg.MODEL.TRAIN_ONLY)} alone, but MODEL.WEIGHTS "
-            f"{cfg.MODEL.WEIGHTS} lacks {len(frozen)} parameters of the rest, which would stay "
-            f"random, for example {', '.join(frozen[:3])}. Give the checkpoint of the stage before."
+            f"{cfg.MODEL.WEIGHTS} lacks {counted(len(frozen), 'parameter')} of the rest, which "
+            f"would stay random, for example {', '.join(frozen[:3])}. Give the checkpoint of the "
+            "stage before."
         )
     if all(_OF_CLASSIFIER.search(name) for name, trains in is_trained.items() if trains):
         _require_kept_classifier(checkpointer, cfg)
@@ -53,9 +55,9 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
     seen = (record["iteration"] + 1) * batch_size
     if seen < _WHOLE * planned:
         logger.warning(
-            "MODEL.WEIGHTS %s was trained on %d images, %s on %d: is it of a trial, or of a run "
-            "that has not ended?",
-            *(cfg.MODEL.WEIGHTS, seen, cfg.MODEL.STAGE_ONE_CONFIG, planned),
+            "MODEL.WEIGHTS %s was trained on %s, %s on %d: is it of a trial, or of a run that has "
+            "not ended?",
+            *(cfg.MODEL.WEIGHTS, counted(seen, "image"), cfg.MODEL.STAGE_ONE_CONFIG, planned),
         )
 
 

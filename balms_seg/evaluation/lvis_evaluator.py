@@ -35,6 +35,7 @@ from balms_seg.evaluation.predictions.resumed_evaluation import (
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.evaluation.predictions.torchvision_outputs import torchvision_detections
 from balms_seg.evaluation.registered_set import RegisteredSet, class_ids_of
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -159,9 +160,9 @@ class LongTailedLVISEvaluator(DatasetEvaluator):
         if not done:
             return loader
         logger.info(
-            "An interrupted evaluation left predictions for %d images; going on with the others. "
+            "An interrupted evaluation left predictions for %s; going on with the others. "
             "TEST.LONG_TAILED.RESUME False, or removing %s, starts anew.",
-            len(done),
+            counted(len(done), "image"),
             self._parts.folder,
         )
         return RemainingImages(loader, done)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from balms_seg.engine import load_config
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.experiments.table_plan import Row, TablePlan
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -76,8 +77,9 @@ class Comparison:
                 "title": f"Methods trained on {', '.join(cfg.DATASETS.TRAIN)}",
                 "iterations": cfg.SOLVER.MAX_ITER,
             },
-            note=f"{cfg.SOLVER.MAX_ITER} iterations of {cfg.SOLVER.IMS_PER_BATCH} images, "
-            f"evaluated on {', '.join(cfg.DATASETS.TEST)}, percent.",
+            note=f"{counted(cfg.SOLVER.MAX_ITER, 'iteration')} of "
+            f"{counted(cfg.SOLVER.IMS_PER_BATCH, 'image')}, evaluated on "
+            f"{', '.join(cfg.DATASETS.TEST)}, percent.",
             rows={name: Row((METHOD_KEYS[self.of_images], name)) for name in self.methods},
             seeds=self.num_seeds,
             config_file=self.config_file,

@@ -27,6 +27,7 @@ from balms_seg.glyphs.glyph_plan import SPLITS, GlyphPlan, keyed_generator, plan
 from balms_seg.glyphs.glyph_rendering import render_image
 from balms_seg.glyphs.lvis_files import file_name, lvis_categories, lvis_content, write_json
 from balms_seg.requirements import require
+from balms_seg.wording import counted
 
 __all__ = ["PRESETS", "SPLITS", "GlyphConfig", "make_glyph_dataset", "register_glyph_dataset"]
 
@@ -104,7 +105,8 @@ def make_glyph_dataset(
     seconds = time.perf_counter() - started
     total = sum(len(images) for images in plan.instances.values())
     logger.info(
-        "Wrote %d images of %d classes to %s in %.1f s", total, config.num_classes, output, seconds
+        "Wrote %s of %s to %s in %.1f s",
+        *(counted(total, "image"), counted(config.num_classes, "class"), output, seconds),
     )
     return True
 

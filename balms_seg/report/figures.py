@@ -19,6 +19,7 @@ from PIL import Image
 from balms_seg.class_statistics.frequency_groups import GROUP_COLORS
 from balms_seg.report.charts import CLASS_IMAGES, POWERS, WHOLE, Spec, field, place_of
 from balms_seg.requirements import require
+from balms_seg.wording import counted
 
 _GROUP_COLORS = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in GROUP_COLORS)
 _TASK_COLORS = {"bbox": "#9db4c0", "segm": "#2f6f8f"}
@@ -77,10 +78,7 @@ def class_frequency(statistics: Mapping[str, Any]) -> Spec:
     group_ids, groups = np.asarray(statistics["group_ids"]), statistics["group_names"]
     order = np.argsort(-counts, kind="stable")
     sizes = np.bincount(group_ids, minlength=len(groups)).tolist()
-    labels = [
-        f"{name}: {_plural(size, 'class', 'classes')}"
-        for name, size in zip(groups, sizes, strict=True)
-    ]
+    labels = [f"{name}: {counted(size, 'class')}" for name, size in zip(groups, sizes, strict=True)]
     colors = dict(zip(reversed(labels), reversed(_GROUP_COLORS[: len(groups)]), strict=True))
     num_empty = int((counts == 0).sum())
     half = 0.5 if len(counts) > 150 else 0.41
@@ -119,7 +117,8 @@ def class_frequency(statistics: Mapping[str, Any]) -> Spec:
     return {
         "width": max(600, 13 * min(len(counts), _MOST_NAMES)),
         "height": 300,
-        "title": f"{len(counts)} classes in {statistics['num_images']:,} images with annotations",
+        "title": f"{counted(len(counts), 'class')} in "
+        f"{counted(statistics['num_images'], 'image', ',')} with annotations",
         "data": {"values": bars},
         "mark": "rect",
         "encoding": {
@@ -288,8 +287,4 @@ def _place_label(name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
     """A group with its number of classes; the bar stands for a new line."""
     if name not in sizes:
         return name
-    return f"{name}|{_plural(sizes[name]['classes'], 'class', 'classes')}"
-
-
-def _plural(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+    return f"{name}|{counted(sizes[name]['classes'], 'class')}"

@@ -51,7 +51,7 @@ def test_corners_are_recognised(tmp_path: Path) -> None:
     boxes = drawn_boxes()
     boxes[:, 2:] += boxes[:, :2]
     message = refusal(tmp_path, with_boxes(boxes.tolist()))
-    assert "of 40 boxes end beyond their image, and all of them lie in it" in message
+    assert "of 40 boxes end beyond the image, and all of them lie in it" in message
     assert "corners x1, y1, x2, y2; expected bbox as [x, y, width, height] in pixels" in message
 
 
@@ -91,7 +91,7 @@ def test_single_polygons_as_shares_are_counted(
 
 def test_boxes_of_another_image_size_are_recognised(tmp_path: Path) -> None:
     message = refusal(tmp_path, with_boxes((3 * drawn_boxes()).tolist()))
-    assert "boxes end beyond their image; expected" in message
+    assert "boxes end beyond the image; expected" in message
 
 
 def test_single_boxes_beyond_the_image_are_counted(

@@ -147,7 +147,7 @@ def test_the_command_writes_what_training_reads(
     said = capsys.readouterr().out
     assert "3 images, 3 objects, 3 of them with an outline" in said
     bare = [tmp_path / "yolo" / kind / "train" / "c" for kind in ("images", "labels")]
-    told = f"1 of these images have no labels, such as {bare[0]}.jpg, of which {bare[1]}.txt would"
+    told = f"1 of these images has no labels, such as {bare[0]}.jpg, of which {bare[1]}.txt would"
     assert told in said
     assert "MODEL.ROI_HEADS.NUM_CLASSES 2 DATASETS.TRAIN \"('my_train',)\" DATASETS.REG" in said
     assert "DATASETS.REGISTER \"[['my_train', " in said
@@ -157,7 +157,7 @@ def test_the_command_writes_what_training_reads(
     said = capsys.readouterr().out
     assert "2 of them with an outline" in said
     assert "NUM_CLASSES 2 MODEL.MASK_ON False" in said
-    assert f"1 objects have no outline, such as one in {tmp_path}/yolo/labels/train/b.txt," in said
+    assert f"1 object has no outline, such as one in {tmp_path}/yolo/labels/train/b.txt," in said
     statistics = ClassStatistics.from_json(tmp_path / "coco" / "train.json")
     assert statistics.instance_counts.tolist() == [0, 3]
     assert statistics.image_counts.tolist() == [0, 2]
@@ -178,6 +178,6 @@ def test_shared_images_and_labels_of_no_image_are_said(
     (labels / "classes.txt").write_text("ant")
     run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "coco")])
     said = capsys.readouterr().out
-    for told in ("2 of 2 images of my_val", "1 of 1 images of my_test"):
-        assert f"{told} are also in my_train: AP there is of images trained on.\n" in said
-    assert f"1 label files belong to no image, such as {labels / 'gone.txt'}.\n" in said
+    for told in ("2 of 2 images of my_val are", "1 of 1 image of my_test is"):
+        assert f"{told} also in my_train: AP there is of images trained on.\n" in said
+    assert f"1 label file belongs to no image, such as {labels / 'gone.txt'}.\n" in said

@@ -248,7 +248,7 @@ def test_statistics_name_what_is_missing_or_unreadable(
     run_command(
         "statistics", ["--dataset", f"{tmp_path.name}_list"] if is_registered else [str(listed)]
     )
-    assert "1 of 3 images are missing" in caplog.text
+    assert "1 of 3 images is missing" in caplog.text
     assert "gone.png" in caplog.text
     assert "1 of 2 images cannot be used" in caplog.text
     assert "001.png" in caplog.text

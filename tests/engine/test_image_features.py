@@ -137,7 +137,7 @@ def test_a_trunk_without_trained_weights_is_refused(
     part = torch.load(trunk, weights_only=True)["model"]
     del part["backbone.stem.weight"]
     torch.save({"model": part}, tmp_path / "part.pth")
-    with pytest.raises(SystemExit, match=r"lacks 1 parameters .*example backbone\.stem\.weight"):
+    with pytest.raises(SystemExit, match=r"lacks 1 parameter .*example backbone\.stem\.weight"):
         run_command("features", compute(images, tmp_path, "MODEL.WEIGHTS", f"{tmp_path}/part.pth"))
 
 

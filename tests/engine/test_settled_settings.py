@@ -161,7 +161,7 @@ def test_several_training_sets_agree_by_name(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text(f"train/{CLASSES[0]}/001.png\tzebra")
     other = register(tmp_path / "other", tmp_path / "train", tmp_path / "more.txt")
     names = (*other["DATASETS.TRAIN"], *other["DATASETS.TEST"])
-    with pytest.raises(PreflightError, match="1 classes that the model does not know: zebra"):
+    with pytest.raises(PreflightError, match="1 class that the model does not know: zebra"):
         build_image_trainer({**both, **other, "DATASETS.TRAIN": names}, tmp_path / "refused")
 
 

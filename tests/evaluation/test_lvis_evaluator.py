@@ -177,7 +177,7 @@ def test_unprocessed_images_are_warned_of(caplog: pytest.LogCaptureFixture) -> N
     assert "No image was processed" in caplog.text
     process(evaluator, {1: instances([BOX], [2])})
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(50)
-    assert "1 of 2 images of the ground truth were not processed" in caplog.text
+    assert "1 of 2 images of the ground truth was not processed" in caplog.text
 
 
 @pytest.mark.usefixtures("metadata")

@@ -15,6 +15,7 @@ from balms_seg.data.images.image_files import (
     read_bytes,
 )
 from balms_seg.data.images.image_records import ImageRecords
+from balms_seg.wording import agreeing, counted
 
 CLASSES_FILE = "classes.txt"
 _NO_CLASSES = ("__MACOSX", "@eaDir")  # folders that macOS and network drives leave behind
@@ -135,8 +136,10 @@ def _listed_classes(source: str, prefix: str) -> tuple[str, ...]:
 def _nothing(where: str, content: _Content) -> str:
     if content.beside:
         return (
-            f"Expected class folders, CLASS/IMAGE, in {where}, but its {len(content.beside)} "
-            f"images ({shortened(content.beside, 2)}) lie in no folder; name the folder above it, "
+            f"Expected class folders, CLASS/IMAGE, in {where}, but its "
+            f"{counted(len(content.beside), 'image')} ({shortened(content.beside, 2)}) "
+            f"{agreeing(len(content.beside), 'lies', 'lie')} in no folder; name the folder above "
+            "it, "
             "or give a list file with 'path label' in each line."
         )
     found = ""
@@ -185,12 +188,15 @@ def _notes(content: _Content, num_images: int) -> Iterator[str]:
     if content.beside:
         parts.append(f"{len(content.beside)} beside the class folders")
     if content.num_hidden:
-        parts.append(f"{content.num_hidden} hidden ones")
+        parts.append(counted(content.num_hidden, "hidden one"))
     if parts:
-        yield f"{num_images} images are read; left out are files: {', '.join(parts)}."
+        are = agreeing(num_images, "is", "are")
+        left_out = ", ".join(parts)
+        yield f"{counted(num_images, 'image')} {are} read; left out are files: {left_out}."
     empty = sorted(name for name, own in content.images.items() if not own)
     if empty:
-        yield f"{len(empty)} class folders hold no image: {shortened(empty)}."
+        hold = agreeing(len(empty), "holds", "hold")
+        yield f"{counted(len(empty), 'class folder')} {hold} no image: {shortened(empty)}."
 
 
 def _counted(others: Counter[str]) -> str:

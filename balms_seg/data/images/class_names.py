@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from balms_seg.annotations import shortened
+from balms_seg.wording import agreeing, counted
 
 
 def relabel(
@@ -37,7 +38,7 @@ def relabel(
     if foreign:
         absent = sorted(set(class_names) - set(own_names))
         raise ValueError(
-            f"it has images of {len(foreign)} classes that the model does not know: "
+            f"it has images of {counted(len(foreign), 'class')} that the model does not know: "
             f"{shortened(foreign)}; "
             + (f"it lacks {shortened(absent)}; " if absent else "")
             + "rename the classes, take these images out, or train on sets that have them."
@@ -50,7 +51,8 @@ def _require_numbers(records: Sequence[dict[str, Any]], num_classes: int) -> Non
     outside = [record for record in records if not 0 <= record["label"] < num_classes]
     if outside:
         raise ValueError(
-            f"{len(outside)} of {len(records)} labels lie outside 0 to {num_classes - 1}, the "
-            f"first is {outside[0]['label']} of {outside[0]['file_name']}; correct the labels "
-            "(they count from 0), or name the classes."
+            f"{len(outside)} of {counted(len(records), 'label')} "
+            f"{agreeing(len(outside), 'lies', 'lie')} outside 0 to {num_classes - 1}, the first is "
+            f"{outside[0]['label']} of {outside[0]['file_name']}; correct the labels (they count "
+            "from 0), or name the classes."
         )

@@ -24,6 +24,7 @@ from torch import Tensor
 from balms_seg.data.images.image_files import is_feature_file, split_features
 from balms_seg.data.images.image_records import ImageRecords
 from balms_seg.data.images.list_files import read_list
+from balms_seg.wording import agreeing, counted
 
 MADE_FROM = "made_from"  # array of a file that this package wrote: what it would be made from
 
@@ -48,8 +49,8 @@ def read_feature_records(source: str, root: str) -> ImageRecords:
         found, rows = read_list(root, source), len(_features(source))
         if len(found.records) != rows:
             raise ValueError(
-                f"Expected a line in {root} for each of the {rows} rows of {source}, but it names "
-                f"{len(found.records)} images."
+                f"Expected a line in {root} for each of the {counted(rows, 'row')} of {source}, "
+                f"but it names {counted(len(found.records), 'image')}."
             )
         records = [{**r, "file_name": f"{source}/{i}"} for i, r in enumerate(found.records)]
         return found._replace(records=records)
@@ -98,14 +99,15 @@ def load_features(records: Sequence[Mapping[str, Any]]) -> Tensor:
         absent = [key for _, key in own if key not in rows]
         if absent:
             raise ValueError(
-                f"{path} lacks {len(absent)} of {len(own)} images of the set, such as {absent[0]}; "
-                "compute the features of the whole set."
+                f"{path} lacks {len(absent)} of {counted(len(own), 'image')} of the set, such as "
+                f"{absent[0]}; compute the features of the whole set."
             )
         table[[place for place, _ in own]] = _features(path)[[rows[key] for _, key in own]]
         wrong = ~np.isfinite(table[[place for place, _ in own]]).all(axis=1)
         if wrong.any():
             raise ValueError(
-                f"{int(wrong.sum())} of {len(own)} images have features in {path} that are not "
+                f"{int(wrong.sum())} of {counted(len(own), 'image')} "
+                f"{agreeing(int(wrong.sum()), 'has', 'have')} features in {path} that are not "
                 f"finite, such as {own[int(wrong.argmax())][1]}; compute them anew."
             )
     return torch.from_numpy(table)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from balms_seg.annotations import shortened
 from balms_seg.data.images.image_files import read_image, unreadable_remedy
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def _substitutes(
     """For each image the one that is used in its place."""
     names = [records[index]["file_name"] for index in broken]
     logger.warning(
-        "%d of %d images cannot be decoded; another of their class takes their place "
+        "%d of %d images cannot be decoded; others of the same class take the place "
         "(INPUT.IMAGES.UNREADABLE: skip): %s.",
         *(len(broken), len(records), shortened(names)),
     )
@@ -103,8 +104,8 @@ def _decoded(
             )
         pixels[row] = image
     logger.info(
-        "%d images of %d x %d px are in memory (%.0f MiB).",
-        *(len(addresses), size, size, pixels.nbytes / 2**20),
+        "%s of %d x %d px in memory (%.0f MiB).",
+        *(counted(len(addresses), "image"), size, size, pixels.nbytes / 2**20),
     )
     channels_first = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     return torch.from_numpy(channels_first), tuple(broken)

@@ -13,6 +13,7 @@ from balms_seg.annotations import shortened
 from balms_seg.annotations.class_limits import check_class_names, check_num_classes
 from balms_seg.data.images.image_files import decode_text, read_bytes
 from balms_seg.data.images.image_records import ImageRecords
+from balms_seg.wording import agreeing, counted
 
 _CLASSES = "# classes:"
 _NUMBER = re.compile(r"-?\d+")
@@ -47,7 +48,8 @@ def read_list(list_file: str, root: str) -> ImageRecords:
     if wrong:
         raise ValueError(
             f"Expected 'path label' in each line of {list_file}, a number from 0 as label (or a "
-            f"tab and the class's name), but {len(wrong)} lines differ: {shortened(wrong, 3)}."
+            f"tab and the class's name), but {counted(len(wrong), 'line')} "
+            f"{agreeing(len(wrong), 'differs', 'differ')}: {shortened(wrong, 3)}."
         )
     if not entries:
         raise ValueError(f"{list_file} lists no image.")
@@ -66,10 +68,12 @@ def read_list(list_file: str, root: str) -> ImageRecords:
             disputed.append(f"{entry.path} ({names[first['label']]} and {names[label]})")
     if disputed:
         raise ValueError(
-            f"{len(disputed)} images of {list_file} have two labels: {shortened(disputed, 3)}; "
-            "leave one line for each."
+            f"{counted(len(disputed), 'image')} of {list_file} "
+            f"{agreeing(len(disputed), 'has', 'have')} two labels: {shortened(disputed, 3)}; leave "
+            "one line for each."
         )
-    notes = (f"{num_repeated} lines repeat an image and are left out.",) if num_repeated else ()
+    repeat = agreeing(num_repeated, "repeats an image and is", "repeat an image and are")
+    notes = (f"{counted(num_repeated, 'line')} {repeat} left out.",) if num_repeated else ()
     is_named = class_names is not None or _names_its_labels(entries)
     return ImageRecords(list(records.values()), names, is_named, notes)
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from balms_seg.wording import counted
+
 SUBSET_KINDS = ("exponential", "step")
 
 
@@ -98,8 +100,8 @@ def draw_subset(
         first = short[0]
         raise ValueError(
             f"The subset is larger than the data in {short.size} of {len(sizes)} classes: class "
-            f"{first} should keep {sizes[first]} samples but has {available[first]}; ask for a "
-            "smaller largest class or a larger rho."
+            f"{first} should keep {counted(int(sizes[first]), 'sample')} but has "
+            f"{available[first]}; ask for a smaller largest class or a larger rho."
         )
     names = [str(i) for i in range(len(labels))] if keys is None else list(keys)
     if len(names) != len(labels) or len(set(names)) != len(names):

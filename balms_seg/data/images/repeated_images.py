@@ -19,6 +19,7 @@ from balms_seg.data.images.image_files import (
     read_bytes,
     split_archive,
 )
+from balms_seg.wording import agreeing, counted
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ def describe_repeated(records: Sequence[dict[str, Any]], class_names: Sequence[s
         for group in groups
     ]
     return (
-        f"{len(groups)} pictures are in several classes, byte for byte: {shortened(shown, 3)}; "
-        "leave each in one."
+        f"{counted(len(groups), 'picture')} {agreeing(len(groups), 'is', 'are')} in several "
+        f"classes, byte for byte: {shortened(shown, 3)}; leave each in one."
     )
 
 

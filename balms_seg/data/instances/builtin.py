@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.data.instances.dataset_dicts import load_annotations
 from balms_seg.data.instances.registration import require_registered
+from balms_seg.wording import counted
 
 # Builtin LVIS sets with annotations; the test sets have none.
 BUILTIN_LVIS_NAMES = (
@@ -75,8 +76,9 @@ def describe_other_size(name: str, num_images: int) -> str:
     if published == num_images:
         return ""
     return (
-        f"{MetadataCatalog.get(name).json_file} has {num_images} images, but the published file of "
-        f"{name!r} has {published}: results on it are not comparable with published ones."
+        f"{MetadataCatalog.get(name).json_file} has {counted(num_images, 'image')}, but the "
+        f"published file of {name!r} has {published}: results on it are not comparable with "
+        "published ones."
     )
 
 

@@ -18,6 +18,7 @@ from balms_seg.annotations import (
     warn_once,
 )
 from balms_seg.data.instances.instance_set import InstanceSet
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -196,11 +197,11 @@ def load_annotations(
     images, _ = records.instance_classes()
     num_empty = len(records) - len(np.unique(images))
     logger.info(
-        "Loaded %d images%s with %d instances of %d classes from %s.",
-        len(records),
+        "Loaded %s%s with %s of %s from %s.",
+        counted(len(records), "image"),
         f" ({num_empty} without an instance)" if num_empty else "",
-        len(images),
-        annotations.num_classes,
+        counted(len(images), "instance"),
+        counted(annotations.num_classes, "class"),
         annotations.facts.source,
     )
     return records

@@ -23,6 +23,7 @@ from balms_seg.data.loading.train_loader import TrainLoader
 from balms_seg.data.loading.unread_keys import warn_of_unread_keys
 from balms_seg.data.training_set import are_labelled, load_instance_dicts, require_names
 from balms_seg.sampling import build_index_stream, check_batch_size
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ def build_train_loader(
     node = cfg.MODEL.IMAGE_CLASSIFIER if is_labelled else cfg.MODEL.ROI_HEADS
     stream = build_index_stream(cfg, dataset_dicts, num_classes=node.NUM_CLASSES, seed=seed)
     logger.info(
-        "%s draws batches of %d out of %d images.",
+        "%s draws batches of %d out of %s.",
         cfg.DATALOADER.SAMPLER_TRAIN,
         cfg.SOLVER.IMS_PER_BATCH,
-        len(dataset_dicts),
+        counted(len(dataset_dicts), "image"),
     )
     if is_labelled:
         return build_image_train_loader(

@@ -29,6 +29,7 @@ from balms_seg.data.preflight.memory_check import note_memory
 from balms_seg.data.preflight.shared_image_check import warn_of_shared_images
 from balms_seg.data.training_set import describe_difference, unused_regions
 from balms_seg.requirements import require
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -183,9 +184,10 @@ def _length_problems(
         lines = [name for name, own in sides.items() if 2 * longest * min(own) < max(own)]
         if lines:
             yield (
-                f"{len(lines)} of {len(images)} images are so long that no pixel is left of their "
-                f"short side at {key} {longest}: {shortened(lines, 3)}; cut them into tiles, leave "
-                f"them out, or raise {key}."
+                f"{len(lines)} of {counted(len(images), 'image')} "
+                f"{agreeing(len(lines), 'is', 'are')} so long that no pixel is left of the short "
+                f"side at {key} {longest}: {shortened(lines, 3)}; cut into tiles, leave out, or "
+                f"raise {key}."
             )
 
 
@@ -231,13 +233,15 @@ def _mask_problems(
 ) -> Iterator[str]:
     if num_without:
         yield (
-            f"{num_without} of {num_instances} instances have no segmentation, but MODEL.MASK_ON "
-            "is True; add the masks or set MODEL.MASK_ON False."
+            f"{num_without} of {counted(num_instances, 'instance')} "
+            f"{agreeing(num_without, 'has', 'have')} no segmentation, but MODEL.MASK_ON is True; "
+            "add the masks or set MODEL.MASK_ON False."
         )
     if is_trained_on and num_rle and cfg.INPUT.MASK_FORMAT == "polygon":
         yield (
-            f"{num_rle} of {num_instances} segmentations are RLE, but INPUT.MASK_FORMAT is "
-            "'polygon'; set it to 'bitmask'."
+            f"{num_rle} of {counted(num_instances, 'segmentation')} "
+            f"{agreeing(num_rle, 'is', 'are')} RLE, but INPUT.MASK_FORMAT is 'polygon'; set it to "
+            "'bitmask'."
         )
     if is_trained_on and cfg.INPUT.CROP.ENABLED and cfg.INPUT.MASK_FORMAT == "polygon":
         try:
@@ -259,7 +263,8 @@ def _class_problems(cfg: CfgNode, names: list[str]) -> Iterator[str]:
     num_classes = len(classes[first])
     if num_classes != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         yield (
-            f"Data set {first!r} has {num_classes} classes but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"Data set {first!r} has {counted(num_classes, 'class')} but "
+            "MODEL.ROI_HEADS.NUM_CLASSES is "
             f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; set it to {num_classes}."
         )
     for name in others:

@@ -11,6 +11,7 @@ from balms_seg.data.images.image_records import warn_once
 from balms_seg.data.preflight.image_file_checks import is_remote
 from balms_seg.data.preflight.image_headers import read_headers
 from balms_seg.decoding import ImageHeader, used_range
+from balms_seg.wording import agreeing, counted
 
 # Images decoded per data set: about a second, and enough to meet a wrong folder or format.
 NUM_DECODED = 32
@@ -68,12 +69,15 @@ def without_unreadable(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]
         return list(records)
     named = shortened(list(broken.values()), _NUM_NAMED)
     warn_once(
-        f"{len(broken)} of {len(records)} images cannot be read, and are neither trained on nor "
-        f"counted (INPUT.IMAGES.UNREADABLE: skip): {named}."
+        f"{len(broken)} of {counted(len(records), 'image')} cannot be read, and "
+        f"{agreeing(len(broken), 'is', 'are')} neither trained on nor counted "
+        f"(INPUT.IMAGES.UNREADABLE: skip): {named}."
     )
     kept = [record for record in records if record["file_name"] not in broken]
     if not kept:
-        raise ValueError(f"None of the {len(records)} training images can be read; replace them.")
+        raise ValueError(
+            f"None of the {counted(len(records), 'training image')} can be read; replace them."
+        )
     return kept
 
 
@@ -92,7 +96,7 @@ def _spread(addresses: list[str]) -> list[str]:
 def _unreadable(reasons: Sequence[str], number: int) -> Iterator[str]:
     if reasons:
         named = shortened([reason.rstrip(".") for reason in reasons], _NUM_NAMED)
-        yield f"{len(reasons)} of {number} images cannot be used: {named}."
+        yield f"{len(reasons)} of {counted(number, 'image')} cannot be used: {named}."
 
 
 def _of_another_size(
@@ -117,7 +121,8 @@ def _of_another_size(
         ]
         if wrong:
             yield (
-                f"{len(wrong)} of {len(headers)} images have another size than the json says: "
+                f"{len(wrong)} of {counted(len(headers), 'image')} "
+                f"{agreeing(len(wrong), 'has', 'have')} another size than the json says: "
                 f"{shortened(wrong, _NUM_NAMED)}; {advice}"
             )
 
@@ -139,9 +144,9 @@ def _warn_of_turns(headers: Mapping[str, ImageHeader], name: str) -> None:
     ]
     if turned:
         warn_once(
-            f"Data set {name!r}: {len(turned)} of {len(headers)} images are turned by EXIF, and "
-            "are read upright; annotations have to be of the upright pictures: "
-            f"{shortened(turned, _NUM_NAMED)}."
+            f"Data set {name!r}: {len(turned)} of {counted(len(headers), 'image')} "
+            f"{agreeing(len(turned), 'is', 'are')} turned by EXIF, and read upright; annotations "
+            f"have to be of the upright pictures: {shortened(turned, _NUM_NAMED)}."
         )
 
 
@@ -149,8 +154,8 @@ def _warn_of_transparency(headers: Mapping[str, ImageHeader], name: str) -> None
     clear = [address for address, header in headers.items() if header.has_transparency]
     if clear:
         warn_once(
-            f"Data set {name!r}: {len(clear)} of {len(headers)} images may have transparent "
-            f"pixels, which are laid on white: {shortened(clear, _NUM_NAMED)}."
+            f"Data set {name!r}: {len(clear)} of {counted(len(headers), 'image')} may have "
+            f"transparent pixels, which are laid on white: {shortened(clear, _NUM_NAMED)}."
         )
 
 
@@ -175,8 +180,8 @@ def _warn_of_small_ranges(sample: Sequence[str], name: str, pixel_range: Sequenc
         low, high = pixel_range or bounds
         if min(highest, high) - max(lowest, low) < _SMALL_SHARE * (high - low):
             warn_once(
-                f"Data set {name!r}: values of {len(of_type)} images of more than 8 bits lie from "
-                f"{lowest:g} to {highest:g}, less than a quarter of {low:g} to {high:g}, by which "
-                "they are scaled, so that they are nearly uniform; if that is all they use, set "
-                f"INPUT.PIXEL_RANGE to [{lowest:g}, {highest:g}]."
+                f"Data set {name!r}: values of {counted(len(of_type), 'image')} of more than 8 "
+                f"bits lie from {lowest:g} to {highest:g}, less than a quarter of {low:g} to "
+                f"{high:g}, by which they are scaled, so that they are nearly uniform; if that is "
+                f"all they use, set INPUT.PIXEL_RANGE to [{lowest:g}, {highest:g}]."
             )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from balms_seg.annotations import describe_alike, shortened
+from balms_seg.wording import agreeing, counted
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -34,12 +35,18 @@ def missing_images(file_names: Iterable[str]) -> list[str]:
 
 def describe_missing(missing: Sequence[str], num_images: int, image_root: str | None) -> str:
     """One sentence on missing images, with the likely cause where it can be told."""
-    text = f"{len(missing)} of {num_images} images are missing: {shortened(missing, 3)}."
+    text = (
+        f"{len(missing)} of {counted(num_images, 'image')} {agreeing(len(missing), 'is', 'are')} "
+        f"missing: {shortened(missing, 3)}."
+    )
     if image_root is None:
         return text
     root = Path(image_root)
     if not root.is_dir():
-        return f"the image folder {root} does not exist, so all {num_images} images are missing."
+        return (
+            f"the image folder {root} does not exist, so {agreeing(num_images, 'the', 'all')} "
+            f"{counted(num_images, 'image')} {agreeing(num_images, 'is', 'are')} missing."
+        )
     hint = _folder_that_would_do(missing, root) if len(missing) == num_images else None
     if hint:
         return f"{text} Register the set with image folder {hint}."

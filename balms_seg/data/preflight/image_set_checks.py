@@ -20,6 +20,7 @@ from balms_seg.data.images.repeated_images import describe_repeated
 from balms_seg.data.instances.builtin import Load
 from balms_seg.data.preflight.header_checks import image_problems
 from balms_seg.data.preflight.image_file_checks import describe_missing
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -112,7 +113,7 @@ def image_class_problems(
     num_classes = cfg.MODEL.IMAGE_CLASSIFIER.NUM_CLASSES
     if training and num_classes and len(classes) != num_classes:
         yield (
-            f"Data set {names[0]!r} has {len(classes)} classes but "
+            f"Data set {names[0]!r} has {counted(len(classes), 'class')} but "
             f"MODEL.IMAGE_CLASSIFIER.NUM_CLASSES is {num_classes}; set it to {len(classes)}."
         )
         return
@@ -137,7 +138,8 @@ def _empty_classes(
     empty = [own for label, own in enumerate(classes) if label not in has_images]
     if names and empty:
         yield (
-            f"{len(empty)} of {len(classes)} classes have no training image in "
-            f"{', '.join(names)}: {shortened(empty)}; add images, take the classes out, or set "
+            f"{len(empty)} of {counted(len(classes), 'class')} "
+            f"{agreeing(len(empty), 'has', 'have')} no training image in {', '.join(names)}: "
+            f"{shortened(empty)}; add images, take the classes out, or set "
             "MODEL.IMAGE_CLASSIFIER.EMPTY_CLASSES to floor to count each as one image."
         )

@@ -28,6 +28,7 @@ from balms_seg.engine.checkpoints.read_file import (
 )
 from balms_seg.engine.weight_average import CHECKPOINT_KEY
 from balms_seg.modeling.classifier_init import CLASSIFIER_WEIGHTS
+from balms_seg.wording import agreeing, counted
 
 RAW_KEY = "raw_model"  # the weights that train, where "model" holds their average
 
@@ -217,9 +218,10 @@ def _refuse_other_architecture(names: list[str], absent: list[str]) -> None:
     if absent_backbone or len(absent_trunk) > len(trunk) / 2:
         raise RuntimeError(
             f"The checkpoint is of another architecture: {len(absent_trunk)} of the model's "
-            f"{len(trunk)} parameters outside the classifier are missing in it or of "
-            f"another shape, for example {', '.join([*absent_backbone, *absent_trunk][:3])}. "
-            "Use the configuration that it was trained with."
+            f"{len(trunk)} parameters outside the classifier "
+            f"{agreeing(len(absent_trunk), 'is', 'are')} missing in it or of another shape, for "
+            f"example {', '.join([*absent_backbone, *absent_trunk][:3])}. Use the configuration "
+            "that it was trained with."
         )
 
 
@@ -239,7 +241,8 @@ def require_finite(model: nn.Module) -> None:
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise FloatingPointError(
-            f"Expected finite weights, but {len(broken)} tensors of the model hold nan or "
+            f"Expected finite weights, but {counted(len(broken), 'tensor')} of the model "
+            f"{agreeing(len(broken), 'holds', 'hold')} nan or "
             f"infinity, for example {', '.join(broken[:3])}: the training has diverged, or the "
             "checkpoint is damaged. Use an earlier checkpoint."
         )

@@ -21,6 +21,7 @@ from balms_seg.evaluation.images.paired_accuracy import compare_accuracy
 from balms_seg.evaluation.images.paired_calibration import compare_losses, label_losses
 from balms_seg.evaluation.uncertainty.reliability import reliability
 from balms_seg.modeling.image_calibration import ImageCalibration
+from balms_seg.wording import agreeing, counted
 
 TAUS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 _FEW_IMAGES = 100  # below which a temperature is rough
@@ -124,12 +125,15 @@ def describe_class_mix(held_out: HeldOutImages, class_mix: str) -> tuple[str, li
     present = sizes[sizes > 0]
     shares = present / present.sum()
     distance = 0.5 * float(np.abs(shares - 1 / len(present)).sum())
-    largest = f"the largest class has {100 * shares.max():.0f} % of the {present.sum()} images"
+    largest = (
+        f"the largest class has {100 * shares.max():.0f} % of the {counted(present.sum(), 'image')}"
+    )
     warnings = []
     absent = [held_out.class_names[label] for label in np.flatnonzero(sizes == 0)]
     if absent:
         warnings.append(
-            f"{len(absent)} of {len(sizes)} classes have no held-out image, and so no say: "
+            f"{len(absent)} of {counted(len(sizes), 'class')} "
+            f"{agreeing(len(absent), 'has', 'have')} no held-out image, and so no say: "
             f"{shortened(absent)}."
         )
     if class_mix == EVEN:

@@ -15,6 +15,7 @@ import numpy as np
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS
 from balms_seg.evaluation.images.classifier_predictions import StoredPredictions
 from balms_seg.evaluation.uncertainty.difference import Difference
+from balms_seg.wording import agreeing
 
 NUM_RESAMPLES = 1000  # wherever nobody asks for another number, so that intervals agree
 _RESAMPLES_AT_ONCE = 100
@@ -72,8 +73,8 @@ def require_same_images(first: StoredPredictions, second: StoredPredictions) -> 
         example = disputed[0]
         raise ValueError(
             f"Expected the same labels in both runs, but {disputed.size} of {len(keys)} images "
-            f"differ, such as {keys[example]} ({ours[example]} and {said[example]}); evaluate "
-            "both on one set."
+            f"{agreeing(disputed.size, 'differs', 'differ')}, such as {keys[example]} "
+            f"({ours[example]} and {said[example]}); evaluate both on one set."
         )
     return order
 

@@ -29,6 +29,7 @@ from balms_seg.evaluation.uncertainty.run_differences import (
 from balms_seg.evaluation.uncertainty.run_lengths import describe_unequal_lengths
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
 from balms_seg.evaluation.uncertainty.stored_runs import short_names
+from balms_seg.wording import counted
 
 PER_CLASS_FILE = "per_class_classification.json"
 
@@ -77,7 +78,7 @@ def compare_stored_classifiers(
         runs = read_predictions(one), read_predictions(other)
         changes = compare_accuracy(*runs, num_resamples=num_resamples, seed=seed, level=level)
         errors = compare_calibration(*runs, num_resamples=num_resamples, seed=seed, level=level)
-        head = f"{one.parent} and {other.parent}, {len(runs[0].predictions.keys)} images"
+        head = f"{one.parent} and {other.parent}, {counted(len(runs[0].predictions.keys), 'image')}"
         tables = [
             format_changes(changes, names=names, level=level),
             format_errors(errors, names=names, level=level),

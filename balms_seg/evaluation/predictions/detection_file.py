@@ -12,6 +12,7 @@ import msgspec
 from balms_seg.annotations.json_file import paused_garbage_collection, read_json
 from balms_seg.annotations.json_list import is_json_list, iterate_json_batches
 from balms_seg.progress import with_progress
+from balms_seg.wording import agreeing, counted
 
 _NUM_NAMED = 5
 _NUMBERS = (int, float)
@@ -83,9 +84,9 @@ def _check_entries(detections: list[Any], path: Path, start: int) -> None:
             first = str(detections[bad[0]])
             behind = f" from position {start}" if start else ""
             raise ValueError(
-                f"{expectation}, but {len(bad)} of {len(detections)} detections{behind} in {path} "
-                f"break this, the first at position {start + bad[0]}: {first[:200]}"
-                f"{'...' if len(first) > 200 else ''}."
+                f"{expectation}, but {len(bad)} of {counted(len(detections), 'detection')}{behind} "
+                f"in {path} {agreeing(len(bad), 'breaks', 'break')} this, the first at position "
+                f"{start + bad[0]}: {first[:200]}{'...' if len(first) > 200 else ''}."
             )
 
     reject(lambda d: isinstance(d, dict), "Expected every detection to be an object")

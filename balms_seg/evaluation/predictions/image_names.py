@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from balms_seg.annotations.arrays import Texts
+from balms_seg.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _unique(names: Iterable[Any]) -> dict[Any, int]:
 def unknown_ids_message(key: str, found: Sequence[Any], known: Sequence[Any], number: int) -> str:
     """What to say where no detection has a known id."""
     return (
-        f"Expected detections on the images and categories of the ground truth, but none of the "
-        f"{number} detections has a known {key}: the first has {found[0]!r}, the ground truth "
-        f"{list(known)[:_NUM_NAMED]} and so on. These are results of another data set."
+        "Expected detections on the images and categories of the ground truth, but none of the "
+        f"{counted(number, 'detection')} has a known {key}: the first has {found[0]!r}, the ground "
+        f"truth {list(known)[:_NUM_NAMED]} and so on. These are results of another data set."
     )

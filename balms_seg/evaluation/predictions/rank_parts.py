@@ -27,6 +27,7 @@ from balms_seg.evaluation.predictions.prediction_parts import (
 )
 from balms_seg.evaluation.predictions.staged_files import DETECTIONS_FILE
 from balms_seg.progress import with_progress
+from balms_seg.wording import agreeing, counted
 
 logger = logging.getLogger(__name__)
 
@@ -152,10 +153,10 @@ class RankParts:
                 missing.discard(image.image_id)
         if missing and num_images:
             logger.warning(
-                "%d of %d images of the ground truth were not processed; their objects count as "
-                "missed.",
+                "%d of %s of the ground truth %s not processed; the objects there count as missed.",
                 len(missing),
-                total,
+                counted(total, "image"),
+                agreeing(len(missing), "was", "were"),
             )
         return num_images, has_masks
 
@@ -211,4 +212,4 @@ def _results_file(
         file.write("[")
         yield write
         file.write("]")
-    logger.info("Wrote %d detections", number)
+    logger.info("Wrote %s", counted(number, "detection"))

@@ -15,13 +15,14 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from balms_seg.annotations import canonical_id, fields
-from balms_seg.annotations.errors import FieldError, counted, shown
+from balms_seg.annotations.errors import FieldError, shown
 from balms_seg.evaluation.lvis.detection_table import DetectionTable, MaskColumn
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.predictions.detection_entry import DetectionEntry
 from balms_seg.evaluation.predictions.exact_copies import count_copies
 from balms_seg.evaluation.predictions.image_names import resolve_images, unknown_ids_message
 from balms_seg.evaluation.predictions.result_masks import BadMask, MaskBuilder
+from balms_seg.wording import agreeing, counted
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +181,10 @@ class TableBuilder:
             )
             raise ValueError(
                 f"Expected every {key} to be one of the ground truth's, but {len(bad)} of "
-                f"{len(found)} detections{self._of_source} break this: {named}"
-                f"{'; ...' if len(bad) > _NUM_NAMED else ''}. Check the data set and the model's "
-                "output."
+                f"{counted(len(found), 'detection')}{self._of_source} "
+                f"{agreeing(len(bad), 'breaks', 'break')} this: "
+                f"{named}{'; ...' if len(bad) > _NUM_NAMED else ''}. Check the data set and the "
+                "model's output."
             )
         return found
 

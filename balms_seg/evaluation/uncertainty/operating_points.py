@@ -23,6 +23,7 @@ from balms_seg.evaluation.uncertainty.threshold_choice import (
     choose_thresholds,
     objective_values,
 )
+from balms_seg.wording import counted
 
 _NUM_RESAMPLES = 100
 
@@ -97,8 +98,8 @@ def choose_operating_points(
         )
     if stored.num_images < 2 or not len(stored.scores):
         raise ValueError(
-            f"Expected detections on at least 2 images to choose thresholds from, but got "
-            f"{len(stored.scores)} detections on {stored.num_images} images."
+            "Expected detections on at least 2 images to choose thresholds from, but got "
+            f"{counted(len(stored.scores), 'detection')} on {counted(stored.num_images, 'image')}."
         )
     counts = ScoreCounts(stored)
 

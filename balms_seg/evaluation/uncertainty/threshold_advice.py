@@ -15,6 +15,7 @@ from balms_seg.evaluation.output.result_table import (
 )
 from balms_seg.evaluation.uncertainty.operating_points import OperatingPoint
 from balms_seg.evaluation.uncertainty.threshold_choice import Objective
+from balms_seg.wording import agreeing, counted
 
 _NUM_NAMED = 10
 
@@ -72,18 +73,20 @@ def advise(
     never = [name for name, one in zip(class_names, points, strict=True) if one.is_never_found]
     if never:
         lines.append(
-            f"{len(never)} of {len(points)} classes are never found: they have objects, but no "
-            "right detection at any score, so that no threshold helps. Train longer, or on more "
-            f"images of them: {shortened(never, _NUM_NAMED)}."
+            f"{len(never)} of {counted(len(points), 'class')} {agreeing(len(never), 'is', 'are')} "
+            "never found: there are objects, but no right detection at any score, so that no "
+            "threshold helps. Train longer, or on more images of them: "
+            f"{shortened(never, _NUM_NAMED)}."
         )
     cut_off = [name for name, one in zip(class_names, points, strict=True) if one.is_cut_off]
     if cut_off:
         lines.append(
-            f"{len(cut_off)} of {len(points)} classes are found, but cut off: all their right "
-            "detections score below the threshold, which leans on other classes: "
-            f"{shortened(cut_off, _NUM_NAMED)}. To keep more, {_softer(Objective.parse(objective))}"
-            f", or let classes lean less on others (--prior-objects below {prior_objects:g}); "
-            "either may let more wrong detections pass."
+            f"{len(cut_off)} of {counted(len(points), 'class')} "
+            f"{agreeing(len(cut_off), 'is', 'are')} found, but cut off: all right detections score "
+            f"below the threshold, which leans on other classes: {shortened(cut_off, _NUM_NAMED)}. "
+            f"To keep more, {_softer(Objective.parse(objective))}, or let classes lean less on "
+            f"others (--prior-objects below {prior_objects:g}); either may let more wrong "
+            "detections pass."
         )
     return lines
 
@@ -104,7 +107,7 @@ def _describe_goal(points: Sequence[OperatingPoint], objective: str) -> list[str
         reasons.append(f"for {len(missed) - reachable} no threshold does")
     return [
         f"On the images they are chosen on, these thresholds reach {objective} for "
-        f"{len(judged) - len(missed)} of the {len(judged)} classes with objects; "
+        f"{len(judged) - len(missed)} of the {counted(len(judged), 'class')} with objects; "
         f"{', and '.join(reasons)}."
     ]
 

@@ -104,13 +104,13 @@ def test_features_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     values = FEATURES.copy()
     values[3, 1] = np.nan
     records = read_image_records(write_npz(tmp_path, features=values), "").records
-    with pytest.raises(ValueError, match="1 of 5 images have features .*not finite, such as 3"):
+    with pytest.raises(ValueError, match="1 of 5 images has features .*not finite, such as 3"):
         load_features(records)
     wide = read_image_records(write_npz(tmp_path, "wide.npz", features=np.ones((5, 3))), "").records
     with pytest.raises(ValueError, match=r"as many features in every file.*2.*3"):
         load_features(records[:2] + wide)
     absent = [{**records[0], "file_name": f"{tmp_path}/features.npz/elsewhere.jpg"}]
-    with pytest.raises(ValueError, match=r"lacks 1 of 1 images of the set, such as elsewhere\.jpg"):
+    with pytest.raises(ValueError, match=r"lacks 1 of 1 image of the set, such as elsewhere\.jpg"):
         load_features(absent)
     with pytest.raises(OSError, match="leads to features"):
         read_image(records[0]["file_name"])

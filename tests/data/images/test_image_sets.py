@@ -90,7 +90,7 @@ def test_images_outside_of_class_folders_are_no_set(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
         archive.writestr("train/1.png", b"")
     with pytest.raises(
-        ValueError, match=r"flat.zip/train, but its 1 images \(1.png\) lie in no folder"
+        ValueError, match=r"flat.zip/train, but its 1 image \(1.png\) lies in no folder"
     ):
         read_image_records(str(tmp_path / "flat.zip"), "train")
 

@@ -56,7 +56,7 @@ def test_what_is_left_out_is_counted_in_a_line(folders: Path) -> None:
     assert found.notes == (
         "6 images are read; left out are files: 2 with another suffix (.txt 1, .xcf 1), 1 beside "
         "the class folders, 4 hidden ones.",
-        "1 class folders hold no image: dog.",
+        "1 class folder holds no image: dog.",
     )
 
 
@@ -195,7 +195,7 @@ def test_names_in_a_list_are_classes_in_alphabetical_order(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.png 0\nb.png 1\na.png 1\n", r"1 images of .* have two labels: a.png \(0 and 1\)"),
+        ("a.png 0\nb.png 1\na.png 1\n", r"1 image of .* has two labels: a.png \(0 and 1\)"),
         ("# classes: cat\na.png\tdog\n", "names classes that its line '# classes:' lacks: dog"),
         ('# classes: ["cat"\na.png 0\n', "a list of names"),
         ('# classes: ["cat"]\na.png 1\n', r"label 1 of a.png .*1 classes"),
@@ -217,7 +217,7 @@ def test_a_repeated_line_counts_once(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.png 0\na.png 0\nb.png 1\n")
     found = read_image_records(str(tmp_path / "list.txt"), "")
     assert keys_of(found) == ["a.png", "b.png"]
-    assert found.notes == ("1 lines repeat an image and are left out.",)
+    assert found.notes == ("1 line repeats an image and is left out.",)
 
 
 def records_of(*labels: int) -> list[dict]:
@@ -231,7 +231,7 @@ def test_labels_follow_the_names() -> None:
 
 
 def test_an_unknown_class_is_named_with_what_is_lacking() -> None:
-    message = r"1 classes that the model does not know: zebra; it lacks apple; rename"
+    message = r"1 class that the model does not know: zebra; it lacks apple; rename"
     with pytest.raises(ValueError, match=message):
         relabel(records_of(0, 1), ("cat", "zebra"), ("apple", "cat"))
 
@@ -239,7 +239,7 @@ def test_an_unknown_class_is_named_with_what_is_lacking() -> None:
 def test_numbers_count_in_the_classes_of_the_model() -> None:
     given = {"names_are_known": False}
     assert relabel(records_of(0, 2), ("0", "1", "2"), NAMES, **given)[1]["label"] == 2
-    with pytest.raises(ValueError, match="1 of 2 labels lie outside 0 to 1, the first is 2 of 1"):
+    with pytest.raises(ValueError, match="1 of 2 labels lies outside 0 to 1, the first is 2 of 1"):
         relabel(records_of(0, 2), ("0", "1", "2"), ("ape", "bee"), **given)
 
 

@@ -37,7 +37,7 @@ def test_copies_under_two_classes_are_named(form: str, folder: Path) -> None:
         source = str(folder / "list.txt")
     whole = read_image_records(source, "")
     found = describe_repeated(whole.records, whole.class_names)
-    assert found.startswith("1 pictures are in several classes")
+    assert found.startswith("1 picture is in several classes")
     assert "ape/001.png (ape) and " in found
     assert "bee/copied.png (bee)" in found
 

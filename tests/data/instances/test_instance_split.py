@@ -108,7 +108,7 @@ def test_a_class_that_cannot_be_on_both_sides_is_named(
     run_command("statistics", [str(source)])
     told = capsys.readouterr().out
     assert told.startswith("2 classes, 2 images with annotations, ")
-    assert "1 of 3 images have no object that counts" in told
+    assert "1 of 3 images has no object that counts" in told
 
 
 def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ def test_a_greater_share_than_asked_for_is_said_with_its_reason(
     source, parts = str(write_set(tmp_path, content)), str(tmp_path / "parts")
     run_command("split", [source, "--held-out", "0.02", "--output", parts])
     text = capsys.readouterr().out
-    assert "1 of 10 images are held out, 10% instead of 2%: 2 classes" in text
+    assert "1 of 10 images is held out, 10% instead of 2%: 2 classes" in text
     run_command("split", [source, "--held-out", "0.1", "--output", parts])
     assert "instead of" not in capsys.readouterr().out

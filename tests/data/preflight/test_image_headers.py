@@ -123,7 +123,7 @@ def test_a_photograph_turned_by_exif_is_named_wherever_it_lies(images: list[str]
     """The json has the size of the stored pixels."""
     turn(images[41], 6)
     (problem,) = problems_of(images)
-    assert "1 of 100 images have another size than the json says" in problem
+    assert "1 of 100 images has another size than the json says" in problem
     assert (
         "41.jpg has 16 x 20 pixels (turned by EXIF orientation 6), the json says 20 x 1" in problem
     )
@@ -145,7 +145,7 @@ def test_a_turn_that_leaves_the_size_is_said(
     turn(images[41], orientation, size)
     sizes = [SIZE if place != 41 else size for place in range(NUM_IMAGES)]
     assert list(image_problems(images, name="mine", sizes=sizes)) == []
-    assert "Data set 'mine': 1 of 100 images are turned by EXIF" in caplog.text
+    assert "Data set 'mine': 1 of 100 images is turned by EXIF" in caplog.text
 
 
 def test_every_file_that_is_no_image_is_found(images: list[str]) -> None:

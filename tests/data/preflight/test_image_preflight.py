@@ -55,9 +55,9 @@ def test_a_list_in_order_passes(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train/ape/001.png 3", "1 of 4 labels lie outside 0 to 2, the first is 3 of .*001.png"),
+        ("train/ape/001.png 3", "1 of 4 labels lies outside 0 to 2, the first is 3 of .*001.png"),
         ("train/ape/001.png -1", "labels from 0 to 2 in .*list.txt, but got label -1 of .* line 4"),
-        ("train/ape/009.png 0", "1 of 4 images are missing: .*train/ape/009.png"),
+        ("train/ape/009.png 0", "1 of 4 images is missing: .*train/ape/009.png"),
         ("train/ape/001.png", "line 4"),
         ("train/broken.png 0", "broken.png: "),
     ],
@@ -77,7 +77,7 @@ def test_an_unreadable_image_may_be_skipped(folders: Path) -> None:
 
 def test_an_empty_class_is_named_unless_it_may_be_empty(folders: Path) -> None:
     source = write_list(folders, [LINES[0], LINES[2]])
-    with pytest.raises(PreflightError, match=r"1 of 3 classes have no training image in .*: 1;"):
+    with pytest.raises(PreflightError, match=r"1 of 3 classes has no training image in .*: 1;"):
         check(source, folders, folders)
     check(source, folders, folders, MODEL__IMAGE_CLASSIFIER__EMPTY_CLASSES="floor")
 
@@ -135,7 +135,7 @@ def two_sets(tmp_path: Path, train: list[str], test: list[str], **more: object) 
 
 
 def test_a_test_set_with_other_classes_is_refused_with_the_difference(tmp_path: Path) -> None:
-    message = "images of 1 classes that the model does not know: zebra; it lacks apple"
+    message = "images of 1 class that the model does not know: zebra; it lacks apple"
     with pytest.raises(PreflightError, match=message):
         two_sets(tmp_path, ["apple", "bee", "cat"], ["bee", "cat", "zebra"])
 
@@ -145,7 +145,7 @@ def test_a_test_set_may_lack_classes_by_name(tmp_path: Path) -> None:
 
 
 def test_the_classes_can_be_given(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match=r"1 of 4 classes have no training image.*red fox"):
+    with pytest.raises(PreflightError, match=r"1 of 4 classes has no training image.*red fox"):
         two_sets(
             tmp_path,
             ["apple", "bee", "cat"],

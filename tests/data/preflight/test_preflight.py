@@ -113,7 +113,7 @@ def test_missing_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_single_missing_image(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     (tmp_path / "val" / "images" / "b.png").unlink()
-    assert "1 of 3 images are missing: " in only_problem_of(cfg)
+    assert "1 of 3 images is missing: " in only_problem_of(cfg)
 
 
 def test_image_folder_one_level_off_is_guessed(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_images_that_are_resized_to_no_pixel(tmp_path: Path) -> None:
         resize(AugInput(np.zeros((3, 200, 3), np.uint8)))
     cfg.INPUT.MAX_SIZE_TEST = 33
     problem = only_problem_of(cfg)
-    assert "1 of 3 images are so long" in problem
+    assert "1 of 3 images is so long" in problem
     assert "at INPUT.MAX_SIZE_TEST 33: " in problem
     cfg.INPUT.MAX_SIZE_TEST = 34
     preflight(cfg, training=True)
@@ -177,7 +177,7 @@ def test_image_of_another_size(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     Image.new("RGB", (21, 16)).save(tmp_path / "train" / "images" / "b.png")
     problem = only_problem_of(cfg)
-    assert "1 of 3 images have another size than the json says: " in problem
+    assert "1 of 3 images has another size than the json says: " in problem
     assert "b.png has 21 x 16 pixels, the json says 20 x 16; correct width and height" in problem
 
 
@@ -214,7 +214,7 @@ def test_metadata_of_the_wrong_length(tmp_path: Path) -> None:
 def test_rle_needs_bitmasks(tmp_path: Path) -> None:
     cfg = config(tmp_path, changed(lvis_style(), "annotations", 0, segmentation=RLE))
     problem = only_problem_of(cfg)
-    assert "1 of 3 segmentations are RLE" in problem
+    assert "1 of 3 segmentations is RLE" in problem
     assert "set it to 'bitmask'" in problem
     cfg.INPUT.MASK_FORMAT = "bitmask"
     preflight(cfg, training=True)
@@ -228,7 +228,7 @@ def test_rle_of_crowds_is_no_problem(tmp_path: Path) -> None:
 def test_masks_need_segmentations(tmp_path: Path) -> None:
     cfg = config(tmp_path, changed(lvis_style(), "annotations", 0, segmentation=None))
     problem = only_problem_of(cfg)
-    assert "1 of 3 instances have no segmentation, but MODEL.MASK_ON is True" in problem
+    assert "1 of 3 instances has no segmentation, but MODEL.MASK_ON is True" in problem
     cfg.MODEL.MASK_ON = False
     preflight(cfg, training=True)
 
@@ -328,7 +328,7 @@ def test_set_registered_without_json_is_checked_too(tmp_path: Path) -> None:
     DatasetCatalog.register(name, lambda: [{**record, "annotations": []} for record in records])
     MetadataCatalog.get(name).thing_classes = ["cat", "dog"]
     cfg.DATASETS.TEST = (name,)
-    assert f"1 of 2 images are missing: {tmp_path}/gone.png" in only_problem_of(cfg)
+    assert f"1 of 2 images is missing: {tmp_path}/gone.png" in only_problem_of(cfg)
 
 
 @pytest.mark.data
@@ -363,5 +363,6 @@ def test_images_that_are_trained_on_and_tested_on_are_counted(
     preflight(cfg, training=True)
     number = 1 if way == "links" else 3
     first, second = cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]
-    told = f"{number} of 3 images of {second} are also in {first}: AP there is of images trained on"
+    are = "is" if number == 1 else "are"
+    told = f"{number} of 3 images of {second} {are} also in {first}: AP there is of images trained"
     assert told in caplog.text

@@ -152,7 +152,7 @@ def test_for_which_images_the_constants_hold_is_told() -> None:
     assert [describe_class_mix(evenly, mix)[1] for mix in CLASS_MIXES] == [[], []]
     absent = biased(300, bias=0.0, shares=(0.5, 0.5, 0.0))
     _, (warning,) = describe_class_mix(absent, "even")
-    assert "1 of 3 classes have no held-out image, and so no say: c" in warning
+    assert "1 of 3 classes has no held-out image, and so no say: c" in warning
 
 
 def test_offsets_have_mean_0_and_the_slope_of_tau() -> None:

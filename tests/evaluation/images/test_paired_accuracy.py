@@ -100,7 +100,7 @@ def test_folders_that_all_images_share_make_no_other_images() -> None:
             {"keys": ["0.png", "x.png"]},
             "only in the first: 1 .1.png.; only in the second: 1 .x.png",
         ),
-        ({"labels": [0, 2]}, "1 of 2 images differ, such as 1.png .bee and red fox."),
+        ({"labels": [0, 2]}, "1 of 2 images differs, such as 1.png .bee and red fox."),
     ],
 )
 def test_runs_on_other_images_or_labels_are_refused(change: dict, message: str) -> None:

@@ -221,7 +221,7 @@ def test_a_name_of_two_images_stands_for_neither(tmp_path: Path) -> None:
     content = dataset([annotation(1, 1, BOX), annotation(2, 1, BOX)], num_images=2)
     for image, name in zip(content["images"], ("a/1.jpg", "b/1.jpg"), strict=True):
         image["file_name"] = name
-    with pytest.raises(ValueError, match="none of the 1 detections has a known image_id"):
+    with pytest.raises(ValueError, match="none of the 1 detection has a known image_id"):
         stored(tmp_path, content, [{**detection(1, 1, BOX, 0.5), "image_id": "1.jpg"}])
 
 
