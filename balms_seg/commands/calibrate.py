@@ -31,6 +31,7 @@ from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
 from balms_seg.engine.tuning.search_space import CLASS_MIXES, METHODS, METRICS
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -112,7 +113,9 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
     )
     from balms_seg.engine.tuning.calibration_search import best_result, choose, gains
     from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
+    from balms_seg.evaluation.output.next_to_nothing import is_next_to_nothing
 
+    logging.getLogger("balms_seg.engine.tuning").setLevel(logging.INFO)  # what was tried so far
     command, metric = shlex.join(sys.argv), args.metric or "AP"
     session = Session(cfg, counts=args.counts or "image")
     refuse_unfit_set(args.dataset, cfg, allow_validation=args.allow_validation)
@@ -122,12 +125,15 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
         for method in dict.fromkeys(one.trial.method for one in results)
     }
     choice = choose(results, metric)
+    number = len(results) - 1
+    of_all = agreeing(number, "", f" for all {number} constants together")
     decided = (
         f"Chosen by {metric} of boxes: {choice.trial.name}. A gain counts whose interval over "
-        f"images, at 95 % for all {len(results) - 1} constants together, is above 0."
+        f"images, at 95 %{of_all}, is above 0."
     )
     print(f"Boxes on {args.dataset}, percent:\n{format_results(results, metric)}\n\n{decided}")
-    if results[0].metrics["AP"] < 100 * TELLING_AP:
+    is_of_use = not is_next_to_nothing([results[0].metrics["AP"]])
+    if not is_of_use:
         threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         lower = f"lower it to LVIS's {_LVIS_THRESHOLD:g}, or " * (threshold > _LVIS_THRESHOLD)
         print(
@@ -138,11 +144,13 @@ def calibrate_detector(cfg: CfgNode, args: argparse.Namespace) -> None:
     reported = []
     if args.report_on:
         trials = [one.trial for one in best.values()]
-        reported = session.measure(session.held_out(args.report_on), args.report_on, trials)
+        held_out = session.held_out(args.report_on)
+        reported = list(session.measure(held_out, args.report_on, trials))
         print(f"\nEach method's best, on {args.report_on}:\n{format_results(reported)}")
     if args.output:
         table = format_results(list(best.values())).splitlines()
-        write_choice(cfg, args, choice.trial.keys, [f"On {args.dataset}. {decided}", *table])
+        lines = [f"On {args.dataset}. {decided}", *table]
+        write_choice(cfg, args, choice.trial.keys, lines, is_of_use=is_of_use)
     if args.table:
         found = gains(results, metric)
         intervals = [None, *([gain.value, gain.low, gain.high] for gain in found)]
@@ -190,7 +198,7 @@ def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
     mix, warnings = describe_class_mix(held_out, class_mix)
     trials, choice = tune_image_calibration(held_out, args.strengths or TAUS, class_mix=class_mix)
     table = format_trials(trials)
-    print(f"{len(held_out.labels)} images of {args.dataset}, percent:\n{table}")
+    print(f"{counted(len(held_out.labels), 'image')} of {args.dataset}, percent:\n{table}")
     decided = describe_temperature(choice)
     print(f"\nChosen: tau {choice.tau:g}, temperature {choice.temperature:.3f}\n{decided}\n{mix}")
     for warning in warnings:
@@ -208,9 +216,14 @@ def calibrate_classifier(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def write_choice(
-    cfg: CfgNode, args: argparse.Namespace, keys: Mapping[str, Any], lines: Sequence[str]
+    cfg: CfgNode,
+    args: argparse.Namespace,
+    keys: Mapping[str, Any],
+    lines: Sequence[str],
+    *,
+    is_of_use: bool = True,
 ) -> None:
-    """Write --output, and say how it is used."""
+    """Write --output, and where that is of use say how."""
     from balms_seg.engine.tuning.calibrated_config import write_calibrated_config
 
     of_cpu = cfg.MODEL.DEVICE == "cpu"  # --num-gpus 0, or the configuration's own
@@ -230,6 +243,6 @@ def write_choice(
         overrides=args.opts,
         comments=[command, *missing, _IN_PYTHON, *lines, f"Written by {shlex.join(sys.argv)}"],
     )
-    print(f"Wrote {args.output}. Next:\n  {command}\n  {shlex.join(predict)}")
-    for line in missing:
+    print(f"Wrote {args.output}.", end=" Next:\n" if is_of_use else "\n")
+    for line in [f"  {command}", f"  {shlex.join(predict)}", *missing] * is_of_use:
         print(line)

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balms_seg.progress import with_progress
+from balms_seg.wording import agreeing, counted
+
 if TYPE_CHECKING:
     from balms_seg.engine.instance_predictor import InstancePredictor
 
@@ -53,7 +56,8 @@ def write_instances(
     with (output / CSV_FILE).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(_COLUMNS)
-        for image_id, address in enumerate(addresses, start=1):
+        shown = with_progress(addresses, label="predicting", unit="image")
+        for image_id, address in enumerate(shown, start=1):
             try:
                 pixels = predictor.read(address)
             except OSError as error:
@@ -76,7 +80,8 @@ def write_instances(
     (output / RESULTS_FILE).write_text(json.dumps(results), encoding="utf-8")
     if unreadable:
         raise OSError(
-            f"{len(unreadable)} of {len(addresses)} images were left out: "
-            f"{shortened(unreadable)}. What the others show is in {output}."
+            f"{len(unreadable)} of {counted(len(addresses), 'image')} "
+            f"{agreeing(len(unreadable), 'was', 'were')} left out: {shortened(unreadable)}. What "
+            f"the others show is in {output}."
         )
     return counts

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
+from balms_seg.wording import agreeing, plain_path
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A trained model, images, and where to write."""
     parser.add_argument(
         "run",
-        type=Path,
+        type=plain_path,
         help="output folder of a run or an evaluation, a checkpoint, or the yaml of balms-seg "
         "calibrate",
     )
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--thresholds",
-        type=Path,
+        type=plain_path,
         metavar="FILE",
         help="thresholds.yaml of balms-seg thresholds: the score of a detection to cut at, class "
         "by class",
@@ -83,19 +84,31 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
     """Detect, write, and say how many instances of which class there are."""
     from balms_seg.commands.instance_predictions import write_instances
     from balms_seg.engine.instance_predictor import InstancePredictor
+    from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, finds_next_to_nothing
 
     predictor = InstancePredictor.from_config(
         cfg, thresholds=args.thresholds, min_score=args.confidence_threshold
     )
     counts = write_instances(predictor, addresses, args.output)
+    folders = (args.run, Path(cfg.MODEL.WEIGHTS).parent)  # of an evaluation, of the training
+    results = next((file for each in folders if (file := each / "results.json").is_file()), None)
+    is_of_use = results is None or not finds_next_to_nothing(results)
     for name, number in counts.most_common():
         print(f"{number:6} {name}")
     if not counts:
+        remedy = (
+            " Lower --confidence-threshold, or choose --thresholds with balms-seg thresholds."
+        ) * is_of_use
+        were = agreeing(predictor.num_dropped, "was", "were")
         print(
-            f"No detection passed the threshold; {predictor.num_dropped} were below it. Lower "
-            "--confidence-threshold, or choose --thresholds with balms-seg thresholds."
+            f"No detection passed the threshold; {predictor.num_dropped} {were} below it.{remedy}"
         )
-    print(f"predictions.json, predictions.csv and pictures are in {args.output.absolute()}.")
+    if not is_of_use:
+        print(f"{NOTHING_YET} So says {results}.")
+    print(
+        "predictions.json, predictions.csv and pictures are in "
+        f"{plain_path(args.output.absolute())}."
+    )
 
 
 def write_predictions(
@@ -107,4 +120,4 @@ def write_predictions(
     counts = predict_images(predictor, addresses, output_dir, batch_size=batch_size)
     for name, number in counts.most_common():
         print(f"{number:6} {name}")
-    print(f"{CSV_FILE} and {SHEET_FILE} are in {output_dir.absolute()}.")
+    print(f"{CSV_FILE} and {SHEET_FILE} are in {plain_path(output_dir.absolute())}.")

@@ -12,10 +12,12 @@ from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.settled_settings import num_iterations
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
+from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, finds_next_to_nothing
 from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model
 from balms_seg.evaluation.uncertainty.stored_thresholds import YAML_FILE, predict_command
 from balms_seg.model_zoo import configs_that_start_from
 from balms_seg.modeling.roi_heads import method_name
+from balms_seg.wording import agreeing, counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -59,11 +61,13 @@ def in_parts(parts: Mapping[str, list[str]]) -> str:
 
 
 def describe_end(cfg: CfgNode) -> str:
-    """Where the results are, and the commands that come next."""
+    """Where the results are, and the commands that come next, if the model is fit for them."""
     folder, quoted = Path(cfg.OUTPUT_DIR), shlex.quote(cfg.OUTPUT_DIR)
-    weights = folder / "model_final.pth"
-    if not (folder / "results.json").is_file():
+    weights, results = folder / "model_final.pth", folder / "results.json"
+    if not results.is_file():
         return f"Weights are in {weights}; nothing was evaluated, for DATASETS.TEST is empty."
+    if finds_next_to_nothing(results):
+        return f"Results are in {results}. {NOTHING_YET}"
     report = f"balms-seg report {quoted} --read-outside"
     rows = {report: "one page: the worst classes and why, with intervals and pictures"}
     if weights.is_file():
@@ -84,20 +88,20 @@ def describe_end(cfg: CfgNode) -> str:
             "on images of your own"
         )
     lines = [f"  {command}\n      {what}" for command, what in rows.items()]
-    return "\n".join([f"Results are in {folder / 'results.json'}. Next:", *lines])
+    return "\n".join([f"Results are in {results}. Next:", *lines])
 
 
 def _describe_data(cfg: CfgNode, statistics: ClassStatistics, images: ImageNumbers) -> list[str]:
     members = statistics.groups
     groups = ", ".join(f"{len(ids)} {name}" for name, ids in members.items())
     absent = int((statistics.instance_counts == 0).sum())
-    counted = [str(images)]
+    numbers = [str(images)]
     if not build_job(cfg).of_images:
-        counted.append(f"{statistics.instance_counts.sum()} objects")
+        numbers.append(counted(int(statistics.instance_counts.sum()), "object"))
     without = f"; {absent} of them without a training image" if absent else ""
     told = [
-        f"{', '.join(cfg.DATASETS.TRAIN)}: {', '.join(counted)}, "
-        f"{statistics.num_classes} classes ({groups}{without})",
+        f"{', '.join(cfg.DATASETS.TRAIN)}: {', '.join(numbers)}, "
+        f"{counted(statistics.num_classes, 'class')} ({groups}{without})",
         f"evaluated on {', '.join(cfg.DATASETS.TEST) or 'nothing: DATASETS.TEST is empty'}",
     ]
     if not build_job(cfg).of_images and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
@@ -136,19 +140,21 @@ def describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[st
     """
     solver = cfg.SOLVER
     every = cfg.TEST.EVAL_PERIOD
-    evaluation = f"evaluation {f'every {every} iterations and ' if every > 0 else ''}at the end"
+    evaluation = f"evaluation {f'{_every(every)} and ' if every > 0 else ''}at the end"
     if not cfg.DATASETS.TEST:
         evaluation = "no evaluation"
     rounds = solver.MAX_ITER * solver.IMS_PER_BATCH / num_images
     set_by = f"SOLVER.EPOCHS {solver.EPOCHS:g}"
     if not solver.EPOCHS:
         iterations = num_iterations(_EPOCHS, num_images, solver.IMS_PER_BATCH)
-        set_by = f"SOLVER.MAX_ITER; SOLVER.EPOCHS {_EPOCHS}, say, would be {iterations} iterations"
+        would_be = counted(iterations, "iteration")
+        set_by = f"SOLVER.MAX_ITER; SOLVER.EPOCHS {_EPOCHS}, say, would be {would_be}"
     return [
-        f"{_iterations_left(start_iter, solver.MAX_ITER)} of {solver.IMS_PER_BATCH} images, in all "
-        f"{_rounded(rounds)} times the training set ({set_by}); "
-        f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after {solver.WARMUP_ITERS} "
-        f"iterations of warm-up, {solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
+        f"{_iterations_left(start_iter, solver.MAX_ITER)} of "
+        f"{counted(solver.IMS_PER_BATCH, 'image')}, in all {_rounded(rounds)} times the training "
+        f"set ({set_by}); {solver.OPTIMIZER}, learning rate {solver.BASE_LR:g} after "
+        f"{counted(solver.WARMUP_ITERS, 'iteration')} of warm-up, "
+        f"{solver.LR_SCHEDULER_NAME}{_described_steps(solver)}",
         f"{evaluation}; checkpoint every {solver.CHECKPOINT_PERIOD}",
     ]
 
@@ -157,6 +163,10 @@ def _iterations_left(start_iter: int, max_iter: int) -> str:
     if start_iter >= max_iter:
         return f"no iteration left ({start_iter} of {max_iter} are done),"
     return f"iterations {start_iter} to {max_iter}"
+
+
+def _every(period: int) -> str:
+    return f"every {agreeing(period, 'iteration', f'{period} iterations')}"
 
 
 def _rounded(rounds: float) -> str:
@@ -173,10 +183,10 @@ def _described_steps(solver: CfgNode) -> str:
 def _describe_meta(cfg: CfgNode) -> list[str]:
     """What the meta step learns and from what."""
     meta = cfg.META
-    every = "iteration" if meta.PERIOD == 1 else f"{meta.PERIOD} iterations"
+    batch_size = meta.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH
     return [
-        f"learns {learned_quantity(cfg)} every {every} by Adam, rate {meta.LR:g}, on batches of "
-        f"{meta.BATCH_SIZE or cfg.SOLVER.IMS_PER_BATCH} images from the {meta.SOURCE}"
+        f"learns {learned_quantity(cfg)} {_every(meta.PERIOD)} by Adam, rate {meta.LR:g}, on "
+        f"batches of {counted(batch_size, 'image')} from the {meta.SOURCE}"
     ]
 
 

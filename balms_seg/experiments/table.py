@@ -12,6 +12,7 @@ from typing import Any
 from balms_seg.annotations.json_file import read_json
 from balms_seg.durable_files import write_whole
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
+from balms_seg.evaluation.output.next_to_nothing import is_next_to_nothing
 from balms_seg.experiments.records import Record, paired_difference, summarise
 
 Table = dict[str, Any]
@@ -47,7 +48,7 @@ def _finds_next_to_nothing(table: Table) -> bool:
     """Whether the AP of every run is so low that the table compares nothing; not of accuracies."""
     columns = [column for column in _columns(table) if column.endswith("/AP")]
     best = [row[column]["max"] for row in table["rows"] for column in columns]
-    return bool(best) and max(best) < 100 * TELLING_AP
+    return is_next_to_nothing(best)
 
 
 def published_runs(path: Path, **about: Any) -> dict[tuple[str, int], Record]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
-from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
+from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, is_next_to_nothing
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES
 from balms_seg.report.object_fates import FATES, ObjectFates
 from balms_seg.report.run_files import TASK_NAMES, Run
+from balms_seg.wording import agreeing, counted
 
 GROUPS = tuple(FREQUENCY_GROUPS.values())
 METRIC_OF_GROUP = {name: f"AP{letter}" for letter, name in FREQUENCY_GROUPS.items()}
@@ -82,10 +83,10 @@ class ClassFinding:
                 found.append((self.fates[fate] / total, text + mostly * (fate == "confused")))
         if self.false_alarms:
             share = self.false_alarms / (self.false_alarms + (self.right_above or 0))
-            alarms = _count(self.false_alarms, "wrong detection")
+            alarms = counted(self.false_alarms, "wrong detection", ",")
             if share > _NOTABLE_ALARMS:
-                s = "s" if self.false_alarms == 1 else ""
-                found.append((share, f"{alarms} outscore{s} half of its right ones"))
+                outscore = agreeing(self.false_alarms, "outscores", "outscore")
+                found.append((share, f"{alarms} {outscore} half of its right ones"))
         looseness = (self.row["AP50"] - self.ap - self.usual_loss) / 100
         if looseness > _NOTABLE_LOOSENESS:
             text = f"loosely outlined: AP50 is {self.row['AP50']:.0f}, AP {self.ap:.0f}"
@@ -164,8 +165,8 @@ def summarise_run(run: Run, findings: Sequence[ClassFinding]) -> list[str]:
     sentences = [
         f"AP of {TASK_NAMES[task]} is {metrics['AP']:.1f}" + (f" ({shown})." if shown else ".")
     ]
-    if metrics["AP"] < 100 * TELLING_AP:
-        return [*sentences, "The model finds next to nothing yet: train longer."]
+    if is_next_to_nothing([metrics["AP"]]):
+        return [*sentences, NOTHING_YET]
     sizes = Counter(f.row["group"] for f in findings if not math.isnan(f.ap))
     judged = {group: value for group, value in known.items() if sizes[group] >= MIN_CLASSES}
     if len(judged) > 1:
@@ -186,7 +187,9 @@ def _tail_sentence(tail: str, fates: dict[str, dict[str, int]]) -> str:
     parts = [
         f"{_percent(share[fate])} {FATE_WORDS[fate]}" for fate in failures if fates[tail][fate]
     ]
-    of_them = f"Of {_count(total, 'object')} of {tail} classes {_percent(share['right'])} are right"
+    of_them = (
+        f"Of {counted(total, 'object', ',')} of {tail} classes {_percent(share['right'])} are right"
+    )
     if not parts:
         return f"{of_them}."
     sentence = f"{of_them}, {', '.join(parts)}"
@@ -200,7 +203,3 @@ def _tail_sentence(tail: str, fates: dict[str, dict[str, int]]) -> str:
 
 def _percent(share: float) -> str:
     return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,8 @@ import pytest
 from made_up_data import small_config
 
 from balms_seg.engine.run_summary import describe_end
+from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET
+from balms_seg.evaluation.output.results_file import write_results
 
 
 def ended(folder: str, **settings: object) -> str:
@@ -39,3 +41,13 @@ def test_a_first_stage_names_those_that_start_from_it(
     for name in ("balms_reweighter", "classifier_balanced_softmax"):
         assert f"balms-seg train --config-file toy/{name}.yaml\n" in said
     assert "a second stage" not in ended("output/toy/another")
+
+
+@pytest.mark.parametrize("ap", [0.9, 1.1])
+def test_a_model_that_finds_next_to_nothing_has_no_next_step(ap: float, tmp_path: Path) -> None:
+    metrics = {"mine": {"bbox": {"AP": ap}, "segm": {"AP": 0.2}}}
+    write_results(tmp_path / "results.json", metrics=metrics)
+    cfg = small_config({"OUTPUT_DIR": str(tmp_path)})
+    said = describe_end(cfg)
+    assert (NOTHING_YET in said) == (ap < 1)
+    assert ("balms-seg report" in said) == (ap > 1)

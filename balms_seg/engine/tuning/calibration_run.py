@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,9 @@ from balms_seg.evaluation.output.result_table import format_percent
 from balms_seg.methods import find_method
 from balms_seg.modeling.classifier_init import tau_normalise_classifiers
 from balms_seg.modeling.roi_heads import method_name
+from balms_seg.wording import counted
+
+logger = logging.getLogger(__name__)
 
 
 class Session:
@@ -127,18 +132,16 @@ class Session:
         )
         return [found[trial.name] for trial in trials]
 
-    def measure(self, held_out: HeldOut, name: str, trials: Sequence[Trial]) -> list[Result]:
-        """What each trial gives on a registered set; each tau takes a run over its images."""
-        found = {}
+    def measure(self, held_out: HeldOut, name: str, trials: Sequence[Trial]) -> Iterator[Result]:
+        """What each trial gives on a registered set, as it comes; each tau takes a run over it."""
         shared = [trial for trial in trials if trial.method != "tau_norm"]
-        for trial, table in zip(shared, self.detect(held_out, name, shared), strict=True):
-            found[trial.name] = held_out.measure(trial, table)
+        if shared:
+            tables = self.detect(held_out, name, shared)
+            yield from map(held_out.measure, shared, tables)
         for trial in trials:
             if trial.method == "tau_norm":
                 model = self.normalised_model(trial.strength or 0.0)
-                (table,) = self.detect(held_out, name, [trial], model)
-                found[trial.name] = held_out.measure(trial, table)
-        return [found[trial.name] for trial in trials]
+                yield held_out.measure(trial, *self.detect(held_out, name, [trial], model))
 
     def normalised_model(self, tau: float) -> Any:
         """A copy whose classifier is tau-normalised."""
@@ -200,11 +203,11 @@ def tune(
         ValueError: the set has other classes.
     """
     held_out = session.held_out(dataset)
-    shared, others = [plain_trial()], []
+    shared, taus = [plain_trial()], []
     for method in methods:
         constants = strengths or STRENGTHS.get(method, ())
         if method == "tau_norm":
-            others += [_tau_trial(tau) for tau in constants]
+            taus = [_tau_trial(tau) for tau in constants]
         elif method != "group_temperature":
             dimensions: Any = ()
             if method == "fracal":
@@ -212,11 +215,26 @@ def tune(
                     session.training_set.dicts, session.statistics.num_classes
                 )
             shared += trials_of(held_out, method, constants, dimensions=dimensions)
+    fits_temperatures = "group_temperature" in methods
+    total = len(shared) + fits_temperatures + len(taus)
+    logger.info(
+        "%s, and the scores as they are, in %s over the %s of %s.",
+        counted(total - 1, "constant"),
+        counted(1 + fits_temperatures + len(taus), "run"),
+        counted(held_out.ground_truth.num_images, "image"),
+        dataset,
+    )
     tables = session.detect(held_out, dataset, shared)
-    if "group_temperature" in methods:
-        others.append(temperature_trial(held_out, tables[0]))
-    results = [held_out.measure(trial, table) for trial, table in zip(shared, tables, strict=True)]
-    return results + session.measure(held_out, dataset, others)
+    fitted = [temperature_trial(held_out, tables[0])] * fits_temperatures
+    results = []
+    for result in chain(
+        map(held_out.measure, shared, tables),
+        session.measure(held_out, dataset, [*fitted, *taus]),
+    ):
+        results.append(result)
+        ap = format_percent(result.metrics["AP"])
+        logger.info("%d of %d: %s, box AP %s", len(results), total, result.trial.name, ap)
+    return results
 
 
 def _tau_trial(tau: float) -> Trial:

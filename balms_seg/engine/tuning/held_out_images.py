@@ -22,6 +22,8 @@ from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.engine.run import load_model
 from balms_seg.engine.tuning.calibration_search import is_validation_set
 from balms_seg.engine.tuning.search_space import CLASS_MIXES
+from balms_seg.progress import with_progress
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -97,7 +99,7 @@ def record_held_out(cfg: CfgNode, dataset: str, *, allow_validation: bool) -> He
     outputs, labels = [], []
     device_type = torch.device(cfg.MODEL.DEVICE).type
     with torch.no_grad(), autocast(device_type, half_precision(cfg)):
-        for batch in loader:
+        for batch in with_progress(loader, label="predicting", unit="batch"):
             outputs.append(model(batch).double().cpu().numpy())
             labels.append(batch.labels.numpy())
     return HeldOutImages(
@@ -141,4 +143,4 @@ def _known_images(dataset: str, records: Records) -> str:
     known = images_of_both(records, own)
     if not known:
         return ""
-    return f"{len(known)} of the {len(own)} images of '{dataset}', such as {min(known)},"
+    return f"{len(known)} of the {counted(len(own), 'image')} of '{dataset}', such as {min(known)},"

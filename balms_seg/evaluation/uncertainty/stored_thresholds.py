@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, is_next_to_nothing
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.operating_points import (
     OperatingPoint,
     choose_operating_points,
 )
+from balms_seg.evaluation.uncertainty.resampled_ap import group_means, resampled_class_ap
 from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model, trained_on
 from balms_seg.evaluation.uncertainty.stored_runs import load_run
 from balms_seg.evaluation.uncertainty.threshold_advice import advise, format_groups
@@ -98,9 +100,17 @@ def choose_stored_thresholds(
             f"\nThe model was trained on {name} and is surer there than elsewhere: evaluate it on "
             "held-out images, and choose there."
         )
-    table += f"\nNext: {following}"
-    table += "" if model else "  (RUN: output folder or checkpoint of the model)"
+    if is_next_to_nothing([100 * _average_precision(stored[0])]):
+        table += f"\n{NOTHING_YET}"
+    else:
+        table += f"\nNext: {following}"
+        table += "" if model else "  (RUN: output folder or checkpoint of the model)"
     return ChosenThresholds(stored[0].class_names, values, table)
+
+
+def _average_precision(stored: StoredMatches) -> float:
+    as_is = np.ones((stored.num_images, 1), dtype=np.int32)
+    return float(group_means(resampled_class_ap(stored, as_is), stored.frequency)["AP"][0])
 
 
 def predict_command(model: str, thresholds: Path) -> str:

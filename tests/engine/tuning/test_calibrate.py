@@ -253,7 +253,10 @@ def evaluate_box_ap(settings: dict[str, object], model: torch.nn.Module) -> floa
 
 
 def test_the_tool_writes_a_configuration_that_loads(
-    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     torch.manual_seed(0)
     settings = {**data, "MODEL.ROI_BOX_HEAD.CLASSIFIER": "softmax"}
@@ -268,7 +271,12 @@ def test_the_tool_writes_a_configuration_that_loads(
     run_command("calibrate", [*arguments, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
     said = capsys.readouterr().out
     assert "Chosen by AP" in said
-    assert f"--config-file {tmp_path}/made/calibrated.yaml --num-gpus 0\n" in said
+    assert f"Wrote {tmp_path}/made/calibrated.yaml.\n" in said  # an AP of 0: no next step
+    told = [one.getMessage() for one in caplog.records if "calibration_run" in one.name]
+    assert told[0].startswith(
+        "27 constants, and the scores as they are, in 6 runs over the 3 images"
+    )
+    assert [line.split(":")[0] for line in told[1:]] == [f"{n} of 28" for n in range(1, 29)]
     table = json.loads((tmp_path / "table.json").read_text())
     assert set(table["best"]) == {
         *("none", "norcal", "logit_adjustment", "fracal", "tau_norm", "group_temperature")

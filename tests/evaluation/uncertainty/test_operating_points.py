@@ -12,6 +12,7 @@ from lvis_cases import random_case
 from made_up_world import World
 
 from balms_seg.evaluation import write_results
+from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET
 from balms_seg.evaluation.predictions.match_file import StoredMatches, write_matches
 from balms_seg.evaluation.uncertainty.operating_points import (
     OperatingPoint,
@@ -154,7 +155,7 @@ def test_interval_of_a_share_is_wilsons() -> None:
 def test_two_images_will_do() -> None:
     points = choose_operating_points(test_set(2, 0), Objective.parse("f1"))
     assert len(points) == 30
-    with pytest.raises(ValueError, match="at least 2 images .* on 1 images"):
+    with pytest.raises(ValueError, match="at least 2 images .* on 1 image"):
         choose_operating_points(test_set(1, 0), Objective.parse("f1"))
 
 
@@ -203,6 +204,15 @@ def test_the_next_command_has_the_evaluated_weights_and_these_thresholds(tmp_pat
         assert file.read_text().splitlines()[1] == f"#   {command}"
 
 
+def test_a_model_that_finds_next_to_nothing_has_no_next_command(tmp_path: Path) -> None:
+    stored = test_set(60, 0)
+    nothing = dataclasses.replace(stored, is_matched=np.zeros_like(stored.is_matched))
+    write_matches(tmp_path / "matches_bbox.npz", nothing)
+    table = choose_stored_thresholds(tmp_path, "f1", output=tmp_path).table
+    assert table.splitlines()[-1] == NOTHING_YET
+    assert "Next:" not in table
+
+
 def odd_classes() -> StoredMatches:
     """Class 1 is never found; class 4 is, with a score below 0.05 and nothing wrong above it."""
     stored = test_set(60, 0)
@@ -235,7 +245,7 @@ def test_the_words_are_true_of_the_written_thresholds(
     cut_off = [k for k in range(30) if everything[k][1] > 0 and counted[k][1] == 0]
     assert 1 in never
     assert (4 in cut_off) == (prior_objects > 0 and objective != "recall=0.6")
-    for classes, words in ((never, "are never found"), (cut_off, "are found, but cut off")):
+    for classes, words in ((never, " never found: "), (cut_off, " found, but cut off: ")):
         lines = [line for line in table.splitlines() if words in line]
         assert bool(lines) == bool(classes)
         for line in lines:
