@@ -84,7 +84,7 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
     """Detect, write, and say how many instances of which class there are."""
     from balms_seg.commands.instance_predictions import write_instances
     from balms_seg.engine.instance_predictor import InstancePredictor
-    from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, finds_next_to_nothing
+    from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING, finds_next_to_nothing
 
     predictor = InstancePredictor.from_config(
         cfg, thresholds=args.thresholds, min_score=args.confidence_threshold
@@ -104,7 +104,7 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
             f"No detection passed the threshold; {predictor.num_dropped} {were} below it.{remedy}"
         )
     if not is_of_use:
-        print(f"{NOTHING_YET} So says {results}.")
+        print(f"{FINDS_NOTHING} So says {results}.")
     print(
         "predictions.json, predictions.csv and pictures are in "
         f"{plain_path(args.output.absolute())}."

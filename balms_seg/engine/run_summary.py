@@ -12,7 +12,7 @@ from balms_seg.config.meta_learning import learned_quantity
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.settled_settings import num_iterations
 from balms_seg.evaluation.output.group_hints import describe_empty_groups
-from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, finds_next_to_nothing
+from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING, finds_next_to_nothing
 from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model
 from balms_seg.evaluation.uncertainty.stored_thresholds import YAML_FILE, predict_command
 from balms_seg.model_zoo import configs_that_start_from
@@ -67,7 +67,7 @@ def describe_end(cfg: CfgNode) -> str:
     if not results.is_file():
         return f"Weights are in {weights}; nothing was evaluated, for DATASETS.TEST is empty."
     if finds_next_to_nothing(results):
-        return f"Results are in {results}. {NOTHING_YET}"
+        return f"Results are in {results}. {FINDS_NOTHING}"
     report = f"balms-seg report {quoted} --read-outside"
     rows = {report: "one page: the worst classes and why, with intervals and pictures"}
     if weights.is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
-from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, is_next_to_nothing
+from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING, is_next_to_nothing
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.difference import MIN_CLASSES
 from balms_seg.report.object_fates import FATES, ObjectFates
@@ -166,7 +166,7 @@ def summarise_run(run: Run, findings: Sequence[ClassFinding]) -> list[str]:
         f"AP of {TASK_NAMES[task]} is {metrics['AP']:.1f}" + (f" ({shown})." if shown else ".")
     ]
     if is_next_to_nothing([metrics["AP"]]):
-        return [*sentences, NOTHING_YET]
+        return [*sentences, FINDS_NOTHING]
     sizes = Counter(f.row["group"] for f in findings if not math.isnan(f.ap))
     judged = {group: value for group, value in known.items() if sizes[group] >= MIN_CLASSES}
     if len(judged) > 1:

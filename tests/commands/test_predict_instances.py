@@ -18,7 +18,7 @@ from made_up_data import small_config, write_data_sets
 from balms_seg.commands.command_line import run_command
 from balms_seg.engine.run import load_model, load_model_and_classes
 from balms_seg.engine.tuning.checkpoint_thresholds import keep_thresholds
-from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET
+from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING
 from balms_seg.evaluation.output.results_file import write_results
 from balms_seg.evaluation.predictions.detection_file import read_detections
 from balms_seg.modeling import replace_box_classifier
@@ -143,13 +143,13 @@ def test_nothing_above_the_threshold_is_said(
     assert predict(folder, tmp_path, "--confidence-threshold", "1.0") == []
     said = capsys.readouterr().out
     assert "No detection passed the threshold; 15 were below it. Lower" in said
-    assert NOTHING_YET not in said
+    assert FINDS_NOTHING not in said
     model = Path(shutil.copy(folder / "model.pth", tmp_path))
     write_results(tmp_path / "results.json", metrics={"mine": {"bbox": {"AP": 0.02}}})
     predict(folder, tmp_path / "again", "--confidence-threshold", "1.0", model=model)
     said = capsys.readouterr().out
     assert "15 were below it.\n" in said
-    assert f"{NOTHING_YET} So says {tmp_path / 'results.json'}.\n" in said
+    assert f"{FINDS_NOTHING} So says {tmp_path / 'results.json'}.\n" in said
 
 
 def test_a_file_without_thresholds_is_refused(folder: Path, tmp_path: Path) -> None:

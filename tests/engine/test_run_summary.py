@@ -8,7 +8,7 @@ import pytest
 from made_up_data import small_config
 
 from balms_seg.engine.run_summary import describe_end
-from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET
+from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING
 from balms_seg.evaluation.output.results_file import write_results
 
 
@@ -49,5 +49,5 @@ def test_a_model_that_finds_next_to_nothing_has_no_next_step(ap: float, tmp_path
     write_results(tmp_path / "results.json", metrics=metrics)
     cfg = small_config({"OUTPUT_DIR": str(tmp_path)})
     said = describe_end(cfg)
-    assert (NOTHING_YET in said) == (ap < 1)
+    assert (FINDS_NOTHING in said) == (ap < 1)
     assert ("balms-seg report" in said) == (ap > 1)

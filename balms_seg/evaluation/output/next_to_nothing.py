@@ -13,7 +13,7 @@ from pathlib import Path
 from balms_seg.evaluation.lvis.lvis_ap import IOU_TYPES, TELLING_AP
 from balms_seg.evaluation.output.results_file import read_results
 
-NOTHING_YET = (
+FINDS_NOTHING = (
     f"The model finds next to nothing yet (AP below {100 * TELLING_AP:g}): train longer "
     "(SOLVER.MAX_ITER), or from weights (MODEL.WEIGHTS)."
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
+from balms_seg.evaluation.output.next_to_nothing import is_next_to_nothing
 from balms_seg.evaluation.output.result_table import layout_table
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.difference import Difference, too_few_classes
@@ -104,7 +105,8 @@ NOTHING_YET = nothing_yet("Both runs")
 
 def find_next_to_nothing(differences: Mapping[str, Difference]) -> bool:
     """Whether neither run finds enough for their differences to mean anything."""
-    return max(differences["AP"].first, differences["AP"].second) < TELLING_AP
+    both = differences["AP"]
+    return is_next_to_nothing([100 * both.first, 100 * both.second])
 
 
 def format_comparison(

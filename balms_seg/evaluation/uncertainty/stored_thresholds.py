@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET, is_next_to_nothing
+from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING, is_next_to_nothing
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
 from balms_seg.evaluation.predictions.match_file import StoredMatches
 from balms_seg.evaluation.uncertainty.operating_points import (
@@ -101,7 +101,7 @@ def choose_stored_thresholds(
             "held-out images, and choose there."
         )
     if is_next_to_nothing([100 * _average_precision(stored[0])]):
-        table += f"\n{NOTHING_YET}"
+        table += f"\n{FINDS_NOTHING}"
     else:
         table += f"\nNext: {following}"
         table += "" if model else "  (RUN: output folder or checkpoint of the model)"

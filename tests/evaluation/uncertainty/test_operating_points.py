@@ -12,7 +12,7 @@ from lvis_cases import random_case
 from made_up_world import World
 
 from balms_seg.evaluation import write_results
-from balms_seg.evaluation.output.next_to_nothing import NOTHING_YET
+from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING
 from balms_seg.evaluation.predictions.match_file import StoredMatches, write_matches
 from balms_seg.evaluation.uncertainty.operating_points import (
     OperatingPoint,
@@ -209,7 +209,7 @@ def test_a_model_that_finds_next_to_nothing_has_no_next_command(tmp_path: Path) 
     nothing = dataclasses.replace(stored, is_matched=np.zeros_like(stored.is_matched))
     write_matches(tmp_path / "matches_bbox.npz", nothing)
     table = choose_stored_thresholds(tmp_path, "f1", output=tmp_path).table
-    assert table.splitlines()[-1] == NOTHING_YET
+    assert table.splitlines()[-1] == FINDS_NOTHING
     assert "Next:" not in table
 
 
