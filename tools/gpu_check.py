@@ -129,7 +129,8 @@ def _outcome(code: int | None, num_rows: int, part: Part, log: Path) -> str:
 
 def _run_within(command: Sequence[str], log: Path, limit_seconds: float) -> int | None:
     """The exit status; None where the limit ended the command and all that it had started."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    places = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     with log.open("w") as file:
         process = subprocess.Popen(
             command,

@@ -28,8 +28,7 @@ def write_page(records: Sequence[Record], place: Place, output: Path) -> None:
     lines = ["# What ran on this machine", ""]
     if not place.is_measured:
         lines += ["Every part in small: no time and no memory is told.", ""]
-    told = [{"part": r["title"], "outcome": r["outcome"]} | _seconds(r) for r in records]
-    lines += [format_table(told), ""]
+    lines += [format_table([_told(record, place) for record in records]), ""]
     lines += _figure(records, output) if place.is_measured else []
     for record in records:
         if record["rows"]:
@@ -37,8 +36,9 @@ def write_page(records: Sequence[Record], place: Place, output: Path) -> None:
     (output / "page.md").write_text("\n".join(lines))
 
 
-def _seconds(record: Record) -> dict[str, Any]:
-    return {"seconds": record["wall_seconds"]} if "wall_seconds" in record else {}
+def _told(record: Record, place: Place) -> dict[str, Any]:
+    told = {"part": record["title"], "outcome": record["outcome"]}
+    return told | ({"seconds": record.get("wall_seconds", "-")} if place.is_measured else {})
 
 
 def _section(record: Record) -> list[str]:

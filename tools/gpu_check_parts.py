@@ -26,14 +26,15 @@ def list_parts(place: Place, output: Path, *, minutes: float) -> list[Part]:
         output: folder of what they write.
         minutes: for all of them; the trainings of CIFAR-LT, which can use any time, get half.
     """
-    small, others = ((2,), (16, 4, 8)) if place.is_measured else ((2,), ())
+    in_float32, *in_half = _throughput((2,), place, output)  # as many images as most have on a GPU
     return [
         _tests(place, output),
-        *_throughput(small, place, output),  # as many images as most have on a GPU
+        in_float32,
         *rank_parts(place, output),
         *_benchmarks(place, output),
+        *in_half,
         cifar_part("rho200", place, output, minutes / 2),
-        *_throughput(others, place, output),
+        *(_throughput((16, 4, 8), place, output) if place.is_measured else ()),
         *([cifar_part("rho100", place, output, minutes / 2)] if place.is_measured else []),
     ]
 

@@ -137,6 +137,23 @@ def _signal_living(pid: int) -> None:
     os.kill(pid, 0)
 
 
+def test_a_page_tells_of_parts_that_ran_beside_one_that_did_not(run: Run, tmp_path: Path) -> None:
+    run([part(tmp_path, "first"), part(tmp_path, "lacking", missing="there is no data")])
+    rows = (tmp_path / "page.md").read_text().splitlines()[2:6]
+    assert [row.split("|")[-2].strip() for row in (rows[0], rows[3])] == ["seconds", "-"]
+    assert float(rows[2].split("|")[-2]) < 60
+
+
+def test_a_part_finds_packages_where_its_caller_does(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "lies_elsewhere.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    run([part(tmp_path, "importing", f"import lies_elsewhere; {WRITE}")])
+    assert outcome(tmp_path, "importing") == "done"
+
+
 def test_what_cannot_start_says_why(run: Run, tmp_path: Path) -> None:
     run([part(tmp_path, "late")], minutes=0)
     assert outcome(tmp_path, "late").startswith("not started")
@@ -160,7 +177,8 @@ def test_the_most_telling_parts_come_first(tmp_path: Path) -> None:
         for batch in (2, 4, 8, 16)
     }
     assert list(found) == [
-        *("tests", *of_batch[2], "ranks_1", "ranks_2", "meta", "meta_sampler", "loss_kernels"),
+        *("tests", of_batch[2][0], "ranks_1", "ranks_2", "meta", "meta_sampler", "loss_kernels"),
+        *of_batch[2][1:],
         *("cifar_rho200", *of_batch[16], *of_batch[4], *of_batch[8], "cifar_rho100"),
     ]
     assert sum(found[name].limit_seconds for name in ("tests", *of_batch[2][:1])) <= 5 * 60

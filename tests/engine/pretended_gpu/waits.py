@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import detectron2
+import fvcore
 import torch
+import torchvision
 
 import balms_seg
 
 _TOLD = "called a synchronizing CUDA operation"
 _PACKAGE = str(Path(balms_seg.__file__).parent) + "/"
-_LIBRARIES = ("detectron2/", "torchvision/", "fvcore/")
+_LIBRARIES = [str(Path(library.__file__).parent) for library in (detectron2, torchvision, fvcore)]
 
 
 class Wait(NamedTuple):
@@ -72,8 +75,8 @@ def _where(what: str) -> Wait:
         if frame.f_code.co_name == "__torch_function__":
             name = ""  # what only passes on another's operator
         for library in _LIBRARIES:
-            if f"site-packages/{library}" in name and not ours and not theirs:
-                theirs = f"{name[name.rindex(library) :]}:{frame.f_lineno}"
+            if name.startswith(f"{library}/") and not ours and not theirs:
+                theirs = f"{Path(name).relative_to(Path(library).parent)}:{frame.f_lineno}"
         if name.startswith(_PACKAGE) and not ours:
             ours = f"{name.removeprefix(_PACKAGE)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
