@@ -20,6 +20,7 @@ from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.run_data import DataSets
 from balms_seg.modeling.image_backbones import FEATURES
 from balms_seg.sampling.repeat_factor import AUTO_REPEAT_THRESHOLD, repeat_factor_sampler
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -113,7 +114,7 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
             round(step * cfg.SOLVER.MAX_ITER / old) for step in cfg.SOLVER.STEPS
         )
         settled.append(
-            f"SOLVER.EPOCHS: {cfg.SOLVER.EPOCHS} epochs of {num_images} images are "
+            f"SOLVER.EPOCHS: {cfg.SOLVER.EPOCHS} epochs of {counted(num_images, 'image')} are "
             f"{cfg.SOLVER.MAX_ITER} iterations."
         )
     if training and cfg.DATALOADER.REPEAT_THRESHOLD == AUTO_REPEAT_THRESHOLD:

@@ -23,6 +23,7 @@ from balms_seg.evaluation.uncertainty.resampled_ap import (
     interval,
     resampled_class_ap,
 )
+from balms_seg.wording import counted
 
 NOT_JUDGED = "not judged"
 
@@ -57,8 +58,9 @@ def compare_runs(
     if first.fingerprint != second.fingerprint:
         raise ValueError(
             "Expected two runs on the same evaluation set, but their ground truth differs "
-            f"({first.num_images} and {second.num_images} images, {len(first.class_names)} and "
-            f"{len(second.class_names)} classes); evaluate both on the same annotations."
+            f"({first.num_images} and {counted(second.num_images, 'image')}, "
+            f"{len(first.class_names)} and {counted(len(second.class_names), 'class')}); "
+            "evaluate both on the same annotations."
         )
     if first.task != second.task:
         raise ValueError(f"Expected one task, but got {first.task} and {second.task}.")

@@ -14,6 +14,7 @@ from balms_seg.annotations import shortened
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.evaluation.predictions.run_folder import contained
+from balms_seg.wording import counted
 
 _GROUPS = (*LVIS_GROUPS, *reversed(CLASSIFICATION_GROUPS))  # as tables of either job have them
 _ONE_GROUPING = (
@@ -98,7 +99,7 @@ def describe_differences(first: TrainedClasses, second: TrainedClasses) -> list[
     if others:
         found.append(
             f"{first.run} and {second.run} were trained on different images: of {len(others)} "
-            f"of {len(shared)} classes they had other numbers, {shortened(others)}."
+            f"of {counted(len(shared), 'class')} they had other numbers, {shortened(others)}."
         )
     moved = [name for name in shared if first.groups[name] != second.groups[name]]
     if moved:
@@ -106,6 +107,6 @@ def describe_differences(first: TrainedClasses, second: TrainedClasses) -> list[
         found.append(
             f"Groups are those of {first.run} (training images a class: {first.spans()}) for "
             f"{second.run} too; its own evaluation had {second.spans()}, and {len(moved)} of "
-            f"{len(shared)} classes in other groups.{cure}"
+            f"{counted(len(shared), 'class')} in other groups.{cure}"
         )
     return found

@@ -27,6 +27,7 @@ from balms_seg.evaluation.uncertainty.run_lengths import (
     describe_unequal_lengths,
 )
 from balms_seg.evaluation.uncertainty.run_seeds import describe_seeds
+from balms_seg.wording import counted
 
 _Key = tuple[str, str]  # fingerprint of the evaluation set, task
 RunMatches = dict[_Key, StoredMatches]
@@ -205,7 +206,7 @@ def _title(key: _Key, run: Mapping[_Key, _MatchFile]) -> str:
     path, stored = run[key]
     is_alone = [task for _, task in run].count(stored.task) == 1
     folder = "" if is_alone else f" ({path.parent.name})"
-    return f"{stored.task}, {stored.num_images} images{folder}"
+    return f"{stored.task}, {counted(stored.num_images, 'image')}{folder}"
 
 
 def _nothing_in_common(
@@ -219,6 +220,7 @@ def _nothing_in_common(
 
 def _describe(run: Mapping[_Key, _MatchFile]) -> str:
     return ", ".join(
-        f"{one.task} on {one.num_images} images and {len(one.class_names)} classes"
+        f"{one.task} on {counted(one.num_images, 'image')} and "
+        f"{counted(len(one.class_names), 'class')}"
         for one in (file.stored for file in run.values())
     )

@@ -23,6 +23,7 @@ from balms_seg.evaluation.uncertainty.run_seeds import evaluated_model, trained_
 from balms_seg.evaluation.uncertainty.stored_runs import load_run
 from balms_seg.evaluation.uncertainty.threshold_advice import advise, format_groups
 from balms_seg.evaluation.uncertainty.threshold_choice import Objective
+from balms_seg.wording import counted
 
 CSV_FILE, YAML_FILE = "thresholds.csv", "thresholds.yaml"
 _REACHED = {True: "yes", False: "no", None: NOT_AVAILABLE}
@@ -89,7 +90,7 @@ def choose_stored_thresholds(
     _write_csv(output / CSV_FILE, stored[0], points)
     _write_yaml(output / YAML_FILE, objective, points, values, following)
     head = (
-        f"{task}, {stored[0].num_images} images, objective {objective}; written to "
+        f"{task}, {counted(stored[0].num_images, 'image')}, objective {objective}; written to "
         f"{output / CSV_FILE} and {output / YAML_FILE}\nMedians over the classes of each group, "
         "precision and recall on images without a say in the threshold:"
     )
