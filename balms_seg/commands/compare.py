@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.wording import plain_path
+
 if TYPE_CHECKING:
     from balms_seg.evaluation.uncertainty.pooled_pairs import Pairs
 
@@ -27,10 +29,12 @@ _NUM_RESAMPLES, _SEED = 1000, 0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two runs or pairs of them, and how they are resampled."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="A", help="two runs, or one a seed")
+    parser.add_argument(
+        "runs", type=plain_path, nargs="+", metavar="A", help="two runs, or one a seed"
+    )
     parser.add_argument(
         "--with",
-        type=Path,
+        type=plain_path,
         nargs="+",
         dest="others",
         metavar="B",

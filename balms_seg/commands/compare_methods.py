@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
-from balms_seg.wording import agreeing, counted
+from balms_seg.wording import agreeing, counted, plain_path
 
 if TYPE_CHECKING:
     from balms_seg.experiments.table_plan import TablePlan
@@ -46,18 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is compared, and how much of the machine it takes."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config-file", metavar="F", help="as for balms-seg train")
-    what.add_argument("--table", action="append", type=Path, metavar="FILE", help="yaml of rows")
+    what.add_argument(
+        "--table", action="append", type=plain_path, metavar="FILE", help="yaml of rows"
+    )
     add_import_argument(parser)
     parser.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help='names, or "all"; rows of a table'
     )
     parser.add_argument("--seeds", type=_at_least(1), help=f"default: {_SEEDS}, or as a table says")
     parser.add_argument(
-        "--output", type=Path, default=Path("output/compare_methods"), metavar="DIR"
+        "--output", type=plain_path, default=Path("output/compare_methods"), metavar="DIR"
     )
     parser.add_argument(
         "--results",
-        type=Path,
+        type=plain_path,
         metavar="DIR",
         help="of --table's tables, which are gone on with: no run that they hold is repeated",
     )
