@@ -40,7 +40,6 @@ def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) ->
     num_classes = model.ROI_HEADS.NUM_CLASSES
     is_other = {
         f"{num_classes} classes": num_classes not in _SETS,
-        f"{num_images} images a GPU": num_images > _IMAGES,
         f"images {height} px high": height != _HEIGHT,
         "mixed precision": cfg.SOLVER.AMP.ENABLED,
     }
@@ -50,11 +49,14 @@ def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) ->
     data = _SETS[num_classes]
     seconds = _SECONDS[data][_backbone(cfg)]
     share, notes = _meta_share(cfg), ""
+    factor = max(num_images / _IMAGES, 1)
+    if factor > 1:
+        notes += f", taken {factor:g} times as long for {num_images}"
     if share:
         notes += f", times {1 + share:g} for the meta step"
     if model.TRAIN_ONLY:
         notes += "; only a part of it is trained here, in less time"
-    hours = num_iters * seconds * (1 + share) / 3600
+    hours = num_iters * seconds * factor * (1 + share) / 3600
     is_bound = num_images < _IMAGES or model.TRAIN_ONLY
     return (
         f"{'at most' if is_bound else 'about'} {hours:.{0 if hours >= 10 else 1}f} "

@@ -94,8 +94,8 @@ def _proposals(statistics: ClassStatistics) -> Iterable[str]:
     bounds = third_bounds(images) if empty else None
     if bounds is not None:
         yield (
-            f"TEST.LONG_TAILED.GROUP_BOUNDS [{bounds[0]},{bounds[1]}] makes three groups, as even "
-            f"as the counts allow; now none is {' or '.join(empty)}"
+            f'TEST.LONG_TAILED.GROUP_BOUNDS "[{bounds[0]},{bounds[1]}]" makes three groups, as '
+            f"even as the counts allow; now none is {' or '.join(empty)}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from balms_seg.report import sections
 from balms_seg.report.run_files import Run
+from balms_seg.wording import counted
 
 _TITLES = {
     "verdict": "verdict",
@@ -58,7 +59,7 @@ def assemble(
 <style>{style}</style>
 </head>
 <body>
-<header><h1>{names}</h1><p class="soft">evaluated on {dataset}</p></header>
+<header><h1>{names}</h1><p class="soft">evaluated on {dataset}{_set_size(runs[0])}</p></header>
 <nav aria-label="parts"><ul>{links}</ul></nav>
 <main>
 {body}
@@ -69,6 +70,17 @@ def assemble(
 </body>
 </html>
 """
+
+
+def _set_size(run: Run) -> str:
+    """How much the data set has, as the run's own files tell it."""
+    files = run.tasks[run.main_task]
+    if files.matches is not None:
+        images, objects = files.matches.num_images, len(files.matches.annotation_classes)
+        return f": {counted(images, 'image')}, {counted(objects, 'object')}"
+    if files.predictions is not None:
+        return f": {counted(len(files.predictions.predictions.labels), 'image')}"
+    return ""
 
 
 def _embed_json(data: Mapping[str, Any]) -> str:

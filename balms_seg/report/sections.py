@@ -276,7 +276,7 @@ def provenance(run: Run, *, several: bool) -> str:
         "training annotations": record.get("training_annotations"),
         "seed": record.get("seed"),
         "iteration": record.get("iteration"),
-        "time": None if seconds is None else f"{seconds / 60:.1f} minutes",
+        "time since its last start": None if seconds is None else f"{seconds / 60:.1f} minutes",
         "versions": ", ".join(f"{n} {versions[n]}" for n in order if n in versions) or None,
     }
     lines = "".join(

@@ -60,7 +60,7 @@ def test_a_set_without_frequent_classes_says_which_bounds_would_fit(
 ) -> None:
     run_training(plain, tmp_path)
     assert "No class is common or frequent by these groups." in log.text
-    assert "TEST.LONG_TAILED.GROUP_BOUNDS [1,2]" in log.text
+    assert 'TEST.LONG_TAILED.GROUP_BOUNDS "[1,2]"' in log.text
 
 
 def test_the_automatic_repeat_threshold_is_settled_and_told(

@@ -33,7 +33,7 @@ def test_table_proposes_bounds_where_a_group_is_empty() -> None:
     dicts = [{"annotations": [{"category_id": int(k)}]} for k in labels]
     statistics = ClassStatistics.from_dataset_dicts(dicts, 6)
     text = format_class_statistics(statistics)
-    assert "GROUP_BOUNDS [2,4] makes three groups, as even as the counts allow" in text
+    assert 'GROUP_BOUNDS "[2,4]" makes three groups, as even as the counts allow' in text
     assert "now none is common or frequent" in text
     given = ClassStatistics.from_dataset_dicts(dicts, 6, frequency=list("rrccff"))
     assert "groups: those that the annotations say" in format_class_statistics(given)

@@ -107,6 +107,7 @@ def test_page_of_a_classifier_has_every_part(tmp_path: Path) -> None:
         *((NAMES[2], NAMES[2], 10), (NAMES[2], "cat", 30)),
     }
     assert 'data-group-filter="few"' in text
+    assert f"evaluated on {DATASET}: {PER_CLASS * len(NAMES)} images<" in text
     assert "<b>axe" not in text
     assert not re.search(r'(src|href)="(?!#|data:)', text)
 

@@ -85,6 +85,9 @@ def test_page_of_a_full_run_has_every_part(
         "reliability",
         *("curves", "rates", "provenance"),
     ]
+    data = json.loads((tmp_path / "data" / "val.json").read_text())
+    size = f"{len(data['images'])} images, {len(data['annotations'])} objects"
+    assert f"evaluated on {DATASET}: {size}" in page.text
     assert set(page.figures) == set(page.data["figures"])
     assert {"frequency-and-ap", "fates-by-group", "tail-confusion-0", "curve-loss_cls"} <= set(
         page.figures

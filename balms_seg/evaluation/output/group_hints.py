@@ -47,8 +47,8 @@ def describe_empty_groups(
         return text
     rare, common = bounds
     return (
-        f"{text} Three groups by training images, as even as the counts allow: "
-        f"TEST.LONG_TAILED.GROUP_BOUNDS [{rare},{common}], which add_balms_config(cfg) declares; "
-        f"without it LongTailedLVISEvaluator(..., group_bounds=({rare}, {common})); balms-seg "
-        f"evaluate: --group-bounds {rare} {common}."
+        f"{text} Three groups by training images, as even as the counts allow: add "
+        f'TEST.LONG_TAILED.GROUP_BOUNDS "[{rare},{common}]" to the keys, or to balms-seg evaluate '
+        f"--group-bounds {rare} {common}; in code without add_balms_config(cfg), which declares "
+        f"that key, LongTailedLVISEvaluator(..., group_bounds=({rare}, {common}))."
     )
