@@ -121,8 +121,8 @@ def checked_repeat_factors(factors: np.ndarray | None, num_images: int) -> np.nd
 @lru_cache(maxsize=64)  # one warning for each set of classes, however often the prior is read
 def _warn_about_empty_classes(empty: tuple[str, ...], num_classes: int) -> None:
     logger.warning(
-        "%d of %s %s no training sample: %s. The prior counts each as one sample; each is trained "
-        "as a negative only.",
+        "%d of %s %s no training sample: %s. Each counts as one sample, and in training is a "
+        "negative only.",
         len(empty),
         counted(num_classes, "class"),
         agreeing(len(empty), "has", "have"),

@@ -191,7 +191,11 @@ def _remedy(cfg: CfgNode) -> str:
     """What to do where a model's parameters are not those of the checkpoint."""
     heads = cfg.MODEL.ROI_HEADS.NAME
     if build_job(cfg).of_images or heads in LONG_TAILED_HEADS:
-        return "Check the configuration (classes, CLASSIFIER) against the checkpoint's."
+        return (
+            "Check the configuration against the checkpoint's: the number of classes, and the "
+            "CLASSIFIER, which is the method that it was trained with, also where it was set in "
+            "code (replace_box_classifier)."
+        )
     return (
         "Check the configuration (classes, heads) against the checkpoint's. Where the classifier "
         "was replaced in code (replace_box_classifier), set MODEL.ROI_HEADS.NAME "

@@ -9,9 +9,11 @@ from torch import nn
 
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.image_classifier import ImageClassifier
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
+    from balms_seg.methods import Method
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ def prepare_model(
     for module in classifiers:
         module.prepare(statistics)
         module.to(next(module.parameters()).device)
+    if training and classifiers and statistics is not None:
+        tell_method(classifiers[0].method, statistics)
     if training and not classifiers:
         logger.warning(
             "The model has no classifier of balms_seg, so it trains as detectron2 has it: set "
@@ -49,3 +53,13 @@ def prepare_model(
             "or call replace_box_classifier."
         )
     return model
+
+
+def tell_method(method: Method, statistics: ClassStatistics) -> None:
+    """Log what a classifier is trained with."""
+    logger.info(
+        "The classifier is trained with %s, by the counts of %s on %s.",
+        type(method).__name__,
+        counted(int(statistics.instance_counts.sum()), "object", ","),
+        counted(statistics.num_images, "image", ","),
+    )

@@ -14,6 +14,7 @@ from balms_seg.methods import Method, MethodSettings, find_method
 from balms_seg.modeling.box_predictor import LongTailedBoxPredictor
 from balms_seg.modeling.loss_context import TrainingSchedule, require_schedule
 from balms_seg.modeling.own_losses import warn_of_lost_losses
+from balms_seg.modeling.prepare import tell_method
 from balms_seg.modeling.replaced_parameters import note_replaced
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ def replace_box_classifier(
             return _with_method(old, new_method, schedule)
 
     if isinstance(predictor, nn.ModuleList):
-        heads.box_predictor = nn.ModuleList(
-            [replaced(old, copy.deepcopy(method)) for old in predictor]
-        )
+        new = [replaced(old, copy.deepcopy(method)) for old in predictor]
+        heads.box_predictor = nn.ModuleList(new)
     else:
-        heads.box_predictor = replaced(predictor, method)
+        new = [replaced(predictor, method)]
+        heads.box_predictor = new[0]
+    if statistics is not None:
+        tell_method(new[0].method, statistics)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -50,6 +51,10 @@ def test_the_script_trains_and_evaluates_by_frequency(
     assert "RepeatFactorTrainingSampler draws batches of 2 out of " in log.text
     assert "LongTailedTrainer and balms-seg train read SOLVER.OPTIMIZER AdamW." in log.text
     assert not any(math.isnan(value) for value in groups.values())
+    told = re.findall(
+        r"The classifier is trained with BalancedSoftmax, by the counts of .*", log.text
+    )
+    assert len(told) == 1
 
     words = ["--num-gpus", "0", "MODEL.WEIGHTS", "output/model_final.pth"]
     config = ["--eval-only", "--config-file", "output/config.yaml"]
@@ -58,3 +63,21 @@ def test_the_script_trains_and_evaluates_by_frequency(
     assert "evaluated of seed 1 and inference of unknown seed" in capsys.readouterr().out
     trained = read_results("output/evaluated/results.json")["checkpoint"]
     assert trained["batch_size"] == scope["cfg"].SOLVER.IMS_PER_BATCH
+
+
+@pytest.mark.usefixtures("project")
+def test_our_samplers_draw_from_the_list_that_detectron2s_loader_reads() -> None:
+    first = json.loads(Path("train.json").read_text())
+    empty = first["images"][1]["id"]  # detectron2 leaves it out, and those behind it move up
+    first["annotations"] = [a for a in first["annotations"] if a["image_id"] != empty]
+    Path("train.json").write_text(json.dumps(first))
+    page = PAGE.read_text()
+    (script,) = re.findall(r"```python\n(.*?)class Trainer", page, re.DOTALL)
+    (block,) = re.findall(r"## Our samplers in .*?```py\n(.*?)```", page, re.DOTALL)
+    scope: dict = {}
+    exec(script, scope)
+    exec(block, scope)
+    assert len(scope["dicts"]) == len(first["images"]) - 1
+    batches = iter(scope["loader"])
+    drawn = {image["image_id"] for _ in range(40) for image in next(batches)}
+    assert drawn == {image["id"] for image in first["images"]} - {empty}
