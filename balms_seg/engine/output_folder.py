@@ -19,14 +19,16 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 
-# By these a folder is known to be used; a run that failed before its first iteration leaves none.
-_TRACES = ("*.pth", "last_checkpoint", "metrics.json", "results.json")
+# By these a folder is known to be used; a run that failed before its first iteration leaves none
+# but an empty metrics.json, which is opened with the trainer.
+_METRICS = "metrics.json"
+_TRACES = ("*.pth", "last_checkpoint", _METRICS, "results.json")
 _WRITTEN = (
     *_TRACES,
     *(CONFIG_FILE, "log.txt*", "meta_rates.*", "events.out.tfevents.*", "report.html"),
     *("inference", "inference_TTA", "training_pictures", f"{EARLIER}evaluation_*"),
 )
-_TRAINED = ("last_checkpoint", "metrics.json")  # what only a training leaves
+_TRAINED = ("last_checkpoint", _METRICS)  # what only a training leaves
 _EVALUATIONS = ("inference", "inference_TTA")
 _PARTS = "parts"  # folder of what an interrupted evaluation has predicted
 
@@ -75,7 +77,7 @@ def prepare_output_folder(
 
 def earlier_run(folder: str | os.PathLike[str]) -> str:
     """A sentence that names what an earlier run left in a folder; empty where it left nothing."""
-    traces = _matches(Path(folder), _TRACES)
+    traces = _traces(Path(folder), _TRACES)
     if not traces:
         return ""
     return f"OUTPUT_DIR {folder} holds an earlier run ({', '.join(p.name for p in traces[:4])})."
@@ -95,6 +97,12 @@ def require_other_folder(weights: str, folder: str | os.PathLike[str]) -> None:
             f"MODEL.WEIGHTS {weights} lies in OUTPUT_DIR, where this run would write over it; give "
             "the run an OUTPUT_DIR of its own."
         )
+
+
+def _traces(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """What matches and is no empty metrics.json: before the first losses there are none."""
+    found = _matches(folder, patterns)
+    return [path for path in found if path.name != _METRICS or path.stat().st_size]
 
 
 def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -182,7 +190,7 @@ def training_config_kept(folder: str | os.PathLike[str], is_written_over: bool) 
         is_written_over: False: nothing is done.
     """
     path = Path(folder) / CONFIG_FILE
-    is_of_training = path.is_file() and bool(_matches(path.parent, _TRAINED))
+    is_of_training = path.is_file() and bool(_traces(path.parent, _TRAINED))
     content = path.read_bytes() if is_written_over and is_of_training else None
     try:
         yield

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from image_runs import run_image_evaluation, run_image_training
+from image_runs import build_image_trainer, run_image_evaluation, run_image_training
 from image_sets import write_image_sets
 
-from balms_seg.engine.output_folder import set_evaluation_aside
+from balms_seg.engine.output_folder import earlier_run, set_evaluation_aside
 from balms_seg.evaluation.images.stored_comparison import prediction_files
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 
@@ -60,6 +60,19 @@ def test_the_same_evaluation_takes_its_own_place(evaluated: Path) -> None:
     later = (evaluated / "results.json").stat().st_mtime + 1
     os.utime(weights, (later, later))  # other weights under the same name
     assert "earlier_evaluation_1" in set_evaluation_aside(evaluated, **again)
+
+
+def test_a_run_that_ended_before_its_first_losses_is_no_earlier_run(tmp_path: Path) -> None:
+    """Where its weights could not be had, say; metrics.json was opened by then."""
+    sets, run = write_image_sets(tmp_path), tmp_path / "run"
+    build_image_trainer(sets, run)
+    assert (run / "metrics.json").read_text() == ""
+    build_image_trainer(sets, run)
+    (run / "metrics.json").write_text('{"iteration": 19}')
+    assert "(metrics.json)" in earlier_run(run)
+    (run / "metrics.json").write_text("")
+    (run / "model_0000004.pth").touch()
+    assert "(model_0000004.pth)" in earlier_run(run)
 
 
 def test_what_training_found_stays_beside_an_evaluation_in_its_folder(tmp_path: Path) -> None:
