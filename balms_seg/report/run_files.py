@@ -12,7 +12,11 @@ import yaml
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
 from balms_seg.evaluation.output.results_file import read_results
-from balms_seg.evaluation.predictions.run_folder import contained, is_within
+from balms_seg.evaluation.predictions.run_folder import (
+    contained,
+    is_within,
+    unfinished_evaluation,
+)
 from balms_seg.evaluation.predictions.staged_files import (
     DETECTIONS_FILE,
     evaluation_files,
@@ -105,9 +109,13 @@ def read_run(
             f"Expected the output folder of a run at {folder}, but there is none."
         )
     if not (folder / "results.json").is_file():
+        remedy = (
+            "Name the OUTPUT_DIR of a run, or evaluate it with balms-seg train --eval-only or "
+            "balms-seg evaluate --output."
+        )
         raise FileNotFoundError(
-            f"{folder} is no finished run: it has no results.json. Name the OUTPUT_DIR of a "
-            "run, or evaluate it with balms-seg train --eval-only or balms-seg evaluate --output."
+            f"{folder} is no finished run: it has no results.json. "
+            f"{unfinished_evaluation(folder) or remedy}"
         )
     for path in folder.iterdir():
         contained(path, folder, outside=outside or path.name not in _FILES)

@@ -113,7 +113,7 @@ def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:
         run_command("compare", [good, str(runs / "other")])
     with pytest.raises(SystemExit, match="absent does not exist"):
         run_command("compare", [good, str(tmp_path / "absent")])
-    with pytest.raises(SystemExit, match="found none; evaluate the run"):
+    with pytest.raises(SystemExit, match="found none. Evaluate the run"):
         run_command("compare", [good, str(tmp_path)])
     with pytest.raises(SystemExit, match="at least 2 resamples"):
         run_command("compare", [good, good, "--resamples", "1"])
@@ -123,6 +123,21 @@ def test_bad_runs_are_explained(runs: Path, tmp_path: Path) -> None:
         (tmp_path / name / "matches_bbox.npz").write_bytes(content)
     with pytest.raises(SystemExit, match="two evaluations of bbox .*name the one"):
         run_command("compare", [good, str(tmp_path)])
+
+
+def test_an_interrupted_evaluation_is_said_to_be_one(runs: Path, tmp_path: Path) -> None:
+    """And how it goes on; one that an earlier run left behind does not count."""
+    parts = tmp_path / "run" / "inference" / "parts"
+    parts.mkdir(parents=True)
+    (parts / "predictions_0f_0.jsonl").touch()
+    said = r"evaluation was interrupted.*/run/inference/parts\..*--eval-only as it was"
+    with pytest.raises(SystemExit, match=rf"matches_TASK\.npz in .*{said}"):
+        run_command("compare", [str(runs / "good"), str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match=rf"no finished run.*{said}"):
+        run_command("report", [str(tmp_path / "run")])
+    (tmp_path / "run" / "inference").rename(tmp_path / "run" / "earlier_run_1")
+    with pytest.raises(SystemExit, match=r"found none\. Evaluate the run"):
+        run_command("compare", [str(runs / "good"), str(tmp_path / "run")])
 
 
 def test_links_that_lead_out_of_a_run_are_not_followed(runs: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_pairs_that_cannot_be_pooled_are_explained(runs: Path, tmp_path: Path) -
     with pytest.raises(SystemExit, match="no --resamples and no --seed"):
         run_command("compare", [*a, "--with", *b, "--resamples", "10"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit, match=r"empty, but found none; evaluate the run"):
+    with pytest.raises(SystemExit, match=r"empty, but found none. Evaluate the run"):
         run_command("compare", [*a, "--with", b[0], str(tmp_path / "empty")])
     content, detections = random_case(1)
     (tmp_path / "truth.json").write_text(json.dumps(content))

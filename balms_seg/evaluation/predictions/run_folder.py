@@ -94,6 +94,23 @@ def files_of_run(run: Path, pattern: str, *, outside: bool = False) -> list[Path
     return files
 
 
+def unfinished_evaluation(run: Path) -> str:
+    """A sentence on an evaluation that left predictions and no results; empty where none did.
+
+    Args:
+        run: output folder, or a file in it.
+    """
+    folder = run if run.is_dir() else run.parent
+    parts = [p for p in folder.rglob("parts/predictions_*.jsonl") if not _is_earlier(p, folder)]
+    if not parts:
+        return ""
+    return (
+        f"Its evaluation was interrupted, or is still running; what it has predicted is in "
+        f"{parts[0].parent}. The same command goes on with the other images: --eval-only as it "
+        "was, or the training with --resume."
+    )
+
+
 def _record_beside(file: Path, within: Path, *, outside: bool) -> dict[str, Any]:
     """The results.json of the run that a file is of: in its folder or above, not above `within`."""
     for folder in file.parents:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
-from balms_seg.evaluation.predictions.run_folder import files_of_run
+from balms_seg.evaluation.predictions.run_folder import files_of_run, unfinished_evaluation
 from balms_seg.evaluation.uncertainty.pooled_pairs import MeasuredRuns, Pairs, format_pairs
 from balms_seg.evaluation.uncertainty.resampled_ap import ap_of_groups, classes_with_objects
 from balms_seg.evaluation.uncertainty.run_comparison import (
@@ -184,9 +184,13 @@ def _trained_classes(run: Path, file: _MatchFile, name: str, *, outside: bool) -
 def _files_of(path: Path, *, outside: bool) -> dict[_Key, _MatchFile]:
     files = files_of_run(path, "matches_*.npz", outside=outside)
     if not files:
+        remedy = (
+            "Evaluate the run with balms-seg train --eval-only, or its detections with balms-seg "
+            "evaluate --output."
+        )
         raise ValueError(
-            f"Expected matches_TASK.npz in {path}, but found none; evaluate the run with "
-            "balms-seg train --eval-only, or its detections with balms-seg evaluate --output."
+            f"Expected matches_TASK.npz in {path}, but found none. "
+            f"{unfinished_evaluation(path) or remedy}"
         )
     run: dict[_Key, _MatchFile] = {}
     for file in files:
