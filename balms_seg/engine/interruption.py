@@ -27,13 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 class StopHook(HookBase):
-    """Ends the run after an iteration in which any rank heard a signal.
+    """Ends the run after an iteration in which any rank heard a signal, if something is left of it.
 
     To stand after the hook that saves checkpoints and before those that evaluate.
     """
 
     def after_step(self) -> None:
         """Agree with the other ranks, save, and stop."""
+        trainer = self.trainer
+        is_last = trainer.iter >= trainer.max_iter - 1
+        if is_last and not any(isinstance(hook, EvalHook) for hook in trainer._hooks):
+            return
         heard = torch.tensor(float(stop_signals.heard is not None))
         if sum_over_ranks(heard) > 0:
             save_interrupted(self.trainer)

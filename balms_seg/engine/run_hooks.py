@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def with_run_hooks(trainer: DefaultTrainer, built: list[Any]) -> list[Any]:
     """detectron2's hooks, and those of the meta step, the average, signals and best checkpoint.
 
+    Without DATASETS.TEST nothing evaluates, so a signal in the last iteration finds nothing left.
+
     Args:
         trainer: with its step and checkpointer.
         built: detectron2's.
@@ -36,7 +38,9 @@ def with_run_hooks(trainer: DefaultTrainer, built: list[Any]) -> list[Any]:
         )
         first.append(recorder)
     evaluated = []
-    if cfg.TEST.AUG.ENABLED:
+    if not cfg.DATASETS.TEST:
+        built = [hook for hook in built if not isinstance(hook, hooks.EvalHook)]
+    elif cfg.TEST.AUG.ENABLED:
         evaluated.append(hooks.EvalHook(0, lambda: trainer._test_with_augmentation()))
     if cfg.TEST.BEST_METRIC and comm.is_main_process():
         evaluated.append(BestCheckpoint(trainer.checkpointer, cfg.TEST.BEST_METRIC))

@@ -66,6 +66,20 @@ def test_a_signal_ends_the_run_after_the_iteration_and_it_resumes_alike(
         assert_same_tensors(one[key], other[key])
 
 
+def test_a_signal_in_the_last_iteration_leaves_a_run_complete_without_an_evaluation(
+    data: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {**data, **SETTINGS, "SOLVER.MAX_ITER": 2}
+    complete = build_trainer({**settings, "DATASETS.TEST": ()}, tmp_path / "complete")
+    complete.register_hooks([Signal(signal.SIGTERM, 1)])
+    train(complete)
+    assert (tmp_path / "complete" / "last_checkpoint").read_text() == "model_final.pth"
+    assert stop_signals.heard is None
+    unevaluated = build_trainer(settings, tmp_path / "unevaluated")
+    unevaluated.register_hooks([Signal(signal.SIGTERM, 1)])
+    stopped(unevaluated)
+
+
 class Predicted:
     """Counts the images that evaluations predict, and sends a signal after so many."""
 
