@@ -29,6 +29,8 @@ _ADVICE = (
 def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) -> str:
     """The hours of a training by the published seconds, or what they are not published for.
 
+    With the hours between two checkpoints, which is what an end without a signal may cost.
+
     Args:
         cfg: of the run.
         num_images: on each GPU.
@@ -56,13 +58,22 @@ def describe_published_time(cfg: CfgNode, *, num_images: int, num_iters: int) ->
         notes += f", times {1 + share:g} for the meta step"
     if model.TRAIN_ONLY:
         notes += "; only a part of it is trained here, in less time"
-    hours = num_iters * seconds * factor * (1 + share) / 3600
-    is_bound = num_images < _IMAGES or model.TRAIN_ONLY
+    each = seconds * factor * (1 + share)
+    limit = "at most" if num_images < _IMAGES or model.TRAIN_ONLY else "about"
+    period = cfg.SOLVER.CHECKPOINT_PERIOD
+    if period < num_iters:
+        notes += f"; {limit} {_hours(period * each)} from one checkpoint to the next "
+        notes += "(SOLVER.CHECKPOINT_PERIOD)"
     return (
-        f"{'at most' if is_bound else 'about'} {hours:.{0 if hours >= 10 else 1}f} "
-        f"hours at {seconds:g} s an iteration of two images a GPU, which detectron2 publishes for "
-        f"this model on {data} and V100 GPUs{notes}; not measured here, and evaluations come on top"
+        f"{limit} {_hours(num_iters * each)} at {seconds:g} s an iteration of two images a GPU, "
+        f"which detectron2 publishes for this model on {data} and V100 GPUs{notes}; "
+        "not measured here, and evaluations come on top"
     )
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.{0 if hours >= 10 else 1}f} hours"
 
 
 def _is_mask_rcnn(cfg: CfgNode) -> bool:

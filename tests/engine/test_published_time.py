@@ -46,6 +46,17 @@ def test_the_hours_of_the_paper_s_stages_are_those_of_the_page() -> None:
     assert "at most 2.0 hours" in describe_published_time(cfg, num_images=2, num_iters=22000)
 
 
+@pytest.mark.parametrize(("period", "said"), [(40000, "at most 3.2 hours from"), (90000, "")])
+def test_the_hours_between_two_checkpoints_are_told_where_there_are_two(
+    period: int, said: str
+) -> None:
+    name = "lvis_v0.5/paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml"
+    cfg = load_config(name, ["SOLVER.CHECKPOINT_PERIOD", str(period)])
+    told = describe_published_time(cfg, num_images=1, num_iters=90000)  # of 0.292 s
+    assert ("from one checkpoint" in told) == bool(said)
+    assert said in told
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
