@@ -104,6 +104,17 @@ def test_a_seed_that_comes_twice_is_warned_of(
     assert "A2 of seed 2 and B2" not in out
 
 
+def test_a_run_that_is_compared_with_itself_is_warned_of(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = runs / "link"
+    link.symlink_to(runs / "a2")
+    out = compare(capsys, [runs / "a1", runs / "a2"], [runs / "b1", link])
+    assert f"A2 and B2 are the same run, {runs / 'a2'}: compare it with another." in out
+    assert "A1 and B1 are" not in out
+    assert "A and B are the same run" in compare(capsys, [runs / "a1"], [runs / "a1"])
+
+
 def test_pairs_that_cannot_be_pooled_are_explained(runs: Path, tmp_path: Path) -> None:
     a, b = [str(runs / "a1"), str(runs / "a2")], [str(runs / "b1"), str(runs / "b2")]
     with pytest.raises(SystemExit, match="2 runs and 1 after --with"):

@@ -20,7 +20,7 @@ RESULTS_FILE, CONFIG_FILE = "results.json", "config.yaml"
 
 
 def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
-    """Say whether chance in training is among the differences of two runs.
+    """Say whether chance in training is among the differences of two runs, if they are two.
 
     Args:
         first: output folder of a run, or a file in it.
@@ -30,6 +30,8 @@ def describe_seeds(first: Path, second: Path, names: tuple[str, str]) -> str:
     Returns:
         A sentence; empty where both were surely trained with one seed.
     """
+    if first.resolve() == second.resolve():
+        return f"{names[0]} and {names[1]} are the same run, {first}: compare it with another."
     trainings = [read_training(path) for path in (first, second)]
     weights = [training.weights for training in trainings]
     if weights[0] is not None and weights[0] == weights[1]:
