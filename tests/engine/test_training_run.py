@@ -22,7 +22,7 @@ from runs import (
 )
 
 import balms_seg
-from balms_seg.engine import LongTailedTrainer
+from balms_seg.engine import LongTailedTrainer, train
 from balms_seg.evaluation import read_results
 
 METRICS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"}
@@ -269,8 +269,7 @@ def test_a_run_with_several_sets_trains_to_the_end(data: dict[str, object], tmp_
 def test_without_a_test_set_the_run_ends_without_results(
     data: dict[str, object], tmp_path: Path
 ) -> None:
-    trainer = run_training({**data, "DATASETS.TEST": ()}, tmp_path)
-    assert not trainer._last_eval_results
+    assert train(build_trainer({**data, "DATASETS.TEST": ()}, tmp_path)) is None
     assert (tmp_path / "model_final.pth").is_file()
     assert not (tmp_path / "results.json").exists()
 
