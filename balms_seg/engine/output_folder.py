@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,14 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 
-# By these a folder is known to be used; a run that failed before its first iteration leaves none
-# but an empty metrics.json, which is opened with the trainer.
-_METRICS = "metrics.json"
-_TRACES = ("*.pth", "last_checkpoint", _METRICS, "results.json")
+# By these a folder is known to be used; a run that failed before its first iteration leaves none.
+_TRACES = ("*.pth", "last_checkpoint", "metrics.json", "results.json")
 _WRITTEN = (
     *_TRACES,
     *(CONFIG_FILE, "log.txt*", "meta_rates.*", "events.out.tfevents.*", "report.html"),
     *("inference", "inference_TTA", "training_pictures", f"{EARLIER}evaluation_*"),
 )
-_TRAINED = ("last_checkpoint", _METRICS)  # what only a training leaves
+_TRAINED = ("last_checkpoint", "metrics.json")  # what only a training leaves
 _EVALUATIONS = ("inference", "inference_TTA")
 _PARTS = "parts"  # folder of what an interrupted evaluation has predicted
 
@@ -77,10 +75,29 @@ def prepare_output_folder(
 
 def earlier_run(folder: str | os.PathLike[str]) -> str:
     """A sentence that names what an earlier run left in a folder; empty where it left nothing."""
-    traces = _traces(Path(folder), _TRACES)
+    traces = _matches(Path(folder), _TRACES)
     if not traces:
         return ""
     return f"OUTPUT_DIR {folder} holds an earlier run ({', '.join(p.name for p in traces[:4])})."
+
+
+@contextmanager
+def without_failed_start(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Where a training fails before its first losses, it leaves no trace to be refused later.
+
+    metrics.json is opened with the trainer, before the weights are loaded.
+
+    Args:
+        folder: OUTPUT_DIR.
+    """
+    try:
+        yield
+    except BaseException:
+        metrics = Path(folder) / "metrics.json"
+        with suppress(FileNotFoundError):  # another rank's has gone
+            if not metrics.stat().st_size:
+                metrics.unlink()
+        raise
 
 
 def require_other_folder(weights: str, folder: str | os.PathLike[str]) -> None:
@@ -97,12 +114,6 @@ def require_other_folder(weights: str, folder: str | os.PathLike[str]) -> None:
             f"MODEL.WEIGHTS {weights} lies in OUTPUT_DIR, where this run would write over it; give "
             "the run an OUTPUT_DIR of its own."
         )
-
-
-def _traces(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """What matches and is no empty metrics.json: before the first losses there are none."""
-    found = _matches(folder, patterns)
-    return [path for path in found if path.name != _METRICS or path.stat().st_size]
 
 
 def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -190,7 +201,7 @@ def training_config_kept(folder: str | os.PathLike[str], is_written_over: bool) 
         is_written_over: False: nothing is done.
     """
     path = Path(folder) / CONFIG_FILE
-    is_of_training = path.is_file() and bool(_traces(path.parent, _TRAINED))
+    is_of_training = path.is_file() and bool(_matches(path.parent, _TRAINED))
     content = path.read_bytes() if is_written_over and is_of_training else None
     try:
         yield

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, class_record, loaded_classes
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.output_folder import without_failed_start
 from balms_seg.engine.run_data import (
     DataSets,
     RunData,
@@ -54,16 +55,17 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
     Returns:
         The last evaluation's results; None where there was none.
     """
-    trainer.resume_or_load(resume=resume)
-    if trainer.start_iter >= trainer.max_iter:
-        logger.info(
-            "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %s.",
-            trainer.start_iter,
-            counted(trainer.max_iter, "iteration"),
-        )
-    if comm.is_main_process():
-        logger.info(describe_start(trainer))
-    trainer.train()
+    with without_failed_start(trainer.cfg.OUTPUT_DIR):
+        trainer.resume_or_load(resume=resume)
+        if trainer.start_iter >= trainer.max_iter:
+            logger.info(
+                "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %s.",
+                trainer.start_iter,
+                counted(trainer.max_iter, "iteration"),
+            )
+        if comm.is_main_process():
+            logger.info(describe_start(trainer))
+        trainer.train()
     return getattr(trainer, "_last_eval_results", None)
 
 

@@ -57,9 +57,10 @@ def prepare_model(
 
 def tell_method(method: Method, statistics: ClassStatistics) -> None:
     """Log what a classifier is trained with."""
+    objects, images = int(statistics.instance_counts.sum()), statistics.num_images
     logger.info(
-        "The classifier is trained with %s, by the counts of %s on %s.",
+        "The classifier is trained with %s on %s%s.",
         type(method).__name__,
-        counted(int(statistics.instance_counts.sum()), "object", ","),
-        counted(statistics.num_images, "image", ","),
+        counted(images, "image", ","),
+        "" if objects == images else f" with {counted(objects, 'object', ',')}",
     )

@@ -62,17 +62,20 @@ def test_the_same_evaluation_takes_its_own_place(evaluated: Path) -> None:
     assert "earlier_evaluation_1" in set_evaluation_aside(evaluated, **again)
 
 
-def test_a_run_that_ended_before_its_first_losses_is_no_earlier_run(tmp_path: Path) -> None:
-    """Where its weights could not be had, say; metrics.json was opened by then."""
+def test_a_start_without_its_weights_leaves_the_folder_free(tmp_path: Path) -> None:
+    sets, run = write_image_sets(tmp_path), tmp_path / "run"
+    lost = {"MODEL.WEIGHTS": "http://127.0.0.1:1/lost.pth"}
+    for _ in range(2):  # the second is not refused for what the first left
+        with pytest.raises(OSError, match="refused|lost.pth"):
+            run_image_training({**sets, **lost}, run)
+    assert not earlier_run(run)
+
+
+def test_a_run_that_has_just_started_is_not_written_over(tmp_path: Path) -> None:
     sets, run = write_image_sets(tmp_path), tmp_path / "run"
     build_image_trainer(sets, run)
-    assert (run / "metrics.json").read_text() == ""
-    build_image_trainer(sets, run)
-    (run / "metrics.json").write_text('{"iteration": 19}')
-    assert "(metrics.json)" in earlier_run(run)
-    (run / "metrics.json").write_text("")
-    (run / "model_0000004.pth").touch()
-    assert "(model_0000004.pth)" in earlier_run(run)
+    with pytest.raises(ValueError, match="metrics.json"):
+        build_image_trainer(sets, run)
 
 
 def test_what_training_found_stays_beside_an_evaluation_in_its_folder(tmp_path: Path) -> None:
