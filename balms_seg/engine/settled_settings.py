@@ -69,6 +69,20 @@ def num_iterations(epochs: float, num_images: int, batch_size: int) -> int:
     return max(1, round(epochs * num_images / batch_size))
 
 
+def with_settled_warmup(cfg: CfgNode) -> CfgNode:
+    """A copy whose WARMUP_ITERS are those of its WARMUP_SHARE, where it has one.
+
+    Raises:
+        ValueError: the run would end before its warm-up does.
+    """
+    settled, is_frozen = cfg.clone(), cfg.is_frozen()
+    settled.defrost()
+    _settle_warmup(settled)
+    if is_frozen:
+        settled.freeze()
+    return settled
+
+
 def _settle_warmup(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
     if solver.WARMUP_SHARE > 0:

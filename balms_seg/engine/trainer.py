@@ -33,6 +33,7 @@ from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.run_data import DataSets, RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
 from balms_seg.engine.run_state import restore_state, state_of
+from balms_seg.engine.settled_settings import with_settled_warmup
 from balms_seg.engine.stage_one import check_stage_one
 from balms_seg.engine.step import TrainingStep, data_parallel
 from balms_seg.engine.step_errors import step_errors_explained
@@ -73,10 +74,12 @@ class LongTailedTrainer(DefaultTrainer):
 
         Raises:
             PreflightError: something is wrong with the data.
+            ValueError: the run would end before its warm-up does.
         """
         # DefaultTrainer's own fixes the step, the checkpointer, and CUDA for data-parallel models.
         TrainerBase.__init__(self)
-        given, cfg = cfg, scaled_to(cfg, comm.get_world_size())
+        given = with_settled_warmup(cfg)
+        cfg = scaled_to(given, comm.get_world_size())
         data = RunData(cfg, training=True, sets=sets)
         whole = data.training_set
         self.statistics, self.image_numbers = whole.statistics, whole.image_numbers

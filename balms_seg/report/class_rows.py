@@ -50,7 +50,8 @@ def class_rows(
         {
             "key": "alarms",
             "title": "false alarms",
-            "hint": f"wrong detections that outscore half of the right ones. {OUTSCORE_GLOSS}",
+            "hint": "wrong detections that outscore half of the right ones; n/a where none is "
+            f"right. {OUTSCORE_GLOSS}",
         },
         {
             **{"key": "taken", "title": "taken for", "text": True, "style": "name"},

@@ -46,7 +46,8 @@ class ClassFinding:
         fates: objects per name of `FATES`; empty where detections or ground truth are missing.
         taken_for: the class most predicted on its objects by mistake, with how many of them; None
             where there is none or it is not known.
-        false_alarms: wrong detections that outscore the median right one; None where unknown.
+        false_alarms: wrong detections that outscore the median right one; None where unknown, and
+            where none is right.
         right_above: right detections up to the median, None likewise.
         usual_loss: median over the run's classes of AP50 - AP, in percent; a class that loses more
             is outlined loosely.
@@ -116,7 +117,9 @@ def find_classes(run: Run, task: str, fates: ObjectFates | None) -> list[ClassFi
     return findings
 
 
-def _false_alarms(matches: StoredMatches | None, num_classes: int) -> list[tuple[int, int]] | None:
+def _false_alarms(
+    matches: StoredMatches | None, num_classes: int
+) -> list[tuple[int | None, int]] | None:
     """Per class: wrong detections above the median right one (IoU 0.5), and right ones up to it."""
     if matches is None or len(matches.class_names) != num_classes:
         return None
@@ -125,11 +128,11 @@ def _false_alarms(matches: StoredMatches | None, num_classes: int) -> list[tuple
     is_wrong = matches.counts_unmatched.copy()
     is_wrong[matches.rows[matches.is_matched[:, 0]]] = False
     bounds = np.searchsorted(matches.classes, np.arange(num_classes + 1))
-    found = []
+    found: list[tuple[int | None, int]] = []
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
         right = np.flatnonzero(is_right[start:stop])
         if len(right) == 0:
-            found.append((0, 0))
+            found.append((None, 0))
             continue
         middle = (len(right) - 1) // 2
         found.append((int(is_wrong[start : start + right[middle]].sum()), middle + 1))

@@ -11,6 +11,7 @@ import torch
 from made_up_data import write_annotated_images
 from runs import Settings, build_trainer, run_training
 
+from balms_seg.engine import LongTailedTrainer
 from balms_seg.evaluation import read_results
 from balms_seg.evaluation.output.per_class import read_per_class_json
 from balms_seg.report.page import write_report
@@ -79,6 +80,18 @@ def test_a_warm_up_that_does_not_end_is_refused_and_leaves_no_folder(
     with pytest.raises(ValueError, match=r"SOLVER.WARMUP_ITERS is 2 and SOLVER.MAX_ITER 2"):
         build_trainer({**plain, "SOLVER.WARMUP_ITERS": 2}, folder)
     assert not folder.exists()
+
+
+def test_a_trainer_built_in_code_settles_its_warm_up(plain: Settings, tmp_path: Path) -> None:
+    cfg = build_trainer(plain, tmp_path / "first").cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(tmp_path / "second")
+    cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.MAX_ITER
+    with pytest.raises(ValueError, match="would end before its warm-up does"):
+        LongTailedTrainer(cfg)
+    cfg.SOLVER.WARMUP_SHARE = 0.5
+    settled = LongTailedTrainer(cfg).cfg
+    assert settled.SOLVER.WARMUP_ITERS == cfg.SOLVER.MAX_ITER // 2
 
 
 def test_a_share_of_warm_up_follows_the_length_of_the_run(plain: Settings, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_reasons_name_what_costs_most(tmp_path: Path) -> None:
     fates = find_fates(truth, as_table(json.loads(run.detections.read_text()), truth), "segm")
     findings = find_classes(run, "segm", fates)
     assert findings[2].reasons() == [f"6 of 6 are taken for another class, mostly {NAMES[0]}"]
+    assert findings[2].false_alarms is None  # none is right that they could outscore
     assert findings[3].reasons() == ["5 of 6 are missed"]
     assert findings[1].reasons() == []
     assert [finding.row["name"] for finding in worst_classes(findings, 2)] == [NAMES[2], "eel"]
