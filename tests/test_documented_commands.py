@@ -67,6 +67,15 @@ def test_keys_given_to_both_stages_reach_the_first_alone(tmp_path: Path) -> None
         submitted_stages(tmp_path, "MODEL.WEIGHTS", "R-50.pkl", "SEED", "2")
 
 
+def test_keys_of_the_environment_reach_all_three(tmp_path: Path) -> None:
+    calls = submitted_stages(tmp_path, "MODEL.MASK_ON", "False", ALL_KEYS="SOLVER.STEPS ()")
+    assert [call.partition(".yaml ")[2] for call in calls] == [
+        "SOLVER.STEPS () MODEL.MASK_ON False",
+        "SOLVER.STEPS ()",
+        "SOLVER.STEPS ()",
+    ]
+
+
 def test_another_seed_has_stages_of_its_own(tmp_path: Path) -> None:
     """Folders and weights as docs/lvis.md gives them for the same by hand."""
     calls = submitted_stages(tmp_path, SEED="2")

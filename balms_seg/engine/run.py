@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, class_record, loaded_classes
 from balms_seg.engine.jobs.choice import build_job
+from balms_seg.engine.normalisation import require_same_normalisation
 from balms_seg.engine.output_folder import without_failed_start
 from balms_seg.engine.run_data import (
     DataSets,
@@ -183,6 +184,7 @@ def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
     checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     check_classes(cfg, checkpointer.loaded_record)
+    require_same_normalisation(cfg, checkpointer.loaded_record)
     checkpointer.require_all_parameters(_remedy(cfg))
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
         tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)

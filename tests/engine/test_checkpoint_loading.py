@@ -14,7 +14,8 @@ from made_up_data import NUM_CLASSES, made_up_batch, small_config
 from runs import assert_same_tensors, run_evaluation, run_training
 from torch import nn
 
-from balms_seg.engine.checkpoints import LongTailedCheckpointer
+from balms_seg.engine.checkpoints import LongTailedCheckpointer, checksum
+from balms_seg.engine.normalisation import require_same_normalisation
 
 K = NUM_CLASSES
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
@@ -160,6 +161,35 @@ def test_a_checkpoint_of_another_backbone_is_an_error(
     more["MODEL.FPN.IN_FEATURES"] = ["res2", "res3", "res4"]
     with pytest.raises(RuntimeError, match="another architecture.*backbone.bottom_up"):
         load(built("softmax", **more, **overrides), path)
+
+
+def test_another_kind_of_normalisation_is_an_error(data: dict[str, object], tmp_path: Path) -> None:
+    """Its parameters have the same names and shapes, but other inputs."""
+    run_training(data, tmp_path / "run")
+    path = tmp_path / "run" / "model_final.pth"
+    checkpoint = torch.load(path, weights_only=False)  # GN needs more channels than these have
+    config = checkpoint["config"] = checkpoint["config"].replace("NORM: BN", "NORM: GN")
+    assert "NORM: GN" in config
+    del checkpoint[checksum.KEY]
+    torch.save(checkpoint, tmp_path / "group_norm.pth")
+    trained = {**data, "MODEL.WEIGHTS": str(tmp_path / "group_norm.pth")}
+    expected = r"trained with MODEL.RESNETS.NORM 'GN', but the configuration has 'BN'"
+    with pytest.raises(ValueError, match=expected):
+        run_evaluation(trained, tmp_path / "evaluated")
+    with pytest.raises(ValueError, match=expected):
+        run_training({**trained, "MODEL.TRAIN_ONLY": [CLASSIFIER]}, tmp_path / "second")
+
+
+@pytest.mark.parametrize(("trained", "evaluated"), [("BN", "FrozenBN"), ("SyncBN", "BN")])
+def test_normalisations_of_the_same_numbers_stand_for_each_other(
+    trained: str, evaluated: str
+) -> None:
+    cfg = small_config({"MODEL.RESNETS.NORM": evaluated})
+    for norm in (trained, evaluated):
+        require_same_normalisation(cfg, {"config": f"MODEL: {{RESNETS: {{NORM: {norm}}}}}"})
+    require_same_normalisation(cfg, {})
+    with pytest.raises(ValueError, match="'GN'"):
+        require_same_normalisation(cfg, {"config": "MODEL: {RESNETS: {NORM: GN}}"})
 
 
 def test_a_file_without_any_of_the_model_is_an_error(tmp_path: Path) -> None:
