@@ -13,6 +13,7 @@ from balms_seg.class_statistics.repeat_threshold import (
 from balms_seg.data import register_from_config
 from balms_seg.data.images.feature_files import num_features
 from balms_seg.data.images.labelled_images import image_classes
+from balms_seg.declared_keys import require_our_keys
 from balms_seg.engine.checkpoints.find import saved_runs
 from balms_seg.engine.checkpoints.read_file import read_entries
 from balms_seg.engine.class_checks import loaded_classes
@@ -75,6 +76,7 @@ def with_settled_warmup(cfg: CfgNode) -> CfgNode:
     Raises:
         ValueError: the run would end before its warm-up does.
     """
+    require_our_keys(cfg)
     settled, is_frozen = cfg.clone(), cfg.is_frozen()
     settled.defrost()
     _settle_warmup(settled)

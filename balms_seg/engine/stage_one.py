@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from balms_seg.config import add_balms_config
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
+from balms_seg.engine.normalisation import require_same_normalisation
 from balms_seg.model_zoo import get_config_file
 from balms_seg.wording import counted
 
@@ -26,8 +27,8 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
         cfg: of the run; MODEL.TRAIN_ONLY makes it a second stage.
 
     Raises:
-        ValueError: parameters that are not trained would stay random, or the classifier that is to
-            be kept and trained alone is of another form.
+        ValueError: parameters that are not trained would stay random or got another normalisation,
+            or the classifier that is to be kept and trained alone is of another form.
     """
     if not (cfg.MODEL.TRAIN_ONLY and cfg.MODEL.WEIGHTS):
         return
@@ -48,6 +49,7 @@ def check_stage_one(checkpointer: LongTailedCheckpointer, cfg: CfgNode) -> None:
     if all(_OF_CLASSIFIER.search(name) for name, trains in is_trained.items() if trains):
         _require_kept_classifier(checkpointer, cfg)
     record = checkpointer.loaded_record
+    require_same_normalisation(cfg, record)
     batch_size = record.get("trainer", {}).get("data_loader", {}).get("batch_size")
     planned = _images_of_stage(cfg.MODEL.STAGE_ONE_CONFIG)
     if batch_size is None or planned is None:

@@ -29,7 +29,6 @@ from balms_seg.engine.interruption import evaluate_interruptibly, stops_told
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.meta.meta_setup import build_meta_step
 from balms_seg.engine.mixed_precision import half_precision
-from balms_seg.engine.normalisation import require_same_normalisation
 from balms_seg.engine.optimizer import build_optimizer
 from balms_seg.engine.run_data import DataSets, RunData, hand, statistics_if_available
 from balms_seg.engine.run_hooks import with_run_hooks
@@ -91,17 +90,13 @@ class LongTailedTrainer(DefaultTrainer):
         self._evaluated_sets: list[EvaluatedSet] | None = None
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailedCheckpointer(
-            model,
-            cfg.OUTPUT_DIR,
-            keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
-            trainer=weakref.proxy(self),
+            model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP, trainer=weakref.proxy(self)
         )
         self.checkpointer.record = {
             "config": given.dump(),
             CLASSES_KEY: class_record(cfg, whole).to_plain(),
         }
-        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
+        self.cfg, self.start_iter, self.max_iter = cfg, 0, cfg.SOLVER.MAX_ITER
         self.register_hooks([BoundedHistory(), *self.build_hooks()])
 
     @every_key_is_read()
@@ -184,8 +179,6 @@ class LongTailedTrainer(DefaultTrainer):
             check_classes(self.cfg, self.checkpointer.loaded_record)
         if not (resume and self.checkpointer.has_checkpoint()):
             check_stage_one(self.checkpointer, self.cfg)
-            if self.cfg.MODEL.TRAIN_ONLY:  # what stays as it was keeps its normalisation
-                require_same_normalisation(self.cfg, self.checkpointer.loaded_record)
             model = self.checkpointer.model
             start_as_configured(model, self.cfg, self.statistics, absent_parameters=absent)
 
