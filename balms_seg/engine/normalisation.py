@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from balms_seg.engine.class_checks import CLASSES_KEY
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
@@ -22,15 +24,17 @@ def require_same_normalisation(cfg: CfgNode, record: Mapping[str, Any]) -> None:
 
     Args:
         cfg: of the model.
-        record: plain values of the checkpoint; without a configuration nothing is checked.
+        record: plain values of the checkpoint; nothing is checked of another program's.
 
     Raises:
         ValueError: it was.
     """
-    trained = yaml.safe_load(record.get("config") or "") or {}
+    if not record.keys() >= {CLASSES_KEY, "config"}:  # another program's, whose "config" may be anything
+        return
+    trained = yaml.safe_load(record["config"])["MODEL"]
     for place in _PLACES:
         key, ours = f"MODEL.{place}.NORM", cfg.MODEL[place].NORM
-        theirs = trained.get("MODEL", {}).get(place, {}).get("NORM", ours)
+        theirs = trained.get(place, {}).get("NORM", ours)
         if theirs != ours and not {theirs, ours} <= _BATCH:
             raise ValueError(
                 f"The checkpoint was trained with {key} {theirs!r}, but the configuration has "

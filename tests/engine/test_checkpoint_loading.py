@@ -15,6 +15,7 @@ from runs import assert_same_tensors, run_evaluation, run_training
 from torch import nn
 
 from balms_seg.engine.checkpoints import LongTailedCheckpointer, checksum
+from balms_seg.engine.class_checks import CLASSES_KEY
 from balms_seg.engine.normalisation import require_same_normalisation
 
 K = NUM_CLASSES
@@ -186,10 +187,12 @@ def test_normalisations_of_the_same_numbers_stand_for_each_other(
 ) -> None:
     cfg = small_config({"MODEL.RESNETS.NORM": evaluated})
     for norm in (trained, evaluated):
-        require_same_normalisation(cfg, {"config": f"MODEL: {{RESNETS: {{NORM: {norm}}}}}"})
-    require_same_normalisation(cfg, {})
+        of_ours = {CLASSES_KEY: {}, "config": f"MODEL: {{RESNETS: {{NORM: {norm}}}}}"}
+        require_same_normalisation(cfg, of_ours)
+    for of_others in ({}, {CLASSES_KEY: {}}, {"config": {"lr": 1}}, {"config": "[: no yaml"}):
+        require_same_normalisation(cfg, of_others)
     with pytest.raises(ValueError, match="'GN'"):
-        require_same_normalisation(cfg, {"config": "MODEL: {RESNETS: {NORM: GN}}"})
+        require_same_normalisation(cfg, {**of_ours, "config": "MODEL: {RESNETS: {NORM: GN}}"})
 
 
 def test_a_file_without_any_of_the_model_is_an_error(tmp_path: Path) -> None:
