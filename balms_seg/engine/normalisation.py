@@ -29,8 +29,8 @@ def require_same_normalisation(cfg: CfgNode, record: Mapping[str, Any]) -> None:
     Raises:
         ValueError: it was.
     """
-    if not record.keys() >= {CLASSES_KEY, "config"}:  # another program's, whose "config" may be anything
-        return
+    if not record.keys() >= {CLASSES_KEY, "config"}:
+        return  # another program's, whose "config" may be anything
     trained = yaml.safe_load(record["config"])["MODEL"]
     for place in _PLACES:
         key, ours = f"MODEL.{place}.NORM", cfg.MODEL[place].NORM
