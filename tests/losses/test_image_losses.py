@@ -62,14 +62,17 @@ def assert_equals_reference(
     close(logits.grad, golden[f"{name}_gradient"][case], atol=atol)
 
 
+exact_weights = partial(effective_number_weights, dtype=torch.float64)
+
+
 def class_balanced(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     losses = F.cross_entropy(logits, targets, reduction="none")
-    return weigh_rows(losses, effective_number_weights(counts), targets).mean()
+    return weigh_rows(losses, exact_weights(counts), targets).mean()
 
 
 def deferred(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     losses = ldam_loss(logits, targets, counts, reduction="none")
-    return weigh_rows(losses, effective_number_weights(counts), targets).mean()
+    return weigh_rows(losses, exact_weights(counts), targets).mean()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -125,8 +128,7 @@ def test_counts_of_any_dtype_are_as_exact_as_the_logits(
 
 def test_class_weights_equal_the_reference(golden: dict[str, Tensor]) -> None:
     for case in CASES:
-        weights = effective_number_weights(golden["counts"][case].double())
-        close(weights, golden["class_weights"][case])
+        close(exact_weights(golden["counts"][case]), golden["class_weights"][case])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -228,12 +230,29 @@ def test_relative_rarity_runs_from_zero_to_one() -> None:
 
 
 def test_class_weights_sum_to_the_number_of_classes_and_meet_their_limits() -> None:
-    inverse = inverse_frequency_weights(COUNTS)
+    inverse = inverse_frequency_weights(COUNTS, dtype=torch.float64)
     close(inverse.sum(), torch.tensor(4.0, dtype=torch.float64))
     close(inverse * COUNTS / (inverse * COUNTS)[0], torch.ones_like(COUNTS))
-    close(effective_number_weights(COUNTS, beta=0.0), torch.ones_like(COUNTS))
-    nearly_one = effective_number_weights(COUNTS, beta=1 - 1e-12)
+    close(exact_weights(COUNTS, beta=0.0), torch.ones_like(COUNTS))
+    nearly_one = exact_weights(COUNTS, beta=1 - 1e-12)
     torch.testing.assert_close(nearly_one, inverse, rtol=1e-4, atol=0)
+
+
+UNIFORM = partial(effective_number_weights, beta=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("weights", [inverse_frequency_weights, effective_number_weights, UNIFORM])
+def test_torchs_loss_takes_the_class_weights_beside_float32_logits(
+    weights: Callable[..., Tensor], dtype: torch.dtype
+) -> None:
+    logits, targets = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 0])
+    made = weights(COUNTS.to(dtype))
+    loss = F.cross_entropy(logits, targets, weight=made)
+    exact = weights(COUNTS, dtype=torch.float64)
+    assert torch.equal(made, exact.float())
+    expected = F.cross_entropy(logits.double(), targets, weight=exact)
+    torch.testing.assert_close(loss, expected.float())
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, 2.0])
