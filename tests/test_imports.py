@@ -15,9 +15,9 @@ PACKAGE = ROOT / "balms_seg"
 # The layers of the architecture. A file may import files of a lower line, and of its own line too
 # where that closes no circle.
 LAYERS = (
-    {"annotations", "decoding", "distributed", "job", "model_zoo", "progress", "requirements"}
+    {"annotations", "csv_files", "decoding", "distributed", "job", "model_zoo", "progress"}
     | {"configs", "declared_keys", "detectron2_wheel", "device_copies", "durable_files"}
-    | {"lazy_names", "needs_detectron2", "stop_signals", "wording"},
+    | {"lazy_names", "needs_detectron2", "requirements", "stop_signals", "wording"},
     {"losses", "class_statistics"},
     {"methods", "sampling", "meta", "image_batch", "training_objects"},
     {"data", "modeling", "evaluation", "integrations"},

@@ -165,7 +165,7 @@ def _write(record: dict[str, Any], part: Part, output: Path) -> None:
         return
     columns = list(dict.fromkeys(key for row in record["rows"] for key in row))
     with (output / f"{part.name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(record["rows"])
 

@@ -202,7 +202,7 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> list[Mutant]:
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed.")
     if args.csv:
         with args.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["module", "line", "before", "after"])
             writer.writerows([str(m.module), m.line, m.before, m.after] for m in survivors)
     return survivors

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balms_seg.csv_files import csv_file
 from balms_seg.progress import with_progress
 from balms_seg.wording import agreeing, counted
 
@@ -53,8 +53,7 @@ def write_instances(
     results: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     unreadable: list[str] = []
-    with (output / CSV_FILE).open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
+    with csv_file(output / CSV_FILE) as table:
         table.writerow(_COLUMNS)
         shown = with_progress(addresses, label="predicting", unit="image")
         for image_id, address in enumerate(shown, start=1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.annotations.json_file import read_json
+from balms_seg.csv_files import row_writer
 from balms_seg.durable_files import write_whole
 from balms_seg.evaluation.lvis.lvis_ap import TELLING_AP
 from balms_seg.evaluation.output.next_to_nothing import is_next_to_nothing
@@ -94,9 +94,10 @@ def write_table(
 def _csv(table: Table) -> str:
     """One line a run: row, seed and the columns."""
     lines = io.StringIO()
-    writer = csv.DictWriter(lines, ["row", "seed", *_columns(table)], extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(table["runs"])
+    columns = ["row", "seed", *_columns(table)]
+    row_writer(lines).writerows(
+        [columns, *([run.get(name) for name in columns] for run in table["runs"])]
+    )
     return lines.getvalue()
 
 

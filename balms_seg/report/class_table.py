@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
@@ -18,6 +17,7 @@ from balms_seg.class_statistics.frequency_groups import (
     usual_bounds,
 )
 from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
+from balms_seg.csv_files import csv_file
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -130,8 +130,7 @@ def write_class_csv(
     groups = (statistics.group_names[group] for group in statistics.group_ids)
     counts = statistics.image_counts, statistics.instance_counts
     rows = zip(count(), ids, statistics.class_names, groups, *counts, strict=False)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with csv_file(path) as writer:
         writer.writerow(
             ["class_id", "category_id", "name", "group", "image_count", "instance_count"]
         )

@@ -5,7 +5,6 @@ Of another class, not annotated at all, or nothing is found where they are.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from balms_seg.annotations import image_content
+from balms_seg.csv_files import csv_file
 from balms_seg.evaluation.lvis.ground_truth import GroundTruth
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE, format_score
 from balms_seg.report.object_fates import FATES, ObjectFates
@@ -170,8 +170,7 @@ def _file_name(ground_truth: GroundTruth, place: int) -> str:
 
 def write_suspicious_labels(labels: Sequence[SuspiciousLabel], path: Path) -> None:
     """Write one line a label."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with csv_file(path) as writer:
         writer.writerow(_COLUMNS)
         for one in labels:
             numbers = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from balms_seg.csv_files import csv_file
 from balms_seg.engine.meta.class_learners import ClassLearner
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class ClassValueRecorder(HookBase):
         """Write the table."""
         if comm.is_main_process():
             os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            with open(self._path, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([_COLUMNS, *self._rows()])
+            with csv_file(self._path) as writer:
+                writer.writerows([_COLUMNS, *self._rows()])
 
     def state_dict(self) -> dict[str, Any]:
         """The snapshots."""

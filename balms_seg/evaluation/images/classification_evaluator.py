@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import uuid
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_spans
+from balms_seg.csv_files import csv_file
 from balms_seg.distributed import wait_for_all
 from balms_seg.evaluation.images.accuracy import (
     ClassificationResult,
@@ -208,8 +208,7 @@ class ClassificationEvaluator(DatasetEvaluator):
 
 def _write_confusion(path: Path, confusion: np.ndarray, names: Sequence[str]) -> None:
     """Only what occurred, since thousands of classes would make a mostly empty square."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with csv_file(path) as writer:
         writer.writerow(["label", "predicted", "images"])
         for i, j in np.argwhere(confusion).tolist():
             writer.writerow([names[i], names[j], int(confusion[i, j])])

@@ -5,13 +5,14 @@ n: images, K: classes, T: the most probable classes that are kept, at most 5.
 
 from __future__ import annotations
 
-import csv
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+
+from balms_seg.csv_files import csv_file
 
 TOP_K = 5
 
@@ -174,8 +175,7 @@ def write_ranked_csv(
     """
     ranks = range(1, len(names[0]) + 1 if names else 1)
     head = [column for rank in ranks for column in (f"class{rank}", f"score{rank}")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with csv_file(path) as writer:
         writer.writerow(["path", *([] if labels is None else ["label"]), *head])
         for place, key in enumerate(keys):
             label = [] if labels is None else [labels[place]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.annotations.json_file import read_json
+from balms_seg.csv_files import csv_file
 from balms_seg.evaluation.lvis.category_counts import TrainingCounts
 from balms_seg.evaluation.lvis.error_kinds import ERROR_KINDS, ErrorCounts
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
@@ -77,8 +77,7 @@ def per_class_rows(
 
 def write_per_class_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the rows; what is not known or not a number reads n/a."""
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with csv_file(path) as writer:
         if rows:
             writer.writerow(rows[0])
         for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from balms_seg.csv_files import csv_file
 from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING, is_next_to_nothing
 from balms_seg.evaluation.output.result_table import NOT_AVAILABLE
 from balms_seg.evaluation.predictions.match_file import StoredMatches
@@ -129,8 +129,7 @@ def _write_csv(path: Path, stored: StoredMatches, points: Sequence[OperatingPoin
     def shown(value: float) -> str:
         return NOT_AVAILABLE if np.isnan(value) else f"{value:.9g}"
 
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with csv_file(path) as writer:
         writer.writerow(_COLUMNS)
         for index, (name, group, point) in enumerate(
             zip(stored.class_names, stored.frequency, points, strict=True)
