@@ -12,7 +12,6 @@ import logging
 import shlex
 from typing import TYPE_CHECKING
 
-from balms_seg.commands.outputs import output_path
 from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis.lvis_ap import BACKENDS
 from balms_seg.wording import plain_path
@@ -89,10 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=output_path,
+        type=plain_path,
         metavar="DIR",
         help="write results.json here, and per task results per class, calibration of the scores "
-        "and the matches that balms-seg compare reads",
+        "and the matches that balms-seg compare reads; another evaluation that is there moves to "
+        "earlier_evaluation_N in it",
     )
 
 

@@ -12,12 +12,15 @@ from typing import Any
 import yaml
 
 from balms_seg.durable_files import clear_leftovers, write_whole
-from balms_seg.evaluation import read_results
-from balms_seg.evaluation.predictions.staged_files import EARLIER, UNFINISHED
+from balms_seg.evaluation.predictions.moved_aside import (
+    CONFIG_FILE,
+    move_evaluation,
+    new_folder,
+    recorded_config,
+)
+from balms_seg.evaluation.predictions.staged_files import EARLIER
 
 logger = logging.getLogger(__name__)
-
-CONFIG_FILE = "config.yaml"
 
 # By these a folder is known to be used; a run that failed before its first iteration leaves none.
 _TRACES = ("*.pth", "last_checkpoint", "metrics.json", "results.json")
@@ -27,8 +30,6 @@ _WRITTEN = (
     *("inference", "inference_TTA", "training_pictures", f"{EARLIER}evaluation_*"),
 )
 _TRAINED = ("last_checkpoint", "metrics.json")  # what only a training leaves
-_EVALUATIONS = ("inference", "inference_TTA")
-_PARTS = "parts"  # folder of what an interrupted evaluation has predicted
 
 
 def prepare_output_folder(
@@ -67,7 +68,7 @@ def prepare_output_folder(
             f"MODEL.WEIGHTS {weights} is in OUTPUT_DIR, from where --overwrite would move it; give "
             "another OUTPUT_DIR."
         )
-    target = _new_folder(folder, "run")
+    target = new_folder(folder, "run")
     for path in written:
         path.rename(target / path.name)
     logger.warning("Moved what an earlier run left in %s to %s.", folder, target)
@@ -120,15 +121,6 @@ def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
-def _new_folder(folder: Path, what: str) -> Path:
-    number = 1
-    while (folder / f"{EARLIER}{what}_{number}").exists():
-        number += 1
-    target = folder / f"{EARLIER}{what}_{number}"
-    target.mkdir()
-    return target
-
-
 def set_evaluation_aside(
     folder: str | os.PathLike[str], *, config: str, weights: str
 ) -> str | None:
@@ -150,33 +142,15 @@ def set_evaluation_aside(
     results = folder / "results.json"
     if not results.is_file():
         return None
-    before = _recorded_config(results)
+    before = recorded_config(results)
     is_same = before is not None and _settings(before) == _settings(config)
     if is_same and _is_newer(results, weights):
         return None
-    target = _new_folder(folder, "evaluation")
-    if before is not None:
-        (target / CONFIG_FILE).write_text(before, encoding="utf-8")
-    results.rename(target / results.name)
-    for path in [path for name in _EVALUATIONS for path in (folder / name).rglob("*")]:
-        inside = path.relative_to(folder)
-        is_at_work = any(p == _PARTS or p.startswith(UNFINISHED) for p in inside.parts)
-        if path.is_file() and not is_at_work:
-            (target / inside).parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target / inside)
+    target = move_evaluation(folder)
     return (
         f"OUTPUT_DIR {folder} held the results of another evaluation; they and its "
         f"configuration are now in {target}. To keep them apart, give another OUTPUT_DIR."
     )
-
-
-def _recorded_config(results: Path) -> str | None:
-    """Configuration of the evaluation that wrote a results.json; None where it does not say."""
-    try:
-        config = read_results(results).get("config")
-    except ValueError:
-        return None
-    return config if isinstance(config, str) else None
 
 
 def _is_newer(results: Path, weights: str) -> bool:

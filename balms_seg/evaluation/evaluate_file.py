@@ -23,6 +23,7 @@ from balms_seg.evaluation.output.result_table import (
     format_percent,
 )
 from balms_seg.evaluation.output.results_file import write_results
+from balms_seg.evaluation.predictions.moved_aside import move_another, require_elsewhere
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 from balms_seg.evaluation.predictions.stored_detections import (
     StoredDetections,
@@ -59,16 +60,20 @@ def evaluate_file(
         backend: of AP and AR, one of `BACKENDS`.
         error_kinds: count false positives by kind.
         with_intervals: also 95% intervals of AP and its groups.
-        output: folder for results.json and, per task, results per class and matches.
+        output: folder for results.json and, per task, results per class and matches; those of
+            another evaluation there move to `earlier_evaluation_N` in it.
         training_json: where the counts of `evaluation_set` come from, to be noted in results.json.
 
     Returns:
         The tables.
 
     Raises:
-        ValueError: the detections cannot be used, or are not of this set.
+        ValueError: the detections cannot be used, are not of this set, or are among what would
+            move.
     """
     start = time.perf_counter()
+    if output:
+        require_elsewhere(file, output)
     ground_truth = evaluation_set.ground_truth
     with_masks = set(tasks or TASKS) != {"bbox"} and ground_truth.has_masks
     stored = read_stored_detections(file, ground_truth, with_masks=with_masks)
@@ -112,6 +117,9 @@ def evaluate_file(
                 annotations=os.path.abspath(ground_truth.annotations.facts.source),
                 training_annotations=training_json and os.path.abspath(training_json),
             )
+            moved = move_another(output, folder / "results.json")
+        if moved:
+            logger.warning(moved)
     hint = describe_empty_groups(sizes, evaluation_set.training.images.values())
     lines = [format_lvis_table(metrics, sizes), *filter(None, [hint]), *_more_lines(metrics)]
     lines += [f"{task}: {format_intervals(ends)}" for task, ends in intervals.items()]

@@ -12,6 +12,7 @@ import yaml
 
 from balms_seg.class_statistics import CLASSIFICATION_GROUPS, LVIS_GROUPS
 from balms_seg.evaluation.output.results_file import read_results
+from balms_seg.evaluation.predictions.moved_aside import run_name
 from balms_seg.evaluation.predictions.run_folder import (
     contained,
     is_within,
@@ -145,7 +146,7 @@ def read_run(
     for task in tasks:
         _require_numbers(metrics[task], folder / "results.json")
     return Run(
-        name=name or folder.resolve().name,
+        name=name or run_name(folder),
         folder=folder,
         dataset=dataset,
         metrics=metrics,
@@ -174,9 +175,9 @@ def _require_numbers(metrics: dict[str, float], path: Path) -> None:
 
 def names_of(folders: list[Path]) -> list[str]:
     """Short names that differ: the last parts of the paths, as many as it takes."""
-    parts = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(one[-depth:]) for one in parts]
+    longest = max(len(folder.resolve().parts) for folder in folders)
+    for length in range(1, longest + 1):
+        names = [run_name(folder, length) for folder in folders]
         if len(set(names)) == len(names):
             return names
     raise ValueError(f"Expected different folders, but got {', '.join(map(str, folders))}.")

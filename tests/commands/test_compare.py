@@ -252,6 +252,11 @@ def test_other_groups_are_told(runs: Path, tmp_path: Path, capsys: pytest.Captur
             ("a_of_more_than_twenty_letters", "letters"),
             ("a_of_more_than_twenty_letters", "letters"),
         ),
+        (("x/run", "x/run/earlier_evaluation_1"), ("run", "run/earlier_evaluation_1")),
+        (
+            ("x/run/earlier_evaluation_1", "x/other/earlier_evaluation_1"),
+            ("run/earlier_evaluation_1", "other/earlier_evaluation_1"),
+        ),
     ],
 )
 def test_long_names_go_without_what_both_end_in(

@@ -10,6 +10,8 @@ import pytest
 
 from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation import evaluate_lvis, read_results
+from balms_seg.evaluation.output.results_file import write_results
+from balms_seg.evaluation.uncertainty.stored_runs import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
@@ -72,6 +74,57 @@ def test_equals_the_function_on_the_same_content(
     assert metrics["bbox"] == pytest.approx(
         {name: 100 * value for name, value in expected.items()}, nan_ok=True
     )
+
+
+def test_another_evaluation_in_the_folder_moves_away_whole(
+    files: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results, ground_truth = files
+    out = tmp_path / "out"
+    command = [results, "--ground-truth", ground_truth, "--output", str(out)]
+    run_command("evaluate", command)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    run_command("evaluate", command)  # the same, which takes its own place
+    assert {path.name for path in out.iterdir()} == set(before)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert not caplog.messages
+    write(Path(results), [detection(1, 1, BOX, 0.5)])
+    run_command("evaluate", [*command, "--tasks", "bbox"])
+    kept = out / "earlier_evaluation_1"
+    assert [m for m in caplog.messages if "another evaluation" in m] == [
+        f"{out} held the results of another evaluation; they are now in {kept}."
+    ]
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert not (out / "per_class_segm.csv").exists()
+    assert list(load_run(kept)) != list(load_run(out))
+
+
+def test_results_of_a_training_move_away_with_its_configuration(
+    files: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    write_results(run / "results.json", metrics={}, config="SEED: 1\n")
+    (run / "inference").mkdir()
+    (run / "inference" / "found.csv").write_text("of the training")
+    run_command("evaluate", [files[0], "--ground-truth", files[1], "--output", str(run)])
+    kept = run / "earlier_evaluation_1"
+    assert (kept / "config.yaml").read_text() == "SEED: 1\n"
+    assert (kept / "inference" / "found.csv").read_text() == "of the training"
+    assert list(load_run(run))
+
+
+@pytest.mark.parametrize("name", ["inference/found.json", "lvis_instances_results.json"])
+def test_detections_are_not_moved_away_by_their_own_evaluation(
+    name: str, files: tuple[str, str], tmp_path: Path
+) -> None:
+    found = tmp_path / "run" / name
+    found.parent.mkdir(parents=True)
+    found.write_bytes(Path(files[0]).read_bytes())
+    with pytest.raises(SystemExit, match="give another --output"):
+        run_command(
+            "evaluate", [str(found), "--ground-truth", files[1], "--output", str(tmp_path / "run")]
+        )
+    assert found.is_file()
 
 
 @pytest.mark.parametrize("option", [["--backend", "lvis"], ["--no-error-kinds"]])

@@ -304,5 +304,7 @@ def test_a_repeated_iteration_keeps_its_last_line_and_a_cut_one_is_skipped(tmp_p
 def test_names_of_runs_are_as_long_as_it_takes(tmp_path: Path) -> None:
     assert names_of([Path("/a/x"), Path("/b/y")]) == ["x", "y"]
     assert names_of([Path("/a/x"), Path("/b/x")]) == ["a/x", "b/x"]
+    moved = Path("/a/x/earlier_evaluation_1")
+    assert names_of([Path("/a/x"), moved]) == ["x", "x/earlier_evaluation_1"]
     with pytest.raises(ValueError, match="different folders"):
         names_of([Path("/a/x"), Path("/a/x")])

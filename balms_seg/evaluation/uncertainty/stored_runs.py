@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
+from balms_seg.evaluation.predictions.moved_aside import is_moved, run_name
 from balms_seg.evaluation.predictions.run_folder import files_of_run, unfinished_evaluation
 from balms_seg.evaluation.uncertainty.pooled_pairs import MeasuredRuns, Pairs, format_pairs
 from balms_seg.evaluation.uncertainty.resampled_ap import ap_of_groups, classes_with_objects
@@ -142,11 +143,11 @@ def short_names(first: Path, second: Path) -> tuple[str, str]:
 
     Long names go without the words that both end in, so that they fit at the head of a column.
     """
-    ours, theirs = first.resolve().parts, second.resolve().parts
-    for length in range(1, max(len(ours), len(theirs)) + 1):
-        names = "/".join(ours[-length:]), "/".join(theirs[-length:])
+    longest = max(len(path.resolve().parts) for path in (first, second))
+    for length in range(1, longest + 1):
+        names = run_name(first, length), run_name(second, length)
         if names[0] != names[1]:
-            return _without_common_end(*names)
+            return names if any(map(is_moved, names)) else _without_common_end(*names)
     return "A", "B"
 
 
