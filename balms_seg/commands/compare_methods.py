@@ -128,6 +128,33 @@ def run(args: argparse.Namespace) -> None:
         are = agreeing(num_left, "is", "are")
         print(f"{num_left} of {counted(len(runs), 'run')} {are} left; the same command goes on.")
         sys.exit(RESUME_EXIT_CODE)
+    for table in tables:
+        if following := _after_one_seed(
+            table, args.output, num_seeds=table.plan.seeds if args.table else _SEEDS
+        ):
+            print(following)
+
+
+def _after_one_seed(table: NamedTable, output: Path, *, num_seeds: int) -> str | None:
+    """The commands that follow differences of one seed; None where chance is in the table."""
+    from balms_seg.evaluation.output.next_to_nothing import finds_next_to_nothing
+    from balms_seg.experiments.runs import RESULTS_FILE
+
+    runs = table.wanted()
+    folders = {run.row: output / run.name for run in runs}
+    pair = next((pair for pair in table.plan.all_pairs() if folders.keys() >= {*pair}), None)
+    if pair is None or len({run.seed for run in runs}) > 1:
+        return None
+    left, right = (folders[row] for row in pair)
+    if all(finds_next_to_nothing(folder / RESULTS_FILE) for folder in (left, right)):
+        return None
+    lines = {shlex.join(["balms-seg", "compare", str(right), str(left)]): "chance in the images"}
+    if num_seeds > 1:
+        lines[f"the same command with --seeds {num_seeds}"] = (
+            "chance in the seed; what is finished is kept"
+        )
+    shown = [f"  {command}\n      {what}" for command, what in lines.items()]
+    return "\n".join(["A difference of one seed may be chance. Next:", *shown])
 
 
 def _gpus(wanted: int | None, plans: Sequence[TablePlan]) -> list[str]:

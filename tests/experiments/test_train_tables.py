@@ -135,6 +135,26 @@ def test_some_rows_are_trained_in_short(tmp_path: Path, trained: list) -> None:
     )
 
 
+def test_what_follows_one_seed_is_told(
+    tmp_path: Path, trained: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(tmp_path, "--seeds", "1")
+    names = ("softmax", "balanced_softmax")
+    softmax, balanced = (
+        tmp_path / "runs" / f"cifar10_lt_cpu-{name}_rho100_seed0" for name in names
+    )
+    assert capsys.readouterr().out.endswith(
+        "A difference of one seed may be chance. Next:\n"
+        f"  balms-seg compare {softmax} {balanced}\n      chance in the images\n"
+        "  the same command with --seeds 3\n      chance in the seed; what is finished is kept\n"
+    )
+    assert softmax.is_dir()
+    assert balanced.is_dir()
+    for more in (["--seeds", "1", "--methods", "BALMS"], ["--seeds", "3"]):
+        compare(tmp_path, *more)
+        assert "Next:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
