@@ -52,7 +52,8 @@ def format_class_statistics(
         _describe_bounds(statistics, group_bounds or usual_bounds(statistics.group_names)),
         *_proposals(statistics),
     ]
-    for title, ids in (("most frequent", order[:num_listed]), ("rarest", order[-num_listed:])):
+    rarest = order[max(len(order) - num_listed, 0) :]
+    for title, ids in (("most frequent", order[:num_listed]), ("rarest", rarest)):
         rows = [
             (statistics.class_names[i], str(images[i]), str(instances[i])) for i in ids.tolist()
         ]

@@ -106,6 +106,17 @@ def test_statistics_of_images_in_every_form(
     )
 
 
+def test_statistics_say_how_to_see_every_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(tmp_path / "all", COUNTS)
+    said = "all 3 classes: --csv FILE, or --list with a larger number\n"
+    assert printed(capsys, "statistics", tmp_path / "all", "--list", "1").endswith(said)
+    assert said not in printed(capsys, "statistics", tmp_path / "all")
+    none = printed(capsys, "statistics", tmp_path / "all", "--list", "0")
+    assert not any(name in none for name in CLASSES)
+
+
 def test_statistics_of_registered_sets_match_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
