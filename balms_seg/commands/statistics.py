@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
         group_ids = group_by_bounds(statistics.image_counts, bounds)
         statistics = replace(statistics, group_ids=group_ids)
     print(format_class_statistics(statistics, num_listed=args.list, group_bounds=bounds))
-    if args.csv is None and statistics.num_classes > 2 * args.list:
+    if args.csv is None and (statistics.image_counts > 0).sum() > 2 * args.list:
         print(f"\nall {statistics.num_classes} classes: --csv FILE, or --list with a larger number")
     empty = num_images - statistics.num_images
     if empty > 0:

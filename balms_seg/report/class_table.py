@@ -33,7 +33,7 @@ def format_class_statistics(
 
     Args:
         statistics: of the set.
-        num_listed: classes to list at either end.
+        num_listed: classes to list at either end; all in one list where both ends would meet.
         group_bounds: by which the classes were grouped; None: the usual ones, or by annotations.
 
     Returns:
@@ -52,8 +52,10 @@ def format_class_statistics(
         _describe_bounds(statistics, group_bounds or usual_bounds(statistics.group_names)),
         *_proposals(statistics),
     ]
-    rarest = order[max(len(order) - num_listed, 0) :]
-    for title, ids in (("most frequent", order[:num_listed]), ("rarest", rarest)):
+    ends = {"most frequent": order[:num_listed], "rarest": order[len(order) - num_listed :]}
+    if len(order) <= 2 * num_listed:
+        ends = {"all classes": order}
+    for title, ids in ends.items():
         rows = [
             (statistics.class_names[i], str(images[i]), str(instances[i])) for i in ids.tolist()
         ]

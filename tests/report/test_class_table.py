@@ -22,6 +22,15 @@ def test_table_names_groups_ends_and_empty_classes(statistics: ClassStatistics) 
     ]
 
 
+def test_few_classes_are_listed_once(statistics: ClassStatistics) -> None:
+    text = format_class_statistics(statistics, num_listed=3)  # of five with a sample
+    names = [line.split()[0] for line in text.splitlines() if line]
+    assert [name for name in names if name in statistics.class_names] == [
+        *("ant", "bee", "cat", "dog", "eel")
+    ]
+    assert "most frequent" not in text
+
+
 def test_table_of_a_set_without_annotations_reads_na() -> None:
     text = format_class_statistics(ClassStatistics.from_dataset_dicts([], 2))
     assert "images n/a" in text
