@@ -22,7 +22,7 @@ from balms_seg.glyphs.glyph_dataset import PRESETS, make_glyph_dataset
 from balms_seg.model_zoo import get_config_file
 from balms_seg.report.figures import ap_by_group, class_frequency, save_figure
 from balms_seg.report.page import write_report
-from balms_seg.report.pictures import draw_predictions
+from balms_seg.report.pictures import PictureSources, draw_sheet
 from balms_seg.report.run_files import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,12 +140,8 @@ def _draw(output: Path, metrics: dict, group_sizes: dict) -> dict[Path, str]:
         output / "ap_by_group.png": "AP of rare, common and frequent classes",
     }
     predictions, frequency, groups = pictures
-    draw_predictions(
-        DATA / "val.json",
-        DATA / "val",
-        output / "inference" / "lvis_instances_results.json",
-        predictions,
-    )
+    results = output / "inference" / "lvis_instances_results.json"
+    draw_sheet(PictureSources.read(DATA / "val.json", DATA / "val", results), predictions)
     statistics = ClassStatistics.from_json(DATA / "train.json")
     save_figure(class_frequency(statistics.to_dict()), frequency)
     save_figure(ap_by_group(metrics, group_sizes=group_sizes), groups)

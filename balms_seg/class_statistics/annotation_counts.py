@@ -49,6 +49,33 @@ def _label_as_annotations(dataset_dict: Mapping[str, Any]) -> list[dict[str, Any
     return [{"category_id": dataset_dict["label"]}] if "label" in dataset_dict else []
 
 
+def distinct_pairs(
+    image_index: np.ndarray, class_id: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which classes each image shows.
+
+    Args:
+        image_index: (A,) int64, which image each annotation belongs to.
+        class_id: (A,) int64 in [0, num_classes).
+        num_classes: K.
+
+    Returns:
+        image (P,) and class (P,) int64 of the distinct pairs, ordered by image, then class.
+
+    Raises:
+        ValueError: a class id is out of range.
+    """
+    if class_id.size and (class_id.min() < 0 or class_id.max() >= num_classes):
+        raise ValueError(
+            f"Expected class ids in [0, {num_classes - 1}], but got values from {class_id.min()} "
+            f"to {class_id.max()}; set the number of classes (MODEL.ROI_HEADS.NUM_CLASSES) to that "
+            "of the data set, and map the json's category ids to contiguous ones."
+        )
+    pairs = np.sort(image_index * num_classes + class_id)
+    distinct = pairs[np.diff(pairs, prepend=-1) > 0]  # much faster than np.unique
+    return np.divmod(distinct, num_classes)
+
+
 def count_per_class(
     image_index: np.ndarray, class_id: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -67,16 +94,10 @@ def count_per_class(
     Raises:
         ValueError: a class id is out of range.
     """
-    if class_id.size and (class_id.min() < 0 or class_id.max() >= num_classes):
-        raise ValueError(
-            f"Expected class ids in [0, {num_classes - 1}], but got values from {class_id.min()} "
-            f"to {class_id.max()}; set the number of classes to that of the data set, and map the "
-            "json's category ids to contiguous ones."
-        )
-    pairs = np.unique(image_index * num_classes + class_id)
-    image_counts = np.bincount(pairs % num_classes, minlength=num_classes)
+    images, classes = distinct_pairs(image_index, class_id, num_classes)
+    image_counts = np.bincount(classes, minlength=num_classes)
     instance_counts = np.bincount(class_id, minlength=num_classes)
-    return image_counts, instance_counts, int(np.unique(pairs // num_classes).size)
+    return image_counts, instance_counts, len(np.unique(images))
 
 
 def read_metadata_counts(metadata: Any) -> tuple[np.ndarray, np.ndarray, int]:

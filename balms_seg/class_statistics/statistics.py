@@ -291,9 +291,3 @@ class ClassStatistics:
             "sampled_counts": None if self.sampled_counts is None else self.sampled_counts.tolist(),
             "empty_classes": self.empty_classes,
         }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> ClassStatistics:
-        """Inverse of `to_dict`."""
-        names = {key: tuple(content[key]) for key in ("class_names", "group_names")}
-        return cls(**{**content, **names})

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, and say where the pictures are."""
     from balms_seg.annotations import read_annotations
-    from balms_seg.report.pictures import draw_each_image
+    from balms_seg.report.pictures import PictureSources, draw_each_image
     from balms_seg.report.run_files import (
         IMAGE_TASK,
         THRESHOLDS_FILE,
@@ -78,16 +78,15 @@ def run(args: argparse.Namespace) -> None:
             # Which it knows from the training set.
             "class_frequency": groups_of(evaluated, list(read_annotations(truth).contiguous_ids)),
         }
-    written = draw_each_image(
+    sources = PictureSources.read(
         truth,
         images,
         detections,
-        args.output,
         num_images=args.num_images,
         min_score=args.min_score,
-        with_group=args.groups,
         **of_run,
     )
+    written = draw_each_image(sources, args.output, with_group=args.groups)
     are = agreeing(len(written), "is", "are")
     print(f"{counted(len(written), 'picture')} {are} in {plain_path(args.output.absolute())}.")
     if lowest is not None and lowest < args.min_score:

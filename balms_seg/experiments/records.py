@@ -16,8 +16,6 @@ Record = Mapping[str, Any]  # "row", "seed", and the columns
 
 BOX_COLUMNS = tuple(f"{t}/{m}" for t in ("segm", "bbox") for m in ("AP", "APr", "APc", "APf"))
 IMAGE_COLUMNS = ("top1", "top1-many", "top1-medium", "top1-few", "ece")
-COST_COLUMNS = ("time_seconds", "processor_seconds")
-
 _IMAGE_TASK = "classification"
 
 

@@ -253,20 +253,3 @@ class ScoreCalibration(nn.Module):
                 total=self.total,
             )
         return reweigh(probabilities, self.log_weights, independent=self.independent)
-
-    def scores(self, scores: Tensor, classes: Tensor) -> Tensor:
-        """Calibrate detections of which only the own class's score was kept.
-
-        Exact for sigmoids; see `reweigh_scores` for what it means for a softmax.
-
-        Args:
-            scores: (n,) in [0, 1].
-            classes: (n,) int64.
-        """
-        if self.name == "group_temperature":
-            return torch.sigmoid(torch.logit(scores) / self.temperatures.to(scores)[classes])
-        if self.name == "fracal" and self.independent:
-            row = torch.zeros(len(scores), len(self.counts) + 1, dtype=scores.dtype)
-            row[torch.arange(len(scores)), classes] = scores
-            return self(row)[torch.arange(len(scores)), classes].to(scores)
-        return reweigh_scores(scores, self.log_weights.to(scores)[classes])

@@ -8,15 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balms_seg.distributed import sum_over_ranks
 from balms_seg.losses import _checks
+from balms_seg.methods.collected_gradients import CollectedGradients
 from balms_seg.methods.context import LossContext
 from balms_seg.methods.entries import binary_terms, positive_entries
-from balms_seg.methods.settings import MethodSettings
-from balms_seg.methods.sigmoid import Sigmoid
 
 
-class EFL(Sigmoid):
+class EFL(CollectedGradients):
     """Sigmoids, each with the focal loss (gamma_j / gamma) (1 - p_t)^gamma_j.
 
     gamma_j = gamma + scale (1 - g_j), with g_j the ratio, at most 1, of the gradients that class
@@ -29,7 +27,7 @@ class EFL(Sigmoid):
     """
 
     @dataclass(frozen=True)
-    class Settings(Sigmoid.Settings):
+    class Settings(CollectedGradients.Settings):
         """The focal loss, and where the classifier starts.
 
         Attributes:
@@ -49,25 +47,12 @@ class EFL(Sigmoid):
             self.check_range("scale", self.scale >= 0, "0 or more")
             self.check_range("alpha", 0 < self.alpha < 1, "a number in (0, 1)")
 
-    has_state = True
     settings: Settings
-    positive_gradients: Tensor
-    negative_gradients: Tensor
-
-    def __init__(
-        self, num_classes: int, *, has_background: bool, settings: MethodSettings | None = None
-    ) -> None:
-        """Start without gradients: every exponent is gamma."""
-        super().__init__(num_classes, has_background=has_background, settings=settings)
-        for name in ("positive_gradients", "negative_gradients"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.float64))
 
     @property
     def ratio(self) -> Tensor:
         """(K,) g_j."""
-        seen = self.positive_gradients + self.negative_gradients > 0
-        ratio = self.positive_gradients / (self.negative_gradients + 1e-10)
-        return torch.where(seen, ratio.clamp(max=1), torch.ones_like(ratio))
+        return self.gradient_ratio(at_start=1).clamp(max=1)
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """A row's loss is the sum of its focal losses."""
@@ -108,8 +93,4 @@ class EFL(Sigmoid):
         wrong, entropy = torch.sigmoid(signed), F.softplus(signed)  # 1 - p_t, -log p_t
         # d/dx of wrong^gamma entropy, x = signed: wrong' = wrong (1 - wrong), entropy' = wrong
         slope = wrong**exponents * (exponents * (1 - wrong) * entropy + wrong)
-        gradients = self._entry_weights(is_positive, exponents) * slope
-        by_sign = [(gradients * is_positive).sum(dim=0), (gradients * ~is_positive).sum(dim=0)]
-        total = sum_over_ranks(torch.stack(by_sign).double())
-        self.positive_gradients += total[0]
-        self.negative_gradients += total[1]
+        self.collect(self._entry_weights(is_positive, exponents) * slope, is_positive)

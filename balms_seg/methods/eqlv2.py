@@ -8,17 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balms_seg.distributed import sum_over_ranks
 from balms_seg.losses import _checks
+from balms_seg.methods.collected_gradients import CollectedGradients
 from balms_seg.methods.context import LossContext
 from balms_seg.methods.entries import binary_terms, positive_entries
-from balms_seg.methods.settings import MethodSettings
 from balms_seg.methods.sigmoid_with_background import SigmoidWithBackground
 
 _START = 100.0  # of the ratio: all weights 1
 
 
-class EQLv2(SigmoidWithBackground):
+class EQLv2(CollectedGradients, SigmoidWithBackground):
     """Sigmoids of the classes, and for boxes one for background, which weighs 1.
 
     With g_j the ratio of the gradients that class j's positive and negative entries have had,
@@ -47,18 +46,7 @@ class EQLv2(SigmoidWithBackground):
             for name in ("gamma", "alpha"):
                 self.check_range(name, getattr(self, name) >= 0, "0 or more")
 
-    has_state = True
     settings: Settings
-    positive_gradients: Tensor
-    negative_gradients: Tensor
-
-    def __init__(
-        self, num_classes: int, *, has_background: bool, settings: MethodSettings | None = None
-    ) -> None:
-        """Start without gradients: every weight is 1."""
-        super().__init__(num_classes, has_background=has_background, settings=settings)
-        for name in ("positive_gradients", "negative_gradients"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.float64))
 
     def loss(self, logits: Tensor, targets: Tensor, context: LossContext) -> Tensor:
         """A row's loss is the weighted sum of its binary cross-entropies."""
@@ -75,9 +63,7 @@ class EQLv2(SigmoidWithBackground):
     @torch.no_grad()
     def _entry_weights(self, logits: Tensor, is_positive: Tensor) -> Tensor:
         """(R, C) weights that the gradients up to now mean."""
-        settings, seen = self.settings, self.positive_gradients + self.negative_gradients > 0
-        ratio = self.positive_gradients / (self.negative_gradients + 1e-10)
-        ratio = torch.where(seen, ratio, torch.full_like(ratio, _START))
+        settings, ratio = self.settings, self.gradient_ratio(at_start=_START)
         negative = torch.sigmoid(settings.gamma * (ratio - settings.mu)).to(_checks.widen(logits))
         negative = F.pad(negative, (0, int(self.has_background)), value=1.0)
         return torch.where(is_positive, 1 + settings.alpha * (1 - negative), negative)
@@ -86,7 +72,4 @@ class EQLv2(SigmoidWithBackground):
     def _collect(self, logits: Tensor, is_positive: Tensor, weights: Tensor) -> None:
         logits = _checks.widen(logits)
         gradients = weights * (torch.sigmoid(logits) - is_positive.to(logits)).abs()
-        by_sign = [(gradients * is_positive).sum(dim=0), (gradients * ~is_positive).sum(dim=0)]
-        total = sum_over_ranks(torch.stack(by_sign)[:, self.foreground_columns].double())
-        self.positive_gradients += total[0]
-        self.negative_gradients += total[1]
+        self.collect(gradients, is_positive)

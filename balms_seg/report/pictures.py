@@ -34,48 +34,15 @@ _MARGIN_PX = 6
 _CAPTION_PX = 24
 
 
-def draw_predictions(
-    ground_truth_json: str | Path,
-    image_root: str | Path,
-    detections_json: str | Path,
-    path: str | Path,
-    *,
-    num_images: int = 8,
-    min_score: float = 0.3,
-    match_file_names: str = "exact",
-    pixel_range: Sequence[float] = (),
-    class_frequency: Mapping[Any, str] | None = None,
-) -> None:
+def draw_sheet(sources: PictureSources, path: str | Path) -> None:
     """Draw a sheet of images, ground truth on the left and detections on the right of each.
 
-    Colours tell the frequency group of a class: red rare, orange common, blue frequent. Images with
-    the most instances of rare classes come first.
+    Colours tell the frequency group of a class: red rare, orange common, blue frequent.
 
     Args:
-        ground_truth_json: COCO- or LVIS-style annotations.
-        image_root: folder of the images.
-        detections_json: LVIS results: image_id, category_id, bbox (xywh, px), score, segmentation.
+        sources: what is drawn, two images a row.
         path: PNG to write.
-        num_images: how many images, two a row.
-        min_score: detections below it are not drawn.
-        match_file_names: DATASETS.MATCH_FILE_NAMES of the run.
-        pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
-        class_frequency: letter per category id; None: the annotations' own.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: the detections are of other images or classes than the ground truth.
     """
-    sources = _Sources.read(
-        ground_truth_json,
-        image_root,
-        detections_json,
-        num_images=num_images,
-        min_score=min_score,
-        match_file_names=match_file_names,
-        pixel_range=pixel_range,
-        class_frequency=class_frequency,
-    )
     tiles = [
         np.concatenate([_framed(side) for side in pair], axis=1)
         for _, pair in sources.draw_pairs(lambda longer_px: _TILE_PX / longer_px)
@@ -85,56 +52,25 @@ def draw_predictions(
 
 
 def draw_each_image(
-    ground_truth_json: str | Path,
-    image_root: str | Path,
-    detections_json: str | Path,
-    output_dir: str | Path,
-    *,
-    num_images: int = 50,
-    min_score: float = 0.3,
-    with_group: bool = False,
-    match_file_names: str = "exact",
-    pixel_range: Sequence[float] = (),
-    class_frequency: Mapping[Any, str] | None = None,
+    sources: PictureSources, output_dir: str | Path, *, with_group: bool = False
 ) -> list[Path]:
     """Draw one picture an image, ground truth on the left and detections on the right.
 
-    Images with the most instances of rare classes come first; small ones are enlarged.
-
     Args:
-        ground_truth_json: as for `draw_predictions`, and so what follows.
-        image_root: folder of the images.
-        detections_json: LVIS results.
+        sources: what is drawn; small images are enlarged.
         output_dir: where the pictures go.
-        num_images: how many at most.
-        min_score: detections below it are not drawn.
         with_group: say the frequency group in the labels.
-        match_file_names: DATASETS.MATCH_FILE_NAMES of the run.
-        pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
-        class_frequency: letter per category id; None: the annotations' own.
 
     Returns:
         The files written.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: the detections are of other images or classes than the ground truth.
     """
-    sources = _Sources.read(
-        ground_truth_json,
-        image_root,
-        detections_json,
-        num_images=num_images,
-        min_score=min_score,
-        match_file_names=match_file_names,
-        pixel_range=pixel_range,
-        class_frequency=class_frequency,
-    )
     written = []
     pairs = sources.draw_pairs(
         lambda longer_px: max(_SMALLEST_SIDE_PX / longer_px, 1.0), with_group=with_group
     )
-    for image, pair in with_progress(pairs, label="drawing", unit="image", total=num_images):
+    for image, pair in with_progress(
+        pairs, label="drawing", unit="image", total=len(sources.images)
+    ):
         gap = np.full((pair[0].shape[0], _MARGIN_PX, 3), 255, dtype=np.uint8)
         path = Path(output_dir) / Path(image["file_name"]).with_suffix(".png").name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +80,7 @@ def draw_each_image(
 
 
 @dataclass(frozen=True, eq=False)
-class _Sources:
+class PictureSources:
     """The images to draw, those with the most rare instances first, and what is drawn on them."""
 
     images: list[dict[str, Any]]
@@ -161,12 +97,29 @@ class _Sources:
         image_root: str | Path,
         detections_json: str | Path,
         *,
-        num_images: int,
-        min_score: float,
-        match_file_names: str,
-        pixel_range: Sequence[float],
-        class_frequency: Mapping[Any, str] | None,
-    ) -> _Sources:
+        num_images: int = 8,
+        min_score: float = 0.3,
+        match_file_names: str = "exact",
+        pixel_range: Sequence[float] = (),
+        class_frequency: Mapping[Any, str] | None = None,
+    ) -> PictureSources:
+        """Read them.
+
+        Args:
+            ground_truth_json: COCO- or LVIS-style annotations.
+            image_root: folder of the images.
+            detections_json: LVIS results: image_id, category_id, bbox (xywh, px), score,
+                segmentation.
+            num_images: how many at most.
+            min_score: detections below it are not drawn.
+            match_file_names: DATASETS.MATCH_FILE_NAMES of the run.
+            pixel_range: INPUT.PIXEL_RANGE of the run, for images of more than 8 bits.
+            class_frequency: letter per category id; None: the annotations' own.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: the detections are of other images or classes than the ground truth.
+        """
         truth = ground_truth_of_run(
             read_annotations(ground_truth_json),
             class_frequency,
@@ -220,7 +173,7 @@ def ground_truth_of_run(
     Args:
         annotations: of the set.
         class_frequency: letter per category id, which wins; None or empty: the annotations' own.
-        image_root: as for `draw_predictions`.
+        image_root: as for `PictureSources.read`.
         match_file_names: likewise.
     """
     return load_ground_truth(

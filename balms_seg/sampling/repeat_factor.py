@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from balms_seg.class_statistics.annotation_counts import distinct_pairs
 from balms_seg.class_statistics.repeat_threshold import describe_threshold, threshold_that_repeats
 from balms_seg.sampling.registry import SAMPLER_REGISTRY
 from balms_seg.sampling.streams import Block, IndexStream
@@ -43,16 +44,7 @@ def image_class_pairs(
     Raises:
         ValueError: a class id lies outside [0, K).
     """
-    images, categories = image_and_class_of_annotations(dataset_dicts)
-    if categories.size and (categories.min() < 0 or categories.max() >= num_classes):
-        raise ValueError(
-            f"Expected class ids in [0, {num_classes}), but got {categories.min()} to "
-            f"{categories.max()}; set MODEL.ROI_HEADS.NUM_CLASSES to the data set's number of "
-            "classes."
-        )
-    pairs = np.sort(images * num_classes + categories)
-    distinct = pairs[np.diff(pairs, prepend=-1) > 0]  # much faster than np.unique
-    return np.divmod(distinct, num_classes)
+    return distinct_pairs(*image_and_class_of_annotations(dataset_dicts), num_classes)
 
 
 def compute_image_frequency(dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray:

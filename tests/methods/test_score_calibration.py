@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from balms_seg import ClassStatistics
-from balms_seg.methods.calibration import CALIBRATIONS, ScoreCalibration, reweigh_scores
+from balms_seg.methods.calibration import (
+    CALIBRATIONS,
+    ScoreCalibration,
+    norcal_log_weights,
+    reweigh_scores,
+)
 
 K, R = 7, 50
 COUNTS = np.array([500.0, 120.0, 60.0, 20.0, 9.0, 3.0, 1.0])
@@ -176,32 +181,13 @@ def test_no_proposals_are_no_error() -> None:
         assert calibrate(name, np.zeros((0, K + 1))).shape == (0, K + 1)
 
 
-@pytest.mark.parametrize("name", CALIBRATIONS[1:])
-def test_single_scores_of_sigmoids_come_out_as_the_rows_do(name: str) -> None:
-    scores = sigmoid(LOGITS[:, :-1])
-    module = ScoreCalibration(
-        name,
-        counts=torch.tensor(COUNTS),
-        group_ids=torch.tensor(GROUPS),
-        dimensions=torch.tensor(DIMENSIONS),
-        strength=0.8,
-        temperatures=(0.5, 1.5, 2.0),
-        independent=True,
-    )
-    rows = module(torch.tensor(np.pad(scores, ((0, 0), (0, 1)))))
-    classes = torch.arange(R) % K
-    own = torch.tensor(scores)[torch.arange(R), classes]
-    found = module.scores(own, classes)
-    assert torch.allclose(found.double(), rows[torch.arange(R), classes].double(), rtol=1e-4)
-
-
 def test_a_single_score_of_a_softmax_is_exact_where_the_rest_is_background() -> None:
     probabilities = torch.tensor([[0.3, 0.0, 0.7]])
-    module = ScoreCalibration(
-        "norcal", counts=torch.tensor([50.0, 2.0]), group_ids=torch.tensor([1, 0]), strength=0.5
-    )
+    counts = torch.tensor([50.0, 2.0])
+    module = ScoreCalibration("norcal", counts=counts, group_ids=torch.tensor([1, 0]), strength=0.5)
     row = module(probabilities)[0, 0]
-    assert torch.isclose(module.scores(torch.tensor([0.3]), torch.tensor([0]))[0], row)
+    own_weight = norcal_log_weights(counts, gamma=0.5)[0]
+    assert torch.isclose(reweigh_scores(torch.tensor(0.3), own_weight), row)
     assert torch.isclose(reweigh_scores(torch.tensor(0.3), torch.tensor(0.0)), torch.tensor(0.3))
 
 

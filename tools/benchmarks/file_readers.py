@@ -91,11 +91,12 @@ def draw_report(files: Files) -> None:
     from balms_seg.evaluation import load_ground_truth
     from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
     from balms_seg.report.object_fates import find_fates
-    from balms_seg.report.pictures import draw_predictions
+    from balms_seg.report.pictures import PictureSources, draw_sheet
 
     cv2.setNumThreads(0)  # threads do not come along into a forked process
     picture = files.results.with_suffix(".png")
-    draw_predictions(files.annotations, files.images, files.results, picture, num_images=2)
+    sources = PictureSources.read(files.annotations, files.images, files.results, num_images=2)
+    draw_sheet(sources, picture)
     truth = load_ground_truth(files.annotations, image_root=str(files.images))
     table = read_stored_detections(files.results, truth).masks
     shaped = table.take(np.flatnonzero(table.has_shape("segm")))
