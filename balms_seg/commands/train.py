@@ -140,17 +140,19 @@ def run_on_this_rank(args: argparse.Namespace) -> None:
 
     from balms_seg.distributed import ending_at_once
     from balms_seg.engine import LongTailedTrainer, evaluate, setup, train
+    from balms_seg.engine.interruption import early_stops_told
     from balms_seg.engine.run_data import DataSets
     from balms_seg.engine.run_summary import describe_end
 
     with errors_in_one_line("train"), ending_at_once(), stop_signals.installed():
         import_modules(args.imports)  # a spawned rank has imported nothing yet
         sets = DataSets()
-        cfg = setup(args, sets)
-        if args.eval_only:
+        with early_stops_told("evaluated" if args.eval_only else "trained"):
+            cfg = setup(args, sets)
+            trainer = None if args.eval_only else LongTailedTrainer(cfg, sets)
+        if trainer is None:
             evaluate(cfg, sets, resume=args.resume)
         else:
-            trainer = LongTailedTrainer(cfg, sets)
             del sets  # which hold more than is trained on
             train(trainer, resume=args.resume)
             if comm.is_main_process():

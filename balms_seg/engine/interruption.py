@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
+from detectron2.utils import comm
 
 from balms_seg.distributed import (
     on_main_process,
@@ -80,6 +81,25 @@ def stops_told(trainer: Any) -> Iterator[None]:
             min(trainer.iter, trainer.max_iter - 1),  # after the last one it stands one further
             trainer.cfg.OUTPUT_DIR,
         )
+        raise
+
+
+@contextmanager
+def early_stops_told(what: str) -> Iterator[None]:
+    """Say, where a signal ends a run before its work began, that it did nothing yet.
+
+    Args:
+        what: it did not do, as "trained".
+    """
+    try:
+        yield
+    except StoppedBySignal as stopped:
+        if comm.is_main_process():
+            logger.warning(
+                "Stopped by %s before the start: this run %s nothing yet, and the same command "
+                "starts it again.",
+                *(stopped.name, what),
+            )
         raise
 
 

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from balms_seg.engine.checkpoints import LongTailedCheckpointer
 from balms_seg.engine.class_checks import check_classes, class_record, loaded_classes
+from balms_seg.engine.interruption import early_stops_told
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.normalisation import require_same_normalisation
 from balms_seg.engine.output_folder import without_failed_start
@@ -57,15 +58,16 @@ def train(trainer: LongTailedTrainer, *, resume: bool = False) -> dict[str, Any]
         The last evaluation's results; None where there was none.
     """
     with without_failed_start(trainer.cfg.OUTPUT_DIR):
-        trainer.resume_or_load(resume=resume)
-        if trainer.start_iter >= trainer.max_iter:
-            logger.info(
-                "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %s.",
-                trainer.start_iter,
-                counted(trainer.max_iter, "iteration"),
-            )
-        if comm.is_main_process():
-            logger.info(describe_start(trainer))
+        with early_stops_told("trained"):
+            trainer.resume_or_load(resume=resume)
+            if trainer.start_iter >= trainer.max_iter:
+                logger.info(
+                    "Nothing left to train: the checkpoint has done %d of SOLVER.MAX_ITER %s.",
+                    trainer.start_iter,
+                    counted(trainer.max_iter, "iteration"),
+                )
+            if comm.is_main_process():
+                logger.info(describe_start(trainer))
         trainer.train()
     return getattr(trainer, "_last_eval_results", None)
 
@@ -85,17 +87,18 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
         PreflightError: something is wrong with the data.
         RuntimeError: the checkpoint lacks some of the model's parameters.
     """
-    data = RunData(cfg, training=False, sets=sets)
-    model, record = _load(cfg, resume=resume)
-    statistics, classes = data.statistics, loaded_classes(record)
-    if statistics is None and classes is not None and build_job(cfg).of_images:
-        statistics = classes.to_statistics()  # the training set need not be at hand
-    model = prepare_model(model, statistics, training=False)
-    if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
-        LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
-    evaluated = LongTailedTrainer.build_evaluated_sets(
-        cfg, statistics=statistics, load=data.records
-    )
+    with early_stops_told("evaluated"):
+        data = RunData(cfg, training=False, sets=sets)
+        model, record = _load(cfg, resume=resume)
+        statistics, classes = data.statistics, loaded_classes(record)
+        if statistics is None and classes is not None and build_job(cfg).of_images:
+            statistics = classes.to_statistics()  # the training set need not be at hand
+        model = prepare_model(model, statistics, training=False)
+        if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":  # what is measured can be loaded anywhere
+            LongTailedCheckpointer(model, cfg.OUTPUT_DIR).save(TAU_NORMALISED, tag=False)
+        evaluated = LongTailedTrainer.build_evaluated_sets(
+            cfg, statistics=statistics, load=data.records
+        )
     results = LongTailedTrainer.test(cfg, model, sets=evaluated)
     if cfg.TEST.AUG.ENABLED:
         results.update(LongTailedTrainer.test_with_augmentation(cfg, model, sets=evaluated))

@@ -10,8 +10,16 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 from gloo_ranks import gloo_rank
-from runs import assert_same_tensors, build_trainer, read_checkpoint, run_evaluation, run_training
+from runs import (
+    arguments,
+    assert_same_tensors,
+    build_trainer,
+    read_checkpoint,
+    run_evaluation,
+    run_training,
+)
 
+from balms_seg.commands.train import run_on_this_rank
 from balms_seg.engine import LongTailedTrainer, train
 from balms_seg.engine.launch import _create_local_group
 from balms_seg.evaluation import LongTailedLVISEvaluator, read_results
@@ -64,6 +72,31 @@ def test_a_signal_ends_the_run_after_the_iteration_and_it_resumes_alike(
     )
     for key in ("model", "raw_model"):
         assert_same_tensors(one[key], other[key])
+
+
+@pytest.mark.parametrize(("flags", "what"), [([], "trained"), (["--eval-only"], "evaluated")])
+def test_a_signal_before_the_start_says_that_nothing_was_done(
+    flags: list[str],
+    what: str,
+    data: dict[str, object],
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    args = arguments({**data, "MODEL.WEIGHTS": str(weights)}, tmp_path / "run", *flags)
+    args.imports = []
+    stop = staticmethod(lambda cfg: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(LongTailedTrainer, "build_model", stop)
+    with pytest.raises(SystemExit) as error:
+        run_on_this_rank(args)
+    assert error.value.code == RESUME_EXIT_CODE
+    told = [message for message in log.messages if message.startswith("Stopped by SIGTERM")]
+    assert told == [
+        f"Stopped by SIGTERM before the start: this run {what} nothing yet, and the same command "
+        "starts it again."
+    ]
 
 
 def test_a_signal_in_the_last_iteration_leaves_a_run_complete_without_an_evaluation(
