@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 
 _DEST = "opts"
@@ -33,6 +34,9 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     Args:
         parser: of the command.
         words: all of them.
+
+    Raises:
+        ValueError: a flag stands behind a key; names the command in the right order.
     """
     if parser.get_default(_DEST) is None:
         return parser.parse_args(words)
@@ -46,4 +50,26 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     )
     args = parser.parse_args(words[:start])
     args.opts = [*args.opts, *words[start:]]
+    flags, pairs = _parted(args.opts)
+    if flags and pairs and _KEY.fullmatch(pairs[0]):
+        before = words[: len(words) - len(args.opts)]
+        raise ValueError(
+            f"{flags[0]} stands behind the first KEY VALUE pair ({pairs[0]}), where only pairs are "
+            "read; put all flags before the first KEY: "
+            f"{parser.prog} {shlex.join([*flags, *before, *pairs])}"
+        )
     return args
+
+
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags with their values, and the pairs between which they stand."""
+    flags: list[str] = []
+    pairs: list[str] = []
+    belongs_to = pairs
+    for word in words:
+        if word.startswith("--"):
+            belongs_to = flags
+        elif _KEY.fullmatch(word):
+            belongs_to = pairs
+        belongs_to.append(word)
+    return flags, pairs
