@@ -107,7 +107,7 @@ def _describe_data(cfg: CfgNode, statistics: ClassStatistics, images: ImageNumbe
     if not build_job(cfg).of_images and not cfg.TEST.LONG_TAILED.GROUP_BOUNDS:
         sizes = {name: {"classes": len(ids)} for name, ids in members.items()}
         hint = describe_empty_groups(sizes, statistics.image_counts)
-        told += [hint] if hint else []
+        told += hint.splitlines() if hint else []
     return told
 
 
@@ -162,7 +162,10 @@ def describe_schedule(cfg: CfgNode, num_images: int, start_iter: int) -> list[st
 def _iterations_left(start_iter: int, max_iter: int) -> str:
     if start_iter >= max_iter:
         return f"no iteration left ({start_iter} of {max_iter} are done),"
-    return f"iterations {start_iter} to {max_iter}"
+    numbered = f"iterations {start_iter} to {max_iter - 1}"
+    if start_iter == max_iter - 1:
+        numbered = f"iteration {start_iter}, the last one,"
+    return numbered
 
 
 def _every(period: int) -> str:

@@ -45,7 +45,7 @@ def test_a_run_of_two_iterations(data: dict[str, object], tmp_path: Path) -> Non
     assert len(before.splitlines()) < 20
     groups = r"\(1 rare, 1 common, 1 frequent\)"
     assert re.search(rf"data +\w+_train: \d+ images, \d+ objects, 3 classes {groups}", before)
-    assert re.search(r"schedule +iterations 0 to 2 of \d+ images", before)
+    assert re.search(r"schedule +iterations 0 to 1 of \d+ images", before)
     results = tmp_path / "command" / "results.json"
     assert after.endswith(f"Results are in {results}. {FINDS_NOTHING}\n")
     here = run_training(data, tmp_path / "here")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from balms_seg.class_statistics.frequency_groups import third_bounds
+from balms_seg.class_statistics.frequency_groups import group_by_bounds, third_bounds
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 
 NO_GROUPS = (
@@ -26,7 +26,7 @@ def describe_empty_groups(
         image_counts: training images of each class; empty where unknown.
 
     Returns:
-        A sentence or two; None where every group has classes.
+        One line or two; None where every group has classes.
     """
     sizes = {
         name: group_sizes.get(name, {}).get("classes", 0) for name in FREQUENCY_GROUPS.values()
@@ -46,9 +46,9 @@ def describe_empty_groups(
     if bounds is None:
         return text
     rare, common = bounds
+    first, second, third = np.bincount(group_by_bounds(counts[counts > 0], bounds), minlength=3)
     return (
-        f"{text} Three groups by training images, as even as the counts allow: add "
-        f'TEST.LONG_TAILED.GROUP_BOUNDS "[{rare},{common}]" to the keys, or to balms-seg evaluate '
-        f"--group-bounds {rare} {common}; in code without add_balms_config(cfg), which declares "
-        f"that key, LongTailedLVISEvaluator(..., group_bounds=({rare}, {common}))."
+        f"{text}\nFor {first}, {second} and {third} classes by training images: "
+        f'TEST.LONG_TAILED.GROUP_BOUNDS "[{rare},{common}]" (balms-seg evaluate: --group-bounds '
+        f"{rare} {common})."
     )

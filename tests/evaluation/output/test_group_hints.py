@@ -29,12 +29,10 @@ def test_bounds_that_make_three_groups_are_proposed(
 ) -> None:
     said = describe_empty_groups(group_sizes, COUNTS)
     assert said.startswith(expected)
-    for how in (
-        'GROUP_BOUNDS "[20,50]" to the keys',
-        "group_bounds=(20, 50)",
-        "--group-bounds 20 50",
-    ):
-        assert how in said
+    assert said.splitlines()[1:] == [
+        'For 3, 3 and 3 classes by training images: TEST.LONG_TAILED.GROUP_BOUNDS "[20,50]" '
+        "(balms-seg evaluate: --group-bounds 20 50)."
+    ]
     assert np.bincount(group_by_bounds(COUNTS, (20, 50))).tolist() == [3, 3, 3]
 
 
