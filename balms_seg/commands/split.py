@@ -126,5 +126,5 @@ def split_annotations(source: Path, share: float, output: Path, *, seed: int) ->
     print(
         "DATASETS.REGISTER \"[['my_train','"
         f"{output / 'train.json'}','IMAGES'],['my_held_out','{output / 'held_out.json'}',"
-        "'IMAGES']]\"  # IMAGES: the folder of the images"
+        f"'IMAGES']]\"  # IMAGES: the folder that {annotations.image_table.paths[0]} is in"
     )

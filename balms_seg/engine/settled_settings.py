@@ -147,9 +147,10 @@ def _settle_from_data(cfg: CfgNode, sets: DataSets, *, training: bool) -> list[s
         if bounds is not None:
             cfg.TEST.LONG_TAILED.GROUP_BOUNDS = list(bounds)
             sets.counted = whole.grouped(bounds)
+            first, second, third = map(len, sets.counted.statistics.groups.values())
             settled.append(
                 f"TEST.LONG_TAILED.GROUP_BOUNDS is {list(bounds)}: the largest numbers of training "
-                "images in the first and in the second group, with about a third of the classes "
-                "in each."
+                "images in the first and in the second group, which with the third hold "
+                f"{first}, {second} and {third} classes."
             )
     return settled

@@ -18,6 +18,7 @@ from balms_seg.class_statistics.frequency_groups import (
 )
 from balms_seg.class_statistics.repeat_threshold import threshold_that_repeats
 from balms_seg.csv_files import csv_file
+from balms_seg.wording import counted
 
 if TYPE_CHECKING:
     from balms_seg.class_statistics import ClassStatistics
@@ -88,10 +89,12 @@ def _proposals(statistics: ClassStatistics) -> Iterable[str]:
     if not images.any():
         return
     if of_instances:
-        threshold = threshold_that_repeats(images / statistics.num_images)
+        shown = images[images > 0] / statistics.num_images
+        threshold = threshold_that_repeats(shown)
+        repeated = int((shown < threshold).sum())
         yield (
-            f"DATALOADER.REPEAT_THRESHOLD {threshold:g} repeats images of the rarest third of the "
-            "classes"
+            f"DATALOADER.REPEAT_THRESHOLD {threshold:g} repeats images of the rarest {repeated} of "
+            f"{counted(len(shown), 'class')}"
         )
     empty = [name for name, ids in statistics.groups.items() if not len(ids)]
     bounds = third_bounds(images) if empty else None

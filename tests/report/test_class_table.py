@@ -13,7 +13,8 @@ def test_table_names_groups_ends_and_empty_classes(statistics: ClassStatistics) 
     rows = [line.split() for line in text.splitlines()]
     assert ["rare", "3", "0-5", "a", "class", "6", "1.7", "%"] in rows
     assert "groups: rare up to 10 images, common up to 100, frequent more" in text
-    assert "DATALOADER.REPEAT_THRESHOLD 0.0279 " in text  # eel and dog, the rarest two of five
+    # eel and dog; fox has no image
+    assert "REPEAT_THRESHOLD 0.0279 repeats images of the rarest 2 of 5 classes" in text
     assert "GROUP_BOUNDS" not in text  # all three groups have classes
     assert "without a sample (1): fox" in text
     assert [row[0] for row in rows if row and row[0] in statistics.class_names] == [

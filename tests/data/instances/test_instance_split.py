@@ -111,6 +111,22 @@ def test_a_class_that_cannot_be_on_both_sides_is_named(
     assert "1 of 3 images has no object that counts" in told
 
 
+def test_the_folder_of_the_images_is_told_by_one_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def told(content: dict) -> str:
+        (tmp_path / "set.json").write_text(json.dumps(content))
+        words = [str(tmp_path / "set.json"), "--held-out", "0.3", "--output", str(tmp_path / "out")]
+        run_command("split", words)
+        return capsys.readouterr().out
+
+    content = coco_style()
+    assert told(content).endswith("# IMAGES: the folder that a.png is in\n")
+    for image in content["images"]:  # as in LVIS v1
+        image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name')}"
+    assert told(content).endswith("# IMAGES: the folder that train2017/a.png is in\n")
+
+
 def test_a_set_of_single_images_is_refused(tmp_path: Path) -> None:
     content = coco_style()
     content["images"] = content["images"][1:2]
