@@ -175,7 +175,7 @@ def _describe_memory(trainer: _PlannedTrainer, num_processes: int, *, on_gpus: b
         f"activations ({num_images} x {_mib(memory.activations)})": num_images * memory.activations,
     }
     if not is_of_images and not isinstance(step, ClassifierStep):
-        parts["logits of masks"] = num_images * mask_logit_bytes(cfg)
+        parts["logits of masks"] = num_images * mask_logit_bytes(cfg, step.model)
     tensors, plan = sum(parts.values()), ""
     if on_gpus:
         parts["CUDA"] = CONTEXT_BYTES
@@ -260,4 +260,6 @@ def _gb(size: int) -> str:
 
 
 def _mib(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:,.0f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"

@@ -91,14 +91,23 @@ def num_foreground_rows(cfg: CfgNode) -> int:
     return int(heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION)
 
 
-def mask_logit_bytes(cfg: CfgNode) -> int:
-    """Bytes of an image's mask logits and of their gradient, which a step holds at once."""
+def mask_logit_bytes(cfg: CfgNode, model: nn.Module) -> int:
+    """Bytes of an image's mask logits and of their gradient, which a step holds at once.
+
+    Args:
+        cfg: of the run.
+        model: where nothing before the logits is trained, they have no gradient.
+    """
     if not cfg.MODEL.MASK_ON:
         return 0
+    before = ("backbone.", "roi_heads.mask_head.")
+    has_gradient = any(
+        p.requires_grad for name, p in model.named_parameters() if name.startswith(before)
+    )
     head = cfg.MODEL.ROI_MASK_HEAD
     num_classes = 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
     side = 2 * head.POOLER_RESOLUTION
-    return 2 * 4 * num_foreground_rows(cfg) * num_classes * side**2
+    return (1 + has_gradient) * 4 * num_foreground_rows(cfg) * num_classes * side**2
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -36,7 +36,7 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     dry_run({**data, **threshold, "OUTPUT_DIR": str(tmp_path / "out")})
     told = capsys.readouterr().out
     assert "3 classes (1 rare, 1 common, 1 frequent)" in told
-    assert "iterations 0 to 2 of 2 images, in all 0.667 times the training set" in told
+    assert "iterations 0 to 1 of 2 images, in all 0.667 times the training set" in told
     before, after = re.search(r"rare ([\d.]+)% -> ([\d.]+)%", told).groups()
     assert float(after) > float(before)
     assert re.search(
@@ -57,6 +57,14 @@ def test_a_schedule_is_told_in_whole_numbers_and_steps_that_are_reached() -> Non
     assert "(SOLVER.MAX_ITER; SOLVER.EPOCHS 50, say, would be 581 iterations)" in told
 
 
+def test_the_iterations_that_are_left_are_told_with_both_ends() -> None:
+    cfg = small_config({"SOLVER.MAX_ITER": 30, "SOLVER.IMS_PER_BATCH": 8})
+    told = [describe_schedule(cfg, 93, done)[0] for done in (21, 29, 30)]
+    assert told[0].startswith("iterations 21 to 29 of 8 images")
+    assert told[1].startswith("iteration 29, the last one, of 8 images")
+    assert told[2].startswith("no iteration left (30 of 30 are done), of 8 images")
+
+
 def test_images_without_an_object_are_counted_where_they_are_trained_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,7 +79,7 @@ def test_images_without_an_object_are_counted_where_they_are_trained_on(
     assert "no evaluation; checkpoint" in told
     assert "_train: 6 images (1 without an object), 8 objects" in told
     # Three batches of two images are one epoch.
-    length = "iterations 0 to 6 of 2 images, in all 2 times the training set (SOLVER.EPOCHS 2)"
+    length = "iterations 0 to 5 of 2 images, in all 2 times the training set (SOLVER.EPOCHS 2)"
     assert length in told
 
 
@@ -84,11 +92,31 @@ def test_mask_logits_of_lvis_are_counted_with_their_gradient() -> None:
         "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
     }
     cfg = small_config(settings)
-    assert mask_logit_bytes(cfg) == 2 * 128 * 1203 * 28 * 28 * 4
+    model = nn.ModuleDict({"backbone": nn.Linear(1, 1), "roi_heads": nn.Linear(1, 1)})
+    assert mask_logit_bytes(cfg, model) == 2 * 128 * 1203 * 28 * 28 * 4
+    model["backbone"].requires_grad_(False)  # the box classifier alone is trained
+    assert mask_logit_bytes(cfg, model) == 128 * 1203 * 28 * 28 * 4
     cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
-    assert mask_logit_bytes(cfg) == 2 * 128 * 28 * 28 * 4
+    assert mask_logit_bytes(cfg, model) == 128 * 28 * 28 * 4
     cfg.MODEL.MASK_ON = False
-    assert mask_logit_bytes(cfg) == 0
+    assert mask_logit_bytes(cfg, model) == 0
+
+
+def test_a_stage_that_trains_a_part_keeps_gradients_and_momentum_of_that_part(
+    data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = {
+        "MODEL.TRAIN_ONLY": ["roi_heads.box_predictor"],
+        "MODEL.WEIGHTS": "",
+        "SOLVER.OPTIMIZER": "AdamW",
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
+    dry_run({**data, **stage})
+    told = capsys.readouterr().out
+    total, trained = re.search(r"([\d,]+) parameters, of which ([\d,]+) are trained", told).groups()
+    assert int(trained.replace(",", "")) < int(total.replace(",", "")) / 10
+    kept = 4 * int(trained.replace(",", "")) / 2**10
+    assert f"gradients {kept:,.0f} KiB, optimiser {2 * kept:,.0f} KiB" in told
 
 
 def test_activations_are_those_of_an_image_full_of_objects(
@@ -149,7 +177,7 @@ def test_the_schedule_is_that_of_the_processes_asked_for(
     }
     dry_run({**data, **settings, "SOLVER.CHECKPOINT_PERIOD": 1}, "--num-gpus", "4")
     told = capsys.readouterr().out
-    assert "iterations 0 to 2 of 8 images" in told
+    assert "iterations 0 to 1 of 8 images" in told
     size, of_one = map(
         float, re.search(r"about ([\d.]+) GB for checkpoints of ([\d.]+) GB", told).groups()
     )
@@ -182,13 +210,13 @@ def test_a_used_folder_is_planned_as_a_new_run_or_as_the_rest_of_the_old_one(
     capsys.readouterr()
     dry_run(longer)
     told = capsys.readouterr().out
-    assert "iterations 0 to 5 of 2 images" in told
+    assert "iterations 0 to 4 of 2 images" in told
     assert "holds an earlier run (last_checkpoint, metrics.json" in told
     assert "The run needs --resume, --overwrite or another OUTPUT_DIR." in told
     dry_run(longer, "--resume")
     told = capsys.readouterr().out
     assert "from the checkpoint of iteration 1" in told
-    assert "iterations 2 to 5 of 2 images" in told
+    assert "iterations 2 to 4 of 2 images" in told
     assert "earlier run" not in told
     size = float(re.search(r"GB for checkpoints of ([\d.]+) GB: the final one and", told)[1])
     content = read_checkpoint(tmp_path / "model_final.pth")
@@ -266,7 +294,7 @@ def test_a_second_stage_is_planned_before_the_first_is_trained(
         "OUTPUT_DIR": str(tmp_path / "out"),
     }
     dry_run({**data, **settings})
-    assert "iterations 0 to 2" in capsys.readouterr().out
+    assert "iterations 0 to 1" in capsys.readouterr().out
     assert "so train that first" in caplog.text
     assert "The plan goes on from scratch" in caplog.text
 
@@ -281,12 +309,13 @@ def test_weights_that_cannot_be_downloaded_do_not_stop_a_plan(
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/R-50.pkl"
         dry_run({**data, "MODEL.WEIGHTS": address, "OUTPUT_DIR": str(tmp_path / "out")})
-    assert "iterations 0 to 2" in capsys.readouterr().out
+    assert "iterations 0 to 1" in capsys.readouterr().out
     assert f"Download {address}" in caplog.text
 
 
 def test_a_flag_among_the_keys_is_named_before_a_gpu_is_missed() -> None:
-    command = ["--config-file", "toy/base.yaml", "--num-gpus", "1", "OUTPUT_DIR", "out"]
-    where = "--dry-run stands behind .* put it before the first KEY: --dry-run OUTPUT_DIR"
+    command = ["--config-file", "toy/base.yaml", "--dry-run", "OUTPUT_DIR", "out"]
+    right = "--num-gpus 4 --resume --config-file toy/base.yaml --dry-run OUTPUT_DIR out SEED 1"
+    where = f"--num-gpus stands behind .* before the first KEY: balms-seg train {right}$"
     with pytest.raises(SystemExit, match=where):
-        run_command("train", [*command, "--dry-run"])
+        run_command("train", [*command, "--num-gpus", "4", "SEED", "1", "--resume"])
