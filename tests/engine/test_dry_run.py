@@ -40,7 +40,7 @@ def test_what_a_run_would_be_is_told_and_nothing_is_left(
     before, after = re.search(r"rare ([\d.]+)% -> ([\d.]+)%", told).groups()
     assert float(after) > float(before)
     assert re.search(
-        r"at least \d+ MiB on the CPU: weights .* activations \(2 x \d+ MiB\) \d", told
+        r"at least [\d,]+ [KM]iB on the CPU: weights .* activations \(2 x [\d,]+ [KM]iB\) \d", told
     )
     assert "evaluation at the end; checkpoint" in told
     assert not (tmp_path / "out").exists()
@@ -136,7 +136,7 @@ def test_activations_are_those_of_an_image_full_of_objects(
     dry_run({**data, **rows, "OUTPUT_DIR": str(tmp_path / "out")})
     assert seen[0] >= 20
     assert re.search(
-        r"activations \(2 x \d+ MiB\) \d.* logits of masks \d", capsys.readouterr().out
+        r"activations \(2 x [\d,]+ [KM]iB\) \d.* logits of masks \d", capsys.readouterr().out
     )
 
 
