@@ -5,6 +5,8 @@
 # Submit it from the folder where output/ lies, or is to lie.
 #SBATCH --job-name=balms
 #SBATCH --nodes=1 --ntasks=1 --gpus-per-node=8 --cpus-per-task=48
+# Main memory of a machine, an estimate: docs/clusters.md says what was measured.
+#SBATCH --mem=64G
 #SBATCH --time=24:00:00 --requeue --signal=USR1@300
 #SBATCH --output=slurm-%j.txt --open-mode=append
 

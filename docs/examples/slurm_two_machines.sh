@@ -5,6 +5,8 @@
 # or else of the file, or else output/ and its name (without folders where it begins with / or .).
 #SBATCH --job-name=balms
 #SBATCH --nodes=2 --ntasks-per-node=1 --gpus-per-node=8 --cpus-per-task=48
+# Main memory of a machine, an estimate: docs/clusters.md says what was measured.
+#SBATCH --mem=64G
 #SBATCH --time=24:00:00 --requeue --signal=TERM@300
 #SBATCH --output=slurm-%j.txt --open-mode=append
 
