@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         path = args.output or args.runs[0] / "report.html"
         if args.output is None:
             warn_of_replacing(path)
-        write_report(
+        written = write_report(
             runs,
             path,
             ground_truth_json=annotations,
@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
             num_resamples=args.resamples,
         )
     print(path.resolve().as_uri())
+    for file in written:
+        print(f"Labels that the model contradicts are in {plain_path(file.absolute())}.")
 
 
 def find_data(run: Run, *, outside: bool) -> tuple[Path | None, Path | None]:

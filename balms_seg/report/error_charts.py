@@ -11,7 +11,7 @@ from balms_seg.report.findings import GROUPS, ClassFinding, group_fates
 from balms_seg.report.object_fates import FATES, ObjectFates
 from balms_seg.report.run_files import Run
 
-_FATE_COLORS = {fate: f"var(--{fate})" for fate in FATES}
+_FATE_COLORS = {fate: f"var(--{fate.replace(' ', '-')})" for fate in FATES}
 _MAX_CONFUSED_CLASSES = 24
 
 

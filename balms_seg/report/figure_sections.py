@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from balms_seg.evaluation.uncertainty.jackknife import MEANING
@@ -22,6 +23,7 @@ class PageContent:
 
     figures: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)  # written beside it
 
     def place(self, name: str, spec: Any, title: str = "", *, min_width_px: int = 0) -> str:
         """Keep a figure and return its place; nothing where there is no figure."""
@@ -86,7 +88,7 @@ def error_section(
         sections.note(
             "Each object counts once: the best-scored detection that covers it (IoU from 0.5), of "
             "whatever class, is right or confused. Where none covers it, it is misplaced if a "
-            "detection of its class touches it (IoU from 0.1), else missed."
+            "detection of its class touches it (IoU from 0.1), else not found."
         ),
         shares,
         *confusion,

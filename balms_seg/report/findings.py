@@ -24,7 +24,7 @@ NUM_WORST = 5
 FATE_WORDS = {
     "confused": "taken for another class",
     "misplaced": "found in the wrong place or size",
-    "missed": "missed",
+    "not found": "not found",
 }
 OUTSCORE_GLOSS = (
     "Wrong detections match no object of their class. Those that outscore half of the right ones "

@@ -189,7 +189,7 @@ def _outcome(source: GallerySource, fates: ObjectFates, position: int) -> str:
         "right": f"right, score {format_score(score)}, IoU {iou:.2f}",
         "confused": f"taken for {name}, score {format_score(score)}",
         "misplaced": "found in the wrong place or size",
-        "missed": "missed",
+        "not found": "not found",
     }[fate]
 
 

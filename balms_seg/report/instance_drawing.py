@@ -14,11 +14,11 @@ from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.lvis.masks import segmentation_to_rle
 
 _OPACITY = 0.45
-# BGR of the frequency groups.
-_GROUP_COLORS = {
+# Of the frequency groups.
+GROUP_COLORS_BGR = {
     letter: color[::-1] for letter, color in zip(FREQUENCY_GROUPS, GROUP_COLORS, strict=True)
 }
-_OTHER_COLOR = (120, 120, 120)
+OTHER_COLOR_BGR = (120, 120, 120)
 
 
 def draw_instances(
@@ -49,7 +49,7 @@ def draw_instances(
     labels = []
     for instance in sorted(instances, key=lambda one: one is focus):
         category = categories[instance["category_id"]]
-        color = _GROUP_COLORS.get(category.get("frequency", ""), _OTHER_COLOR)
+        color = GROUP_COLORS_BGR.get(category.get("frequency", ""), OTHER_COLOR_BGR)
         decoded = _decode(instance, height, width).astype(np.uint8)
         mask = cv2.resize(decoded, size, interpolation=cv2.INTER_NEAREST)
         if focus is None or instance is focus:

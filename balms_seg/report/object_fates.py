@@ -21,7 +21,7 @@ from balms_seg.evaluation.lvis.lvis_ap import annotation_shapes
 from balms_seg.evaluation.lvis.masks import mask_areas
 from balms_seg.evaluation.lvis.overlaps import Overlaps, find_overlaps
 
-FATES = ("right", "confused", "misplaced", "missed")
+FATES = ("right", "confused", "misplaced", "not found")
 COVERING_IOU = 0.5
 TOUCHING_IOU = 0.1
 
@@ -79,7 +79,7 @@ def find_fates(ground_truth: GroundTruth, table: DetectionTable, task: str) -> O
     places = np.flatnonzero(table.has_shape(task))
     overlaps = _overlaps(ground_truth, objects, table, places, task)
     rows = places[overlaps.rows]
-    fates = np.full(len(objects), FATES.index("missed"))
+    fates = np.full(len(objects), FATES.index("not found"))
     touches = table.classes[rows] == classes[overlaps.columns]
     fates[overlaps.columns[touches]] = FATES.index("misplaced")
     covers = np.flatnonzero(overlaps.ious >= COVERING_IOU)

@@ -70,7 +70,7 @@ def write_report(
     ground_truth_json: str | Path | None = None,
     image_root: str | Path | None = None,
     num_resamples: int = 1000,
-) -> None:
+) -> list[Path]:
     """Write the page; what a run lacks is left out, and said.
 
     Args:
@@ -80,6 +80,9 @@ def write_report(
             no confusion and no gallery.
         image_root: folder of its images; without, there is no gallery.
         num_resamples: for the intervals; 0 for none.
+
+    Returns:
+        What else was written, beside the page.
 
     Raises:
         ModuleNotFoundError: the plotting library is not installed.
@@ -120,6 +123,7 @@ def write_report(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    return content.files
 
 
 def _instance_parts(
@@ -165,8 +169,7 @@ def _instance_parts(
     if source is not None and not tells_of_labels:
         content.notes.append(f"No {CSV_FILE}: {table_sections.NO_LABELS}")
     elif source is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_suspicious_labels(labels, folder / CSV_FILE)
+        content.files.append(write_suspicious_labels(labels, folder / CSV_FILE))
     columns, rows = class_rows(runs, findings)
     parts = [
         sections.verdict(runs, findings, differences, classes_differ),

@@ -25,13 +25,12 @@ from balms_seg.evaluation.lvis.ground_truth import GroundTruth, load_ground_trut
 from balms_seg.evaluation.predictions.stored_detections import read_stored_detections
 from balms_seg.progress import with_progress
 from balms_seg.report.instance_drawing import draw_instances
+from balms_seg.report.picture_captions import MARGIN_PX, beside, sheet
 
 logger = logging.getLogger(__name__)
 
 _TILE_PX = 320  # longer side of an image on the sheet
 _SMALLEST_SIDE_PX = 480  # longer side of a picture of its own; smaller images are enlarged
-_MARGIN_PX = 6
-_CAPTION_PX = 24
 
 
 def draw_sheet(sources: PictureSources, path: str | Path) -> None:
@@ -48,13 +47,13 @@ def draw_sheet(sources: PictureSources, path: str | Path) -> None:
         for _, pair in sources.draw_pairs(lambda longer_px: _TILE_PX / longer_px)
     ]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), _sheet(tiles))
+    cv2.imwrite(str(path), sheet(tiles, sources.min_score, sources.groups))
 
 
 def draw_each_image(
     sources: PictureSources, output_dir: str | Path, *, with_group: bool = False
 ) -> list[Path]:
-    """Draw one picture an image, ground truth on the left and detections on the right.
+    """Draw one picture an image, ground truth on the left and detections on the right, captioned.
 
     Args:
         sources: what is drawn; small images are enlarged.
@@ -71,10 +70,9 @@ def draw_each_image(
     for image, pair in with_progress(
         pairs, label="drawing", unit="image", total=len(sources.images)
     ):
-        gap = np.full((pair[0].shape[0], _MARGIN_PX, 3), 255, dtype=np.uint8)
         path = Path(output_dir) / Path(image["file_name"]).with_suffix(".png").name
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.concatenate([pair[0], gap, pair[1]], axis=1))
+        cv2.imwrite(str(path), beside(pair, sources.min_score, sources.groups))
         written.append(path)
     return written
 
@@ -89,6 +87,7 @@ class PictureSources:
     detections: Mapping[Any, list[dict[str, Any]]]
     folder: ImageFolder
     pixel_range: Sequence[float]
+    min_score: float
 
     @classmethod
     def read(
@@ -145,7 +144,13 @@ class PictureSources:
             detections=detections,
             folder=ImageFolder.of(known, image_root, match_file_names),
             pixel_range=pixel_range,
+            min_score=min_score,
         )
+
+    @property
+    def groups(self) -> set[str]:
+        """Frequency letters of the classes."""
+        return {str(category["frequency"]) for category in self.categories.values()}
 
     def draw_pairs(
         self, scale_of: Callable[[int], float], *, with_group: bool = False
@@ -228,25 +233,10 @@ def read_image(path: str, pixel_range: Sequence[float] = ()) -> np.ndarray:
 
 
 def _framed(image: np.ndarray) -> np.ndarray:
-    border = [_MARGIN_PX // 2] * 4
+    border = [MARGIN_PX // 2] * 4
     height, width = image.shape[:2]
     bottom = _TILE_PX - height + border[0]
     right = _TILE_PX - width + border[0]
     return cv2.copyMakeBorder(
         image, border[0], bottom, border[0], right, cv2.BORDER_CONSTANT, value=(255, 255, 255)
     )
-
-
-def _sheet(tiles: list[np.ndarray]) -> np.ndarray:
-    """Two tiles a row under a caption."""
-    blank = np.full_like(tiles[0], 255)
-    tiles = tiles + [blank] * (len(tiles) % 2)
-    rows = [np.concatenate(tiles[i : i + 2], axis=1) for i in range(0, len(tiles), 2)]
-    body = np.concatenate(rows, axis=0)
-    caption = np.full((_CAPTION_PX, body.shape[1], 3), 255, dtype=np.uint8)
-    for column, text in enumerate(("ground truth", "detections") * 2):
-        origin = (column * body.shape[1] // 4 + _MARGIN_PX, _CAPTION_PX - 7)
-        cv2.putText(
-            caption, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (60, 60, 60), 1, cv2.LINE_AA
-        )
-    return np.concatenate([caption, body], axis=0)

@@ -103,8 +103,8 @@ def _of_another_class(
 def _not_found(ground_truth: GroundTruth, fates: Sequence[ObjectFates]) -> list[SuspiciousLabel]:
     recalls = _class_recalls(ground_truth, fates)
     own = recalls[fates[0].classes]
-    is_missed = np.all([one.fates == FATES.index("missed") for one in fates], axis=0)
-    positions = np.flatnonzero(is_missed & (own >= _LEAST_RECALL))
+    is_not_found = np.all([one.fates == FATES.index("not found") for one in fates], axis=0)
+    positions = np.flatnonzero(is_not_found & (own >= _LEAST_RECALL))
     areas = ground_truth.areas[fates[0].annotations[positions]]
     order = positions[np.lexsort([-areas, -own[positions]])]
     return [
@@ -168,8 +168,9 @@ def _file_name(ground_truth: GroundTruth, place: int) -> str:
     return str(image_content(ground_truth.annotations, place).get("file_name", NOT_AVAILABLE))
 
 
-def write_suspicious_labels(labels: Sequence[SuspiciousLabel], path: Path) -> None:
-    """Write one line a label."""
+def write_suspicious_labels(labels: Sequence[SuspiciousLabel], path: Path) -> Path:
+    """Write one line a label, in a folder that is made where missing; return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with csv_file(path) as writer:
         writer.writerow(_COLUMNS)
         for one in labels:
@@ -182,3 +183,4 @@ def write_suspicious_labels(labels: Sequence[SuspiciousLabel], path: Path) -> No
             box = [f"{value:.1f}" for value in one.box]
             known = NOT_AVAILABLE if one.annotation_id is None else one.annotation_id
             writer.writerow([one.image_id, known, one.file_name, one.kind, *said, *numbers, *box])
+    return path

@@ -70,7 +70,7 @@ def label_section(
     ]
     rows = [
         [
-            *(one.file_name, one.kind),
+            *(one.file_name, one.kind, _shown_id(one)),
             *(one.annotated_as or NOT_AVAILABLE, one.predicted_as or NOT_AVAILABLE),
             *map(format_score, (one.score, one.iou, one.class_recall)),
         ]
@@ -85,15 +85,23 @@ def label_section(
             f"Where {who} contradicts the annotations most: objects taken for another class, sure "
             "detections where nothing is annotated, and objects that nothing is found on though "
             "half of their class or more are found. Each is a mistake of the model, or of the "
-            f"annotations. In all {counts}; the list is {CSV_FILE} beside this page."
+            f"annotations. In all {counts}; the list, with boxes, is {CSV_FILE} beside this "
+            "page."
         ),
         sections.gallery(runs, entries),
         _table(
-            ["image", "what", "annotated as", "predicted as", "score", "IoU", "recall of class"],
+            [
+                *("image", "what", "annotation id", "annotated as", "predicted as"),
+                *("score", "IoU", "recall of class"),
+            ],
             rows,
-            num_text=4,
+            num_text=5,
         ),
     )
+
+
+def _shown_id(label: SuspiciousLabel) -> str:
+    return NOT_AVAILABLE if label.annotation_id is None else str(label.annotation_id)
 
 
 def no_label_section() -> str:

@@ -33,7 +33,7 @@ def test_the_best_scored_detection_on_an_object_decides_its_fate(task: str) -> N
         "right": 2,
         "confused": 4,
         "misplaced": 0,
-        "missed": 0,
+        "not found": 0,
     }
     assert counts[3].tolist() == [0, 0, 1, NUM_IMAGES - 1]
     confusion = fates.confusion(4)
@@ -54,10 +54,10 @@ def test_of_equal_scores_the_earlier_detection_speaks() -> None:
     assert FATES[fates.fates[fates.predicted == 1].item()] == "confused"
 
 
-def test_without_detections_every_object_is_missed() -> None:
+def test_without_detections_no_object_is_found() -> None:
     truth = load_ground_truth(annotations())
     fates = find_fates(truth, as_table([], truth), "segm")
-    assert (fates.fates == FATES.index("missed")).all()
+    assert (fates.fates == FATES.index("not found")).all()
     assert len(fates.fates) == 4 * NUM_IMAGES
 
 
@@ -68,10 +68,15 @@ def test_reasons_name_what_costs_most(tmp_path: Path) -> None:
     findings = find_classes(run, "segm", fates)
     assert findings[2].reasons() == [f"6 of 6 are taken for another class, mostly {NAMES[0]}"]
     assert findings[2].false_alarms is None  # none is right that they could outscore
-    assert findings[3].reasons() == ["5 of 6 are missed"]
+    assert findings[3].reasons() == ["5 of 6 are not found"]
     assert findings[1].reasons() == []
     assert [finding.row["name"] for finding in worst_classes(findings, 2)] == [NAMES[2], "eel"]
-    assert group_fates(findings)["rare"] == {"right": 0, "confused": 6, "misplaced": 1, "missed": 5}
+    assert group_fates(findings)["rare"] == {
+        "right": 0,
+        "confused": 6,
+        "misplaced": 1,
+        "not found": 5,
+    }
     text = " ".join(summarise_run(run, findings))
     assert "trail" not in text  # one class is frequent, and one is common
     of_two = " ".join(summarise_run(run, [*findings, findings[0]]))
@@ -88,7 +93,7 @@ def test_wrong_detections_above_the_typical_hit_are_a_reason(tmp_path: Path) -> 
 
 def test_loose_outlines_are_a_reason_only_beyond_what_is_usual() -> None:
     row = {"name": "x", "AP": 30.0, "AP50": 90.0, "val_instances": 8}
-    fates = {"right": 8, "confused": 0, "misplaced": 0, "missed": 0}
+    fates = {"right": 8, "confused": 0, "misplaced": 0, "not found": 0}
     assert ClassFinding(row, fates, None, 0, 4, usual_loss=20.0).reasons() == [
         "loosely outlined: AP50 is 90, AP 30"
     ]

@@ -64,6 +64,10 @@ def test_each_image_gets_ground_truth_beside_predictions(tmp_path: Path) -> None
     files = sorted((tmp_path / "pictures").iterdir())
     assert len(files) == NUM_IMAGES
     pixels = cv2.imread(str(files[1]))
+    assert pixels.shape == (2 * 24 + 480, 2 * 480 + 6, 3)
+    caption, pixels = pixels[:48], pixels[48:]
+    assert has_color(caption, RED)  # says what it stands for
+    assert has_color(caption, BLUE)
     truth, found = pixels[:, :480], pixels[:, -480:]
     assert has_color(truth, RED)
     assert not has_color(found, RED)  # there, what is rare is taken for a frequent class
@@ -86,7 +90,7 @@ def test_groups_are_those_of_the_run_whatever_the_annotations_say(
         [str(run), "--output", str(tmp_path / "pictures"), "--ground-truth"]
         + [str(json_file), "--images", str(images), "--min-score", "0.99"],
     )
-    assert has_color(cv2.imread(str(tmp_path / "pictures" / "2.png"))[:, :480], RED)
+    assert has_color(cv2.imread(str(tmp_path / "pictures" / "2.png"))[48:, :480], RED)
     assert "a score of 0.99 or more (--min-score); the highest has 0.95." in caplog.text
 
 

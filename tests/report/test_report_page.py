@@ -101,7 +101,10 @@ def test_page_of_a_full_run_has_every_part(
     assert all(link.startswith(("#", "data:")) for link in page.links)
     assert [row["name"] for row in page.data["classes"]] == list(NAMES)
     assert "0123abc" in "".join(page.text)
-    assert capsys.readouterr().out.strip() == (tmp_path / "run" / "report.html").as_uri()
+    assert capsys.readouterr().out.splitlines() == [
+        (tmp_path / "run" / "report.html").as_uri(),
+        f"Labels that the model contradicts are in {tmp_path / 'run' / 'suspicious_labels.csv'}.",
+    ]
 
 
 @pytest.mark.usefixtures("without_library")

@@ -144,3 +144,4 @@ def test_the_page_and_the_list_have_every_kind(
     text = (run / "report.html").read_text()
     assert "6 another class, 1 not annotated, 1 not found" in text
     assert "nothing annotated" in text[text.index("Labels to look at") :]
+    assert f'<td class="text">{rows[7]["annotation_id"]}</td>' in text
