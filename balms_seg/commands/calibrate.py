@@ -81,13 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Tune, print, and write what was asked for."""
     from balms_seg.engine import load_config
+    from balms_seg.engine.device import choose_device
     from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.required_weights import require_trained_weights
 
     cfg = load_config(args.config_file, args.opts)
     require_trained_weights(cfg, args.config_file, args.opts)
-    if args.num_gpus == 0:
-        cfg.MODEL.DEVICE = "cpu"
+    choose_device(cfg, num_gpus=args.num_gpus)
     of_images = build_job(cfg).of_images
     foreign = _OF_DETECTORS if of_images else _OF_CLASSIFIERS
     given = [f"--{name.replace('_', '-')}" for name in foreign if getattr(args, name) is not None]
@@ -235,7 +235,7 @@ def write_choice(
     if not cfg.DATASETS.TEST:
         command += """ DATASETS.TEST "('TEST_SET',)\""""
         missing = ["TEST_SET: what to report on, registered as the others are; the yaml has none."]
-    write_calibrated_config(
+    folder = write_calibrated_config(
         args.output,
         cfg,
         keys,
@@ -244,5 +244,6 @@ def write_choice(
         comments=[command, *missing, _IN_PYTHON, *lines, f"Written by {shlex.join(sys.argv)}"],
     )
     print(f"Wrote {args.output}.", end=" Next:\n" if is_of_use else "\n")
-    for line in [f"  {command}", f"  {shlex.join(predict)}", *missing] * is_of_use:
+    where = f"      writes its results to {folder}, beside those of the run"
+    for line in [f"  {command}", where, f"  {shlex.join(predict)}", *missing] * is_of_use:
         print(line)

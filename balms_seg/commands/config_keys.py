@@ -1,7 +1,8 @@
 """`KEY VALUE`: configuration keys at the end of a command, whatever flag stands before them.
 
 argparse gives a flag of several values, such as `--methods`, every word up to the next flag, keys
-included. So the words are parted where the keys begin.
+included. So the words are parted where the keys begin. A word that ends as an image or a zip does,
+DSC_0001.JPG, is a file.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ _TOP = "CUDNN_BENCHMARK|FLOAT32_PRECISION|OUTPUT_DIR|SEED|VERSION|VIS_PERIOD"
 _KEY = re.compile(rf"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)+|{_TOP}")
 
 
-def add_key_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words after all flags; the last argument of a command."""
+def add_key_arguments(parser: argparse.ArgumentParser, *, after_words: bool = False) -> None:
+    """The words after all flags; the last argument of a command.
+
+    Args:
+        parser: of the command.
+        after_words: the argument before is as many words as there are, without a flag.
+    """
     parser.add_argument(
         _DEST,
-        nargs=argparse.REMAINDER,
+        # REMAINDER would take the flags that stand behind such words, too.
+        nargs="*" if after_words else argparse.REMAINDER,
         default=[],
         metavar="KEY VALUE",
         help="configuration keys, after all flags",
@@ -44,7 +51,7 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
         (
             place
             for place, (word, before) in enumerate(zip(words, ["", *words], strict=False))
-            if _KEY.fullmatch(word) and not before.startswith("-")
+            if _is_key(word) and not before.startswith("-")
         ),
         len(words),
     )
@@ -69,7 +76,13 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         if word.startswith("--"):
             belongs_to = flags
-        elif _KEY.fullmatch(word):
+        elif _is_key(word):
             belongs_to = pairs
         belongs_to.append(word)
     return flags, pairs
+
+
+def _is_key(word: str) -> bool:
+    from balms_seg.data.images.image_files import IMAGE_SUFFIXES
+
+    return bool(_KEY.fullmatch(word)) and not word.lower().endswith((*IMAGE_SUFFIXES, ".zip"))

@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.data.images.input_images import find_images
     from balms_seg.decoding import decode_image
     from balms_seg.engine import load_config
+    from balms_seg.engine.device import choose_device
     from balms_seg.engine.jobs.choice import build_job
     from balms_seg.engine.required_weights import require_trained_weights
     from balms_seg.engine.run import has_class_thresholds, load_model_and_classes
@@ -67,8 +68,7 @@ def run(args: argparse.Namespace) -> None:
     opts = args.opts or []
     cfg = load_config(args.config_file, opts)
     require_trained_weights(cfg, args.config_file, opts, option="--opts")
-    if args.num_gpus == 0 or not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    choose_device(cfg, num_gpus=args.num_gpus, falls_back="MODEL.DEVICE" not in opts[::2])
     if build_job(cfg).of_images:
         predict(cfg, args)
         return

@@ -31,13 +31,13 @@ def run(args: argparse.Namespace) -> None:
     """Load the trunk, run it where its features are not there, and say how to use them."""
     from balms_seg.data import register_from_config
     from balms_seg.engine import load_config
+    from balms_seg.engine.device import choose_device
     from balms_seg.engine.image_features import keep_features, load_feature_model
     from balms_seg.engine.required_weights import refuse_own_start
 
     cfg = load_config(args.config_file, args.opts)
     refuse_own_start(cfg, args.config_file, args.opts)
-    if args.num_gpus == 0:
-        cfg.MODEL.DEVICE = "cpu"
+    choose_device(cfg, num_gpus=args.num_gpus)
     register_from_config(cfg)
     names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))
     if not names:

@@ -5,6 +5,7 @@ balms-seg predict output/birds/model_best.pth photos.zip --output found
 balms-seg predict output/birds_calibrated.yaml photos --output found
 balms-seg predict output/evaluated photos --output found
 balms-seg predict output/my_data photos --thresholds output/held_out/thresholds.yaml --output found
+balms-seg predict output/my_data photos --output found MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.01
 
 The run's last checkpoint is taken, with the configuration and the classes that are in it; what an
 evaluation (balms-seg train --eval-only) evaluated, as it did; or what a yaml of balms-seg calibrate
@@ -20,6 +21,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balms_seg.commands.config_keys import add_key_arguments
 from balms_seg.commands.imports import add_import_argument
 from balms_seg.commands.outputs import output_path
 from balms_seg.wording import agreeing, plain_path
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
     from balms_seg.engine.image_predictor import ImagePredictor
+    from balms_seg.engine.instance_predictor import InstancePredictor
+
+_FLOOR = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,12 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold",
         type=float,
-        default=0.5,
-        help="smallest score of a detection, without --thresholds; default: %(default)s",
+        help="smallest score of a detection; default: 0.5, or classes' own thresholds where "
+        "--thresholds or the model has such",
     )
     parser.add_argument(
         "--num-gpus", type=int, default=1, help="0 runs on the CPU, as where there is no GPU"
     )
+    add_key_arguments(parser, after_words=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     from balms_seg.engine.run_config import read_run_config
 
     addresses = find_images(args.images)
-    cfg = read_run_config(args.run, device=None if args.num_gpus else "cpu")
+    cfg = read_run_config(args.run, args.opts, device=None if args.num_gpus else "cpu")
     if build_job(cfg).of_images:
         predictor = ImagePredictor.from_config(cfg)
         write_predictions(predictor, addresses, args.output, batch_size=args.batch_size)
@@ -89,6 +95,7 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
     predictor = InstancePredictor.from_config(
         cfg, thresholds=args.thresholds, min_score=args.confidence_threshold
     )
+    print(describe_cut(predictor))
     counts = write_instances(predictor, addresses, args.output)
     folders = (args.run, Path(cfg.MODEL.WEIGHTS).parent)  # of an evaluation, of the training
     results = next((file for each in folders if (file := each / "results.json").is_file()), None)
@@ -96,19 +103,42 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
     for name, number in counts.most_common():
         print(f"{number:6} {name}")
     if not counts:
-        remedy = (
-            " Lower --confidence-threshold, or choose --thresholds with balms-seg thresholds."
-        ) * is_of_use
-        were = agreeing(predictor.num_dropped, "was", "were")
-        print(
-            f"No detection passed the threshold; {predictor.num_dropped} {were} below it.{remedy}"
-        )
+        print(describe_nothing(predictor, with_remedy=is_of_use))
     if not is_of_use:
         print(f"{FINDS_NOTHING} So says {results}.")
     print(
         "predictions.json, predictions.csv and pictures are in "
         f"{plain_path(args.output.absolute())}."
     )
+
+
+def describe_cut(predictor: InstancePredictor) -> str:
+    """Which detections are kept, and what changes that."""
+    score = f"scores of {predictor.min_score:g} and above"
+    if predictor.has_class_thresholds:
+        also = f" and {score}" * bool(predictor.min_score)
+        kept, change = f"scores from their class's threshold on{also}", "--thresholds changes them"
+    elif predictor.min_score <= predictor.model_floor:
+        kept, change = f"scores above {_FLOOR} {predictor.model_floor:g}", "a lower one keeps more"
+    else:
+        kept, change = score, "--confidence-threshold or --thresholds changes it"
+    return f"Kept are detections of {kept}; {change}."
+
+
+def describe_nothing(predictor: InstancePredictor, *, with_remedy: bool) -> str:
+    """That no detection is left, and what would leave some."""
+    number = predictor.num_dropped
+    if number:
+        were = agreeing(number, "was", "were")
+        said = f"No detection passed the threshold; {number} {were} below it."
+        remedy = "Lower --confidence-threshold, or choose --thresholds with balms-seg thresholds."
+    elif predictor.has_class_thresholds:
+        said = "No detection passed its class's threshold."
+        remedy = "Choose lower --thresholds, by balms-seg thresholds with another --objective."
+    else:
+        said = f"The model found nothing of a score above {_FLOOR} {predictor.model_floor:g}."
+        remedy = "Give a lower one at the end of the command."
+    return f"{said} {remedy}" if with_remedy else said
 
 
 def write_predictions(

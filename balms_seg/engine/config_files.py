@@ -65,8 +65,7 @@ def load_config(config_file: str | os.PathLike[str], overrides: Sequence[str] = 
         raise ValueError(f"{config_file} is not a plain yaml configuration: {error}") from error
     check_known_keys(content, str(config_file))
     cfg.merge_from_file(str(config_file), allow_unsafe=False)
-    _merge_overrides(cfg, list(overrides))
-    check_config(cfg)
+    merge_overrides(cfg, overrides)
     return cfg
 
 
@@ -110,7 +109,17 @@ def refuse_flags(overrides: Sequence[str]) -> None:
         )
 
 
-def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
+def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Set keys of a configuration, and check it for contradictions.
+
+    Args:
+        cfg: configuration, not frozen.
+        overrides: KEY VALUE pairs.
+
+    Raises:
+        KeyError: as `load_config`.
+        ValueError: likewise.
+    """
     refuse_flags(overrides)
     if len(overrides) % 2:
         raise ValueError(
@@ -131,6 +140,7 @@ def _merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
             named[source] = off
     for key, word in named.items():
         _merge_override(cfg, key, word)
+    check_config(cfg)
 
 
 def _merge_override(cfg: CfgNode, key: str, word: str) -> None:

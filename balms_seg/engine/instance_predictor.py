@@ -23,16 +23,27 @@ if TYPE_CHECKING:
     from balms_seg.class_statistics.class_record import ClassRecord
 
 
+_MIN_SCORE = 0.5  # where nothing says another one
+
+
 class InstancePredictor:
     """Resizes images as the evaluation of its run does, and keeps what passes the thresholds.
 
     Attributes:
         classes: what the checkpoint or the training set says of them.
-        num_dropped: detections so far that no threshold let pass.
+        has_class_thresholds: the model cuts each class at a score of its own.
+        min_score: smallest score of what is kept.
+        model_floor: the model finds nothing of a lower score.
+        num_dropped: detections of the model so far that are below `min_score`.
     """
 
     def __init__(
-        self, cfg: CfgNode, model: nn.Module, classes: ClassRecord, *, min_score: float = 0.5
+        self,
+        cfg: CfgNode,
+        model: nn.Module,
+        classes: ClassRecord,
+        *,
+        min_score: float | None = None,
     ) -> None:
         """Put the parts together; `from_config` makes them.
 
@@ -40,12 +51,17 @@ class InstancePredictor:
             cfg: configuration of the run.
             model: with its weights loaded.
             classes: of the checkpoint.
-            min_score: what is below goes; classes with a threshold of their own keep to that.
+            min_score: what is below goes; None for 0.5, or where classes have a threshold of their
+                own for that alone.
         """
         self.classes = classes
         self.num_dropped = 0
         self._model = model.eval()
-        self._min_score = 0.0 if has_class_thresholds(cfg, classes) else min_score
+        self.has_class_thresholds = has_class_thresholds(cfg, classes)
+        self.model_floor = float(cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+        if min_score is None:
+            min_score = 0.0 if self.has_class_thresholds else _MIN_SCORE
+        self.min_score = min_score
         self._resize = transforms.ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
         )
@@ -54,7 +70,11 @@ class InstancePredictor:
 
     @classmethod
     def from_config(
-        cls, cfg: CfgNode, *, thresholds: str | Path | None = None, min_score: float = 0.5
+        cls,
+        cfg: CfgNode,
+        *,
+        thresholds: str | Path | None = None,
+        min_score: float | None = None,
     ) -> InstancePredictor:
         """Load the detector in MODEL.WEIGHTS.
 
@@ -99,7 +119,7 @@ class InstancePredictor:
         pixels = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1).copy())
         inputs = [{"image": pixels, "height": height, "width": width}]
         found = self._model(inputs)[0]["instances"].to("cpu")
-        kept = found[found.scores >= self._min_score]
+        kept = found[found.scores >= self.min_score]
         self.num_dropped += len(found) - len(kept)
         return kept
 

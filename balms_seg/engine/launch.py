@@ -16,6 +16,7 @@ import torch.distributed as dist
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
+from balms_seg.engine.device import describe_missing_gpu
 from balms_seg.stop_signals import heeded_signals
 
 if TYPE_CHECKING:
@@ -39,11 +40,8 @@ def launch(main: Callable[[Namespace], Any], args: Namespace) -> Any:
         RuntimeError: a GPU is asked for on a machine without one.
     """
     if args.num_gpus > 0 and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"--num-gpus is {args.num_gpus} but CUDA is not available; use --num-gpus 0 for the "
-            "CPU, add --dry-run to plan the run without one, or check the driver and the torch "
-            "build."
-        )
+        planned = "add --dry-run to plan the run without one, "
+        raise RuntimeError(describe_missing_gpu(args.num_gpus, also=planned))
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
         return _join(main, args)
     if args.num_gpus == 0:

@@ -108,6 +108,13 @@ def test_training_takes_the_flags_of_detectron2() -> None:
             "A.B c",
         ),
         ("predict", "run A.JPG B.JPG --output o", {"images": ["A.JPG", "B.JPG"]}, ""),
+        ("predict", "run --output o A.JPG B.ZIP", {"images": ["A.JPG", "B.ZIP"]}, "A.B c"),
+        (
+            "predict",
+            "run A.JPG --num-gpus 0 --output o",
+            {"images": ["A.JPG"], "num_gpus": 0},
+            "A.B c SEED 1",
+        ),
     ],
 )
 def test_keys_are_no_values_of_the_flag_before_them(

@@ -142,6 +142,7 @@ def test_nothing_above_the_threshold_is_said(
 ) -> None:
     assert predict(folder, tmp_path, "--confidence-threshold", "1.0") == []
     said = capsys.readouterr().out
+    assert "Kept are detections of scores of 1 and above; --confidence-threshold or" in said
     assert "No detection passed the threshold; 15 were below it. Lower" in said
     assert FINDS_NOTHING not in said
     model = Path(shutil.copy(folder / "model.pth", tmp_path))
@@ -152,6 +153,41 @@ def test_nothing_above_the_threshold_is_said(
     assert f"{FINDS_NOTHING} So says {tmp_path / 'results.json'}.\n" in said
 
 
+def test_keys_change_what_the_model_finds(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    key = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "1.0"]
+    everything = ("--confidence-threshold", "0.0")
+    found = predict(folder, tmp_path / "a", *everything, "TEST.DETECTIONS_PER_IMAGE", "2")
+    assert len(found) == 6
+    assert predict(folder, tmp_path / "b", *everything, *key) == []
+    said = capsys.readouterr().out
+    assert f"Kept are detections of scores above {key[0]} 0.001; a lower one keeps more" in said
+    assert f"The model found nothing of a score above {key[0]} 1. Give a lower one" in said
+    assert "below" not in said
+    with pytest.raises(SystemExit, match=r"no key MODEL\.ROI_HEAD "):
+        predict(folder, tmp_path / "c", "MODEL.ROI_HEAD", "1")
+
+
+def test_a_set_named_on_the_command_line_names_the_classes(foreign: Path) -> None:
+    data = foreign / "data"
+    (data / "train.json").rename(data / "elsewhere.json")
+    entry = ["renamed", str(data / "elsewhere.json"), str(data / "train")]
+    keys = ["DATASETS.REGISTER", repr([entry]), "DATASETS.TRAIN", "('renamed',)"]
+    found = predict(foreign, foreign / "a", *keys, model=foreign / "evaluated")
+    assert {each["category_id"] for each in found} <= {1, 2, 3}
+
+
+def test_a_gpu_that_is_not_there_is_said_to_be_missing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = [str(folder / "model.pth"), str(folder / "data" / "val"), "--output", str(tmp_path)]
+    with pytest.raises(SystemExit, match="CUDA is not available; use --num-gpus 0"):
+        run_command("predict", [*words, "MODEL.DEVICE", "cuda"])
+    run_command("predict", words)  # falls back to the CPU
+
+
 def test_a_file_without_thresholds_is_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(json.dumps({"MODEL": {}}))
@@ -160,7 +196,7 @@ def test_a_file_without_thresholds_is_refused(folder: Path, tmp_path: Path) -> N
 
 
 def test_thresholds_in_the_checkpoint_hold_unless_others_are_given(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     everything = predict(folder, tmp_path / "all", "--confidence-threshold", "0.0")
     cut = float(np.median([each["score"] for each in everything if each["category_id"] == 5]))
@@ -171,6 +207,9 @@ def test_thresholds_in_the_checkpoint_hold_unless_others_are_given(
     expected = [each for each in everything if each["score"] >= lowest[each["category_id"]]]
     assert 0 < len(found) < len(everything)
     assert found == expected
+    assert "scores from their class's threshold on; --thresholds changes" in capsys.readouterr().out
+    surer = predict(folder, tmp_path / "surer", "--confidence-threshold", "0.99", model=model)
+    assert surer == [each for each in found if each["score"] >= 0.99]
     given = tmp_path / "thresholds.yaml"
     given.write_text("MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [0.0, 0.0, 0.0]\n")
     again = predict(folder, tmp_path / "again", "--thresholds", str(given), model=model)

@@ -26,7 +26,7 @@ def write_calibrated_config(
     config_file: str,
     overrides: Sequence[str] = (),
     comments: Sequence[str] = (),
-) -> None:
+) -> str:
     """Write a configuration that builds on another one, calibrates it and lacks nothing.
 
     Besides the calibration it has what the command line said and the weights, so that
@@ -40,6 +40,9 @@ def write_calibrated_config(
         config_file: the file that it builds on.
         overrides: KEY VALUE pairs of the command line.
         comments: lines at its top.
+
+    Returns:
+        Its OUTPUT_DIR, where an evaluation of it goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     base = Path(find_config_file(config_file)).resolve()
@@ -59,6 +62,7 @@ def write_calibrated_config(
     path.write_text(
         text + yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
+    return whole.OUTPUT_DIR
 
 
 def is_calibrated_config(path: Path) -> bool:
