@@ -8,8 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, small_config, write_annotated_images
 
 from balms_seg.commands.command_line import run_command
@@ -63,6 +66,22 @@ def test_the_script_trains_and_evaluates_by_frequency(
     assert "evaluated of seed 1 and inference of unknown seed" in capsys.readouterr().out
     trained = read_results("output/evaluated/results.json")["checkpoint"]
     assert trained["batch_size"] == scope["cfg"].SOLVER.IMS_PER_BATCH
+
+
+@pytest.mark.usefixtures("project")
+def test_thresholds_are_applied_in_detectron2s_predictor() -> None:
+    settings = {"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "DATASETS.TEST": ("my_val",)}
+    cfg = small_config(settings)
+    Path("output/config.yaml").write_text(cfg.dump())
+    torch.save({"model": build_model(cfg).state_dict()}, "output/model_final.pth")
+    Path("output/held_out").mkdir()
+    thresholds = "MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [2.0, 0.0, 2.0]\n"
+    Path("output/held_out/thresholds.yaml").write_text(thresholds)
+    (block,) = re.findall(r"## A threshold for .*?```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    scope: dict = {}
+    exec(block, scope)
+    found = scope["predictor"](np.full((64, 64, 3), 90, np.uint8))["instances"]
+    assert set(found.pred_classes.tolist()) == {1}
 
 
 @pytest.mark.usefixtures("project")
