@@ -244,6 +244,6 @@ def write_choice(
         comments=[command, *missing, _IN_PYTHON, *lines, f"Written by {shlex.join(sys.argv)}"],
     )
     print(f"Wrote {args.output}.", end=" Next:\n" if is_of_use else "\n")
-    where = f"      writes its results to {folder}, beside those of the run"
-    for line in [f"  {command}", where, f"  {shlex.join(predict)}", *missing] * is_of_use:
+    where = f"The evaluation goes to {folder}, so that the run's own results stay."
+    for line in [f"  {command}", f"  {shlex.join(predict)}", *missing, where] * is_of_use:
         print(line)

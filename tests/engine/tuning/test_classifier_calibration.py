@@ -205,7 +205,7 @@ def test_evaluation_and_use_take_what_the_command_writes(
     shown = capsys.readouterr().out
     assert "90 images of" in shown
     assert "hold where all classes are equally frequent" in shown
-    assert f"  writes its results to {run}_calibrated, beside" in shown
+    assert f"The evaluation goes to {run}_calibrated, so" in shown
     before = files_of(run)
     monkeypatch.chdir(tmp_path)  # whatever the folder
     run_command("train", ["--eval-only", "--config-file", str(calibrated), "--num-gpus", "0"])
