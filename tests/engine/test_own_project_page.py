@@ -75,7 +75,7 @@ def test_thresholds_are_applied_in_detectron2s_predictor() -> None:
     Path("output/config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, "output/model_final.pth")
     Path("output/held_out").mkdir()
-    thresholds = "MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [2.0, 0.0, 2.0]\n"
+    thresholds = "MODEL:\n  ROI_BOX_HEAD:\n    CLASS_THRESHOLDS: [1.0, 0.0, 1.0]\n"
     Path("output/held_out/thresholds.yaml").write_text(thresholds)
     (block,) = re.findall(r"## A threshold for .*?```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
     scope: dict = {}
