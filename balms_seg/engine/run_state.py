@@ -35,7 +35,8 @@ def restore_state(trainer: DefaultTrainer, state: Mapping[str, Any]) -> None:
         step.data_loader.load_state_dict(state["data_loader"])
     else:
         logger.warning(
-            "The checkpoint has no stream position, or the loader takes none: the data start anew."
+            "The checkpoint has no stream position, or the loader takes none: the draws may differ "
+            "from those of a run without interruption."
         )
     if "seed" in state:
         step.seed = state["seed"]

@@ -88,6 +88,13 @@ class GlobalBatchSampler:
         """Forget the oldest pending batch: training has it."""
         self.stream.mark_consumed(len(self._pending.popleft()))
 
+    def pass_over(self, num_batches: int) -> None:
+        """Take so many new batches as consumed; running iterations end."""
+        for _ in range(num_batches):
+            self._pending.append(self._draw_batch())
+            self.mark_consumed()
+        self._iteration += 1
+
     def state_dict(self) -> dict[str, Any]:
         """The stream at the draw point, the filling groups, and the batches not yet consumed."""
         return {

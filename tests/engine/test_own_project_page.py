@@ -7,15 +7,19 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from made_up_data import TRAIN_CLASSES, VAL_CLASSES, small_config, write_annotated_images
 
 from balms_seg.commands.command_line import run_command
+from balms_seg.data import build_train_loader
+from balms_seg.data.instances.mapper import build_mapper
 from balms_seg.evaluation.output.results_file import read_results
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_project.md"
@@ -66,6 +70,42 @@ def test_the_script_trains_and_evaluates_by_frequency(
     assert "evaluated of seed 1 and inference of unknown seed" in capsys.readouterr().out
     trained = read_results("output/evaluated/results.json")["checkpoint"]
     assert trained["batch_size"] == scope["cfg"].SOLVER.IMS_PER_BATCH
+
+
+@pytest.mark.usefixtures("project")
+def test_the_script_goes_on_with_the_next_images(log: pytest.LogCaptureFixture) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    scope: dict = {}
+    exec(block.replace("trainer.train()", ""), scope)
+    seen: list[int] = []
+
+    class Recording(scope["Trainer"]):
+        @classmethod
+        def build_train_loader(cls, cfg: CfgNode) -> Any:
+            mapper = build_mapper(cfg)
+
+            def record(entry: dict) -> dict | None:
+                seen.append(entry["image_id"])
+                return mapper(entry)
+
+            return build_train_loader(cfg, record)
+
+    cfg = scope["cfg"].clone()
+    cfg.TEST.EVAL_PERIOD = 0
+    runs = {"whole": [(4, False)], "parts": [(2, False), (4, True)]}
+    images: dict[str, list[int]] = {}
+    for name, parts in runs.items():
+        cfg.OUTPUT_DIR = f"output/{name}"
+        Path(cfg.OUTPUT_DIR).mkdir()
+        for length, resume in parts:
+            cfg.SOLVER.MAX_ITER = length
+            trainer = Recording(cfg)
+            trainer.resume_or_load(resume=resume)
+            trainer.train()
+        images[name] = seen[:]
+        seen.clear()
+    assert images["whole"] == images["parts"]
+    assert "The images of the first 2 iterations are passed over." in log.text
 
 
 @pytest.mark.usefixtures("project")

@@ -61,6 +61,7 @@ class MemoryLoader(KeyedLoader):
 
     def __iter__(self) -> Iterator[ImageBatch]:
         """Batches from the first one not consumed on; ends an earlier iteration."""
+        self.follow_trainer()
         for draws in self._batches:
             batch = self._make_batch(draws)
             self._batches.mark_consumed()

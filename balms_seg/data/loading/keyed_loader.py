@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 
 from balms_seg.sampling import GlobalBatchSampler, IndexStream
 
@@ -24,9 +25,15 @@ class KeyedLoader(ABC):
         seed: the run's seed.
         groups: (N,) int group of each image; a batch stays within one. None: no groups.
 
+    Attributes:
+        follows_trainer: a first batch that is asked for in a later iteration of a training is that
+            iteration's; False: always the first of the stream.
+
     Raises:
         ValueError: `batch_size` cannot be shared out equally among the ranks.
     """
+
+    follows_trainer = True
 
     def __init__(
         self,
@@ -59,6 +66,19 @@ class KeyedLoader(ABC):
         """The index stream, at the draw point: ahead of training when there are workers."""
         return self._batches.stream
 
+    def follow_trainer(self) -> None:
+        """Pass over what was trained on by a run that goes on without `load_state_dict`.
+
+        detectron2's trainers resume the iteration and no loader, so the images of a run's beginning
+        would come again. To be called before the first batch is drawn.
+        """
+        if not self.follows_trainer or self.stream.position:
+            return
+        iteration = _iteration_of_training()
+        if iteration:
+            logger.info("The images of the first %d iterations are passed over.", iteration)
+            self._batches.pass_over(iteration)
+
     def state_dict(self) -> dict[str, Any]:
         """What makes the next batch come out the same: seed, stream, batches drawn ahead.
 
@@ -80,3 +100,10 @@ class KeyedLoader(ABC):
                 self.seed,
             )
             self._seed = int(state["seed"])
+
+
+def _iteration_of_training() -> int:
+    try:
+        return get_event_storage().iter
+    except AssertionError:  # there is none: nothing is trained
+        return 0

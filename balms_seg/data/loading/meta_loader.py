@@ -32,7 +32,9 @@ def build_meta_loader(cfg: Any, meta_set: TrainingSet) -> KeyedLoader:
             f"but got {cfg.SOLVER.IMS_PER_BATCH}; change it, or set it to 0."
         )
     seed = position_seed(cfg.SEED, 0, "meta loader") % 2**31
-    return build_train_loader(cfg, dataset_dicts=meta_set.dicts, seed=seed)
+    loader = build_train_loader(cfg, dataset_dicts=meta_set.dicts, seed=seed)
+    loader.follows_trainer = False  # not every iteration has a meta batch
+    return loader
 
 
 def _meta_config(cfg: Any) -> Any:

@@ -80,6 +80,7 @@ class TrainLoader(KeyedLoader):
 
     def __iter__(self) -> Iterator[Any]:
         """Batches from the first one not consumed on; ends an earlier iteration."""
+        self.follow_trainer()
         with held_back(self._start_method):
             batches = iter(self._data_loader)  # starts the workers
         for batch, dropped in batches:

@@ -22,6 +22,7 @@ pytest.importorskip("detectron2")
 from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 
 from balms_seg.data.instances.mapper import build_mapper
 from balms_seg.data.loading.configured_loader import build_train_loader
@@ -221,6 +222,28 @@ def test_a_resumed_run_gets_the_next_batch_with_any_workers(
     cfg: CfgNode, dicts: list[dict], workers: tuple[int, int], start_method: str
 ) -> None:
     _assert_resumes(cfg, dicts, workers, start_method)
+
+
+@pytest.mark.parametrize(("grouped", "workers"), [(False, 0), (True, 0), (False, 2)])
+def test_a_loader_follows_the_iteration_that_a_trainer_resumes(
+    cfg: CfgNode, dicts: list[dict], grouped: bool, workers: int
+) -> None:
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = grouped
+    expected = [
+        _describe(batch) for batch in islice(build_train_loader(cfg, dataset_dicts=dicts), 8)
+    ]
+    cfg.DATALOADER.NUM_WORKERS = workers
+    batches = iter(build_train_loader(cfg, dataset_dicts=dicts))  # as detectron2's trainers do
+    with EventStorage(5):
+        assert [_describe(next(batches)) for _ in range(3)] == expected[5:]
+        again = iter(build_train_loader(cfg, dataset_dicts=dicts))
+        restored = build_train_loader(cfg, dataset_dicts=dicts)
+        first = build_train_loader(cfg, dataset_dicts=dicts)
+        next(iter(first))
+        assert _describe(next(again)) == expected[5]
+        restored.load_state_dict(first.state_dict())
+        after_first = _describe(next(iter(restored)))
+    assert after_first == _describe(next(iter(first)))
 
 
 def test_prefetched_batches_are_in_the_state(cfg: CfgNode, dicts: list[dict]) -> None:
