@@ -16,7 +16,7 @@ from balms_seg.evaluation.predictions.moved_aside import run_name
 from balms_seg.evaluation.predictions.run_folder import (
     contained,
     is_within,
-    unfinished_evaluation,
+    unfinished_run,
 )
 from balms_seg.evaluation.predictions.staged_files import (
     DETECTIONS_FILE,
@@ -116,7 +116,7 @@ def read_run(
         )
         raise FileNotFoundError(
             f"{folder} is no finished run: it has no results.json. "
-            f"{unfinished_evaluation(folder) or remedy}"
+            f"{unfinished_run(folder) or remedy}"
         )
     for path in folder.iterdir():
         contained(path, folder, outside=outside or path.name not in _FILES)

@@ -140,6 +140,23 @@ def test_an_interrupted_evaluation_is_said_to_be_one(runs: Path, tmp_path: Path)
         run_command("compare", [str(runs / "good"), str(tmp_path / "run")])
 
 
+@pytest.mark.parametrize("last", ["model_0000099.pth", "model_final.pth"])
+def test_an_interrupted_training_is_said_to_be_one(runs: Path, tmp_path: Path, last: str) -> None:
+    """And how it goes on; a finished one that was not evaluated needs an evaluation."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name, text in [("config.yaml", ""), (last, ""), ("last_checkpoint", last)]:
+        (run / name).write_text(text)
+    said = "training was interrupted.* --resume"
+    if last == "model_final.pth":
+        said = "valuate .*balms-seg train --eval-only"
+    for command in ("report", "thresholds"):
+        with pytest.raises(SystemExit, match=said):
+            run_command(command, [str(run)])
+    with pytest.raises(SystemExit, match=said):
+        run_command("compare", [str(runs / "good"), str(run)])
+
+
 def test_links_that_lead_out_of_a_run_are_not_followed(runs: Path, tmp_path: Path) -> None:
     good, file = str(runs / "good"), runs / "bad" / "inference" / "matches_bbox.npz"
     (tmp_path / "run").mkdir()

@@ -94,13 +94,18 @@ def files_of_run(run: Path, pattern: str, *, outside: bool = False) -> list[Path
     return files
 
 
-def unfinished_evaluation(run: Path) -> str:
-    """A sentence on an evaluation that left predictions and no results; empty where none did.
+def unfinished_run(run: Path) -> str:
+    """Sentences on an evaluation or a training that ended too early; empty where none did.
 
     Args:
         run: output folder, or a file in it.
     """
     folder = run if run.is_dir() else run.parent
+    return _unfinished_evaluation(folder) or _unfinished_training(folder)
+
+
+def _unfinished_evaluation(folder: Path) -> str:
+    """Where one left predictions and no results."""
     parts = [p for p in folder.rglob("parts/predictions_*.jsonl") if not _is_earlier(p, folder)]
     if not parts:
         return ""
@@ -108,6 +113,18 @@ def unfinished_evaluation(run: Path) -> str:
         f"Its evaluation was interrupted, or is still running; what it has predicted is in "
         f"{parts[0].parent}. The same command goes on with the other images: --eval-only as it "
         "was, or the training with --resume."
+    )
+
+
+def _unfinished_training(folder: Path) -> str:
+    """Where one left checkpoints, and not the final one."""
+    left = [folder / "last_checkpoint", folder / "config.yaml"]
+    if not all(path.is_file() for path in left) or (folder / "model_final.pth").is_file():
+        return ""
+    return (
+        "Its training was interrupted, or is still running: it has checkpoints, and none is the "
+        "final one. The command that began it goes on with --resume (balms-seg train "
+        "--config-file ... --resume), and evaluates DATASETS.TEST at its end."
     )
 
 

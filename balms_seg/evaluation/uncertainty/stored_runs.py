@@ -9,7 +9,7 @@ from typing import NamedTuple
 from balms_seg.evaluation.lvis.ground_truth import FREQUENCY_GROUPS
 from balms_seg.evaluation.predictions.match_file import StoredMatches, read_matches
 from balms_seg.evaluation.predictions.moved_aside import is_moved, run_name
-from balms_seg.evaluation.predictions.run_folder import files_of_run, unfinished_evaluation
+from balms_seg.evaluation.predictions.run_folder import files_of_run, unfinished_run
 from balms_seg.evaluation.uncertainty.pooled_pairs import MeasuredRuns, Pairs, format_pairs
 from balms_seg.evaluation.uncertainty.resampled_ap import ap_of_groups, classes_with_objects
 from balms_seg.evaluation.uncertainty.run_comparison import (
@@ -191,7 +191,7 @@ def _files_of(path: Path, *, outside: bool) -> dict[_Key, _MatchFile]:
         )
         raise ValueError(
             f"Expected matches_TASK.npz in {path}, but found none. "
-            f"{unfinished_evaluation(path) or remedy}"
+            f"{unfinished_run(path) or remedy}"
         )
     run: dict[_Key, _MatchFile] = {}
     for file in files:
