@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,12 +56,8 @@ def run(args: argparse.Namespace) -> None:
         )
         labelled = {entry["image_id"] for entry in content["annotations"]}
         bare = [image for i, image in enumerate(folder.images[split], 1) if i not in labelled]
-        if bare:
-            print(
-                f"{len(bare)} of these images {agreeing(len(bare), 'has', 'have')} no labels, such "
-                f"as {bare[0]}, of which "
-                f"{label_file(bare[0])} would be the file"
-            )
+        for line in _without_objects(bare):
+            print(line)
         without += [
             label_file(folder.images[split][entry["image_id"] - 1])
             for entry in content["annotations"]
@@ -84,6 +80,26 @@ def run(args: argparse.Namespace) -> None:
     if others:
         keys.append(f"DATASETS.TEST \"('{others[0]}',)\"")
     print("To train on them:", *keys, f"DATASETS.REGISTER {str(sets)!r}")
+
+
+def _without_objects(images: Sequence[Path]) -> Iterator[str]:
+    """A line on images whose file of labels is empty, and one on those that have none."""
+    from balms_seg.annotations.yolo_labels import label_file
+
+    missing = [image for image in images if not label_file(image).is_file()]
+    empty = [image for image in images if label_file(image).is_file()]
+    if empty:
+        yield (
+            f"{len(empty)} of these images {agreeing(len(empty), 'shows', 'show')} no object: "
+            f"{agreeing(len(empty), 'its file', 'their files')} of labels "
+            f"{agreeing(len(empty), 'is', 'are')} empty, such as {label_file(empty[0])}"
+        )
+    if missing:
+        yield (
+            f"{len(missing)} of these images {agreeing(len(missing), 'has', 'have')} no file of "
+            f"labels, such as {missing[0]}, of which {label_file(missing[0])} would be the file; "
+            f"{agreeing(len(missing), 'it counts', 'they count')} as showing no object"
+        )
 
 
 def _oddities(folder: YoloFolder) -> Iterator[str]:

@@ -143,12 +143,14 @@ def test_the_command_writes_what_training_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     write_folder(tmp_path / "yolo", {"a": f"{OUTLINE}\n{OUTLINE}", "b": OUTLINE, "c": ""})
+    write_folder(tmp_path / "yolo", {"d": "\n"})
     run_command("convert", [str(tmp_path / "yolo"), "--output", str(tmp_path / "coco")])
     said = capsys.readouterr().out
-    assert "3 images, 3 objects, 3 of them with an outline" in said
-    bare = [tmp_path / "yolo" / kind / "train" / "c" for kind in ("images", "labels")]
-    told = f"1 of these images has no labels, such as {bare[0]}.jpg, of which {bare[1]}.txt would"
+    assert "4 images, 3 objects, 3 of them with an outline" in said
+    images, labels = (tmp_path / "yolo" / kind / "train" for kind in ("images", "labels"))
+    told = f"1 of these images has no file of labels, such as {images}/c.jpg, of which {labels}/c."
     assert told in said
+    assert f"shows no object: its file of labels is empty, such as {labels}/d.txt\n" in said
     assert "MODEL.ROI_HEADS.NUM_CLASSES 2 DATASETS.TRAIN \"('my_train',)\" DATASETS.REG" in said
     assert "DATASETS.REGISTER \"[['my_train', " in said
     assert "MASK_ON" not in said
