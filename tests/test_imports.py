@@ -19,7 +19,7 @@ LAYERS = (
     | {"configs", "declared_keys", "detectron2_wheel", "device_copies", "durable_files"}
     | {"lazy_names", "needs_detectron2", "requirements", "stop_signals", "wording"},
     {"losses", "class_statistics"},
-    {"methods", "sampling", "meta", "image_batch", "training_objects"},
+    {"methods", "sampling", "meta", "image_batch", "training_objects", "registered_names"},
     {"data", "modeling", "evaluation", "integrations"},
     {"glyphs", "config"},
     {"engine"},

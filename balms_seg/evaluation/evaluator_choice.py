@@ -16,6 +16,7 @@ from balms_seg.evaluation.images.classification_evaluator import ClassificationE
 from balms_seg.evaluation.lvis.ground_truth import LVIS_MAX_DETECTIONS
 from balms_seg.evaluation.lvis_evaluator import LongTailedLVISEvaluator
 from balms_seg.evaluation.registered_set import RegisteredSet
+from balms_seg.registered_names import require_registered
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def build_evaluator(
         class_names: of whole images, the model's classes in its order; None for the set's own.
 
     Raises:
+        KeyError: the data set is not registered.
         ValueError: no evaluator belongs to the data set's type.
     """
     output_dir = evaluation_folder(cfg, dataset_name) if output_dir is None else output_dir
@@ -51,6 +53,8 @@ def build_evaluator(
         return ClassificationEvaluator(
             dataset_name, statistics, output_dir, class_names=class_names
         )
+    if evaluator_type is None:
+        require_registered(dataset_name)
     if evaluator_type not in INSTANCE_EVALUATOR_TYPES:
         raise ValueError(
             f"Expected data set '{dataset_name}' to have an evaluator_type among "

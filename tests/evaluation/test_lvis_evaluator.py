@@ -421,6 +421,8 @@ def test_unknown_type_set_and_task_are_errors(metadata: Any) -> None:
     vars(metadata)["evaluator_type"] = "panoptic"
     with pytest.raises(ValueError, match="got 'panoptic'"):
         build_evaluator(get_cfg(), NAME)
+    with pytest.raises(KeyError, match=r"lvis_v1_vall.* is not registered.*like it: lvis_v1_val"):
+        build_evaluator(get_cfg(), "lvis_v1_vall")
     with pytest.raises(ValueError, match="name its json_file"):
         LongTailedLVISEvaluator("a set that nobody registered")
     with pytest.raises(ValueError, match=r"got \['keypoints'\]"):

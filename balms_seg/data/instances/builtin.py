@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from balms_seg.data.instances.dataset_dicts import load_annotations
-from balms_seg.data.instances.registration import require_registered
+from balms_seg.registered_names import require_registered
 from balms_seg.wording import counted
 
 # Builtin LVIS sets with annotations; the test sets have none.

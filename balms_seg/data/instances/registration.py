@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from balms_seg.data.instances.dataset_dicts import (
     load_annotations,
     set_loaded_metadata,
 )
+from balms_seg.registered_names import require_registered
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -170,19 +170,6 @@ def get_metadata(name: str) -> Metadata:
     metadata = MetadataCatalog.get(name)
     metadata.as_dict()
     return metadata
-
-
-def require_registered(name: str) -> None:
-    """Raise KeyError, with similar names and how to register, unless there is such a data set."""
-    if name in DatasetCatalog.list():
-        return
-    near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
-    similar = f" Names like it: {', '.join(near)}." if near else ""
-    raise KeyError(
-        f"Data set {name!r} is not registered.{similar} Register your own: annotations with the "
-        f"setting DATASETS.REGISTER \"[['{name}', 'annotations.json', 'image_folder']]\", class "
-        f"folders, a zip or a list with DATASETS.REGISTER_IMAGES \"[['{name}', 'photos', '']]\"."
-    )
 
 
 def _normalised(path: str | Path) -> str:

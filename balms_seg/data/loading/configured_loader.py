@@ -22,6 +22,7 @@ from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
 from balms_seg.data.loading.train_loader import TrainLoader
 from balms_seg.data.loading.unread_keys import warn_of_unread_keys
 from balms_seg.data.training_set import are_labelled, load_instance_dicts, require_names
+from balms_seg.registered_names import require_registered
 from balms_seg.sampling import build_index_stream, check_batch_size
 from balms_seg.wording import counted
 
@@ -40,7 +41,8 @@ def build_train_loader(
 
     Reads `DATALOADER.SAMPLER_TRAIN` and what that sampler reads, `DATALOADER.NUM_WORKERS`,
     `DATALOADER.ASPECT_RATIO_GROUPING`, `INPUT.COPY_PASTE`, `SOLVER.IMS_PER_BATCH` and `SEED`. In
-    another loop than `LongTailedTrainer`'s it warns of keys that only this one reads.
+    another loop than `LongTailedTrainer`'s it warns of keys that only this one reads, and of
+    `DATASETS.TEST` that are not registered.
 
     Args:
         cfg: detectron2 configuration.
@@ -65,6 +67,7 @@ def build_train_loader(
         seed = _seed_from_config(cfg)
     if dataset_dicts is None:
         warn_of_unread_keys(cfg)
+        _warn_of_unregistered(cfg.DATASETS.TEST)
         dataset_dicts = _training_dicts(cfg)
     is_labelled = are_labelled(dataset_dicts)
     node = cfg.MODEL.IMAGE_CLASSIFIER if is_labelled else cfg.MODEL.ROI_HEADS
@@ -121,6 +124,19 @@ def _seed_from_config(cfg: Any) -> int:
     seed = int(comm.shared_random_seed())
     logger.info("SEED is negative: the training data use the drawn seed %d.", seed)
     return seed
+
+
+def _warn_of_unregistered(test_sets: Sequence[str]) -> None:
+    """In a script nothing else looks at them before the training is over."""
+    for name in test_sets:
+        try:
+            require_registered(name)
+        except KeyError as error:
+            logger.warning(
+                "DATASETS.TEST cannot be evaluated as it is, which ends in an error once the "
+                "training is over: %s",
+                error.args[0],
+            )
 
 
 def _training_dicts(cfg: Any) -> Records:

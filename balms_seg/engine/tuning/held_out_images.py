@@ -16,13 +16,13 @@ import torch
 from balms_seg.data import load_dataset_dicts, register_from_config
 from balms_seg.data.images.repeated_images import images_of_both
 from balms_seg.data.instances.builtin import Records
-from balms_seg.data.instances.registration import require_registered
 from balms_seg.engine.jobs.choice import build_job
 from balms_seg.engine.mixed_precision import autocast, half_precision
 from balms_seg.engine.run import load_model
 from balms_seg.engine.tuning.calibration_search import is_validation_set
 from balms_seg.engine.tuning.search_space import CLASS_MIXES
 from balms_seg.progress import with_progress
+from balms_seg.registered_names import require_registered
 from balms_seg.wording import counted
 
 if TYPE_CHECKING:

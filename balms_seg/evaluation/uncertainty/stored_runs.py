@@ -190,8 +190,7 @@ def _files_of(path: Path, *, outside: bool) -> dict[_Key, _MatchFile]:
             "evaluate --output."
         )
         raise ValueError(
-            f"Expected matches_TASK.npz in {path}, but found none. "
-            f"{unfinished_run(path) or remedy}"
+            f"Expected matches_TASK.npz in {path}, but found none. {unfinished_run(path) or remedy}"
         )
     run: dict[_Key, _MatchFile] = {}
     for file in files:

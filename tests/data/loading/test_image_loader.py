@@ -72,6 +72,18 @@ def test_every_image_comes_once_an_epoch(more: dict, images: dict[str, object]) 
     assert sorted(drawn.tolist()) == list(range(20))
 
 
+def test_a_test_set_that_is_not_registered_is_told_at_once(
+    images: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(images)
+    build_train_loader(cfg)
+    assert "registered" not in caplog.text
+    cfg.DATASETS.TEST = ("coco_2017_vall",)
+    build_train_loader(cfg)
+    assert "ends in an error once the training is over: Data set 'coco_2017_vall'" in caplog.text
+    assert "Names like it: coco_2017_val" in caplog.text
+
+
 @BOTH
 def test_a_saved_loader_goes_on_where_it_stood(more: dict, images: dict[str, object]) -> None:
     cfg = config({**images, **more})
