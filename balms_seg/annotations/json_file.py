@@ -11,6 +11,9 @@ from typing import Any
 
 from balms_seg.wording import plain_path
 
+# How gzip, zip, bzip2, xz and zstd begin.
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+
 
 def read_json(
     path: str | Path,
@@ -50,14 +53,18 @@ def check_is_file(path: str | Path) -> Path:
 
 def check_start(path: Path, start: bytes) -> None:
     """Raise ValueError where a file's first bytes say that it is compressed, or has no text."""
-    if start[:2] == b"\x1f\x8b" or start[:4] == b"PK\x03\x04":
-        raise ValueError(f"{path} is compressed; unpack it and give the json inside.")
+    if start.startswith(_COMPRESSED):
+        raise ValueError(
+            f"{path} is compressed; unpack it and give the json inside (a .pth or .npz has none)."
+        )
     if not start.strip():
         raise ValueError(f"{path} is empty ({path.stat().st_size} bytes); copy or make it again.")
 
 
 def encoding_message(path: Path, byte: int, size: int) -> str:
     """What to say of a byte that is not UTF-8."""
+    if byte == 0:
+        return f"{path} is no json: it is no text, such as a picture or weights; name the json."
     return f"{path} is not UTF-8 text: byte {byte} of {size} is wrong."
 
 
@@ -90,6 +97,8 @@ def _missing_message(path: Path) -> str:
 
 def _malformed_message(path: Path, error: json.JSONDecodeError, size: int) -> str:
     text = error.doc.rstrip()
+    if not text.lstrip().startswith(("{", "[")):  # no file of ours holds anything else
+        return _other_kind_message(path, text.lstrip())
     byte = len(error.doc[: error.pos].encode("utf-8", errors="surrogatepass"))
     # A cut inside a string is reported where the string starts.
     is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated string")
@@ -99,3 +108,14 @@ def _malformed_message(path: Path, error: json.JSONDecodeError, size: int) -> st
         f"{path} is not valid json at byte {byte} of {size} (line {error.lineno}, column "
         f"{error.colno}): {error.msg}.{end}"
     )
+
+
+def _other_kind_message(path: Path, text: str) -> str:
+    """Of a file that is not even the beginning of an object or a list."""
+    start = text.split("\n", 1)[0][:40]
+    remedy = "name the json file"
+    if start[:1] == "<":
+        remedy = "a web page or xml, perhaps saved in its place: download the json itself"
+    elif start.startswith("version https://git-lfs"):
+        remedy = "a pointer of Git LFS: fetch the file itself with git lfs pull"
+    return f"{path} is no json: it begins with {start!r} and not with {{ or [; {remedy}."

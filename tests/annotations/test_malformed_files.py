@@ -9,6 +9,7 @@ import pytest
 from small_sets import annotation, changed, lvis_style
 
 from balms_seg.annotations import AnnotationError, read_annotations
+from balms_seg.annotations.json_file import read_json
 
 
 def write(tmp_path: Path, content: object) -> Path:
@@ -78,11 +79,34 @@ def test_empty_json(tmp_path: Path) -> None:
     assert "is empty" in error_of(tmp_path, " \n")
 
 
-def test_compressed_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [b"\x1f\x8b\x08\0", b"PK\x03\x04", b"BZh9", b"\xfd7zXZ\0"])
+def test_compressed_json(start: bytes, tmp_path: Path) -> None:
     path = tmp_path / "annotations.json"
-    path.write_bytes(b"\x1f\x8b\x08\x00")
+    path.write_bytes(start)
     with pytest.raises(AnnotationError, match="is compressed; unpack it"):
         read_annotations(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b'_BASE_: "base.yaml"\nMODEL:\n', "begins with '_BASE_: \"base.yaml\"' and not with {"),
+        (b"class,AP\nant,1\n", "begins with 'class,AP' .* name the json file"),
+        (b"1,2\n", "begins with '1,2' "),
+        (b"\n<!DOCTYPE html>\n<html>", "begins with '<!DOCTYPE html>' .*a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("\N{NO-BREAK SPACE}".encode(), "begins with ''"),
+        (b"\x89PNG\r\n\x1a\n\0", "it is no text"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "it is no text"),
+    ],
+)
+def test_what_is_no_json_at_all_is_not_called_a_cut(raw: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "annotations.json"
+    path.write_bytes(raw)
+    for read, error in ((read_annotations, AnnotationError), (read_json, ValueError)):
+        with pytest.raises(error, match=rf"annotations\.json is no json: .*{said}") as caught:
+            read(path)
+        assert "cut short" not in str(caught.value)
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
