@@ -121,6 +121,12 @@ def test_srun_is_given_the_cores_of_the_job_and_what_was_asked_for(
     assert "--resume SEED 1 SEED 2" in told  # the last one counts
 
 
+def test_the_options_for_fewer_gpus_keep_the_cores_of_each() -> None:
+    text = (EXAMPLES / "slurm_one_machine.sh").read_text()
+    asked = re.findall(r"--gpus-per-node=(\d+) --cpus-per-task=(\d+)", text)
+    assert {int(gpus): int(cores) / int(gpus) for gpus, cores in asked} == {1: 6, 4: 6, 8: 6}
+
+
 def test_a_job_evaluates_where_the_flag_says_so(tmp_path: Path) -> None:
     words = ["lvis_v1/softmax.yaml", "MODEL.WEIGHTS", "a.pth"]
     told = told_srun(EXAMPLES / "slurm_one_machine.sh", tmp_path, *words, BALMS_FLAG="--eval-only")
