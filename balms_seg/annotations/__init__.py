@@ -10,6 +10,7 @@ from .image_sizes import with_image_sizes
 from .mask_columns import MaskKind
 from .reader import annotations_of, open_annotations, read_annotations
 from .suspicions import require_trust
+from .tables import is_coco_2014_name
 from .usability import (
     is_counted,
     is_trained_on,
@@ -31,6 +32,7 @@ __all__ = [
     "canonical_id",
     "describe_alike",
     "image_content",
+    "is_coco_2014_name",
     "is_counted",
     "is_trained_on",
     "num_bytes",

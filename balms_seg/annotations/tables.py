@@ -138,10 +138,15 @@ def _taken(
     return taken
 
 
+def is_coco_2014_name(name: str) -> bool:
+    """Whether an image has the name that COCO 2014 and LVIS v0.5 give it, in no folder."""
+    return _COCO_2014_NAME.fullmatch(name) is not None
+
+
 def _relative_path(content: Mapping[str, Any], is_lvis_style: bool) -> str:
     name = fields.text(content.get("file_name"), "file_name")
     url = fields.text(content.get("coco_url"), "coco_url")
-    if name and not (url and is_lvis_style and _COCO_2014_NAME.fullmatch(name)):
+    if name and not (url and is_lvis_style and is_coco_2014_name(name)):
         return name
     return "/".join(url.split("/")[-2:])
 

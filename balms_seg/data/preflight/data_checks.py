@@ -44,10 +44,11 @@ class PreflightError(ValueError):
         problems: one sentence or two for each.
     """
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], *, after: str = "") -> None:
         self.problems = problems
         noun = "problem" if len(problems) == 1 else "problems"
-        super().__init__("\n  - ".join([f"{len(problems)} {noun} before the start:", *problems]))
+        told = "\n  - ".join([f"{len(problems)} {noun} before the start:", *problems])
+        super().__init__(f"{told}\n{after}".rstrip())
 
 
 def preflight(
@@ -153,7 +154,12 @@ def _content_problems(
         logger.warning(other_size)
     missing = missing_images(record["file_name"] for record in images)
     if missing:
-        said = describe_missing(missing, len(images), metadata.get("image_root"))
+        said = describe_missing(
+            missing,
+            len(images),
+            metadata.get("image_root"),
+            is_lvis_style=metadata.get("evaluator_type") == "lvis",
+        )
         yield f"{said} {describe_downloads(name)}".rstrip()
     absent = set(missing)
     present = [record for record in images if record["file_name"] not in absent]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from balms_seg.annotations import describe_alike, shortened
+from balms_seg.annotations import describe_alike, is_coco_2014_name, shortened
 from balms_seg.wording import agreeing, counted
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -33,12 +33,32 @@ def missing_images(file_names: Iterable[str]) -> list[str]:
     return missing
 
 
-def describe_missing(missing: Sequence[str], num_images: int, image_root: str | None) -> str:
-    """One sentence on missing images, with the likely cause where it can be told."""
+def describe_missing(
+    missing: Sequence[str],
+    num_images: int,
+    image_root: str | None,
+    *,
+    is_lvis_style: bool = False,
+) -> str:
+    """One sentence on missing images, with the likely cause where it can be told.
+
+    Args:
+        missing: paths, at least one.
+        num_images: of the set.
+        image_root: its folder; None where that is not known.
+        is_lvis_style: the json has LVIS's fields, of which `coco_url` says where an image lies.
+    """
     text = (
         f"{len(missing)} of {counted(num_images, 'image')} {agreeing(len(missing), 'is', 'are')} "
-        f"missing: {shortened(missing, 3)}."
+        f"missing: {shortened(missing, 3)}"
     )
+    if is_lvis_style and any(is_coco_2014_name(os.path.basename(path)) for path in missing):
+        # Where an entry has one, the path is no longer of this name.
+        text += (
+            "; entries of these names have no coco_url here, by which LVIS's images are found "
+            "below coco/train2017 and coco/val2017"
+        )
+    text += "."
     if image_root is None:
         return text
     root = Path(image_root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,18 @@ def test_single_missing_image(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     (tmp_path / "val" / "images" / "b.png").unlink()
     assert "1 of 3 images is missing: " in only_problem_of(cfg)
+
+
+@pytest.mark.parametrize("style", [lvis_style, coco_style])
+def test_names_of_coco_2014_without_coco_url_are_told_of_lvis_alone(
+    style: Callable[[], dict], tmp_path: Path
+) -> None:
+    name = "COCO_train2014_000000000009.jpg"
+    cfg = config(tmp_path, changed(style(), "images", 0, file_name=name), style())
+    (tmp_path / "train" / "images" / name).unlink()
+    problem = only_problem_of(cfg)
+    assert f"1 of 3 images is missing: {tmp_path}/train/images/{name}" in problem
+    assert ("have no coco_url here, by which" in problem) is (style is lvis_style)
 
 
 def test_image_folder_one_level_off_is_guessed(tmp_path: Path) -> None:
