@@ -6,11 +6,15 @@ import logging
 import math
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from detectron2.utils.events import EventStorage
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.data.instances.builtin import BUILTIN_LVIS_NAMES, describe_downloads
+from balms_seg.data.preflight.data_checks import PreflightError
 from balms_seg.data.training_set import TrainingSet
 from balms_seg.engine.batch_size import scaled_to
 from balms_seg.engine.checkpoints.find import saved_runs
@@ -67,7 +71,8 @@ def dry_run(args: Namespace) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         sets = DataSets()
         cfg = _planned(setup(args, sets, scratch=scratch), num_processes)
-        trainer = _PlannedTrainer(cfg, sets)
+        with _naming_published_costs(cfg):
+            trainer = _PlannedTrainer(cfg, sets)
         trainer.checkpointer.save_dir = folder  # only read: nothing is trained
         try:
             trainer.resume_or_load(resume=args.resume)
@@ -83,6 +88,19 @@ def dry_run(args: Namespace) -> str:
                 **_describe_folder(folder, args),
             }
         )
+
+
+@contextmanager
+def _naming_published_costs(cfg: CfgNode) -> Iterator[None]:
+    """Let the error for LVIS that is not there say where its hours and memory stand."""
+    try:
+        yield
+    except PreflightError as error:
+        lvis = set(cfg.DATASETS.TRAIN).intersection(BUILTIN_LVIS_NAMES)
+        if not any(describe_downloads(name) in told for name in lvis for told in error.problems):
+            raise
+        costs = "Without the data, hours and memory of LVIS are in docs/training_cost.md."
+        raise PreflightError(error.problems, after=costs) from error
 
 
 def _dry_evaluation(args: Namespace, folder: str) -> str:

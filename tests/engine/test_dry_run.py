@@ -197,6 +197,17 @@ def test_what_stops_a_run_stops_its_dry_run(data: dict[str, object], tmp_path: P
         dry_run({**data, "OUTPUT_DIR": str(tmp_path / "other")}, "--num-gpus", "3")
 
 
+def test_without_lvis_a_plan_says_where_its_costs_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    config = "lvis_v0.5/paper_feature_sigmoid_mask_rcnn_R_50_FPN_1x.yaml"
+    words = ["--config-file", config, "--num-gpus", "8", "--dry-run", "OUTPUT_DIR", str(tmp_path)]
+    costs = r"\nWithout the data, hours and memory of LVIS are in docs/training_cost\.md\.$"
+    with pytest.raises(SystemExit, match=rf"(?s)2 problems before the start:.*{costs}"):
+        run_command("train", words)
+
+
 def test_a_used_folder_is_planned_as_a_new_run_or_as_the_rest_of_the_old_one(
     data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
