@@ -89,7 +89,10 @@ def evaluate(cfg: CfgNode, sets: DataSets | None = None, *, resume: bool = False
     """
     with early_stops_told("evaluated"):
         data = RunData(cfg, training=False, sets=sets)
-        model, record = _load(cfg, resume=resume)
+        model, checkpointer = _load(cfg, resume=resume)
+        record = checkpointer.loaded_record
+        # Of a file of one's own they may be others than those that its OUTPUT_DIR would hold.
+        logger.info("Weights: %s", checkpointer.loaded_from)
         statistics, classes = data.statistics, loaded_classes(record)
         if statistics is None and classes is not None and build_job(cfg).of_images:
             statistics = classes.to_statistics()  # the training set need not be at hand
@@ -155,8 +158,8 @@ def load_model_and_classes(
         RuntimeError: as there.
         ValueError: a registered data set of the configuration has other classes.
     """
-    model, record = _load(cfg, resume=resume)
-    classes = loaded_classes(record)
+    model, checkpointer = _load(cfg, resume=resume)
+    classes = loaded_classes(checkpointer.loaded_record)
     if classes is not None and classes.thresholds and not _own_thresholds(cfg):
         heads: Any = model.roi_heads
         heads.cut_at(classes.thresholds)
@@ -181,8 +184,8 @@ def _own_thresholds(cfg: CfgNode) -> bool:
     return bool(cfg.MODEL.ROI_BOX_HEAD.CLASS_THRESHOLDS)
 
 
-def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
-    """The model with its weights, and what else the checkpoint holds."""
+def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, LongTailedCheckpointer]:
+    """The model with its weights, and what loaded them."""
     model = LongTailedTrainer.build_model(cfg)
     checkpointer = LongTailedCheckpointer(model, cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
@@ -191,7 +194,7 @@ def _load(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Mapping[str, Any]]:
     checkpointer.require_all_parameters(_remedy(cfg))
     if cfg.MODEL.INIT_CLASSIFIER == "tau_norm":
         tau_normalise_classifiers(model, tau=cfg.MODEL.INIT_CLASSIFIER_TAU)
-    return model, checkpointer.loaded_record
+    return model, checkpointer
 
 
 def _remedy(cfg: CfgNode) -> str:

@@ -91,21 +91,29 @@ def test_the_last_checkpoint_is_the_trained_model(finished: LongTailedTrainer) -
 
 
 def test_evaluation_alone_gives_the_same_metrics(
-    finished: LongTailedTrainer, data: dict[str, object], tmp_path: Path
+    finished: LongTailedTrainer,
+    data: dict[str, object],
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
 ) -> None:
     weights = {"MODEL.WEIGHTS": str(output_of(finished) / "model_final.pth")}
     returned = run_evaluation({**data, **weights}, tmp_path)
+    assert f"Weights: {weights['MODEL.WEIGHTS']}" in log.messages
     after_training = val_metrics(output_of(finished), data)
     assert_same_metrics(val_metrics(tmp_path, data), after_training)
     assert_same_metrics(returned, finished._last_eval_results)
 
 
 def test_evaluation_alone_of_the_last_checkpoint_of_the_output_folder(
-    finished: LongTailedTrainer, data: dict[str, object], tmp_path: Path
+    finished: LongTailedTrainer,
+    data: dict[str, object],
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
 ) -> None:
     output = shutil.copytree(output_of(finished), tmp_path / "copy")
     (output / "results.json").unlink()
     run_evaluation(data, output, "--resume")
+    assert f"Weights: {output / 'model_final.pth'}" in log.messages
     assert_same_metrics(val_metrics(output, data), val_metrics(output_of(finished), data))
 
 

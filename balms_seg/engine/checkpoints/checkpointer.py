@@ -48,6 +48,7 @@ class LongTailedCheckpointer(DetectionCheckpointer):
             classifiers that it did not fill because these differ.
         record: plain values that go into every checkpoint.
         loaded_record: likewise, of the last checkpoint loaded.
+        loaded_from: path or address of the weights that `resume_or_load` took.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         self.other_classifiers: dict[str, tuple[int, int]] = {}
         self.record: dict[str, Any] = {}
         self.loaded_record: dict[str, Any] = {}
+        self.loaded_from = ""
 
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         """Write `name`.pth; a process that dies meanwhile leaves what was there.
@@ -120,7 +122,9 @@ class LongTailedCheckpointer(DetectionCheckpointer):
         """
         self._resumes = resume and self.has_checkpoint()
         if self._resumes:
-            return self.load(on_main_process(self._whole_checkpoint))
+            self.loaded_from = on_main_process(self._whole_checkpoint)
+            return self.load(self.loaded_from)
+        self.loaded_from = path
         local = path.partition("?")[0]  # detectron2 takes options after a question mark
         if local and "://" not in local and not Path(local).is_file():
             raise FileNotFoundError(
