@@ -23,7 +23,8 @@ GROUP_COLORS = {
     for groups in (GROUPS, CLASSIFICATION_GROUPS)
     for i, group in enumerate(groups)
 }
-_TOP_LEGEND = {"orient": "top", "title": None}
+_TOP_LEGEND: dict[str, Any] = {"orient": "top", "title": None}
+_LONG_NAME = 14  # characters, of which two do not fit side by side on a telephone
 POWERS = {"values": [10**power for power in range(7)], "format": ",d"}
 # An axis of numbers that have no fractions; where they are few, Vega puts ticks between them.
 WHOLE = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, ',d')"}
@@ -57,8 +58,11 @@ def run_color(runs: Sequence[Run]) -> dict[str, Any]:
     """Colour by run; no legend for a single one."""
     names = [run.name for run in runs]
     colors = [f"var(--run-{i % 6 + 1})" for i in range(len(names))]
-    legend = {"orient": "top", "title": None, "labelLimit": 300} if len(names) > 1 else None
-    return field("run", "nominal", scale={"domain": names, "range": colors}, legend=legend)
+    legend = {**_TOP_LEGEND, "labelLimit": 300}
+    if max(map(len, names)) > _LONG_NAME:
+        legend["columns"] = 1
+    scale = {"domain": names, "range": colors}
+    return field("run", "nominal", scale=scale, legend=legend if len(names) > 1 else None)
 
 
 def group_color(groups: Sequence[str], **parts: Any) -> dict[str, Any]:

@@ -18,13 +18,15 @@ function resolveColors(node) {
 }
 
 function figureConfig() {
+  // Legends of one chart stand below each other, and in a narrow window of two columns, else they are cut off.
+  const columns = document.body.clientWidth < 600 ? { columns: 2 } : {};
   const text = { labelColor: style("--soft"), titleColor: style("--soft"), labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   return {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
     axis: { ...text, gridColor: style("--line"), domainColor: style("--faint"), tickColor: style("--faint") },
     axisXQuantitative: { labelOverlap: "greedy", labelSeparation: 8 },
-    legend: { ...text, labelColor: style("--ink"), labelFontSize: 13, symbolSize: 120 },
+    legend: { ...text, labelColor: style("--ink"), labelFontSize: 13, symbolSize: 120, layout: { top: { direction: "vertical" } }, ...columns },
     view: { stroke: null },
     text: { color: style("--ink"), fontSize: 12 },
     scale: { bandPaddingInner: 0.25 },

@@ -17,6 +17,7 @@ from balms_seg.commands.command_line import run_command
 from balms_seg.evaluation.output.results_file import add_to_results
 from balms_seg.evaluation.uncertainty.difference import Difference
 from balms_seg.evaluation.uncertainty.run_comparison import NOTHING_YET
+from balms_seg.report.charts import run_color
 from balms_seg.report.run_files import names_of, read_run
 from balms_seg.report.sections import class_table, compare_in_words
 from balms_seg.report.table_sections import _cell
@@ -284,6 +285,16 @@ def test_a_data_set_named_after_a_path_leads_nowhere(tmp_path: Path) -> None:
     (run / "results.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit, match="leads out of"):
         run_command("report", [str(run), "--resamples", "0"])
+
+
+@pytest.mark.parametrize("long_name", ["other", "balanced_softmax_of_seed_2"])
+def test_long_names_of_runs_stand_below_each_other_in_legends(
+    long_name: str, tmp_path: Path
+) -> None:
+    runs = [read_run(write_run(tmp_path / name)) for name in ("run", long_name)]
+    legend = run_color(runs)["legend"]
+    assert (legend.get("columns") == 1) == (long_name != "other")
+    assert run_color(runs[:1])["legend"] is None
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
