@@ -36,8 +36,10 @@ class BalancedSoftmax(Softmax):
                 expected repeats). auto: instance, which measured best.
             background: foreground_only | neutral | factored | prior, see docs/balanced_softmax.md.
                 The default measured best (docs/results/toy_backgrounds.md).
-            geometric_mean: of the counts under `foreground_only`, which are multiplied up to it;
-                0 takes them as they are. 1 is `neutral`.
+            geometric_mean: of the counts under `foreground_only`, which are multiplied to have it,
+                so that the loss does not depend on the size of the data set; 0 takes them as they
+                are. 1 is `neutral`. Other forms are blind to a common factor of all counts. 30
+                did well where 0 did, and where it did not (docs/results/README.md).
             background_count: count of background for `background` prior. 0: the foreground counts'
                 sum times `background_ratio`.
             background_ratio: background proposals for each foreground one in a training batch,
@@ -46,7 +48,7 @@ class BalancedSoftmax(Softmax):
 
         prior: str = "auto"
         background: str = "foreground_only"
-        geometric_mean: float = 0.0
+        geometric_mean: float = 30.0
         background_count: float = 0.0
         background_ratio: float = 3.0
 
@@ -57,11 +59,6 @@ class BalancedSoftmax(Softmax):
                 "geometric_mean",
                 0 <= self.geometric_mean < float("inf"),
                 "a positive number, or 0 for the counts as they are",
-            )
-            self.check_range(
-                "geometric_mean",
-                not self.geometric_mean or self.background == "foreground_only",
-                f"0 with background {self.background}, which takes no scale of the counts",
             )
             self.check_range(
                 "background_count",
@@ -84,7 +81,8 @@ class BalancedSoftmax(Softmax):
             counts = statistics.prior_counts(
                 "instance" if settings.prior == "auto" else settings.prior
             )
-            if settings.geometric_mean:
+            scaled = self.has_background and settings.background == "foreground_only"
+            if scaled and settings.geometric_mean:
                 counts = counts * (settings.geometric_mean / np.exp(np.log(counts).mean()))
             if settings.background == "prior":
                 derived = float(counts.sum()) * settings.background_ratio

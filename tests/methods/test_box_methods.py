@@ -89,7 +89,11 @@ def test_prior_and_background_reach_the_balanced_softmax_loss(
     prior: str, attribute: str, background: str
 ) -> None:
     logits, rows = box_rows(
-        "balanced_softmax", prior=prior, background=background, background_count=7.0
+        "balanced_softmax",
+        prior=prior,
+        background=background,
+        background_count=7.0,
+        geometric_mean=0.0,
     )
     expected = balanced_softmax_loss_with_background(
         logits,
@@ -109,7 +113,13 @@ def test_priors_and_backgrounds_differ() -> None:
     choices = [(prior, b) for prior in ("image", "instance", "sampled") for b in scaled]
     choices += [(prior, b) for prior in ("image", "sampled") for b in scale_free]
     values = sorted(
-        box_rows("balanced_softmax", prior=prior, background=background, background_count=7.0)[1]
+        box_rows(
+            "balanced_softmax",
+            prior=prior,
+            background=background,
+            background_count=7.0,
+            geometric_mean=0.0,
+        )[1]
         .mean()
         .item()
         for prior, background in choices
@@ -135,10 +145,17 @@ def test_a_geometric_mean_makes_the_loss_blind_to_the_size_of_the_data_set() -> 
     _, neutral = box_rows("balanced_softmax", background="neutral")
     torch.testing.assert_close(box_rows("balanced_softmax", geometric_mean=1.0)[1], neutral)
     own = float(COUNTS.log().mean().exp())
-    _, as_counted = box_rows("balanced_softmax")
+    _, as_counted = box_rows("balanced_softmax", geometric_mean=0.0)
     torch.testing.assert_close(box_rows("balanced_softmax", geometric_mean=own)[1], as_counted)
-    with pytest.raises(SettingError, match=r"0 with background prior"):
-        METHODS["balanced_softmax"].Settings(background="prior", geometric_mean=7.0)
+
+
+@pytest.mark.parametrize("background", ["neutral", "factored", "prior"])
+def test_a_geometric_mean_is_of_the_foreground_alone(background: str) -> None:
+    as_counted, scaled = (
+        box_rows("balanced_softmax", background=background, geometric_mean=mean)[1]
+        for mean in (0.0, 7.0)
+    )
+    assert torch.equal(as_counted, scaled)
 
 
 def test_focal_loss_takes_background_for_a_class() -> None:

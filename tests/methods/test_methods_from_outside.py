@@ -104,8 +104,9 @@ def test_the_documents_margin_is_that_of_its_formula() -> None:
     }
     exec(method + use, names)
     counts = np.array([16.0, 1.0])
+    scaled = counts * 30 / 4  # a geometric mean of 30, the default
     for row, shift in enumerate(-0.5 * counts**-0.25):
-        logits = np.append(np.log(counts), 0.0)
+        logits = np.append(np.log(scaled), 0.0)
         logits[row] += shift
         expected = np.log(np.exp(logits).sum()) - logits[row]
         assert float(names["rows"][row]) == pytest.approx(expected, rel=1e-6)
