@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmarks"))
@@ -21,5 +22,22 @@ def test_a_figure_has_a_pair_a_line_and_skips_those_of_one_seed(tmp_path: Path) 
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
     table_figure.main([str(path), str(path), "--output", str(tmp_path / "figure.png")])
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > 500
+
+
+def test_rows_are_bars_with_the_interval_of_their_mean(tmp_path: Path) -> None:
+    columns = [
+        f"{task}/{name}" for task in ("segm", "bbox") for name in ("AP", "APr", "APc", "APf")
+    ]
+    runs = [{"row": "a", "seed": seed, **dict.fromkeys(columns, 50.0 + seed)} for seed in (0, 2)]
+    table = {"title": "Made up", "runs": runs}
+    rows = table_figure.bars(table, {"a": "A"}, "segm")["data"]["values"]
+    assert [row["place"] for row in rows] == ["all classes", "rare", "common", "frequent"]
+    assert rows[0]["text"] == "51.0"
+    assert rows[0]["high"] - rows[0]["mean"] == pytest.approx(12.706, abs=1e-3)  # t of 1, twice 0.5
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table))
+    table_figure.main([str(path), "--rows", "a", "--output", str(tmp_path / "figure.png")])
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 500

@@ -1,10 +1,14 @@
 #!/usr/bin/env python
-r"""Draw the paired differences of tables: a dot and its 95 % interval for each pair.
+r"""Draw tables: the paired differences of each, or a bar for some rows by frequency of the class.
 
-The dot is filled, and coloured by its sign, where the interval leaves out 0.
+A difference is a dot with its 95 % interval over paired seeds; the dot is filled, and coloured by
+its sign, where the interval leaves out 0. A bar is a row's mean, with the interval of that mean.
 
 python tools/benchmarks/table_figure.py docs/results/cifar_features_rho200.json \
     --output docs/images/features.png
+python tools/benchmarks/table_figure.py docs/results/toy_methods.json \
+    --rows softmax "balanced_softmax, geometric mean 30 (the default)" \
+    --names softmax balanced_softmax --output docs/images/ap_by_group.png
 """
 
 from __future__ import annotations
@@ -15,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from balms_seg.annotations.json_file import read_json
+from balms_seg.evaluation.uncertainty.seed_differences import mean_difference
 from balms_seg.report.charts import Spec, field
 from balms_seg.report.figures import save_figure
 
 # of an interval on one side of 0, or on both
 _SIGN_COLORS = {"below": "#b3261e", "above": "#1b6e3a", "either": "#737373"}
+
+_PLACES = {"AP": "all classes", "APr": "rare", "APc": "common", "APf": "frequent"}
+_ROW_COLORS = ("#9db4c0", "#2f6f8f", "#c9a66b", "#7a5c99")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,9 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("tables", nargs="+", type=Path, help="json files of compare-methods")
     parser.add_argument("--column", default="top1", help="default: %(default)s")
+    parser.add_argument("--rows", nargs="+", help="rows of the tables to draw as bars")
+    parser.add_argument("--names", nargs="+", help="what the figure calls them")
     parser.add_argument("--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args(arguments)
-    draw([read_json(path) for path in args.tables], args.column, args.output)
+    tables = [read_json(path) for path in args.tables]
+    if args.rows:
+        names = dict(zip(args.rows, args.names or args.rows, strict=True))
+        panels = [bars(table, names, task) for table in tables for task in ("segm", "bbox")]
+        save_figure({"hconcat": panels, "spacing": 30}, args.output)
+    else:
+        draw(tables, args.column, args.output)
 
 
 def differences(table: dict[str, Any], column: str) -> list[tuple[str, float, float, float]]:
@@ -86,6 +102,53 @@ def panel(table: dict[str, Any], column: str) -> Spec:
                         "condition": {"test": "datum.sign == 'either'", "value": "white"},
                         **field("sign", "nominal", scale=colors, legend=None),
                     },
+                },
+            },
+        ],
+    }
+
+
+def bars(table: dict[str, Any], names: dict[str, str], task: str) -> Spec:
+    """Mean AP of rows by frequency group, with intervals, as a Vega-Lite specification.
+
+    Args:
+        table: of two seeds or more.
+        names: rows of the table, and what the figure calls them.
+        task: "segm" or "bbox".
+    """
+    rows = []
+    for row, name in names.items():
+        for metric, place in _PLACES.items():
+            one = mean_difference([r[f"{task}/{metric}"] for r in table["runs"] if r["row"] == row])
+            known = {"mean": one.mean, "low": one.low, "high": one.high, "text": f"{one.mean:.1f}"}
+            rows.append({"row": name, "place": place, **known})
+    colors = {"domain": list(names.values()), "range": _ROW_COLORS[: len(names)]}
+    title = f"{'mask' if task == 'segm' else 'box'} AP (%)"
+    return {
+        "width": 330,
+        "height": 220,
+        "data": {"values": rows},
+        "encoding": {
+            "x": field("place", "nominal", sort=list(_PLACES.values()), axis={"labelAngle": 0}),
+            "xOffset": {"field": "row", "sort": list(names.values())},
+        },
+        "layer": [
+            {
+                "mark": "bar",
+                "encoding": {
+                    "y": field("mean", "quantitative", title),
+                    "color": field("row", "nominal", scale=colors, legend={"orient": "top"}),
+                },
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.5, "color": "#222222"},
+                "encoding": {"y": field("low", "quantitative", title), "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "text", "baseline": "bottom", "dy": -3, "color": "#222222"},
+                "encoding": {
+                    "y": {"field": "high", "type": "quantitative"},
+                    "text": {"field": "text"},
                 },
             },
         ],
