@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def _read(state: _FileState) -> Annotations:
     path = state.path
     if state.size < MIN_CACHED_BYTES:
         return _build(path)
-    return load_or_build(content_key(path), default_cache_dir(), lambda: _build(path))
+    kept = load_or_build(content_key(path), default_cache_dir(), lambda: _build(path))
+    return _named(kept, str(path))
 
 
 def _build(path: Path) -> Annotations:
@@ -73,11 +74,16 @@ def _build(path: Path) -> Annotations:
     return build_annotations(read_sections(path), str(path), progress)
 
 
+def _named(annotations: Annotations, source: str) -> Annotations:
+    """The same under its path, for what is kept may come from a copy of the file elsewhere."""
+    return replace(annotations, facts=replace(annotations.facts, source=source))
+
+
 @lru_cache(maxsize=_NUM_KEPT)
 def open_annotations(cache_file: Path, source: str) -> Annotations:
     """Map arrays that another process has checked; read the json where they are gone."""
     try:
-        return load(cache_file)
+        return _named(load(cache_file), source)
     except (OSError, ValueError):
         return read_annotations(source)
 

@@ -195,3 +195,15 @@ def test_a_large_file_decodes_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     expected = read_anew(path)
     monkeypatch.setattr("balms_seg.annotations.annotation_columns._AT_ONCE", 4)
     assert same(build_annotations(read_sections(path), str(path)), expected)
+
+
+def test_a_copy_of_a_file_goes_by_its_own_path(json_file: Path, tmp_path: Path) -> None:
+    read_anew(json_file)
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(json_file.read_bytes())
+    kept = read_anew(copy)
+    assert kept.facts.source == str(copy)
+    assert kept.cache_file is not None
+    opened = reader.open_annotations(kept.cache_file, str(json_file))
+    assert opened.facts.source == str(json_file)
+    assert same(kept, opened)
