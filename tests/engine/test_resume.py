@@ -187,7 +187,7 @@ def test_resuming_a_finished_run_evaluates_it_and_says_so(
     assert_same_tensors(finished.model.state_dict(), resumed.model.state_dict())
 
 
-def test_weights_of_plain_detectron2_start_a_new_stream(
+def test_a_checkpoint_without_a_stream_position_goes_on_with_the_next_images(
     data: dict[str, object], tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     run_training(data, tmp_path)
@@ -198,7 +198,7 @@ def test_weights_of_plain_detectron2_start_a_new_stream(
     torch.save(checkpoint, path)
     _, history = run_watched({**data, "SOLVER.MAX_ITER": 3}, tmp_path, "--resume")
     assert "has no stream position" in log.text
-    assert history.positions == [[0, 1]]
+    assert history.positions == [[4, 5]]
 
 
 def break_loss(trainer: LongTailedTrainer, iteration: int, value: float) -> None:
