@@ -35,7 +35,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_run_of_two_iterations(data: dict[str, object], tmp_path: Path) -> None:
-    data["MODEL.ROI_HEADS.SCORE_THRESH_TEST"] = 0.99  # it finds nothing
+    data = {**data, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.99}  # it finds nothing
     job = run(TRAIN_NET, *command_line(data, tmp_path / "command"))
     assert job.returncode == 0, job.stderr
     log = (tmp_path / "command" / "log.txt").read_text()
