@@ -190,6 +190,19 @@ def test_the_table_of_classes_is_whole_with_long_names(
     assert (cut, num_wide) == (0, 0)
 
 
+def test_every_table_is_whole_on_paper(browser: Any, page: Path) -> None:
+    open_page(browser, page, width=717, dark=False)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    hidden = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].filter((e) => e.querySelector('table'))"
+        ".map((e) => [e.className, getComputedStyle(e).overflowY, getComputedStyle(e).maxHeight,"
+        "e.scrollWidth - e.clientWidth])"
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert any(name == "scroll table" for name, *_ in hidden)
+    assert [row for row in hidden if row[1:] != ["visible", "none", 0]] == []
+
+
 def test_details_of_the_table_follow_the_chosen_run(browser: Any, page: Path) -> None:
     open_page(browser, page, width=1200, dark=False)
     browser.find_element("css selector", "#classes thead button").click()
