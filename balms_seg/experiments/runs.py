@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Lock
 from typing import Any, Protocol
 
 import yaml
@@ -17,7 +14,7 @@ import yaml
 from balms_seg.durable_files import only_process
 from balms_seg.evaluation.output.results_file import read_results
 from balms_seg.experiments.cost import Cost, take_cost, write_cost
-from balms_seg.experiments.processes import Ended, Start, start_process, wait_for
+from balms_seg.experiments.processes import Start, start_process, wait_for
 from balms_seg.stop_signals import RESUME_EXIT_CODE, stop_signals
 
 LOCK_FILE = "runs.lock"
@@ -66,7 +63,8 @@ def train_all(
     """Train what is not finished, and print how each run ended.
 
     A stop signal, or the end of the time, ends the runs under way; they go on from their
-    checkpoints when this is called again. A run that fails ends none of the others.
+    checkpoints when this is called again. A run that fails ends only those that start from it, and
+    one that waits for its stage lets others pass.
 
     Args:
         runs: in order of importance.
@@ -83,16 +81,17 @@ def train_all(
     Raises:
         RuntimeError: another process trains runs in the folder.
     """
+    steps = _in_order(runs)
     queue = _Queue(
         output,
         command,
         start,
         folder or Path.cwd(),
         deadline=time.monotonic() + (float("inf") if minutes is None else 60 * minutes),
+        places=list(places),
+        finished={run.name for run in steps if is_finished(output / run.name)},
     )
-    queue.num_runs = len({name for run in runs for name in _unfinished(run, output)})
-    for place in places:
-        queue.places.put(place)
+    wanted = {name for run in runs for name in queue.unfinished(run)}
     taken = (
         f"Another process trains runs in {output}, and two would spoil what each of them measures; "
         "wait for it, or give another --output."
@@ -101,22 +100,24 @@ def train_all(
         only_process(output / LOCK_FILE, taken),
         stop_signals.installed(),
         stop_signals.deferred(),
-        ThreadPoolExecutor(len(places)) as pool,
     ):
-        list(pool.map(queue.train, runs))
+        queue.train([run for run in steps if run.name in wanted])
     return queue.failed
 
 
-def _unfinished(run: Run, output: Path) -> list[str]:
-    """The run and the stages before it, those that are to be trained."""
-    if is_finished(output / run.name):
-        return []
-    return [run.name, *(_unfinished(run.after, output) if run.after else [])]
+def _in_order(runs: Sequence[Run]) -> list[Run]:
+    """The runs and the stages before them, each once, a stage before what starts from it."""
+    steps: dict[str, Run] = {}
+    for run in runs:
+        before = _in_order([run.after]) if run.after else []
+        for step in (*before, run):
+            steps.setdefault(step.name, step)
+    return list(steps.values())
 
 
 @dataclass
 class _Queue:
-    """The runs of one call, for several threads.
+    """The runs of one call.
 
     Attributes:
         output: folder of the runs' folders.
@@ -124,10 +125,9 @@ class _Queue:
         start: starts it.
         folder: where commands run.
         deadline: when all is to end.
-        num_runs: how many are to be trained.
-        num_ended: how many of them have ended.
         places: environments that are free.
-        failed: names of the runs that failed.
+        finished: names of the runs that are.
+        failed: names of those that failed.
     """
 
     output: Path
@@ -135,31 +135,44 @@ class _Queue:
     start: Start
     folder: Path
     deadline: float
-    num_runs: int = 0
-    num_ended: int = 0
-    places: SimpleQueue[Mapping[str, str]] = field(default_factory=SimpleQueue)
+    places: list[Mapping[str, str]]
+    finished: set[str]
     failed: list[str] = field(default_factory=list)
-    _locks: defaultdict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
-    _telling: Lock = field(default_factory=Lock)
 
     def should_stop(self) -> bool:
         """Whether no run is to start, nor to go on."""
         return stop_signals.heard is not None or time.monotonic() >= self.deadline
 
-    def train(self, run: Run) -> bool:
-        """Train a run and the stages before it; whether it is finished."""
-        with self._locks[run.name]:  # rows that share a stage wait for it
-            if is_finished(self.output / run.name):
-                return True
-            if run.name in self.failed or (run.after and not self.train(run.after)):
-                return False
-            place = self.places.get()
-            try:
-                return not self.should_stop() and self._attempt(run, place)
-            finally:
-                self.places.put(place)
+    def unfinished(self, run: Run) -> list[str]:
+        """The run and the stages before it, those that are to be trained."""
+        if run.name in self.finished:
+            return []
+        return [run.name, *(self.unfinished(run.after) if run.after else [])]
 
-    def _attempt(self, run: Run, place: Mapping[str, str]) -> bool:
+    def train(self, runs: Sequence[Run]) -> None:
+        """Train runs, the first whose stage is finished wherever a place is free."""
+        waiting, num_runs, num_ended = list(runs), len(runs), 0
+        under_way: dict[Future[str], tuple[Run, Mapping[str, str]]] = {}
+        with ThreadPoolExecutor(len(self.places)) as pool:
+            while True:
+                while self.places and not self.should_stop() and (run := self._next(waiting)):
+                    waiting.remove(run)
+                    place = self.places.pop(0)
+                    under_way[pool.submit(self._attempt, run, place)] = run, place
+                if not under_way:
+                    return
+                for ended in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    run, place = under_way.pop(ended)
+                    self.places.append(place)
+                    num_ended += 1
+                    print(f"[{num_ended}/{num_runs}] {run.name}: {ended.result()}", flush=True)
+
+    def _next(self, waiting: Sequence[Run]) -> Run | None:
+        ready = (run for run in waiting if not run.after or run.after.name in self.finished)
+        return next(ready, None)
+
+    def _attempt(self, run: Run, place: Mapping[str, str]) -> str:
+        """Train one run; how it ended."""
         folder = self.output / run.name
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / LOG_FILE
@@ -168,29 +181,19 @@ class _Queue:
         with log.open("a", encoding="utf-8") as file:
             process = self.start(self.command(run, self.output), file, place, self.folder)
             ended = wait_for(process, self.should_stop)
+        seconds = time.monotonic() - began
         if cost is not None:
-            cost += Cost(time.monotonic() - began, ended.processor_seconds)
+            cost += Cost(seconds, ended.processor_seconds)
             write_cost(folder, cost)
-        done = is_finished(folder)
-        self._tell(run, _outcome(ended, done, log, time.monotonic() - began))
-        return done
-
-    def _tell(self, run: Run, outcome: str) -> None:
-        with self._telling:
-            self.num_ended += 1
-            if outcome.startswith(_FAILED):
-                self.failed.append(run.name)
-            print(f"[{self.num_ended}/{self.num_runs}] {run.name}: {outcome}", flush=True)
+        if is_finished(folder):
+            self.finished.add(run.name)
+            return f"done in {seconds:.0f} s"
+        if ended.was_told or ended.status == RESUME_EXIT_CODE:
+            return f"interrupted after {seconds:.0f} s"
+        self.failed.append(run.name)
+        return f"FAILED (exit status {ended.status}), see {log}: {_last_line(log)[:300]}"
 
 
-_FAILED = "FAILED"
-
-
-def _outcome(ended: Ended, is_done: bool, log: Path, seconds: float) -> str:
-    if is_done:
-        return f"done in {seconds:.0f} s"
-    if ended.was_told or ended.status == RESUME_EXIT_CODE:
-        return f"interrupted after {seconds:.0f} s"
+def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"{_FAILED} (exit status {ended.status}), see {log}: {last[:300]}"
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")

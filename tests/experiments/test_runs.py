@@ -139,3 +139,21 @@ def test_a_stage_that_failed_is_tried_once_and_ends_what_starts_from_it(tmp_path
 
     assert train_all(runs, tmp_path, command, places=places(2)) == ["stage"]
     assert asked == ["stage"]
+
+
+def test_a_stage_under_way_keeps_no_place_from_other_runs(tmp_path: Path) -> None:
+    """Two rows of each of two seeds, two places: the stages train side by side."""
+    stages = made_up("stage0", "stage1")
+    runs = [SimpleNamespace(name=f"{row}{s.name}", after=s) for s in stages for row in "ab"]
+    text = f"""
+import os, time
+end = time.monotonic() + 30
+open(sys.argv[1] + '/began', 'w').close()
+other = sys.argv[1][:-1] + str(1 - int(sys.argv[1][-1])) + '/began'
+while '/stage' in sys.argv[1] and not os.path.exists(other) and time.monotonic() < end:
+    time.sleep(0.02)
+if time.monotonic() >= end:
+    sys.exit('alone')
+{FINISH}"""
+    assert train_all(runs, tmp_path, script(text), places=places(2)) == []
+    assert all(is_finished(tmp_path / run.name) for run in [*stages, *runs])
