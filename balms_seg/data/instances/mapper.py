@@ -59,7 +59,7 @@ class InstanceMapper(DatasetMapper):
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """The record with "image", (C, H, W), and in training "instances"."""
-        record = copy.deepcopy(dataset_dict)
+        record = copy.deepcopy(dataset_dict if self.use_instance_mask else _maskless(dataset_dict))
         pixels = decode_image(
             PathManager.get_local_path(record["file_name"]),
             self.image_format,
@@ -98,6 +98,17 @@ class InstanceMapper(DatasetMapper):
                 ignored_boxes=_transformed(regions, transforms, image_shape) if regions else None,
                 known_classes=known,
             )
+
+
+def _maskless(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without outlines, most of what a copy of it costs."""
+    if "annotations" not in record:
+        return record
+    annotations = [
+        {key: value for key, value in annotation.items() if key != "segmentation"}
+        for annotation in record["annotations"]
+    ]
+    return {**record, "annotations": annotations}
 
 
 def _transformed(
