@@ -18,6 +18,7 @@ same as csv, and pictures.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,14 +92,18 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
     from balms_seg.commands.instance_predictions import write_instances
     from balms_seg.engine.instance_predictor import InstancePredictor
     from balms_seg.evaluation.output.next_to_nothing import FINDS_NOTHING, finds_next_to_nothing
+    from balms_seg.evaluation.uncertainty.stored_thresholds import YAML_FILE
 
     predictor = InstancePredictor.from_config(
         cfg, thresholds=args.thresholds, min_score=args.confidence_threshold
     )
     print(describe_cut(predictor))
-    counts = write_instances(predictor, addresses, args.output)
     folders = (args.run, Path(cfg.MODEL.WEIGHTS).parent)  # of an evaluation, of the training
-    results = next((file for each in folders if (file := each / "results.json").is_file()), None)
+    thresholds = first_file(folders, YAML_FILE)
+    if thresholds and not predictor.has_class_thresholds and args.confidence_threshold is None:
+        print(f"There are thresholds of its classes: --thresholds {plain_path(thresholds)}.")
+    counts = write_instances(predictor, addresses, args.output)
+    results = first_file(folders, "results.json")
     is_of_use = results is None or not finds_next_to_nothing(results)
     for name, number in counts.most_common():
         print(f"{number:6} {name}")
@@ -110,6 +115,11 @@ def write_detections(cfg: CfgNode, addresses: list[str], args: argparse.Namespac
         "predictions.json, predictions.csv and pictures are in "
         f"{plain_path(args.output.absolute())}."
     )
+
+
+def first_file(folders: Sequence[Path], name: str) -> Path | None:
+    """The first file of a name in one of the folders."""
+    return next((file for folder in folders if (file := folder / name).is_file()), None)
 
 
 def describe_cut(predictor: InstancePredictor) -> str:

@@ -27,6 +27,7 @@ _TRACES = ("*.pth", "last_checkpoint", "metrics.json", "results.json")
 _WRITTEN = (
     *_TRACES,
     *(CONFIG_FILE, "log.txt*", "meta_rates.*", "events.out.tfevents.*", "report.html"),
+    *("suspicious_labels.csv", "thresholds.csv", "thresholds.yaml"),
     *("inference", "inference_TTA", "training_pictures", f"{EARLIER}evaluation_*"),
 )
 _TRAINED = ("last_checkpoint", "metrics.json")  # what only a training leaves

@@ -1,7 +1,7 @@
 #!/bin/bash
 # One machine, of 8 GPUs unless you ask for others: sbatch slurm_one_machine.sh [CONFIG [KEY VALUE ...]];
-# of 4: sbatch --gpus-per-node=4 --cpus-per-task=24 slurm_one_machine.sh ...; one GPU: sbatch
-# --gpus-per-node=1 --cpus-per-task=6 slurm_one_machine.sh ... The job goes on by itself after its time limit.
+# of 4: sbatch --gpus-per-node=4 --cpus-per-task=24 --mem=32G slurm_one_machine.sh ...; one GPU: sbatch
+# --gpus-per-node=1 --cpus-per-task=6 --mem=16G slurm_one_machine.sh ... The job goes on by itself after its time limit.
 # BALMS_FLAG=--eval-only sbatch slurm_one_machine.sh CONFIG MODEL.WEIGHTS FILE OUTPUT_DIR FOLDER evaluates.
 # Submit it from the folder where output/ lies, or is to lie.
 #SBATCH --job-name=balms

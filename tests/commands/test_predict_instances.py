@@ -153,6 +153,21 @@ def test_nothing_above_the_threshold_is_said(
     assert f"{FINDS_NOTHING} So says {tmp_path / 'results.json'}.\n" in said
 
 
+def test_thresholds_beside_the_model_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = Path(shutil.copy(folder / "model.pth", tmp_path))
+    thresholds = tmp_path / "thresholds.yaml"
+    thresholds.write_text("MODEL: {ROI_BOX_HEAD: {CLASS_THRESHOLDS: [0.1, 0.2, 0.3]}}\n")
+    hint = f"There are thresholds of its classes: --thresholds {thresholds}.\n"
+    predict(folder, tmp_path / "a", model=model)
+    assert hint in capsys.readouterr().out
+    predict(folder, tmp_path / "b", "--confidence-threshold", "0.2", model=model)
+    assert hint not in capsys.readouterr().out
+    predict(folder, tmp_path / "c", "--thresholds", str(thresholds), model=model)
+    assert hint not in capsys.readouterr().out
+
+
 def test_keys_change_what_the_model_finds(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

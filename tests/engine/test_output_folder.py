@@ -10,7 +10,11 @@ import pytest
 from image_runs import build_image_trainer, run_image_evaluation, run_image_training
 from image_sets import write_image_sets
 
-from balms_seg.engine.output_folder import earlier_run, set_evaluation_aside
+from balms_seg.engine.output_folder import (
+    earlier_run,
+    prepare_output_folder,
+    set_evaluation_aside,
+)
 from balms_seg.evaluation.images.stored_comparison import prediction_files
 from balms_seg.evaluation.predictions.staged_files import appearing_together
 
@@ -95,3 +99,13 @@ def test_what_training_found_stays_beside_an_evaluation_in_its_folder(tmp_path: 
     assert (run / "log.txt").read_text().count("held the results of another evaluation") == 2
     assert list(prediction_files(run)) == ["inference"]
     assert list(prediction_files(run / "earlier_evaluation_1")) == ["inference"]
+
+
+def test_what_was_made_of_an_earlier_run_goes_with_it(evaluated: Path) -> None:
+    """Thresholds are of weights that are no longer there."""
+    made = ("thresholds.yaml", "thresholds.csv", "suspicious_labels.csv", "report.html")
+    for name in (*made, "notes.txt"):
+        (evaluated / name).write_text(name)
+    prepare_output_folder(evaluated, resume=False, overwrite=True)
+    assert {path.name for path in evaluated.iterdir()} == {"earlier_run_1", "notes.txt"}
+    assert (evaluated / "earlier_run_1" / "thresholds.yaml").read_text() == "thresholds.yaml"
