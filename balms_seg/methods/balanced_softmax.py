@@ -36,10 +36,11 @@ class BalancedSoftmax(Softmax):
                 expected repeats). auto: instance, which measured best.
             background: foreground_only | neutral | factored | prior, see docs/balanced_softmax.md.
                 The default measured best (docs/results/toy_backgrounds.md).
-            geometric_mean: of the counts under `foreground_only`, which are multiplied to have it,
-                so that the loss does not depend on the size of the data set; 0 takes them as they
-                are. 1 is `neutral`. Other forms are blind to a common factor of all counts. 30
-                did well where 0 did, and where it did not (docs/results/README.md).
+            geometric_mean: of the counts under `foreground_only`, which are multiplied to have it
+                over the classes with samples, so that the loss does not depend on the size of the
+                data set; 0 takes them as they are. 1 is `neutral` where every class has samples.
+                Other forms are blind to a common factor of all counts. 30 did well where 0 did,
+                and where it did not (docs/results/README.md).
             background_count: count of background for `background` prior. 0: the foreground counts'
                 sum times `background_ratio`.
             background_ratio: background proposals for each foreground one in a training batch,
@@ -83,7 +84,8 @@ class BalancedSoftmax(Softmax):
             )
             scaled = self.has_background and settings.background == "foreground_only"
             if scaled and settings.geometric_mean:
-                counts = counts * (settings.geometric_mean / np.exp(np.log(counts).mean()))
+                seen = counts[statistics.instance_counts > 0]
+                counts = counts * (settings.geometric_mean / np.exp(np.log(seen).mean()))
             if settings.background == "prior":
                 derived = float(counts.sum()) * settings.background_ratio
                 self._background_count = settings.background_count or derived

@@ -149,6 +149,21 @@ def test_a_geometric_mean_makes_the_loss_blind_to_the_size_of_the_data_set() -> 
     torch.testing.assert_close(box_rows("balanced_softmax", geometric_mean=own)[1], as_counted)
 
 
+def test_a_class_without_samples_changes_no_other_ones_count() -> None:
+    """Or else a part of LVIS's classes would be trained with background set otherwise."""
+    counts = STATISTICS.instance_counts * (np.arange(K) != 1)
+    statistics = dataclasses.replace(STATISTICS, instance_counts=counts)
+    seen = build("balanced_softmax", geometric_mean=7.0)
+    seen.prepare(statistics)
+    kept = seen.kept("counts")
+    assert kept is not None
+    present = counts > 0
+    assert float(kept[present].log().mean().exp()) == pytest.approx(7.0)
+    ratio = kept[present] / torch.from_numpy(counts[present])
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), check_dtype=False)
+    assert float(kept[1]) == pytest.approx(float(ratio[0]))  # as if it had one
+
+
 @pytest.mark.parametrize("background", ["neutral", "factored", "prior"])
 def test_a_geometric_mean_is_of_the_foreground_alone(background: str) -> None:
     as_counted, scaled = (
