@@ -84,8 +84,10 @@ class BalancedSoftmax(Softmax):
             )
             scaled = self.has_background and settings.background == "foreground_only"
             if scaled and settings.geometric_mean:
-                seen = counts[statistics.instance_counts > 0]
-                counts = counts * (settings.geometric_mean / np.exp(np.log(seen).mean()))
+                # A class without samples has the count 1, whose logarithm adds nothing.
+                num_seen = max(np.count_nonzero(statistics.instance_counts), 1)
+                mean = np.exp(np.log(counts).sum() / num_seen)
+                counts = counts * (settings.geometric_mean / mean)
             if settings.background == "prior":
                 derived = float(counts.sum()) * settings.background_ratio
                 self._background_count = settings.background_count or derived

@@ -162,6 +162,8 @@ def test_a_class_without_samples_changes_no_other_ones_count() -> None:
     ratio = kept[present] / torch.from_numpy(counts[present])
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), check_dtype=False)
     assert float(kept[1]) == pytest.approx(float(ratio[0]))  # as if it had one
+    seen.prepare(dataclasses.replace(STATISTICS, instance_counts=0 * counts))
+    assert seen.kept("counts").tolist() == pytest.approx([7.0] * K)  # there is no prior
 
 
 @pytest.mark.parametrize("background", ["neutral", "factored", "prior"])
