@@ -6,7 +6,7 @@ K: classes, N: images with at least one annotation that is not a crowd.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,10 @@ class ClassStatistics:
         class_names: K names.
         group_names: frequency groups, rarest first.
         group_ids: (K,) int64 index into `group_names`.
-        sampled_counts: (K,) float64 instances weighted by their image's repeat factor, or None.
+        sampled_counts: (K,) float64 instances weighted by their image's repeat factor, pasted ones
+            included, or None.
+        pasted_counts: (K,) float64 instances that copy-paste adds, in expectation, when every image
+            is drawn once; None: it is off.
         empty_classes: what a class without a sample means to `prior_counts` and `frequency`:
             "floor" counts it as one sample (half an image in `frequency`), with a warning; "told"
             does so without, since it was given in training; "error" raises.
@@ -59,15 +62,17 @@ class ClassStatistics:
     group_names: tuple[str, ...]
     group_ids: np.ndarray
     sampled_counts: np.ndarray | None = None
+    pasted_counts: np.ndarray | None = None
     empty_classes: str = "floor"
 
     def __post_init__(self) -> None:
         num_classes = len(self.class_names)
         for name in ("image_counts", "instance_counts", "group_ids"):
             object.__setattr__(self, name, checked_counts(name, getattr(self, name), num_classes))
-        if self.sampled_counts is not None:
-            sampled = checked_counts("sampled_counts", self.sampled_counts, num_classes, np.float64)
-            object.__setattr__(self, "sampled_counts", sampled)
+        for name in ("sampled_counts", "pasted_counts"):
+            if (counts := getattr(self, name)) is not None:
+                checked = checked_counts(name, counts, num_classes, np.float64)
+                object.__setattr__(self, name, checked)
         if num_classes == 0:
             raise ValueError("Expected at least one class, but got none.")
         if self.empty_classes not in _EMPTY_CLASS_POLICIES:
@@ -81,11 +86,14 @@ class ClassStatistics:
 
     @property
     def frequency(self) -> np.ndarray:
-        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N]."""
+        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N].
+
+        Each instance that is pasted counts as an image.
+        """
         if self.num_images == 0:
             raise ValueError("The data set has no annotation, so class frequency is undefined.")
         apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
-        share = self.image_counts / self.num_images
+        share = self._with_pasted(self.image_counts) / self.num_images
         return np.clip(share, 0.5 / self.num_images, 1 - 0.5 / self.num_images)
 
     @property
@@ -96,7 +104,7 @@ class ClassStatistics:
         }
 
     def prior_counts(self, kind: str) -> np.ndarray:
-        """Return positive counts to use as a class prior.
+        """Return positive counts to use as a class prior; what is pasted counts, too.
 
         Args:
             kind: "image", "instance", or "sampled" (instances weighted by repeat factors).
@@ -109,8 +117,8 @@ class ClassStatistics:
                 class has no sample and the policy is "error".
         """
         counts = {
-            "image": self.image_counts,
-            "instance": self.instance_counts,
+            "image": self._with_pasted(self.image_counts),
+            "instance": self._with_pasted(self.instance_counts),
             "sampled": self.sampled_counts,
         }
         if kind not in counts:
@@ -124,6 +132,9 @@ class ClassStatistics:
         apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
         return np.where(chosen > 0, chosen, 1.0).astype(np.float64)
 
+    def _with_pasted(self, counts: np.ndarray) -> np.ndarray:
+        return counts if self.pasted_counts is None else counts + self.pasted_counts
+
     @classmethod
     def from_dataset_dicts(
         cls,
@@ -133,6 +144,7 @@ class ClassStatistics:
         class_names: Sequence[str] | None = None,
         frequency: Sequence[str | None] | None = None,
         repeat_factors: np.ndarray | None = None,
+        pasted_per_image: np.ndarray | None = None,
         empty_classes: str = "floor",
     ) -> ClassStatistics:
         """Count the annotations of detectron2 dataset dicts.
@@ -144,6 +156,7 @@ class ClassStatistics:
             class_names: K names; class ids as text by default.
             frequency: K group letters "r", "c", "f" that win over the counts; None where unknown.
             repeat_factors: (len(dataset_dicts),) how often the sampler repeats each image.
+            pasted_per_image: (K,) instances that copy-paste adds to an image, in expectation.
             empty_classes: see the class.
 
         Raises:
@@ -151,7 +164,7 @@ class ClassStatistics:
         """
         image_index, class_id = flatten_annotations(dataset_dicts)
         is_classification = any("label" in d for d in dataset_dicts[:1])
-        return cls._from_arrays(
+        counted = cls._from_arrays(
             image_index,
             class_id,
             num_classes,
@@ -161,6 +174,13 @@ class ClassStatistics:
             repeat_factors=checked_repeat_factors(repeat_factors, len(dataset_dicts)),
             empty_classes=empty_classes,
         )
+        if pasted_per_image is None:
+            return counted
+        drawn = counted.sampled_counts
+        if repeat_factors is not None and drawn is not None:
+            drawn = drawn + repeat_factors.sum() * pasted_per_image
+        pasted = len(dataset_dicts) * pasted_per_image
+        return replace(counted, sampled_counts=drawn, pasted_counts=pasted)
 
     @classmethod
     def from_json(
@@ -276,7 +296,7 @@ class ClassStatistics:
             group_names,
             assign_groups(image_counts, group_names, frequency),
             sampled_counts,
-            empty_classes,
+            empty_classes=empty_classes,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -289,5 +309,6 @@ class ClassStatistics:
             "group_names": list(self.group_names),
             "group_ids": self.group_ids.tolist(),
             "sampled_counts": None if self.sampled_counts is None else self.sampled_counts.tolist(),
+            "pasted_counts": None if self.pasted_counts is None else self.pasted_counts.tolist(),
             "empty_classes": self.empty_classes,
         }

@@ -86,6 +86,7 @@ class TrainingSet:
         *,
         empty_classes: str,
         repeats: Repeats | None = None,
+        pasted_per_image: np.ndarray | None = None,
         group_bounds: tuple[int, int] | None = None,
         num_left_out: int = 0,
     ) -> TrainingSet:
@@ -98,6 +99,7 @@ class TrainingSet:
             empty_classes: see `ClassStatistics`.
             repeats: how often the sampler draws each image, for counts of what is drawn; None: the
                 statistics have none.
+            pasted_per_image: (K,) instances that copy-paste adds to an image, in expectation.
             group_bounds: largest number of images of a class in the first and in the second group,
                 as the evaluation has them; None: the usual ones, or the json's own groups.
             num_left_out: images that were left out of `dicts`, as they show no object.
@@ -108,6 +110,7 @@ class TrainingSet:
             class_names=class_names,
             frequency=_class_frequency(names),
             repeat_factors=None if repeats is None else repeats(dicts, len(class_names)),
+            pasted_per_image=pasted_per_image,
             empty_classes=empty_classes,
         )
         ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")

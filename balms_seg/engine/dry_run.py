@@ -156,8 +156,12 @@ class _PlannedTrainer(LongTailedTrainer):
 def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
     """The share of each group among the objects (or images) of the set, and as they are drawn."""
     repeats = expected_repeats(cfg, data.dicts, num_classes=data.num_classes)
+    pasted = data.statistics.pasted_counts
     drawn = ClassStatistics.from_dataset_dicts(
-        data.dicts, data.num_classes, repeat_factors=repeats
+        data.dicts,
+        data.num_classes,
+        repeat_factors=repeats,
+        pasted_per_image=None if pasted is None else pasted / len(data.dicts),
     ).sampled_counts
     assert drawn is not None
     counts = data.statistics.instance_counts

@@ -12,6 +12,7 @@ weight 1.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -221,7 +222,7 @@ class ScoreCalibration(nn.Module):
     def of_training_set(
         cls, name: str, statistics: ClassStatistics, *, counts: str, **constants: Any
     ) -> ScoreCalibration:
-        """A calibration with the counts of a training set.
+        """A calibration with the counts of a training set, without what is pasted.
 
         Args:
             name: of `CALIBRATIONS`, apart from "none".
@@ -231,7 +232,7 @@ class ScoreCalibration(nn.Module):
         """
         return cls(
             name,
-            counts=torch.tensor(statistics.prior_counts(counts)),
+            counts=torch.tensor(replace(statistics, pasted_counts=None).prior_counts(counts)),
             group_ids=torch.tensor(statistics.group_ids),
             total=float(statistics.num_images) if counts == "image" else None,
             **constants,

@@ -67,6 +67,16 @@ def test_statistics_are_those_of_the_concatenation(tmp_path: Path) -> None:
     assert statistics.num_images == 4
 
 
+def test_what_is_pasted_is_counted_with_the_prior(tmp_path: Path) -> None:
+    cfg = config(tmp_path, lvis_style())
+    plain = training_statistics(cfg)
+    cfg.INPUT.COPY_PASTE.PROBABILITY, cfg.DATALOADER.REPEAT_THRESHOLD = 0.5, 0.9
+    pasted = training_statistics(cfg).prior_counts("instance") - plain.prior_counts("instance")
+    # 2 images, half of which get 2 instances on average; the one class in fewer than 90 % of them.
+    assert pasted.tolist() == [0, 2]
+    assert training_statistics(cfg).image_counts.tolist() == plain.image_counts.tolist()
+
+
 def test_sets_must_have_the_same_classes(tmp_path: Path) -> None:
     cfg = config(tmp_path, lvis_style(), changed(lvis_style(), "categories", 1, name="cow"))
     with pytest.raises(ValueError, match=r"differ in classes: .*first: cat;.*second: cow"):

@@ -31,6 +31,27 @@ logger = logging.getLogger(__name__)
 MIN_VISIBLE = 0.1
 
 
+def expected_pastes(cfg: Any, dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray | None:
+    """(K,) instances of each class that an image gets, in expectation; None: it gets none.
+
+    As if every cutout succeeded, which it does unless a crop misses the object.
+    """
+    options = cfg.INPUT.COPY_PASTE
+    if options.PROBABILITY <= 0:
+        return None
+    _, classes = image_and_class_of_annotations(dataset_dicts)
+    weights = _class_weights(cfg, dataset_dicts, num_classes)
+    weights[np.bincount(classes, minlength=num_classes) == 0] = 0
+    mean_number = options.PROBABILITY * (1 + options.MAX_INSTANCES) / 2
+    return mean_number * weights / max(weights.sum(), 1e-12)
+
+
+def _class_weights(cfg: Any, dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray:
+    """(K,) r_c - 1 by the sampler's class factors."""
+    sampler = repeat_factor_sampler(cfg)
+    return sampler.class_factors(cfg, dataset_dicts, num_classes=num_classes) - 1
+
+
 class _Cutout(NamedTuple):
     """An instance cut out of an input image."""
 
@@ -86,13 +107,11 @@ class CopyPasteMapper:
         cls, cfg: Any, mapper: InstanceMapper, dataset_dicts: Sequence[dict], num_classes: int
     ) -> CopyPasteMapper:
         """With `INPUT.COPY_PASTE`, and weights r_c - 1 by the sampler's class factors."""
-        sampler = repeat_factor_sampler(cfg)
-        factors = sampler.class_factors(cfg, dataset_dicts, num_classes=num_classes)
         options = cfg.INPUT.COPY_PASTE
         made = cls(
             mapper,
             dataset_dicts,
-            factors - 1,
+            _class_weights(cfg, dataset_dicts, num_classes),
             probability=options.PROBABILITY,
             max_instances=options.MAX_INSTANCES,
         )

@@ -9,6 +9,7 @@ from detectron2.data import build_detection_test_loader
 from detectron2.data.build import load_proposals_into_dataset
 
 from balms_seg.data.instances.builtin import Load, load_dataset_dicts
+from balms_seg.data.instances.copy_paste import expected_pastes
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.instances.mapper import build_test_mapper
 from balms_seg.data.training_set import TrainingSet, load_instance_dicts, shared_classes
@@ -33,7 +34,7 @@ class DetectionJob(Job):
     def load_training_set(
         self, names: Sequence[str] | None = None, *, load: Load = load_dataset_dicts
     ) -> TrainingSet:
-        """With the counts of what is drawn where a method's prior are those."""
+        """With the counts of what is drawn where a method's prior are those, and what is pasted."""
         cfg = self.cfg
         names = cfg.DATASETS.TRAIN if names is None else names
         dicts, num_left_out = load_instance_dicts(
@@ -43,12 +44,14 @@ class DetectionJob(Job):
             load=load,
         )
         counts_draws = any(node.get("PRIOR") == "sampled" for node in cfg.MODEL.METHODS.values())
+        class_names = shared_classes(names)
         return TrainingSet.count(
             names,
             dicts,
-            shared_classes(names),
+            class_names,
             empty_classes=cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES,
             repeats=self._expected_repeats if counts_draws else None,
+            pasted_per_image=expected_pastes(cfg, dicts, len(class_names)),
             group_bounds=tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS) or None,
             num_left_out=num_left_out,
         )

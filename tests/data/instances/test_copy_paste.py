@@ -14,8 +14,9 @@ pytest.importorskip("detectron2")
 from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BoxMode
 
+from balms_seg.class_statistics import ClassStatistics
 from balms_seg.config import add_balms_config, check_config
-from balms_seg.data.instances.copy_paste import CopyPasteMapper
+from balms_seg.data.instances.copy_paste import CopyPasteMapper, expected_pastes
 from balms_seg.data.instances.mapper import InstanceMapper
 from balms_seg.data.loading.configured_loader import build_train_loader
 from balms_seg.training_objects import TrainingObjects
@@ -230,3 +231,39 @@ def test_what_cannot_be_is_said_with_the_key(
     with pytest.raises(ValueError, match="contradicts itself") as caught:
         check_config(cfg)
     assert expected in str(caught.value)
+
+
+def test_the_prior_counts_what_is_pasted(cfg: CfgNode, dicts: list[dict]) -> None:
+    """As many as come out of whole passes through the images, for the prior of every method."""
+    cfg.INPUT.COPY_PASTE.PROBABILITY, cfg.INPUT.COPY_PASTE.MAX_INSTANCES = 0.5, 3
+    mapper = mapper_of(cfg, dicts)
+    np.random.seed(0)
+    passes = 60
+    seen = np.zeros(3)
+    for _ in range(passes):
+        for record in dicts[:12]:
+            classes = mapper(record)["instances"].gt_classes
+            seen += np.bincount(classes[classes != FREQUENT], minlength=3)
+    expected = expected_pastes(cfg, dicts, 3)
+    assert expected is not None
+    assert expected.sum() == pytest.approx(0.5 * 2)
+    np.testing.assert_allclose(seen / (12 * passes), expected, atol=0.1)
+
+    repeats = np.full(NUM_IMAGES, 2.0)
+    plain = ClassStatistics.from_dataset_dicts(dicts, 3, repeat_factors=repeats)
+    counted = ClassStatistics.from_dataset_dicts(
+        dicts, 3, repeat_factors=repeats, pasted_per_image=expected
+    )
+    for kind, draws in (("image", 1), ("instance", 1), ("sampled", 2)):
+        np.testing.assert_allclose(
+            counted.prior_counts(kind),
+            plain.prior_counts(kind) + draws * NUM_IMAGES * expected,
+        )
+    assert counted.frequency[RARE] == pytest.approx(3 / 16 + expected[RARE])
+    assert counted.instance_counts.tolist() == plain.instance_counts.tolist()
+    assert counted.groups.keys() == plain.groups.keys()
+
+
+def test_nothing_pasted_leaves_the_counts(cfg: CfgNode, dicts: list[dict]) -> None:
+    cfg.INPUT.COPY_PASTE.PROBABILITY = 0.0
+    assert expected_pastes(cfg, dicts, 3) is None
