@@ -19,6 +19,7 @@ from balms_seg.engine.meta.meta_step import MetaStep, loss_and_residuals
 from balms_seg.engine.step import TrainingStep
 from balms_seg.modeling.classifier_rows import ClassifierRows
 from balms_seg.modeling.find_classifier import find_classifier_view
+from balms_seg.modeling.freeze import normalised_as_in_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,11 @@ class ClassifierStep(TrainingStep):
     def _rows_of(self, batch: list[dict], seed: int) -> ClassifierRows:
         return self._forward(self._view.compute_rows, batch, seed)
 
+    def _meta_rows_of(self, batch: list[dict], seed: int) -> ClassifierRows:
+        """Those of a meta batch, which stands for test images: normalised as they are."""
+        with normalised_as_in_evaluation(self.model):
+            return self._rows_of(batch, seed)
+
     def _row_weights(
         self, batch: list[dict], rows: ClassifierRows, residuals: Tensor, normaliser: Tensor
     ) -> Tensor:
@@ -97,7 +103,7 @@ class ClassifierStep(TrainingStep):
                 rows,
                 residuals=residuals,
                 normaliser=normaliser,
-                rows_of=self._rows_of,
+                rows_of=self._meta_rows_of,
             )
         except FloatingPointError as error:
             raise self._stopped(str(error)) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from types import MethodType
 
@@ -57,6 +58,19 @@ def train_only(
         ", ".join(name for name in names if _matches(name, patterns)),
     )
     return model
+
+
+@contextmanager
+def normalised_as_in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Within, normalisation layers use their running statistics, and leave them as they are."""
+    following = [m for m in model.modules() if isinstance(m, NormWithStatistics) and m.training]
+    for module in following:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in following:
+            module.train()
 
 
 def _freeze_statistics(model: nn.Module, patterns: Sequence[str]) -> None:

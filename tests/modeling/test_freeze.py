@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from balms_seg.modeling.freeze import train_only
+from balms_seg.modeling.freeze import normalised_as_in_evaluation, train_only
 
 BATCH = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -104,6 +104,15 @@ def test_statistics_of_frozen_layers_follow_the_data_where_asked() -> None:
     changed = changed_by_training(train_only(small_model(), ["3"], frozen_norm="train"))
     assert {"3.weight", "3.bias", "0.1.running_mean", "1.1.running_mean"} <= changed
     assert not any(name.endswith((".weight", ".bias")) for name in changed - {"3.weight", "3.bias"})
+
+
+def test_statistics_stay_within_normalised_as_in_evaluation() -> None:
+    model = train_only(small_model(), ["3"], frozen_norm="train").train()
+    before, expected = state(model), copy.deepcopy(model).eval()(BATCH)
+    with normalised_as_in_evaluation(model):
+        assert torch.equal(model(BATCH), expected)
+    assert all(torch.equal(value, before[name]) for name, value in state(model).items())
+    assert not torch.allclose(model(BATCH), expected)  # which follows the batch again
 
 
 def test_an_unknown_mode_of_frozen_normalisation_is_an_error() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from image_runs import BANK, META_RUNS, RATES, build_image_trainer, run_image_training
+from image_runs import BANK, META_RUNS, RATES, WEIGHTS, build_image_trainer, run_image_training
 from image_sets import TRAIN_COUNTS, write_image_sets
 from meta_runs import assert_equal_states, class_values
 from runs import assert_same_tensors, read_checkpoint
@@ -102,6 +102,20 @@ def test_the_meta_gradient_is_autograds(images: dict, tmp_path: Path) -> None:
     (expected,) = torch.autograd.grad(meta_loss, by_row)
     torch.testing.assert_close(given[0].double(), expected, rtol=1e-4, atol=1e-9)
     assert expected.abs().max() > 1e-6
+
+
+def test_statistics_follow_training_batches_and_no_meta_batch(images: dict, tmp_path: Path) -> None:
+    """Meta batches are of other classes, and the classifier is trained on none of them."""
+    runs = [
+        run_image_training({**images, **WEIGHTS, "META.LEARN": learn}, tmp_path / learn)
+        for learn in ("weights", "none")
+    ]
+    learned, plain = (run.model.state_dict() for run in runs)
+    name = "backbone.stem_norm.running_mean"
+    start = build_image_trainer({**images, **WEIGHTS}, tmp_path / "start").model.state_dict()
+    assert torch.equal(learned[name], plain[name])
+    assert not torch.equal(learned[name], start[name])
+    assert not torch.equal(learned["classifier.weight"], plain["classifier.weight"])
 
 
 def test_features_without_normalisation_by_the_batch_do_not_age(
