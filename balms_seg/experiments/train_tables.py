@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from balms_seg.annotations.json_file import read_json
 from balms_seg.experiments.cost import Cost, read_cost
 from balms_seg.experiments.forked_runs import prepare_forks, start_fork
 from balms_seg.experiments.machine import describe_hardware, places
@@ -69,6 +70,7 @@ class NamedTable:
     def write(self, output: Path, num_gpus: int = 0) -> str | None:
         """Write what is finished; the table for people, or None where nothing is."""
         plan, published = self.plan, self.published()
+        hardware = _hardware(self.path, is_kept=bool(published))
         # On a CPU other work lengthens a run; its processor time says what it costs.
         hidden = _NO_COLUMNS if num_gpus else {*_NO_COLUMNS, _CLOCK}
         records = []
@@ -77,6 +79,7 @@ class NamedTable:
                 records.append(published[run.row, run.seed])
             elif is_finished(output / run.name):
                 records.append(_record(run, output, plan.split))
+                hardware[describe_hardware(num_gpus)] = None
         if not records:
             return None
         names = dict.fromkeys(name for record in records for name in record)
@@ -86,11 +89,18 @@ class NamedTable:
             plan.all_pairs(),
             **plan.about,
             command=self.command,
-            hardware=describe_hardware(num_gpus),
+            hardware="; ".join(hardware),
         )
         figures = {name: row.cited for name, row in plan.rows.items()}
         cited = (plan.cited, figures) if plan.cited else None
         return write_table(table, self.path, note=plan.note, cited=cited)
+
+
+def _hardware(path: Path, *, is_kept: bool) -> dict[str, None]:
+    """What kept runs of a table were trained on, in the table's words."""
+    if not is_kept:
+        return {}
+    return dict.fromkeys(read_json(path.with_name(f"{path.name}.json"))["hardware"].split("; "))
 
 
 def train_runs(

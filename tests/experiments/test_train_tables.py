@@ -106,11 +106,16 @@ def test_published_runs_are_kept_and_only_missing_ones_are_trained(
     compare(tmp_path, "--seeds", "2", *results)
     assert {name[-1] for name, _ in trained} == {"0", "1"}
     trained.clear()
+    path = tmp_path / "results" / "cifar_cpu.json"
+    here = json.loads(path.read_text())["hardware"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hardware": "an abacus"}))
+    compare(tmp_path / "another", "--seeds", "2", *results)
+    assert json.loads(path.read_text())["hardware"] == "an abacus"
     compare(tmp_path / "elsewhere", *results)
     assert {name[-1] for name, _ in trained} == {"2"}
-    path = tmp_path / "results" / "cifar_cpu.json"
     content = json.loads(path.read_text())
     assert {row["seeds"] for row in content["rows"]} == {3}
+    assert content["hardware"] == f"an abacus; {here}"
 
     path.write_text(json.dumps({**content, "iterations": 9}))  # of another schedule
     trained.clear()
