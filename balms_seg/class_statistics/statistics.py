@@ -6,7 +6,7 @@ K: classes, N: images with at least one annotation that is not a crowd.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,8 @@ class ClassStatistics:
         class_names: K names.
         group_names: frequency groups, rarest first.
         group_ids: (K,) int64 index into `group_names`.
-        sampled_counts: (K,) float64 instances weighted by their image's repeat factor, pasted ones
-            included, or None.
-        pasted_counts: (K,) float64 instances that copy-paste adds, in expectation, when every image
-            is drawn once; None: it is off.
+        sampled_counts: (K,) float64 instances times their image's repeat factor, and pasted ones.
+        pasted_counts: (K,) float64 instances pasted where every image is drawn once, expected.
         empty_classes: what a class without a sample means to `prior_counts` and `frequency`:
             "floor" counts it as one sample (half an image in `frequency`), with a warning; "told"
             does so without, since it was given in training; "error" raises.
@@ -86,10 +84,7 @@ class ClassStatistics:
 
     @property
     def frequency(self) -> np.ndarray:
-        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N].
-
-        Each instance that is pasted counts as an image.
-        """
+        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N]."""
         if self.num_images == 0:
             raise ValueError("The data set has no annotation, so class frequency is undefined.")
         apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
@@ -144,7 +139,6 @@ class ClassStatistics:
         class_names: Sequence[str] | None = None,
         frequency: Sequence[str | None] | None = None,
         repeat_factors: np.ndarray | None = None,
-        pasted_per_image: np.ndarray | None = None,
         empty_classes: str = "floor",
     ) -> ClassStatistics:
         """Count the annotations of detectron2 dataset dicts.
@@ -156,7 +150,6 @@ class ClassStatistics:
             class_names: K names; class ids as text by default.
             frequency: K group letters "r", "c", "f" that win over the counts; None where unknown.
             repeat_factors: (len(dataset_dicts),) how often the sampler repeats each image.
-            pasted_per_image: (K,) instances that copy-paste adds to an image, in expectation.
             empty_classes: see the class.
 
         Raises:
@@ -164,7 +157,7 @@ class ClassStatistics:
         """
         image_index, class_id = flatten_annotations(dataset_dicts)
         is_classification = any("label" in d for d in dataset_dicts[:1])
-        counted = cls._from_arrays(
+        return cls._from_arrays(
             image_index,
             class_id,
             num_classes,
@@ -174,13 +167,6 @@ class ClassStatistics:
             repeat_factors=checked_repeat_factors(repeat_factors, len(dataset_dicts)),
             empty_classes=empty_classes,
         )
-        if pasted_per_image is None:
-            return counted
-        drawn = counted.sampled_counts
-        if repeat_factors is not None and drawn is not None:
-            drawn = drawn + repeat_factors.sum() * pasted_per_image
-        pasted = len(dataset_dicts) * pasted_per_image
-        return replace(counted, sampled_counts=drawn, pasted_counts=pasted)
 
     @classmethod
     def from_json(

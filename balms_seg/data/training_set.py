@@ -12,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from balms_seg.annotations import shortened
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
+from balms_seg.class_statistics.pasted import with_pasted
 from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
 from balms_seg.wording import counted
@@ -104,15 +105,19 @@ class TrainingSet:
                 as the evaluation has them; None: the usual ones, or the json's own groups.
             num_left_out: images that were left out of `dicts`, as they show no object.
         """
+        repeat_factors = None if repeats is None else repeats(dicts, len(class_names))
         statistics = ClassStatistics.from_dataset_dicts(
             dicts,
             len(class_names),
             class_names=class_names,
             frequency=_class_frequency(names),
-            repeat_factors=None if repeats is None else repeats(dicts, len(class_names)),
-            pasted_per_image=pasted_per_image,
+            repeat_factors=repeat_factors,
             empty_classes=empty_classes,
         )
+        if pasted_per_image is not None:
+            statistics = with_pasted(
+                statistics, pasted_per_image, len(dicts), repeat_factors=repeat_factors
+            )
         ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")
         category_ids = None if ids is None else tuple(sorted(ids, key=ids.__getitem__))
         whole = cls(tuple(names), dicts, statistics, category_ids, num_left_out)

@@ -156,14 +156,12 @@ class _PlannedTrainer(LongTailedTrainer):
 def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
     """The share of each group among the objects (or images) of the set, and as they are drawn."""
     repeats = expected_repeats(cfg, data.dicts, num_classes=data.num_classes)
-    pasted = data.statistics.pasted_counts
     drawn = ClassStatistics.from_dataset_dicts(
-        data.dicts,
-        data.num_classes,
-        repeat_factors=repeats,
-        pasted_per_image=None if pasted is None else pasted / len(data.dicts),
+        data.dicts, data.num_classes, repeat_factors=repeats
     ).sampled_counts
     assert drawn is not None
+    if data.statistics.pasted_counts is not None:
+        drawn = drawn + repeats.mean() * data.statistics.pasted_counts
     counts = data.statistics.instance_counts
     what = "images" if build_job(cfg).of_images else "objects"
     shares = [

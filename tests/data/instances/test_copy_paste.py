@@ -15,6 +15,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BoxMode
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.class_statistics.pasted import with_pasted
 from balms_seg.config import add_balms_config, check_config
 from balms_seg.data.instances.copy_paste import CopyPasteMapper, expected_pastes
 from balms_seg.data.instances.mapper import InstanceMapper
@@ -251,9 +252,7 @@ def test_the_prior_counts_what_is_pasted(cfg: CfgNode, dicts: list[dict]) -> Non
 
     repeats = np.full(NUM_IMAGES, 2.0)
     plain = ClassStatistics.from_dataset_dicts(dicts, 3, repeat_factors=repeats)
-    counted = ClassStatistics.from_dataset_dicts(
-        dicts, 3, repeat_factors=repeats, pasted_per_image=expected
-    )
+    counted = with_pasted(plain, expected, NUM_IMAGES, repeat_factors=repeats)
     for kind, draws in (("image", 1), ("instance", 1), ("sampled", 2)):
         np.testing.assert_allclose(
             counted.prior_counts(kind),
