@@ -26,6 +26,22 @@ def test_a_figure_has_a_pair_a_line_and_skips_those_of_one_seed(tmp_path: Path) 
         assert figure.width > 500
 
 
+def test_differences_of_some_rows_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap = {"mean": 1.0, "standard_error": 0.5, "interval": [-0.5, 2.5]}
+    pairs = [{"left": left, "right": "b", "top1": gap} for left in "ac"]
+    path, drawn = tmp_path / "table.json", []
+    path.write_text(json.dumps({"title": "Made up", "paired_differences": pairs}))
+    monkeypatch.setattr(
+        table_figure,
+        "draw",
+        lambda tables, column, _: drawn.extend(table_figure.differences(tables[0], column)),
+    )
+    table_figure.main([str(path), "--without", "c", "--output", str(tmp_path / "figure.png")])
+    assert [name for name, *_ in drawn] == ["a - b"]
+
+
 def test_rows_are_bars_with_the_interval_of_their_mean(tmp_path: Path) -> None:
     columns = [
         f"{task}/{name}" for task in ("segm", "bbox") for name in ("AP", "APr", "APc", "APf")

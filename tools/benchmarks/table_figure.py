@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("tables", nargs="+", type=Path, help="json files of compare-methods")
     parser.add_argument("--column", default="top1", help="default: %(default)s")
     parser.add_argument("--rows", nargs="+", help="rows of the tables to draw as bars")
+    parser.add_argument(
+        "--without", nargs="+", default=[], help="rows whose differences to leave out"
+    )
     parser.add_argument("--names", nargs="+", help="what the figure calls them")
     parser.add_argument("--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args(arguments)
@@ -47,6 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
         panels = [bars(table, names, task) for table in tables for task in ("segm", "bbox")]
         save_figure({"hconcat": panels, "spacing": 30}, args.output)
     else:
+        for table in tables:
+            pairs = table["paired_differences"]
+            table["paired_differences"] = [
+                pair for pair in pairs if not {pair["left"], pair["right"]} & {*args.without}
+            ]
         draw(tables, args.column, args.output)
 
 
