@@ -42,7 +42,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(
     )
     assert torch.equal(class_values(straight), class_values(resumed))
     start = build_image_trainer(settings, tmp_path / "start")
-    assert (class_values(straight) - class_values(start)).abs().min() > 1e-3
+    assert (class_values(straight) - class_values(start)).abs().min() > 1e-4
 
 
 def test_the_meta_gradient_is_autograds(images: dict, tmp_path: Path) -> None:
