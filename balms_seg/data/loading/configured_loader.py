@@ -82,11 +82,20 @@ def build_train_loader(
         return build_image_train_loader(
             cfg, list(dataset_dicts), stream, seed=seed, start_method=start_method
         )
+    # A configuration of plain detectron2 has no such key.
+    pastes = "COPY_PASTE" in cfg.INPUT and cfg.INPUT.COPY_PASTE.PROBABILITY > 0
     if mapper is None:
         mapper = build_mapper(cfg)
-        # A configuration of plain detectron2 has no such key.
-        if "COPY_PASTE" in cfg.INPUT and cfg.INPUT.COPY_PASTE.PROBABILITY > 0:
+        if pastes:
             mapper = CopyPasteMapper.of(cfg, mapper, dataset_dicts, node.NUM_CLASSES)
+    elif pastes and not isinstance(mapper, CopyPasteMapper):
+        logger.warning(
+            "INPUT.COPY_PASTE.PROBABILITY is %g, and class counts hold what it would paste, but "
+            "your mapper is taken as it is. If it pastes nothing, set the key to 0, or give "
+            "CopyPasteMapper.of(cfg, mapper, dataset_dicts, %d).",
+            cfg.INPUT.COPY_PASTE.PROBABILITY,
+            node.NUM_CLASSES,
+        )
     groups = aspect_ratio_groups(dataset_dicts) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     return TrainLoader(
         KeyedMapDataset(dataset_dicts, mapper),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,21 @@ def test_batches_do_not_depend_on_workers(cfg: CfgNode, dicts: list[dict]) -> No
         assert len(one["instances"]) >= 2
         assert torch.equal(one["image"], other["image"])
         assert torch.equal(one["instances"].gt_masks.tensor, other["instances"].gt_masks.tensor)
+
+
+@pytest.mark.parametrize(("pastes", "number"), [(False, 1), (True, 0)])
+def test_a_mapper_that_may_paste_nothing_is_warned_of(
+    cfg: CfgNode,
+    dicts: list[dict],
+    caplog: pytest.LogCaptureFixture,
+    pastes: bool,
+    number: int,
+) -> None:
+    mapper = mapper_of(cfg, dicts) if pastes else InstanceMapper(cfg, True)
+    with caplog.at_level(logging.WARNING, logger="balms_seg"):
+        build_train_loader(cfg, mapper, dataset_dicts=dicts)
+    said = [line for line in caplog.messages if "INPUT.COPY_PASTE.PROBABILITY is 1" in line]
+    assert len(said) == number
 
 
 def test_an_image_that_cannot_be_read_is_named(cfg: CfgNode, dicts: list[dict]) -> None:
