@@ -10,6 +10,7 @@ import numpy as np
 
 from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.class_statistics.frequency_groups import CLASSIFICATION_GROUPS, LVIS_GROUPS
+from balms_seg.class_statistics.pasted import PastedCounts
 from balms_seg.class_statistics.statistics import ClassStatistics
 
 _OF_IMAGES = {*CLASSIFICATION_GROUPS}
@@ -26,6 +27,8 @@ class ClassRecord:
         image_counts: K training images.
         instance_counts: K training instances.
         thresholds: K scores from which on a detection counts; empty where none were chosen.
+        pasted_instances: K, as `PastedCounts` has them; empty where nothing was pasted.
+        pasted_images: K, likewise.
     """
 
     names: tuple[str, ...]
@@ -34,6 +37,8 @@ class ClassRecord:
     image_counts: tuple[int, ...] = ()
     instance_counts: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    pasted_instances: tuple[float, ...] = ()
+    pasted_images: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every column is of the same classes."""
@@ -54,6 +59,7 @@ class ClassRecord:
         thresholds: Sequence[float] = (),
     ) -> ClassRecord:
         """Of a training set."""
+        pasted = statistics.pasted
         return cls(
             names=tuple(statistics.class_names),
             category_ids=tuple(category_ids),
@@ -61,6 +67,8 @@ class ClassRecord:
             image_counts=tuple(statistics.image_counts.tolist()),
             instance_counts=tuple(statistics.instance_counts.tolist()),
             thresholds=tuple(thresholds),
+            pasted_instances=() if pasted is None else tuple(pasted.instances.tolist()),
+            pasted_images=() if pasted is None else tuple(pasted.images.tolist()),
         )
 
     @classmethod
@@ -74,6 +82,9 @@ class ClassRecord:
         Its number of images is known of whole images alone; of annotated ones, on which several
         classes may be, it is at most the sum that is taken.
         """
+        pasted = None
+        if self.pasted_instances:
+            pasted = PastedCounts(np.array(self.pasted_instances), np.array(self.pasted_images))
         group_names = CLASSIFICATION_GROUPS if {*self.groups} <= _OF_IMAGES else LVIS_GROUPS
         return ClassStatistics(
             np.array(self.image_counts),
@@ -83,6 +94,7 @@ class ClassRecord:
             group_names,
             np.array([group_names.index(group) for group in self.groups]),
             empty_classes="told",
+            pasted=pasted,
         )
 
     def to_plain(self) -> dict[str, list]:

@@ -31,6 +31,7 @@ from balms_seg.class_statistics.frequency_groups import (
     LVIS_GROUPS,
     assign_groups,
 )
+from balms_seg.class_statistics.pasted import PastedCounts
 
 _EMPTY_CLASS_POLICIES = ("floor", "told", "error")
 
@@ -47,10 +48,10 @@ class ClassStatistics:
         group_names: frequency groups, rarest first.
         group_ids: (K,) int64 index into `group_names`.
         sampled_counts: (K,) float64 instances times their image's repeat factor, and pasted ones.
-        pasted_counts: (K,) float64 instances pasted where every image is drawn once, expected.
         empty_classes: what a class without a sample means to `prior_counts` and `frequency`:
             "floor" counts it as one sample (half an image in `frequency`), with a warning; "told"
             does so without, since it was given in training; "error" raises.
+        pasted: what copy-paste adds; None: nothing.
     """
 
     image_counts: np.ndarray
@@ -60,17 +61,16 @@ class ClassStatistics:
     group_names: tuple[str, ...]
     group_ids: np.ndarray
     sampled_counts: np.ndarray | None = None
-    pasted_counts: np.ndarray | None = None
     empty_classes: str = "floor"
+    pasted: PastedCounts | None = None
 
     def __post_init__(self) -> None:
         num_classes = len(self.class_names)
         for name in ("image_counts", "instance_counts", "group_ids"):
             object.__setattr__(self, name, checked_counts(name, getattr(self, name), num_classes))
-        for name in ("sampled_counts", "pasted_counts"):
-            if (counts := getattr(self, name)) is not None:
-                checked = checked_counts(name, counts, num_classes, np.float64)
-                object.__setattr__(self, name, checked)
+        if (drawn := self.sampled_counts) is not None:
+            drawn = checked_counts("sampled_counts", drawn, num_classes, np.float64)
+            object.__setattr__(self, "sampled_counts", drawn)
         if num_classes == 0:
             raise ValueError("Expected at least one class, but got none.")
         if self.empty_classes not in _EMPTY_CLASS_POLICIES:
@@ -84,12 +84,17 @@ class ClassStatistics:
 
     @property
     def frequency(self) -> np.ndarray:
-        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N]."""
+        """(K,) float64 share of images with the class, clamped to [0.5 / N, 1 - 0.5 / N].
+
+        What copy-paste adds counts in share and N.
+        """
         if self.num_images == 0:
             raise ValueError("The data set has no annotation, so class frequency is undefined.")
         apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
-        share = self._with_pasted(self.image_counts) / self.num_images
-        return np.clip(share, 0.5 / self.num_images, 1 - 0.5 / self.num_images)
+        images, total = self.image_counts, float(self.num_images)
+        if self.pasted is not None:
+            images, total = images + self.pasted.images, total + self.pasted.num_images
+        return np.clip(images / total, 0.5 / total, 1 - 0.5 / total)
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
@@ -111,24 +116,19 @@ class ClassStatistics:
             ValueError: `kind` is unknown, "sampled" was asked for without repeat factors, or a
                 class has no sample and the policy is "error".
         """
-        counts = {
-            "image": self._with_pasted(self.image_counts),
-            "instance": self._with_pasted(self.instance_counts),
-            "sampled": self.sampled_counts,
-        }
+        images, instances = self.image_counts, self.instance_counts
+        if self.pasted is not None:
+            images, instances = images + self.pasted.images, instances + self.pasted.instances
+        counts = {"image": images, "instance": instances, "sampled": self.sampled_counts}
         if kind not in counts:
             raise ValueError(f"Expected a prior among {tuple(counts)}, but got {kind!r}.")
-        chosen = counts[kind]
-        if chosen is None:
+        if (chosen := counts[kind]) is None:
             raise ValueError(
                 'The prior "sampled" needs the images\' repeat factors; pass repeat_factors when '
                 "the statistics are computed, or choose image or instance."
             )
         apply_empty_class_policy(self.class_names, self.instance_counts, self.empty_classes)
         return np.where(chosen > 0, chosen, 1.0).astype(np.float64)
-
-    def _with_pasted(self, counts: np.ndarray) -> np.ndarray:
-        return counts if self.pasted_counts is None else counts + self.pasted_counts
 
     @classmethod
     def from_dataset_dicts(
@@ -282,7 +282,7 @@ class ClassStatistics:
             group_names,
             assign_groups(image_counts, group_names, frequency),
             sampled_counts,
-            empty_classes=empty_classes,
+            empty_classes,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,6 +295,6 @@ class ClassStatistics:
             "group_names": list(self.group_names),
             "group_ids": self.group_ids.tolist(),
             "sampled_counts": None if self.sampled_counts is None else self.sampled_counts.tolist(),
-            "pasted_counts": None if self.pasted_counts is None else self.pasted_counts.tolist(),
+            "pasted_counts": None if self.pasted is None else self.pasted.instances.tolist(),
             "empty_classes": self.empty_classes,
         }

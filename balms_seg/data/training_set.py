@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 from balms_seg.annotations import shortened
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
-from balms_seg.class_statistics.pasted import with_pasted
+from balms_seg.class_statistics.pasted import PastesPerImage, with_pasted
 from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
 from balms_seg.wording import counted
@@ -87,7 +87,7 @@ class TrainingSet:
         *,
         empty_classes: str,
         repeats: Repeats | None = None,
-        pasted_per_image: np.ndarray | None = None,
+        pastes_per_image: PastesPerImage | None = None,
         group_bounds: tuple[int, int] | None = None,
         num_left_out: int = 0,
     ) -> TrainingSet:
@@ -100,7 +100,7 @@ class TrainingSet:
             empty_classes: see `ClassStatistics`.
             repeats: how often the sampler draws each image, for counts of what is drawn; None: the
                 statistics have none.
-            pasted_per_image: (K,) instances that copy-paste adds to an image, in expectation.
+            pastes_per_image: what copy-paste adds to an image; None: nothing.
             group_bounds: largest number of images of a class in the first and in the second group,
                 as the evaluation has them; None: the usual ones, or the json's own groups.
             num_left_out: images that were left out of `dicts`, as they show no object.
@@ -114,10 +114,9 @@ class TrainingSet:
             repeat_factors=repeat_factors,
             empty_classes=empty_classes,
         )
-        if pasted_per_image is not None:
-            statistics = with_pasted(
-                statistics, pasted_per_image, len(dicts), repeat_factors=repeat_factors
-            )
+        statistics = with_pasted(
+            statistics, pastes_per_image, len(dicts), repeat_factors=repeat_factors
+        )
         ids = MetadataCatalog.get(names[0]).get("thing_dataset_id_to_contiguous_id")
         category_ids = None if ids is None else tuple(sorted(ids, key=ids.__getitem__))
         whole = cls(tuple(names), dicts, statistics, category_ids, num_left_out)

@@ -160,8 +160,8 @@ def _describe_sampling(cfg: CfgNode, data: TrainingSet) -> list[str]:
         data.dicts, data.num_classes, repeat_factors=repeats
     ).sampled_counts
     assert drawn is not None
-    if data.statistics.pasted_counts is not None:
-        drawn = drawn + repeats.mean() * data.statistics.pasted_counts
+    if data.statistics.pasted is not None:
+        drawn = drawn + repeats.mean() * data.statistics.pasted.instances
     counts = data.statistics.instance_counts
     what = "images" if build_job(cfg).of_images else "objects"
     shares = [

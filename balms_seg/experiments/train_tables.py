@@ -70,7 +70,8 @@ class NamedTable:
     def write(self, output: Path, num_gpus: int = 0) -> str | None:
         """Write what is finished; the table for people, or None where nothing is."""
         plan, published = self.plan, self.published()
-        hardware = _hardware(self.path, is_kept=bool(published))
+        is_kept = any((run.row, run.seed) in published for run in plan.runs())
+        hardware = _hardware(self.path, is_kept=is_kept)
         # On a CPU other work lengthens a run; its processor time says what it costs.
         hidden = _NO_COLUMNS if num_gpus else {*_NO_COLUMNS, _CLOCK}
         records = []

@@ -232,7 +232,7 @@ class ScoreCalibration(nn.Module):
         """
         return cls(
             name,
-            counts=torch.tensor(replace(statistics, pasted_counts=None).prior_counts(counts)),
+            counts=torch.tensor(replace(statistics, pasted=None).prior_counts(counts)),
             group_ids=torch.tensor(statistics.group_ids),
             total=float(statistics.num_images) if counts == "image" else None,
             **constants,

@@ -58,11 +58,11 @@ def prepare_model(
 def tell_method(method: Method, statistics: ClassStatistics) -> None:
     """Log what a classifier is trained with."""
     objects, images = int(statistics.instance_counts.sum()), statistics.num_images
-    pasted = statistics.pasted_counts
+    pasted = statistics.pasted and statistics.pasted.instances.sum()
     logger.info(
         "The classifier is trained with %s on %s%s%s.",
         type(method).__name__,
         counted(images, "image", ","),
         "" if objects == images else f" with {counted(objects, 'object', ',')}",
-        "" if pasted is None else f", and about {pasted.sum():,.0f} pasted ones in each pass",
+        "" if pasted is None else f", and about {pasted:,.0f} pasted ones in each pass",
     )

@@ -116,6 +116,10 @@ def test_published_runs_are_kept_and_only_missing_ones_are_trained(
     content = json.loads(path.read_text())
     assert {row["seeds"] for row in content["rows"]} == {3}
     assert content["hardware"] == f"an abacus; {here}"
+    others = [{**run, "row": "of an earlier table"} for run in content["runs"]]
+    path.write_text(json.dumps({**content, "runs": others}))
+    compare(tmp_path / "renamed", *results)
+    assert json.loads(path.read_text())["hardware"] == here
 
     path.write_text(json.dumps({**content, "iterations": 9}))  # of another schedule
     trained.clear()

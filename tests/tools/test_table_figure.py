@@ -40,6 +40,8 @@ def test_differences_of_some_rows_can_be_left_out(
     )
     table_figure.main([str(path), "--without", "c", "--output", str(tmp_path / "figure.png")])
     assert [name for name, *_ in drawn] == ["a - b"]
+    with pytest.raises(SystemExit):
+        table_figure.main([str(path), "--without", "d", "--output", str(tmp_path / "figure.png")])
 
 
 def test_rows_are_bars_with_the_interval_of_their_mean(tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
         panels = [bars(table, names, task) for table in tables for task in ("segm", "bbox")]
         save_figure({"hconcat": panels, "spacing": 30}, args.output)
     else:
+        pairs = [pair for table in tables for pair in table["paired_differences"]]
+        compared = {pair[side] for pair in pairs for side in ("left", "right")}
+        if unknown := {*args.without} - compared:
+            parser.error(f"--without: no table compares a row {', '.join(sorted(unknown))}")
         for table in tables:
             pairs = table["paired_differences"]
             table["paired_differences"] = [

@@ -10,7 +10,7 @@ proportion to r_c - 1, is ours: a class that the sampler would not repeat is not
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +18,9 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
-from balms_seg.data.instances.mapper import InstanceMapper
-from balms_seg.sampling.repeat_factor import (
-    image_and_class_of_annotations,
-    repeat_factor_sampler,
-)
+from balms_seg.class_statistics import flatten_annotations
+from balms_seg.class_statistics.pasted import PastesPerImage
+from balms_seg.sampling.repeat_factor import repeat_factor_sampler
 from balms_seg.training_objects import TrainingObjects
 
 logger = logging.getLogger(__name__)
@@ -31,19 +29,29 @@ logger = logging.getLogger(__name__)
 MIN_VISIBLE = 0.1
 
 
-def expected_pastes(cfg: Any, dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray | None:
-    """(K,) instances of each class that an image gets, in expectation; None: it gets none.
+def expected_pastes(
+    cfg: Any, dataset_dicts: Sequence[dict], num_classes: int
+) -> PastesPerImage | None:
+    """What an image gets, in expectation; None: nothing.
 
     As if every cutout succeeded, which it does unless a crop misses the object.
     """
     options = cfg.INPUT.COPY_PASTE
     if options.PROBABILITY <= 0:
         return None
-    _, classes = image_and_class_of_annotations(dataset_dicts)
+    _, classes = flatten_annotations(dataset_dicts)
     weights = _class_weights(cfg, dataset_dicts, num_classes)
     weights[np.bincount(classes, minlength=num_classes) == 0] = 0
-    mean_number = options.PROBABILITY * (1 + options.MAX_INSTANCES) / 2
-    return mean_number * weights / max(weights.sum(), 1e-12)
+    if not weights.any():  # which the mapper refuses
+        return None
+    shares = weights / weights.sum()
+    numbers = 1 + np.arange(options.MAX_INSTANCES)  # all as probable
+    without = (1 - shares) ** numbers[:, None]
+    return PastesPerImage(
+        instances=options.PROBABILITY * numbers.mean() * shares,
+        images=options.PROBABILITY * (1 - without.mean(axis=0)),
+        any_class=options.PROBABILITY,
+    )
 
 
 def _class_weights(cfg: Any, dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray:
@@ -66,7 +74,8 @@ class CopyPasteMapper:
     Random numbers come from numpy's global generator, which a keyed loader seeds for each image.
 
     Args:
-        mapper: maps the images, those that instances are taken from as well.
+        mapper: maps the images, those that instances are taken from as well, to detectron2's
+            model input with masks as bitmasks; None drops an image.
         dataset_dicts: N images to take instances from.
         class_weights: (K,) non-negative, in proportion to which classes are drawn.
         probability: share of images that get instances.
@@ -78,7 +87,7 @@ class CopyPasteMapper:
 
     def __init__(
         self,
-        mapper: InstanceMapper,
+        mapper: Callable[[dict], dict | None],
         dataset_dicts: Sequence[dict],
         class_weights: np.ndarray,
         *,
@@ -87,7 +96,7 @@ class CopyPasteMapper:
     ) -> None:
         self._mapper, self._dicts = mapper, dataset_dicts
         self._probability, self._max_instances = probability, max_instances
-        images, classes = image_and_class_of_annotations(dataset_dicts)
+        images, classes = flatten_annotations(dataset_dicts)
         is_source = class_weights[classes] > 0
         order = np.argsort(classes[is_source], kind="stable")
         # Images of the sources, class by class: an image twice that shows a class twice.
@@ -104,7 +113,11 @@ class CopyPasteMapper:
 
     @classmethod
     def of(
-        cls, cfg: Any, mapper: InstanceMapper, dataset_dicts: Sequence[dict], num_classes: int
+        cls,
+        cfg: Any,
+        mapper: Callable[[dict], dict | None],
+        dataset_dicts: Sequence[dict],
+        num_classes: int,
     ) -> CopyPasteMapper:
         """With `INPUT.COPY_PASTE`, and weights r_c - 1 by the sampler's class factors."""
         options = cfg.INPUT.COPY_PASTE
@@ -125,14 +138,17 @@ class CopyPasteMapper:
         )
         return made
 
-    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         """The mapped image, perhaps with pasted instances, which come last.
 
         Raises:
             OSError: an image file cannot be read; names it.
+            TypeError: masks are no bitmasks.
         """
         output = self._mapper(dataset_dict)
-        if np.random.random() >= self._probability or "instances" not in output:
+        if np.random.random() >= self._probability:
+            return output
+        if output is None or "instances" not in output:
             return output
         for _ in range(1 + np.random.randint(self._max_instances)):
             cutout = self._draw_cutout()
@@ -154,17 +170,32 @@ class CopyPasteMapper:
             raise OSError(
                 f"from {record['file_name']} an instance is pasted, but it cannot be read: {error}"
             ) from error
+        if output is None:
+            return None
         class_id = int(self._class_ids[drawn])
         objects = output["instances"]
         candidates = torch.nonzero(objects.gt_classes == class_id).flatten().tolist()
         if not candidates:
             return None
-        mask = objects.gt_masks.tensor[candidates[np.random.randint(len(candidates))]]
+        mask = _masks(objects)[candidates[np.random.randint(len(candidates))]]
         rows, columns = (torch.nonzero(mask.any(dim=axis)).flatten() for axis in (1, 0))
         if not len(rows):
             return None
         box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         return _Cutout(output["image"][:, *box], mask[box], class_id)
+
+
+def _masks(objects: Instances) -> Tensor:
+    """(N, H, W) bool; detectron2 gives an image without objects none."""
+    if not objects.has("gt_masks"):
+        return torch.zeros((len(objects), *objects.image_size), dtype=torch.bool)
+    masks = objects.gt_masks
+    if not isinstance(masks, BitMasks):
+        raise TypeError(
+            "INPUT.COPY_PASTE needs masks as BitMasks, but the mapper made "
+            f"{type(masks).__name__}; set INPUT.MASK_FORMAT bitmask."
+        )
+    return masks.tensor
 
 
 def _pasted(image: Tensor, objects: Instances, cutout: _Cutout) -> tuple[Tensor, Instances]:
@@ -186,7 +217,7 @@ def _pasted(image: Tensor, objects: Instances, cutout: _Cutout) -> tuple[Tensor,
 
 def _with_object(objects: Instances, covered: Tensor, class_id: int) -> Instances:
     """Objects without what is covered, and the one that covers it as the last."""
-    before = objects.gt_masks.tensor
+    before = _masks(objects)
     masks = before & ~covered
     areas, left = before.flatten(1).sum(1), masks.flatten(1).sum(1)
     boxes = objects.gt_boxes.tensor.clone()

@@ -90,9 +90,9 @@ def build_train_loader(
             mapper = CopyPasteMapper.of(cfg, mapper, dataset_dicts, node.NUM_CLASSES)
     elif pastes and not isinstance(mapper, CopyPasteMapper):
         logger.warning(
-            "INPUT.COPY_PASTE.PROBABILITY is %g, and class counts hold what it would paste, but "
-            "your mapper is taken as it is. If it pastes nothing, set the key to 0, or give "
-            "CopyPasteMapper.of(cfg, mapper, dataset_dicts, %d).",
+            "INPUT.COPY_PASTE.PROBABILITY is %g, but your mapper is taken as it is. If it pastes "
+            "nothing, set the key to 0, since LongTailedTrainer counts what would be pasted, or "
+            "give CopyPasteMapper.of(cfg, mapper, dataset_dicts, %d).",
             cfg.INPUT.COPY_PASTE.PROBABILITY,
             node.NUM_CLASSES,
         )

@@ -51,7 +51,7 @@ class DetectionJob(Job):
             class_names,
             empty_classes=cfg.MODEL.ROI_BOX_HEAD.EMPTY_CLASSES,
             repeats=self._expected_repeats if counts_draws else None,
-            pasted_per_image=expected_pastes(cfg, dicts, len(class_names)),
+            pastes_per_image=expected_pastes(cfg, dicts, len(class_names)),
             group_bounds=tuple(cfg.TEST.LONG_TAILED.GROUP_BOUNDS) or None,
             num_left_out=num_left_out,
         )

@@ -16,6 +16,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BoxMode
 
 from balms_seg.class_statistics import ClassStatistics
+from balms_seg.class_statistics.class_record import ClassRecord
 from balms_seg.class_statistics.pasted import with_pasted
 from balms_seg.config import add_balms_config, check_config
 from balms_seg.data.instances.copy_paste import CopyPasteMapper, expected_pastes
@@ -263,22 +264,103 @@ def test_the_prior_counts_what_is_pasted(cfg: CfgNode, dicts: list[dict]) -> Non
             seen += np.bincount(classes[classes != FREQUENT], minlength=3)
     expected = expected_pastes(cfg, dicts, 3)
     assert expected is not None
-    assert expected.sum() == pytest.approx(0.5 * 2)
-    np.testing.assert_allclose(seen / (12 * passes), expected, atol=0.1)
+    assert expected.instances.sum() == pytest.approx(0.5 * 2)
+    np.testing.assert_allclose(seen / (12 * passes), expected.instances, atol=0.1)
 
     repeats = np.full(NUM_IMAGES, 2.0)
     plain = ClassStatistics.from_dataset_dicts(dicts, 3, repeat_factors=repeats)
     counted = with_pasted(plain, expected, NUM_IMAGES, repeat_factors=repeats)
-    for kind, draws in (("image", 1), ("instance", 1), ("sampled", 2)):
+    for kind, draws in (("instance", 1), ("sampled", 2)):
         np.testing.assert_allclose(
             counted.prior_counts(kind),
-            plain.prior_counts(kind) + draws * NUM_IMAGES * expected,
+            plain.prior_counts(kind) + draws * NUM_IMAGES * expected.instances,
         )
-    assert counted.frequency[RARE] == pytest.approx(3 / 16 + expected[RARE])
     assert counted.instance_counts.tolist() == plain.instance_counts.tolist()
     assert counted.groups.keys() == plain.groups.keys()
+    with pytest.raises(ValueError, match="repeat_factors"):
+        with_pasted(plain, expected, NUM_IMAGES)
+
+
+def test_an_image_counts_once_however_often_a_class_is_pasted(
+    cfg: CfgNode, dicts: list[dict]
+) -> None:
+    """As many images as show the class in whole passes, those without an own object among them."""
+    cfg.INPUT.COPY_PASTE.PROBABILITY, cfg.INPUT.COPY_PASTE.MAX_INSTANCES = 0.5, 3
+    for record in dicts[:4]:
+        record["annotations"] = []
+    for record in dicts[14:]:
+        record["annotations"] = dicts[4]["annotations"]  # so that one class alone is rare
+    mapper = mapper_of(cfg, dicts)
+    np.random.seed(0)
+    passes = 60
+    images = np.zeros(3)
+    num_images = 0
+    for _ in range(passes):
+        for record in dicts:
+            output = mapper(record)
+            assert output is not None
+            images[output["instances"].gt_classes.unique()] += 1
+            num_images += len(output["instances"]) > 0
+    plain = ClassStatistics.from_dataset_dicts(dicts, 3)
+    counted = with_pasted(plain, expected_pastes(cfg, dicts, 3), NUM_IMAGES)
+    seen = images / passes
+    assert seen[RARE] == pytest.approx(counted.prior_counts("image")[RARE], abs=0.4)
+    assert seen[RARE] / num_images * passes == pytest.approx(counted.frequency[RARE], abs=0.03)
+    assert counted.frequency[RARE] < plain.frequency[RARE] + 0.5
+
+
+def test_an_image_without_objects_gets_some(cfg: CfgNode, dicts: list[dict]) -> None:
+    empty = {**dicts[0], "annotations": []}
+    np.random.seed(0)
+    output = mapper_of(cfg, dicts)(empty)
+    assert output is not None
+    (class_id,) = output["instances"].gt_classes.tolist()
+    assert class_id in (RARE, RARER)
+    assert output["instances"].gt_masks.tensor.sum() == 10 * 6
+
+
+def test_crowd_regions_are_not_pasted(cfg: CfgNode, dicts: list[dict]) -> None:
+    dicts[15]["annotations"] = [{**a, "iscrowd": 1} for a in dicts[15]["annotations"]]
+    expected = expected_pastes(cfg, dicts, 3)
+    assert expected is not None
+    assert expected.instances.tolist() == expected.images.tolist() == [0, 1, 0]
+    assert {RARE} == set(classes_drawn(cfg, dicts, 20))
+
+
+def test_of_a_dropped_image_nothing_is_taken(cfg: CfgNode, dicts: list[dict]) -> None:
+    plain = InstanceMapper(cfg, True)
+
+    def dropping(record: dict) -> dict | None:
+        return None if record["image_id"] >= 12 else plain(record)
+
+    mapper = CopyPasteMapper.of(cfg, dropping, dicts, 3)
+    assert mapper(dicts[15]) is None
+    output = mapper(dicts[0])
+    assert output is not None
+    assert len(output["instances"]) == 1
+
+
+def test_polygons_of_an_own_mapper_are_named(cfg: CfgNode, dicts: list[dict]) -> None:
+    cfg.INPUT.MASK_FORMAT = "polygon"
+    with pytest.raises(TypeError, match=r"made PolygonMasks; set INPUT.MASK_FORMAT bitmask"):
+        mapper_of(cfg, dicts)(dicts[0])
+
+
+def test_what_was_pasted_travels_in_a_checkpoint(cfg: CfgNode, dicts: list[dict]) -> None:
+    """So that predictions do not depend on whether the training set is at hand."""
+    plain = ClassStatistics.from_dataset_dicts(dicts, 3)
+    counted = with_pasted(plain, expected_pastes(cfg, dicts, 3), NUM_IMAGES)
+    record = ClassRecord.from_plain(ClassRecord.from_statistics(counted).to_plain())
+    for kind in ("image", "instance"):
+        there = record.to_statistics().prior_counts(kind)
+        assert there.tolist() == counted.prior_counts(kind).tolist()
+    old = {k: v for k, v in record.to_plain().items() if not k.startswith("pasted")}
+    of_old = ClassRecord.from_plain(old).to_statistics()
+    assert of_old.prior_counts("instance").tolist() == plain.prior_counts("instance").tolist()
 
 
 def test_nothing_pasted_leaves_the_counts(cfg: CfgNode, dicts: list[dict]) -> None:
     cfg.INPUT.COPY_PASTE.PROBABILITY = 0.0
     assert expected_pastes(cfg, dicts, 3) is None
+    plain = ClassStatistics.from_dataset_dicts(dicts, 3)
+    assert with_pasted(plain, None, NUM_IMAGES) is plain
