@@ -10,7 +10,7 @@ import numpy as np
 
 from balms_seg.annotations.class_limits import check_class_names
 from balms_seg.class_statistics.frequency_groups import CLASSIFICATION_GROUPS, LVIS_GROUPS
-from balms_seg.class_statistics.pasted import PastedCounts
+from balms_seg.class_statistics.pasted_counts import PastedCounts
 from balms_seg.class_statistics.statistics import ClassStatistics
 
 _OF_IMAGES = {*CLASSIFICATION_GROUPS}

@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from balms_seg.class_statistics.statistics import ClassStatistics
-
-
-class PastesPerImage(NamedTuple):
-    """What an image gets, in expectation.
-
-    Attributes:
-        instances: (K,) float64 instances of each class.
-        images: (K,) float64 probability that it gets one of the class.
-        any_class: probability that it gets one at all.
-    """
-
-    instances: np.ndarray
-    images: np.ndarray
-    any_class: float
-
-
-@dataclass(frozen=True, eq=False)
-class PastedCounts:
-    """What is added to a training set where every image is drawn once, in expectation.
-
-    Attributes:
-        instances: (K,) float64.
-        images: (K,) float64 images that show the class by a pasted instance alone.
-        num_images: images that show an instance by pasting alone.
-    """
-
-    instances: np.ndarray
-    images: np.ndarray
-    num_images: float = 0.0
+from balms_seg.class_statistics.pasted_counts import PastedCounts, PastesPerImage
+from balms_seg.class_statistics.statistics import ClassStatistics
 
 
 def with_pasted(

@@ -31,7 +31,7 @@ from balms_seg.class_statistics.frequency_groups import (
     LVIS_GROUPS,
     assign_groups,
 )
-from balms_seg.class_statistics.pasted import PastedCounts
+from balms_seg.class_statistics.pasted_counts import PastedCounts
 
 _EMPTY_CLASS_POLICIES = ("floor", "told", "error")
 

@@ -12,7 +12,8 @@ from detectron2.data import MetadataCatalog
 from balms_seg.annotations import shortened
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.frequency_groups import group_by_bounds
-from balms_seg.class_statistics.pasted import PastesPerImage, with_pasted
+from balms_seg.class_statistics.pasted import with_pasted
+from balms_seg.class_statistics.pasted_counts import PastesPerImage
 from balms_seg.data.instances.builtin import Load, Records, load_dataset_dicts
 from balms_seg.data.instances.dataset_dicts import DatasetDicts, join_dicts
 from balms_seg.wording import counted

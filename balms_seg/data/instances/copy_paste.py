@@ -19,7 +19,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
 from balms_seg.class_statistics import flatten_annotations
-from balms_seg.class_statistics.pasted import PastesPerImage
+from balms_seg.class_statistics.pasted_counts import PastesPerImage
 from balms_seg.sampling.repeat_factor import repeat_factor_sampler
 from balms_seg.training_objects import TrainingObjects
 
