@@ -1,0 +1,67 @@
+"""What copy-paste adds counts for the prior, and travels in checkpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from balms_seg.class_statistics import ClassStatistics
+from balms_seg.class_statistics.class_record import ClassRecord
+from balms_seg.class_statistics.pasted import with_pasted
+from balms_seg.class_statistics.pasted_counts import PastesPerImage
+
+NUM_IMAGES = 5
+DICTS = [
+    {"annotations": [{"category_id": class_id} for class_id in classes]}
+    for classes in ([0, 0], [0], [0, 1], [2], [])
+]
+# Class 1 twice in every other image, class 2 in every fourth, and in half the images something.
+PASTES = PastesPerImage(
+    instances=np.array([0.0, 1.0, 0.25]), images=np.array([0.0, 0.5, 0.25]), any_class=0.5
+)
+
+
+def test_each_prior_counts_what_is_pasted() -> None:
+    repeats = np.array([1.0, 1.0, 2.0, 3.0, 1.0])
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3, repeat_factors=repeats)
+    counted = with_pasted(plain, PASTES, NUM_IMAGES, repeat_factors=repeats)
+    assert counted.prior_counts("instance").tolist() == [4, 1 + 5, 1 + 1.25]
+    assert counted.prior_counts("sampled").tolist() == [5, 2 + 8, 3 + 2]
+    # Of images that show the class anyway none is added: 4 are left of each rare class.
+    assert counted.prior_counts("image").tolist() == [3, 1 + 2, 1 + 1]
+    # 4 images have objects, and the fifth gets some half of the time.
+    np.testing.assert_allclose(counted.frequency, np.array([3, 3, 2]) / 4.5)
+
+
+def test_what_is_annotated_stays() -> None:
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
+    counted = with_pasted(plain, PASTES, NUM_IMAGES)
+    assert counted.instance_counts.tolist() == plain.instance_counts.tolist() == [4, 1, 1]
+    assert counted.image_counts.tolist() == plain.image_counts.tolist() == [3, 1, 1]
+    assert {k: v.tolist() for k, v in counted.groups.items()} == {
+        k: v.tolist() for k, v in plain.groups.items()
+    }
+
+
+def test_draws_need_their_repeat_factors() -> None:
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3, repeat_factors=np.ones(NUM_IMAGES))
+    with pytest.raises(ValueError, match="repeat_factors"):
+        with_pasted(plain, PASTES, NUM_IMAGES)
+
+
+def test_nothing_pasted_leaves_the_counts() -> None:
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
+    assert with_pasted(plain, None, NUM_IMAGES) is plain
+
+
+def test_what_was_pasted_travels_in_a_checkpoint() -> None:
+    """So that predictions do not depend on whether the training set is at hand."""
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
+    counted = with_pasted(plain, PASTES, NUM_IMAGES)
+    record = ClassRecord.from_plain(ClassRecord.from_statistics(counted).to_plain())
+    for kind in ("image", "instance"):
+        there = record.to_statistics().prior_counts(kind)
+        assert there.tolist() == counted.prior_counts(kind).tolist()
+    old = {k: v for k, v in record.to_plain().items() if not k.startswith("pasted")}
+    of_old = ClassRecord.from_plain(old).to_statistics()
+    assert of_old.prior_counts("instance").tolist() == plain.prior_counts("instance").tolist()
