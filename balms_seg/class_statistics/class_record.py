@@ -29,6 +29,7 @@ class ClassRecord:
         thresholds: K scores from which on a detection counts; empty where none were chosen.
         pasted_instances: K, as `PastedCounts` has them; empty where nothing was pasted.
         pasted_images: K, likewise.
+        sampled_counts: K, as `ClassStatistics` has them; empty where nothing asked for them.
     """
 
     names: tuple[str, ...]
@@ -39,6 +40,7 @@ class ClassRecord:
     thresholds: tuple[float, ...] = ()
     pasted_instances: tuple[float, ...] = ()
     pasted_images: tuple[float, ...] = ()
+    sampled_counts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every column is of the same classes."""
@@ -59,7 +61,7 @@ class ClassRecord:
         thresholds: Sequence[float] = (),
     ) -> ClassRecord:
         """Of a training set."""
-        pasted = statistics.pasted
+        pasted, sampled = statistics.pasted, statistics.sampled_counts
         return cls(
             names=tuple(statistics.class_names),
             category_ids=tuple(category_ids),
@@ -69,6 +71,7 @@ class ClassRecord:
             thresholds=tuple(thresholds),
             pasted_instances=() if pasted is None else tuple(pasted.instances.tolist()),
             pasted_images=() if pasted is None else tuple(pasted.images.tolist()),
+            sampled_counts=() if sampled is None else tuple(sampled.tolist()),
         )
 
     @classmethod
@@ -93,6 +96,7 @@ class ClassRecord:
             self.names,
             group_names,
             np.array([group_names.index(group) for group in self.groups]),
+            np.array(self.sampled_counts) if self.sampled_counts else None,
             empty_classes="told",
             pasted=pasted,
         )

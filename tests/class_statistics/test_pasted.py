@@ -56,10 +56,11 @@ def test_nothing_pasted_leaves_the_counts() -> None:
 
 def test_what_was_pasted_travels_in_a_checkpoint() -> None:
     """So that predictions do not depend on whether the training set is at hand."""
-    plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
-    counted = with_pasted(plain, PASTES, NUM_IMAGES)
+    repeats = np.array([1.0, 1.0, 2.0, 3.0, 1.0])
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3, repeat_factors=repeats)
+    counted = with_pasted(plain, PASTES, NUM_IMAGES, repeat_factors=repeats)
     record = ClassRecord.from_plain(ClassRecord.from_statistics(counted).to_plain())
-    for kind in ("image", "instance"):
+    for kind in ("image", "instance", "sampled"):
         there = record.to_statistics().prior_counts(kind)
         assert there.tolist() == counted.prior_counts(kind).tolist()
     old = {k: v for k, v in record.to_plain().items() if not k.startswith("pasted")}

@@ -9,6 +9,7 @@ proportion to r_c - 1, is ours: a class that the sampler would not repeat is not
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from balms_seg.class_statistics import flatten_annotations
 from balms_seg.class_statistics.pasted_counts import PastesPerImage
+from balms_seg.data.loading.image_errors import naming_image
 from balms_seg.sampling.repeat_factor import repeat_factor_sampler
 from balms_seg.training_objects import TrainingObjects
 
@@ -55,9 +57,10 @@ def expected_pastes(
 
 
 def _class_weights(cfg: Any, dataset_dicts: Sequence[dict], num_classes: int) -> np.ndarray:
-    """(K,) r_c - 1 by the sampler's class factors."""
+    """(K,) r_c - 1 by the sampler's class factors; 0 where it draws a class less often."""
     sampler = repeat_factor_sampler(cfg)
-    return sampler.class_factors(cfg, dataset_dicts, num_classes=num_classes) - 1
+    factors = sampler.class_factors(cfg, dataset_dicts, num_classes=num_classes)
+    return np.maximum(factors - 1, 0)
 
 
 class _Cutout(NamedTuple):
@@ -143,7 +146,8 @@ class CopyPasteMapper:
 
         Raises:
             OSError: an image file cannot be read; names it.
-            TypeError: masks are no bitmasks.
+            TypeError: masks are missing or no bitmasks, or objects have more than class, box and
+                mask, which a pasted one would lack.
         """
         output = self._mapper(dataset_dict)
         if np.random.random() >= self._probability:
@@ -163,13 +167,9 @@ class CopyPasteMapper:
         drawn = np.random.choice(len(self._class_ids), p=self._shares)
         ends = np.append(self._starts, len(self._images))
         place = self._images[np.random.randint(ends[drawn], ends[drawn + 1])]
-        record = self._dicts[place]
-        try:
+        record = copy.deepcopy(self._dicts[place])  # a mapper may change what it gets
+        with naming_image(record.get("file_name", f"image {place}")):
             output = self._mapper(record)
-        except OSError as error:
-            raise OSError(
-                f"from {record['file_name']} an instance is pasted, but it cannot be read: {error}"
-            ) from error
         if output is None:
             return None
         class_id = int(self._class_ids[drawn])
@@ -188,7 +188,12 @@ class CopyPasteMapper:
 def _masks(objects: Instances) -> Tensor:
     """(N, H, W) bool; detectron2 gives an image without objects none."""
     if not objects.has("gt_masks"):
-        return torch.zeros((len(objects), *objects.image_size), dtype=torch.bool)
+        if len(objects):
+            raise TypeError(
+                "INPUT.COPY_PASTE needs a mask of every object, but the mapper made none; give "
+                "each annotation its segmentation."
+            )
+        return torch.zeros((0, *objects.image_size), dtype=torch.bool)
     masks = objects.gt_masks
     if not isinstance(masks, BitMasks):
         raise TypeError(
@@ -217,6 +222,11 @@ def _pasted(image: Tensor, objects: Instances, cutout: _Cutout) -> tuple[Tensor,
 
 def _with_object(objects: Instances, covered: Tensor, class_id: int) -> Instances:
     """Objects without what is covered, and the one that covers it as the last."""
+    if more := objects.get_fields().keys() - {"gt_boxes", "gt_classes", "gt_masks"}:
+        raise TypeError(
+            f"INPUT.COPY_PASTE pastes class, box and mask, but the mapper's objects have "
+            f"{', '.join(sorted(more))} as well; leave it out, or set PROBABILITY 0."
+        )
     before = _masks(objects)
     masks = before & ~covered
     areas, left = before.flatten(1).sum(1), masks.flatten(1).sum(1)

@@ -10,6 +10,7 @@ from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import Dataset
 
 from balms_seg.data.instances.dataset_dicts import DatasetDicts
+from balms_seg.data.loading.image_errors import UnreadableImageError, naming_image
 from balms_seg.sampling import Draw, keyed_rng, position_seed
 
 MAX_ATTEMPTS = 20
@@ -88,18 +89,10 @@ class KeyedMapDataset(Dataset):
 
     def _map(self, index: int, draw: Draw) -> dict | None:
         try:
-            return self._mapper(self._records[index])
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"Image file {self.describe(index)} of the training set does not exist ({error}); "
-                "restore it or check the image root that the data set was registered with; if only "
-                "the folders differ, set DATASETS.MATCH_FILE_NAMES to basename."
-            ) from error
-        except (OSError, SyntaxError, EOFError) as error:  # what PIL raises on broken files
-            raise OSError(
-                f"Cannot read image file {self.describe(index)} of the training set ({error}); "
-                "replace it or take it out of the annotations."
-            ) from error
+            with naming_image(self.describe(index)):
+                return self._mapper(self._records[index])
+        except UnreadableImageError:
+            raise
         except Exception as error:
             error.add_note(
                 f"while mapping {self.describe(index)} (data set index {index}) at stream "

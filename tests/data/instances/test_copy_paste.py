@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from detectron2.structures import BoxMode
 from balms_seg.class_statistics import ClassStatistics
 from balms_seg.class_statistics.pasted import with_pasted
 from balms_seg.config import add_balms_config, check_config
+from balms_seg.data.instances import copy_paste
 from balms_seg.data.instances.copy_paste import CopyPasteMapper, expected_pastes
 from balms_seg.data.instances.mapper import InstanceMapper
 from balms_seg.data.loading.configured_loader import build_train_loader
+from balms_seg.data.loading.mapped_dataset import KeyedMapDataset
+from balms_seg.sampling import Draw
 from balms_seg.training_objects import TrainingObjects
 
 SIDE = 24
@@ -218,11 +222,70 @@ def test_a_mapper_that_may_paste_nothing_is_warned_of(
     assert len(said) == number
 
 
-def test_an_image_that_cannot_be_read_is_named(cfg: CfgNode, dicts: list[dict]) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_source_that_cannot_be_read_is_named_and_not_what_it_goes_into(
+    cfg: CfgNode, dicts: list[dict], is_there: bool
+) -> None:
     for record in dicts[12:]:
-        Path(record["file_name"]).write_bytes(b"no image")
-    with pytest.raises(OSError, match=r"from .*1[2-5].png an instance is pasted"):
-        mapper_of(cfg, dicts)(dicts[0])
+        path = Path(record["file_name"])
+        path.write_bytes(b"no image") if is_there else path.unlink()
+    dataset = KeyedMapDataset(dicts, mapper_of(cfg, dicts))
+    with pytest.raises(OSError, match=r"mage file \S*1[2-5].png of the training set") as caught:
+        dataset[0, Draw(0, 0, 1.0)]
+    assert dicts[0]["file_name"] not in str(caught.value)
+    assert isinstance(caught.value, FileNotFoundError) != is_there
+
+
+def test_a_mapper_may_change_what_it_gets(cfg: CfgNode, dicts: list[dict]) -> None:
+    plain = InstanceMapper(cfg, True)
+
+    def emptying(record: dict) -> dict | None:
+        output = plain(copy.deepcopy(record))
+        del record["annotations"]
+        return output
+
+    mapper = CopyPasteMapper.of(cfg, emptying, dicts, 3)
+    for _ in range(20):
+        output = mapper(copy.deepcopy(dicts[0]))
+        assert output is not None
+        assert len(output["instances"]) == 2
+    assert all("annotations" in record for record in dicts)
+
+
+def test_what_a_pasted_object_would_lack_is_named(cfg: CfgNode, dicts: list[dict]) -> None:
+    plain = InstanceMapper(cfg, True)
+
+    def tracking(record: dict) -> dict:
+        output = plain(record)
+        output["instances"].gt_ids = torch.arange(len(output["instances"]))
+        return output
+
+    with pytest.raises(TypeError, match="the mapper's objects have gt_ids as well"):
+        CopyPasteMapper.of(cfg, tracking, dicts, 3)(dicts[0])
+
+
+def test_objects_without_masks_are_not_taken_for_covered_ones(
+    cfg: CfgNode, dicts: list[dict]
+) -> None:
+    target = {**dicts[0], "annotations": [entry(FREQUENT, (2, 2, 22, 22))]}
+    del target["annotations"][0]["segmentation"]
+    with pytest.raises(TypeError, match="needs a mask of every object"):
+        mapper_of(cfg, dicts)(target)
+
+
+def test_a_class_that_an_own_sampler_draws_less_often_is_not_pasted(
+    cfg: CfgNode, dicts: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sampler:
+        @staticmethod
+        def class_factors(*_: object, **__: object) -> np.ndarray:
+            return np.array([0.5, 1.2, 1.6])
+
+    monkeypatch.setattr(copy_paste, "repeat_factor_sampler", lambda _: Sampler)
+    expected = expected_pastes(cfg, dicts, 3)
+    assert expected is not None
+    np.testing.assert_allclose(expected.instances, [0, 0.25, 0.75])
+    assert FREQUENT not in classes_drawn(cfg, dicts, 20)
 
 
 def test_without_a_rare_class_there_is_nothing_to_paste(cfg: CfgNode, dicts: list[dict]) -> None:
