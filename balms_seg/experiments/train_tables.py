@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from balms_seg.experiments.table_plan import Run, TablePlan
 
 _NO_COLUMNS = {"row", "seed", "iteration", "commit", "versions", "config"}
 _CLOCK = "time_seconds"
+_COSTS = (_CLOCK, "processor_seconds")  # in the order of Cost
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,13 @@ def train_runs(
 
 
 def _record(run: Run, output: Path, split: str | None) -> dict[str, Any]:
-    """What the table keeps of a run; its cost is that of the stages before it, too."""
+    """What the table keeps of a run; its cost is that of all stages, or missing where one is."""
     record = read_record(output / run.name, run.row, run.seed, split)
-    cost = _cost(run, output) if run.after else None
-    if cost is not None:
-        record |= {_CLOCK: cost.seconds, "processor_seconds": cost.processor_seconds}
-    return record
+    if not run.after:
+        return record
+    cost = _cost(run, output)
+    seconds = {} if cost is None else dict(zip(_COSTS, astuple(cost), strict=True))
+    return {key: value for key, value in record.items() if key not in _COSTS} | seconds
 
 
 def _cost(run: Run, output: Path) -> Cost | None:

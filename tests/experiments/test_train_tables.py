@@ -87,6 +87,19 @@ def test_a_table_has_means_paired_differences_costs_and_its_subset(
     assert (tmp_path / "runs" / "cifar_cpu.csv").read_text().count("\n") == 1 + 15
 
 
+def test_where_the_cost_of_a_stage_is_unknown_that_of_the_rest_is_not_taken_for_it(
+    tmp_path: Path, trained: list
+) -> None:
+    compare(tmp_path, "--methods", "softmax")
+    for path in (tmp_path / "runs").glob("*softmax_rho100_seed0/cost.json"):
+        path.unlink()
+    compare(tmp_path)
+    runs = json.loads((tmp_path / "runs" / "cifar_cpu.json").read_text())["runs"]
+    second = [run for run in runs if run["row"] == "Balanced Softmax, decoupled"]
+    assert ["processor_seconds" in run for run in second] == [False, True, True]
+    assert ["time_seconds" in run for run in second] == [False, True, True]
+
+
 def test_a_stage_is_trained_once_a_seed_and_before_what_starts_from_it(
     tmp_path: Path, trained: list
 ) -> None:
