@@ -26,10 +26,16 @@ def with_pasted(
         repeat_factors: (num_images,) those of the statistics' `sampled_counts`, if it has any.
 
     Raises:
-        ValueError: there are sampled counts, and no repeat factors.
+        ValueError: there are sampled counts, and no repeat factors; or what is pasted is of
+            another number of classes, negative or nan.
     """
     if per_image is None:
         return statistics
+    if len(per_image.instances) != statistics.num_classes:
+        raise ValueError(
+            f"Expected pastes of the {statistics.num_classes} classes of the statistics, but got "
+            f"{len(per_image.instances)}; give expected_pastes the same number of classes."
+        )
     drawn = statistics.sampled_counts
     if drawn is not None:
         if repeat_factors is None:

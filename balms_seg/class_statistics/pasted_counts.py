@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from balms_seg.class_statistics.checks import checked_counts
+
 
 class PastesPerImage(NamedTuple):
     """What an image gets, in expectation.
@@ -30,8 +32,17 @@ class PastedCounts:
         instances: (K,) float64.
         images: (K,) float64 images that show the class by a pasted instance alone.
         num_images: images that show an instance by pasting alone.
+
+    Raises:
+        ValueError: counts are negative or nan, or of different numbers of classes.
     """
 
     instances: np.ndarray
     images: np.ndarray
     num_images: float = 0.0
+
+    def __post_init__(self) -> None:
+        num_classes = len(self.instances)
+        for name in ("instances", "images"):
+            counts = checked_counts(f"pasted {name}", getattr(self, name), num_classes, np.float64)
+            object.__setattr__(self, name, counts)

@@ -49,6 +49,28 @@ def test_draws_need_their_repeat_factors() -> None:
         with_pasted(plain, PASTES, NUM_IMAGES)
 
 
+@pytest.mark.parametrize(
+    ("pastes", "expected"),
+    [
+        (PastesPerImage(np.ones(2), np.ones(2), 1.0), "pastes of the 3 classes .* but got 2"),
+        (PastesPerImage(np.full(3, np.nan), np.ones(3), 1.0), "pasted instances .* minimum nan"),
+        (PastesPerImage(np.ones(3), np.array([0, 0, -1.0]), 1.0), "pasted images .* minimum -4"),
+    ],
+)
+def test_what_cannot_be_pasted_is_refused(pastes: PastesPerImage, expected: str) -> None:
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
+    with pytest.raises(ValueError, match=expected):
+        with_pasted(plain, pastes, NUM_IMAGES)
+
+
+def test_a_record_with_half_of_what_was_pasted_is_refused() -> None:
+    plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
+    values = ClassRecord.from_statistics(with_pasted(plain, PASTES, NUM_IMAGES)).to_plain()
+    record = ClassRecord.from_plain({**values, "pasted_images": []})
+    with pytest.raises(ValueError, match=r"Expected pasted images to be \(3,\)"):
+        record.to_statistics()
+
+
 def test_nothing_pasted_leaves_the_counts() -> None:
     plain = ClassStatistics.from_dataset_dicts(DICTS, 3)
     assert with_pasted(plain, None, NUM_IMAGES) is plain

@@ -9,18 +9,19 @@ proportion to r_c - 1, is ours: a class that the sampler would not repeat is not
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from detectron2.data import DatasetFromList
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
 from balms_seg.class_statistics import flatten_annotations
 from balms_seg.class_statistics.pasted_counts import PastesPerImage
+from balms_seg.data.instances.dataset_dicts import DatasetDicts
 from balms_seg.data.loading.image_errors import naming_image
 from balms_seg.sampling.repeat_factor import repeat_factor_sampler
 from balms_seg.training_objects import TrainingObjects
@@ -97,7 +98,11 @@ class CopyPasteMapper:
         probability: float,
         max_instances: int,
     ) -> None:
-        self._mapper, self._dicts = mapper, dataset_dicts
+        self._mapper = mapper
+        self._dicts: Sequence[dict] | DatasetFromList = dataset_dicts
+        if not isinstance(dataset_dicts, DatasetDicts):  # those make each dict anew
+            # Copies, since a mapper may change what it gets.
+            self._dicts = DatasetFromList(list(dataset_dicts), copy=True, serialize=False)
         self._probability, self._max_instances = probability, max_instances
         images, classes = flatten_annotations(dataset_dicts)
         is_source = class_weights[classes] > 0
@@ -167,7 +172,7 @@ class CopyPasteMapper:
         drawn = np.random.choice(len(self._class_ids), p=self._shares)
         ends = np.append(self._starts, len(self._images))
         place = self._images[np.random.randint(ends[drawn], ends[drawn + 1])]
-        record = copy.deepcopy(self._dicts[place])  # a mapper may change what it gets
+        record = self._dicts[place]
         with naming_image(record.get("file_name", f"image {place}")):
             output = self._mapper(record)
         if output is None:
